@@ -1,0 +1,67 @@
+"""The command line: a file per verb, each parses, calls one library function and writes.
+
+Verbs are imported when they are asked for, so that ``--help`` needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from zflipon import __version__
+from zflipon.errors import ZfliponError
+
+COMMANDS = {
+    "annotate": "Write the Z-DNA track of a genome.",
+    "evaluate": "Hold tracks against labels.",
+    "train": "Train a model by a recipe.",
+    "models": "List models and print a checkpoint's story.",
+}
+"""Verb → one line of help; the verb's click command has its name in ``zflipon.cli.<verb>``."""
+
+
+class Verbs(click.Group):
+    """A group that imports a verb when it is used, and reports errors as one line."""
+
+    def list_commands(self, _context) -> list[str]:
+        """Return the verbs in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, _context, name: str) -> click.Command | None:
+        """Import the verb's module."""
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"zflipon.cli.{name}"), name)
+
+    def format_commands(self, _context, formatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="zflipon %(version)s")
+def cli() -> None:
+    """Find Z-DNA (left-handed DNA) in whole genomes with DNA language models."""
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line and exit status 1, a signal 128 + its number."""
+    try:
+        status = cli.main(prog_name="zflipon", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except click.exceptions.Abort:  # click's name for Ctrl-C
+        click.echo("zflipon: stopped", err=True)
+        status = 130
+    except ZfliponError as error:
+        click.echo(f"zflipon: error: {error}", err=True)
+        status = 1
+    except BrokenPipeError:  # the reader of our stdout has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status or 0)

@@ -1,0 +1,250 @@
+"""FASTA → contig names, lengths, upper-case sequence and the gaps of N.
+
+Coordinates are 0-based half-open. Reading goes through htslib (pysam), which
+serves plain and bgzip files alike; pyfaidx builds the index of plain files,
+because it refuses duplicate names that htslib drops with a warning.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyfaidx
+import pysam
+
+from zflipon.errors import InputError, some
+
+IUPAC = b"ACGTUNRYSWKMBDHV"
+"""Letters that a nucleotide sequence may hold, upper case."""
+
+_ALLOWED = IUPAC + IUPAC.lower()
+_BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_CHUNK = 1 << 24
+_COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
+
+
+def reverse_complement(sequence: str) -> str:
+    """Return the opposite strand, 5' to 3', of an upper-case sequence (IUPAC codes too)."""
+    return sequence.translate(_COMPLEMENT)[::-1]
+
+
+@dataclass(frozen=True)
+class ContigScan:
+    """What one pass over a contig found.
+
+    Attributes
+    ----------
+    md5 : str
+        MD5 of the upper-case sequence, as the M5 tag of SAM headers has it.
+    segments : numpy.ndarray
+        int64, shape (n, 2): stretches of sequence between gaps of N.
+    """
+
+    md5: str
+    segments: np.ndarray
+
+
+class Genome:
+    """A FASTA file that can be read at any place.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.fa``, ``.fa.gz`` (plain gzip or bgzip). The index is made beside the
+        file, or in a temporary folder where that cannot be written. A plain
+        gzip file, which has no random access, is unpacked to a temporary folder.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not a nucleotide FASTA, truncated, or names a contig twice.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._scratch: tempfile.TemporaryDirectory | None = None
+        kind = _sniff(self.path)
+        text = self._unpack() if kind == "gzip" else self.path
+        index, block_index = self._index(text, bgzip=kind == "bgzip")
+        try:
+            self._file = pysam.FastaFile(
+                str(text), filepath_index=str(index), filepath_index_compressed=block_index and str(block_index)
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path}: cannot be read as FASTA ({error})") from error
+        self.lengths: dict[str, int] = dict(zip(self._file.references, self._file.lengths, strict=True))
+        """Contig name → length in bases, in the order of the file."""
+        if not self.lengths:
+            raise InputError(f"{self.path}: holds no contigs")
+        for name in self.lengths:  # a protein file should fail now, not an hour into the run
+            self.fetch(name, 0, min(self.lengths[name], 1000))
+
+    def __enter__(self) -> Genome:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file and any temporary index."""
+        if hasattr(self, "_file"):
+            self._file.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def fetch(self, contig: str, start: int, end: int) -> str:
+        """Return the upper-case sequence of ``contig[start:end]``.
+
+        Raises
+        ------
+        InputError
+            If the contig is unknown, the range leaves it, or a letter is no nucleotide.
+        """
+        length = self.length(contig)
+        if not 0 <= start <= end <= length:
+            raise InputError(f"{contig}:{start}-{end} (0-based) lies outside the contig, which has {length} bases")
+        if start == end:
+            return ""
+        try:
+            sequence = self._file.fetch(contig, start, end)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path}: contig {contig} cannot be read ({error}); is the file whole?") from error
+        if len(sequence) != end - start:
+            raise InputError(
+                f"{self.path}: contig {contig} ends early ({len(sequence)} of {end - start} bases at {start}); "
+                "the file is truncated or its index is stale (delete the .fai and try again)"
+            )
+        foreign = sequence.encode("ascii", "replace").translate(None, _ALLOWED)
+        if foreign:
+            letters = "".join(sorted({chr(c) for c in foreign}))
+            raise InputError(
+                f"{self.path}: contig {contig} holds {letters!r} near base {start + 1}; expected nucleotides "
+                "(ACGTN and IUPAC codes). Is this a protein file?"
+            )
+        return sequence.upper()
+
+    def length(self, contig: str) -> int:
+        """Return the length of a contig in bases; raise `InputError` if there is none of that name."""
+        try:
+            return self.lengths[contig]
+        except KeyError:
+            raise InputError(f"no contig {contig!r} in {self.path}, which has {some(self.lengths)}") from None
+
+    def scan(self, contig: str, min_gap: int) -> ContigScan:
+        """Read a contig once, in bounded memory: its checksum and its stretches of sequence.
+
+        Parameters
+        ----------
+        contig : str
+        min_gap : int
+            A run of at least this many N separates two stretches; a shorter one lies inside a stretch.
+        """
+        length = self.length(contig)
+        digest = hashlib.md5(usedforsecurity=False)
+        runs: list[tuple[int, int]] = []
+        for start in range(0, length, _CHUNK):
+            sequence = self.fetch(contig, start, min(start + _CHUNK, length))
+            digest.update(sequence.encode())
+            for run in re.finditer("N+", sequence):
+                begin, end = start + run.start(), start + run.end()
+                if runs and runs[-1][1] == begin:  # one run, cut by the chunk
+                    begin = runs.pop()[0]
+                runs.append((begin, end))
+        edges = [0]
+        for begin, end in runs:
+            # a run at a contig's end holds no context for anyone, however short
+            if end - begin >= min_gap or begin == 0 or end == length:
+                edges += [begin, end]
+        edges.append(length)
+        pairs = np.array(edges, dtype=np.int64).reshape(-1, 2)
+        return ContigScan(digest.hexdigest(), pairs[pairs[:, 1] > pairs[:, 0]])
+
+    def _temporary(self) -> Path:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="zflipon-")
+        return Path(self._scratch.name)
+
+    def _unpack(self) -> Path:
+        text = self._temporary() / "genome.fa"
+        try:
+            with gzip.open(self.path) as packed, open(text, "wb") as out:
+                shutil.copyfileobj(packed, out, 1 << 20)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(f"{self.path}: the gzip file is damaged or truncated ({error})") from error
+        return text
+
+    def _index(self, text: Path, bgzip: bool) -> tuple[Path, Path | None]:
+        """Return the paths of a fresh .fai and, for bgzip, .gzi; build what is missing or older than the file."""
+        beside = [Path(f"{text}{suffix}") for suffix in ([".fai", ".gzi"] if bgzip else [".fai"])]
+        stamp = text.stat().st_mtime
+        if not all(path.exists() and path.stat().st_mtime >= stamp for path in beside):
+            folder = text.parent if os.access(text.parent, os.W_OK) else self._temporary()
+            beside = [folder / path.name for path in beside]
+            self._build_index(text, *beside)
+        return beside[0], beside[1] if bgzip else None
+
+    def _build_index(self, text: Path, fai: Path, gzi: Path | None = None) -> None:
+        made = fai.with_name(f"{fai.name}.{os.getpid()}.part")
+        try:
+            if gzi is None:
+                pyfaidx.Faidx(str(text), indexname=str(made), rebuild=True).close()
+            else:
+                _refuse_duplicates(self.path)
+                pysam.faidx(str(text), "--fai-idx", str(made), "--gzi-idx", str(gzi))
+            os.replace(made, fai)
+        except pyfaidx.FastaIndexingError as error:
+            raise InputError(f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})") from error
+        except ValueError as error:  # pyfaidx: duplicate keys
+            raise InputError(f"{self.path}: {error}; every contig needs a name of its own") from error
+        except pysam.SamtoolsError as error:
+            raise InputError(f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})") from error
+        finally:
+            made.unlink(missing_ok=True)
+
+
+def _sniff(path: Path) -> str:
+    """Return ``'plain'``, ``'gzip'`` or ``'bgzip'``; refuse what is no FASTA."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(18)
+            if head[:2] != b"\x1f\x8b":
+                kind, first = "plain", head[:1]
+            else:
+                kind = "bgzip" if head[3:4] == b"\x04" and head[12:14] == b"BC" else "gzip"
+                first = gzip.open(path).read(1)
+                file.seek(max(0, path.stat().st_size - len(_BGZF_EOF)))
+                if kind == "bgzip" and file.read() != _BGZF_EOF:
+                    raise InputError(f"{path}: the bgzip file is truncated (its end marker is missing)")
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read (permission denied)") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
+    if first != b">":
+        raise InputError(f"{path}: not a FASTA file: it should begin with '>', found {first.decode('latin1')!r}")
+    return kind
+
+
+def _refuse_duplicates(path: Path) -> None:
+    seen = set()
+    try:
+        with gzip.open(path) as lines:
+            for line in lines:
+                if line.startswith(b">"):
+                    name = (line[1:].split() or [b""])[0].decode("latin1")
+                    if name in seen:
+                        raise InputError(f"{path}: duplicate contig name {name!r}; every contig needs a name of its own")
+                    seen.add(name)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error

@@ -1,0 +1,158 @@
+"""Intervals on contigs: BED files and region strings in, sorted half-open arrays out.
+
+The 1-based closed form that users type (``chr1:1,001-2,000``) is converted here
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from zflipon.errors import InputError, some
+
+Intervals = dict[str, np.ndarray]
+"""Contig → int64 array of shape (n, 2): 0-based half-open, sorted by start, then end."""
+
+
+def read_bed(path: str | Path, lengths: Mapping[str, int], what: str = "intervals") -> Intervals:
+    """Read the first three columns of a BED file (plain, gzip or bgzip).
+
+    Parameters
+    ----------
+    path : str or Path
+    lengths : mapping of str to int
+        The genome's contigs. Lines of other contigs are left out, as a labels
+        file may cover more than the genome at hand.
+    what : str
+        What the intervals are, for messages.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or malformed, no line is on a contig of the
+        genome, or an interval passes a contig's end.
+    """
+    rows: dict[str, list[tuple[int, int]]] = {}
+    foreign: dict[str, None] = {}
+    for number, line in _lines(Path(path)):
+        contig, start, end = _parse_bed(path, number, line)
+        if contig not in lengths:
+            foreign[contig] = None
+            continue
+        if end > lengths[contig]:
+            raise InputError(
+                f"{path}:{number}: {contig}:{start}-{end} passes the end of the contig ({lengths[contig]} bases); "
+                "are both of the same assembly?"
+            )
+        rows.setdefault(contig, []).append((start, end))
+    if foreign and not rows:
+        raise InputError(
+            f"{path}: no {what} on the genome's contigs: the file has {some(foreign)}, the genome {some(lengths)}; "
+            "rename the contigs of one of them"
+        )
+    return {contig: np.array(sorted(rows[contig]), dtype=np.int64) for contig in lengths if contig in rows}
+
+
+def parse_region(text: str, lengths: Mapping[str, int]) -> tuple[str, int, int]:
+    """Parse ``chr``, ``chr:start`` or ``chr:start-end`` (1-based, closed, commas allowed).
+
+    Returns
+    -------
+    contig, start, end : str, int, int
+        0-based half-open. A contig whose whole name is `text` wins, since names may hold ``:``.
+
+    Raises
+    ------
+    InputError
+        If there is no such contig or the range leaves it.
+    """
+    if text in lengths:
+        return text, 0, lengths[text]
+    match = re.fullmatch(r"(.+):([\d,]+)(?:-([\d,]+)?)?", text)
+    if match is None or match[1] not in lengths:
+        raise InputError(
+            f"region {text!r}: no such contig; expected NAME or NAME:START-END with a name of the genome "
+            f"({some(lengths)})"
+        )
+    contig, length = match[1], lengths[match[1]]
+    first = int(match[2].replace(",", "") or 0)
+    last = int(match[3].replace(",", "") or 0) if match[3] else length
+    if not 1 <= first <= last <= length:
+        raise InputError(f"region {text!r}: expected 1 ≤ start ≤ end ≤ {length}, the length of {contig}")
+    return contig, first - 1, last
+
+
+def merge(intervals: np.ndarray, gap: int = 0) -> np.ndarray:
+    """Join sorted intervals that overlap, touch, or lie at most `gap` bases apart.
+
+    Parameters
+    ----------
+    intervals : numpy.ndarray
+        int64, shape (n, 2), sorted by start.
+    gap : int
+        Bases.
+    """
+    if len(intervals) == 0:
+        return np.empty((0, 2), dtype=np.int64)
+    reach = np.maximum.accumulate(intervals[:, 1])
+    first = np.flatnonzero(np.r_[True, intervals[1:, 0] > reach[:-1] + gap])
+    last = np.r_[first[1:], len(intervals)] - 1
+    return np.stack([intervals[first, 0], reach[last]], axis=1)
+
+
+def fill(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
+    """Mark the bases of ``[start, end)`` that sorted intervals cover.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, shape (end - start,).
+    """
+    covered = np.zeros(end - start, dtype=bool)
+    if intervals is not None and len(intervals):
+        for low, high in overlapping(merge(intervals), start, end):
+            covered[max(low - start, 0) : high - start] = True
+    return covered
+
+
+def overlapping(merged: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Return those of sorted, disjoint intervals that touch ``[start, end)``."""
+    first = np.searchsorted(merged[:, 1], start, side="right")
+    last = np.searchsorted(merged[:, 0], end, side="left")
+    return merged[first:last]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbered data lines of a text file, packed or not."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip() and not line.startswith(("#", "track", "browser")):
+                    yield number, line
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file") from error
+
+
+def _parse_bed(path: str | Path, number: int, line: str) -> tuple[str, int, int]:
+    fields = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+    try:
+        start, end = int(fields[1]), int(fields[2])
+    except (IndexError, ValueError):
+        raise InputError(
+            f"{path}:{number}: expected BED (contig, start, end), found {line.strip()[:60]!r}"
+        ) from None
+    if not 0 <= start <= end:
+        raise InputError(f"{path}:{number}: expected 0 ≤ start ≤ end, found {start} and {end}")
+    return fields[0], start, end

@@ -1,0 +1,62 @@
+"""Contig stretches → windows, and the core of each: pure arithmetic.
+
+A model reads a window; only the bases of its *core*, which lie at least a
+margin away from the window's edges, are decided from it. Neighbouring cores
+touch, so every base is decided once. At the ends of a stretch the core reaches
+to the edge, and the last window is moved inward so that it is full.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+WINDOW_DTYPE = np.dtype([("start", np.int64), ("end", np.int64), ("core_start", np.int64), ("core_end", np.int64)])
+"""One window: what is read, ``[start, end)``, and what is decided, ``[core_start, core_end)``."""
+
+
+def tile(start: int, end: int, window: int, margin: int) -> np.ndarray:
+    """Tile the stretch ``[start, end)`` of a contig.
+
+    Parameters
+    ----------
+    start, end : int
+        Bases, 0-based half-open.
+    window : int
+        Bases a model reads at once.
+    margin : int
+        Bases of context on either side of a core that has a neighbour there; less than half of `window`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `WINDOW_DTYPE`, shape (n,). The cores partition the stretch in order.
+        A stretch no longer than `window` is one window, all of it core.
+
+    Raises
+    ------
+    ValueError
+        If `margin` leaves no core.
+    """
+    if not 0 <= 2 * margin < window:
+        raise ValueError(f"a margin of {margin} leaves no core in a window of {window}")
+    length = end - start
+    if length <= 0:
+        return np.empty(0, dtype=WINDOW_DTYPE)
+    stride = window - 2 * margin
+    count = 1 + max(0, -(-(length - window) // stride))
+    regular = start + stride * np.arange(count, dtype=np.int64)
+    tiles = np.empty(count, dtype=WINDOW_DTYPE)
+    tiles["start"] = np.minimum(regular, max(start, end - window))
+    tiles["end"] = np.minimum(tiles["start"] + window, end)
+    tiles["core_start"] = regular + margin
+    tiles["core_start"][0] = start
+    tiles["core_end"][:-1] = tiles["core_start"][1:]
+    tiles["core_end"][-1] = end
+    return tiles
+
+
+def touching(tiles: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Return the windows whose cores hold a base of ``[start, end)``; cores must be in order."""
+    first = np.searchsorted(tiles["core_end"], start, side="right")
+    last = np.searchsorted(tiles["core_start"], end, side="left")
+    return tiles[first:last]
