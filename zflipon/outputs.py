@@ -1,0 +1,121 @@
+"""Output files appear whole or not at all: they are written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from zflipon.errors import OutputError
+
+INDEX_SUFFIXES = (".tbi", ".csi")
+"""What an index adds to the name of the file that it belongs to."""
+
+
+def refuse_existing(path: str | Path, force: bool) -> None:
+    """Refuse an output that could not be written at the end, before any work is done for it.
+
+    Parameters
+    ----------
+    path : str or Path
+    force : bool
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and `force` is not given, is a folder or a device,
+        or if its folder is absent or cannot be written to.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file to write")
+        if path.exists() and not path.is_file():  # renaming onto /dev/null would replace the device
+            raise OutputError(
+                f"{path}: is not a regular file; name a file to write, or - for standard output"
+            )
+        if path.is_file() and not force:
+            raise OutputError(f"{path}: exists already; give --force to replace it")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: there is no folder {path.parent} to write to; make it first")
+        trial = _beside(path)  # asking for permission alone misses read-only disks and names too long
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Write a file that gets its name only once it is complete.
+
+    An index written beside the temporary file (its name plus one of
+    `INDEX_SUFFIXES`) is renamed with it, and just before it, so that the
+    file never stands without its index; an index of an earlier file goes away.
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name.
+
+    Yields
+    ------
+    Path
+        A temporary name in the same folder, with the same extension; the body
+        creates this file and closes it.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses to write (disk full, no permission). After this
+        and any other failure in the body, nothing is left behind and a
+        file that had the final name before is untouched.
+    """
+    path = Path(path)
+    part = _beside(path)
+    try:
+        yield part
+        made = [suffix for suffix in INDEX_SUFFIXES if _plus(part, suffix).exists()]
+        for suffix in [*made, ""]:
+            _flush(_plus(part, suffix))
+        for suffix in INDEX_SUFFIXES if made else ():
+            if suffix not in made:
+                _plus(path, suffix).unlink(missing_ok=True)
+        for suffix in [*made, ""]:
+            os.replace(_plus(part, suffix), _plus(path, suffix))
+    except OSError as error:
+        if not _concerns(error, part):
+            raise
+        raise _unwritable(path, error) from error
+    finally:  # after success there is nothing of these names
+        for suffix in ("", *INDEX_SUFFIXES):
+            with suppress(OSError):
+                _plus(part, suffix).unlink()
+
+
+def _beside(path: Path) -> Path:
+    """Return a hidden name in the same folder that keeps the extension, since writers look at it."""
+    return path.with_name(f".{os.getpid()}.part.{path.name}")
+
+
+def _plus(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _flush(path: Path) -> None:
+    """Have the bytes on the disk before the name, or a power cut leaves the name without them."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _concerns(error: OSError, part: Path) -> bool:
+    """Tell a failure to write `part` from one of other work in the body, such as a closed pipe."""
+    if isinstance(error, BrokenPipeError):
+        return False
+    return error.filename is None or Path(os.fsdecode(error.filename)).name.startswith(part.name)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: cannot be written ({error.strerror or error})")
