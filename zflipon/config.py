@@ -5,7 +5,7 @@ Only the standard library is imported here, so that ``zflipon --help`` is quick.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DEFAULT_MODEL = "compact"
 """The bundled model that is used when none is named."""
@@ -78,6 +78,8 @@ class EvaluateConfig:
         Of the draw of negatives.
     threshold : float
         Where scored tracks are cut for F1, MCC, precision and recall.
+    chunk : int
+        Bases of a contig that are held in memory at once; no result depends on it.
     """
 
     protocol: str = "both"
@@ -85,3 +87,143 @@ class EvaluateConfig:
     negatives: int = 3
     seed: int = 42
     threshold: float = 0.5
+    chunk: int = 1 << 22
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where a recipe's data lies; usually given by ``--set data.genome=…``.
+
+    Attributes
+    ----------
+    genome : str
+        FASTA.
+    labels : str
+        BED of the truth.
+    candidates : str or None
+        BED of a broader predictor's calls (Z-HUNT): what a stage may learn first, and the
+        source of hard negatives later, where no label overlaps.
+    blacklist : str or None
+        BED of bases that neither train nor count.
+    validation_contigs : tuple of str
+        Contigs kept out of training; the best checkpoint is the one that does best there.
+    """
+
+    genome: str = ""
+    labels: str = ""
+    candidates: str | None = None
+    blacklist: str | None = None
+    validation_contigs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The tokenizer of a model.
+
+    Attributes
+    ----------
+    train : bool
+        Train a BPE tokenizer on the training contigs; else the base checkpoint's is used.
+    vocab_size : int
+        Tokens at most, when trained.
+    max_token_length : int or None
+        Bases of the longest token; limits a given tokenizer too. None: no limit.
+    sample : int
+        Bases to train the tokenizer on.
+    """
+
+    train: bool = False
+    vocab_size: int = 512
+    max_token_length: int | None = None
+    sample: int = 4_000_000
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model to start from: a checkpoint, or a family with a shape.
+
+    Attributes
+    ----------
+    checkpoint : str or None
+        Folder, file or hub id of trained weights.
+    family : str or None
+        Start from random weights of this family.
+    shape : dict
+        Settings of the family's config, such as ``hidden_size``.
+    base_head : dict
+        Shape of the base head: ``channels``, ``kernel``, ``dilations``, ``dropout``.
+    """
+
+    checkpoint: str | None = None
+    family: str | None = None
+    shape: dict = field(default_factory=dict)
+    base_head: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training; what a stage does not say it inherits from the one before.
+
+    Attributes
+    ----------
+    name : str
+    objective : str
+        ``'base'`` or ``'token'``.
+    target : str
+        What is learnt: ``'labels'`` or ``'candidates'``.
+    window, margin : int
+        Bases of a window, and of the context on either side of its core.
+    label_threshold, label_comparison : float, str
+        Share of labelled bases from which a token is positive (token objective).
+    positives, hard_negatives, background : float
+        Relative numbers of windows around targets, around candidates without a label, and anywhere.
+    reverse_complement : bool
+        Turn half of the windows round.
+    steps, batch_size : int
+        Optimizer steps, and windows in each.
+    learning_rate, weight_decay, warmup : float
+        AdamW; `warmup` is the share of steps.
+    schedule : str
+        Of the learning rate: ``'cosine'``, ``'linear'`` or ``'constant'``.
+    class_weights : tuple of float or None
+        Weights of unlabelled and labelled in the loss.
+    evaluations : int
+        How often, evenly spaced, the validation contigs are predicted; the best weights are kept.
+    precision : str
+        ``'float32'`` or ``'bfloat16'``.
+    seed : int
+    """
+
+    name: str = "train"
+    objective: str = "base"
+    target: str = "labels"
+    window: int = 1024
+    margin: int = 256
+    label_threshold: float = 0.7
+    label_comparison: str = ">="
+    positives: float = 1.0
+    hard_negatives: float = 1.0
+    background: float = 1.0
+    reverse_complement: bool = True
+    steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    schedule: str = "cosine"
+    class_weights: tuple[float, ...] | None = None
+    evaluations: int = 4
+    precision: str = "float32"
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run, as ``train/*.toml`` says it."""
+
+    name: str = "model"
+    description: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    stage: tuple[StageConfig, ...] = ()

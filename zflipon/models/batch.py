@@ -1,0 +1,62 @@
+"""Tokens and sequences → the padded tensors of one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zflipon.models.heads import NUCLEOTIDES, PADDING_BASE, UNKNOWN_BASE
+from zflipon.project import token_of_base
+from zflipon.tokens import Tokens
+
+_CODES = np.full(256, UNKNOWN_BASE, dtype=np.int64)
+for _letter, _code in NUCLEOTIDES.items():
+    _CODES[ord(_letter)] = _code
+
+
+def collate(tokens: Sequence[Tokens], sequences: Sequence[str], pad_id: int, with_bases: bool) -> dict[str, Tensor]:
+    """Pad tokenized sequences to the longest of them.
+
+    Parameters
+    ----------
+    tokens : sequence of Tokens
+    sequences : sequence of str
+        The same sequences, upper case.
+    pad_id : int
+        Token id of the padding.
+    with_bases : bool
+        Whether the model decides per base and so reads nucleotides too.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``input_ids`` and ``attention_mask``, int64 of shape (batch, tokens); with bases also
+        ``base_tokens`` and ``bases``, int64 of shape (batch, bases). The mask is left out where
+        nothing is padded, since attention without one is faster and gives the same.
+    """
+    input_ids = pad([found.ids for found in tokens], pad_id)
+    sizes = torch.tensor([len(found.ids) for found in tokens])
+    batch = {"input_ids": input_ids}
+    if int(sizes.min()) < input_ids.shape[1]:
+        batch["attention_mask"] = (torch.arange(input_ids.shape[1]) < sizes[:, None]).long()
+    if with_bases:
+        batch["base_tokens"] = pad([token_of_base(found.lengths) for found in tokens], 0)
+        batch["bases"] = pad([encode_bases(sequence) for sequence in sequences], PADDING_BASE)
+    return batch
+
+
+def encode_bases(sequence: str) -> np.ndarray:
+    """Return the nucleotide codes of an upper-case sequence: int64, shape (bases,)."""
+    return _CODES[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+
+
+def pad(rows: Sequence[np.ndarray], value: float) -> Tensor:
+    """Stack rows of unequal length, filled up with `value`: shape (rows, longest)."""
+    width = max(len(row) for row in rows)
+    filled = np.full((len(rows), width), value, dtype=rows[0].dtype)
+    for line, row in zip(filled, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(filled)

@@ -1,0 +1,190 @@
+"""Sequences → probabilities: the batched forward pass, on whatever device there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from zflipon.config import PredictConfig
+from zflipon.errors import ModelError, ZfliponError
+from zflipon.genome import Genome, reverse_complement
+from zflipon.models.batch import collate
+from zflipon.project import tokens_to_bases
+
+if TYPE_CHECKING:
+    from zflipon.models import Checkpoint
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_TOKENS_PER_BATCH = {"cpu": 1 << 13, "mps": 1 << 15, "cuda": 1 << 18}
+"""Automatic batch size: tokens that keep a device busy and fit the smallest of its kind."""
+
+_POOL = 256
+"""Windows sorted by token count together, so that a batch holds little padding."""
+
+
+class Predictor:
+    """Runs a checkpoint over sequences.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        With a token or a base head.
+    config : PredictConfig
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint's head decides neither tokens nor bases, or the device or precision is not there.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, config: PredictConfig | None = None):
+        self.config = config or PredictConfig()
+        self.story, self.tokenizer = checkpoint.story, checkpoint.tokenizer
+        if self.story.objective not in ("base", "token"):
+            raise ModelError(
+                f"a model with the objective '{self.story.objective}' calls no bases; expected 'base' or 'token'"
+            )
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        self.device = pick_device(self.config.device)
+        self.dtype = pick_precision(self.config.precision, self.device)
+        self.module = checkpoint.module.to(self.device).eval()
+
+    def probabilities(self, sequences: Sequence[str]) -> list[np.ndarray]:
+        """Return the probability of each base of each sequence.
+
+        Parameters
+        ----------
+        sequences : sequence of str
+            Windows, upper case.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            float32, one array of shape (bases,) for each sequence.
+
+        Raises
+        ------
+        ModelError
+            If the model returns a value that is not a number.
+        """
+        forward = self._strand(sequences)
+        if not self.config.both_strands:
+            return forward
+        backward = self._strand([reverse_complement(sequence) for sequence in sequences])
+        return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
+
+    def _strand(self, sequences: Sequence[str]) -> list[np.ndarray]:
+        found: list[np.ndarray | None] = [None] * len(sequences)
+        for first in range(0, len(sequences), _POOL):
+            pool = sequences[first : first + _POOL]
+            tokens = self.tokenizer.encode(pool)
+            order = sorted(range(len(pool)), key=lambda i: len(tokens[i].ids))
+            size = self.config.batch_size or self._batch_size(len(tokens[order[-1]].ids))
+            for at in range(0, len(order), size):
+                chosen = order[at : at + size]
+                odds = self._log_odds([tokens[i] for i in chosen], [pool[i] for i in chosen])
+                for i, row in zip(chosen, odds, strict=True):
+                    found[first + i] = self._to_probability(row)
+        return found
+
+    def _batch_size(self, tokens: int) -> int:
+        return max(1, _TOKENS_PER_BATCH.get(self.device.type, 1 << 13) // max(tokens, 1))
+
+    @torch.inference_mode()
+    def _log_odds(self, tokens, sequences) -> list[np.ndarray]:
+        """Return log-odds of each base: float32, shape (bases,) each."""
+        per_base = self.story.objective == "base"
+        inputs = collate(tokens, sequences, self.tokenizer.pad_id, with_bases=per_base)
+        inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.module(**inputs).logits
+        if per_base:
+            rows = logits.float().cpu().numpy()
+            return [row[: len(sequence)] for row, sequence in zip(rows, sequences, strict=True)]
+        rows = (logits[..., 1] - logits[..., 0]).float().cpu().numpy()
+        return [
+            tokens_to_bases(row[: len(found.lengths)], found.lengths) for row, found in zip(rows, tokens, strict=True)
+        ]
+
+    def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
+        if not np.isfinite(log_odds).all():
+            raise ModelError("the model returned a value that is not a number; try --precision float32")
+        scale, bias = self.story.calibration
+        return (1 / (1 + np.exp(-np.clip(scale * log_odds + bias, -80, 80)))).astype(np.float32)
+
+
+def predict_tiles(
+    predictor: Predictor,
+    genome: Genome,
+    contig: str,
+    tiles: np.ndarray,
+    progress: Callable[[int], None] = lambda bases: None,
+) -> np.ndarray:
+    """Return the probabilities of a run of consecutive cores.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    genome : Genome
+    contig : str
+    tiles : numpy.ndarray
+        `zflipon.windows.WINDOW_DTYPE`, consecutive windows of one stretch.
+    progress : callable
+        Called with the number of bases decided since the last call.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (tiles["core_end"][-1] - tiles["core_start"][0],); NaN at N and
+        in windows of which more than half is N.
+    """
+    origin = int(tiles["core_start"][0])
+    found = np.full(int(tiles["core_end"][-1]) - origin, np.nan, dtype=np.float32)
+    for pool in _pools(tiles):
+        text_start = int(pool["start"].min())
+        text = genome.fetch(contig, text_start, int(pool["end"].max()))
+        sequences = [text[int(w["start"]) - text_start : int(w["end"]) - text_start] for w in pool]
+        kept = [i for i, sequence in enumerate(sequences) if 2 * sequence.count("N") <= len(sequence)]
+        for i, row in zip(kept, predictor.probabilities([sequences[i] for i in kept]), strict=True):
+            window = pool[i]
+            core = slice(int(window["core_start"] - window["start"]), int(window["core_end"] - window["start"]))
+            letters = np.frombuffer(sequences[i][core].encode(), dtype=np.uint8)
+            values = np.where(letters == ord("N"), np.float32(np.nan), row[core])
+            found[int(window["core_start"]) - origin : int(window["core_end"]) - origin] = values
+        progress(int((pool["core_end"] - pool["core_start"]).sum()))
+    return found
+
+
+def _pools(tiles: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(tiles), _POOL):
+        yield tiles[first : first + _POOL]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; ``'auto'`` is this process's GPU if there is one, then MPS, then CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return PartialState().device
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ZfliponError(f"device {name!r} is not to be had here ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of that name; ``'auto'`` is bfloat16 on a GPU that computes in it, else float32."""
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if name not in PRECISIONS:
+        raise ModelError(f"precision {name!r} is unknown; expected auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]

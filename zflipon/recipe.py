@@ -1,0 +1,210 @@
+"""Strict TOML → `zflipon.config.Recipe`.
+
+Every mistake is reported at once, with the file and the key; an unknown key gets
+a suggestion. A stage inherits what it does not say from the stage before.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from zflipon.config import Recipe, StageConfig
+from zflipon.errors import RecipeError, suggest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+_CHOICES = {
+    "objective": ("base", "token"),
+    "target": ("labels", "candidates"),
+    "label_comparison": (">=", ">"),
+    "schedule": ("cosine", "linear", "constant"),
+    "precision": ("float32", "bfloat16"),
+}
+_POSITIVE = ("window", "steps", "batch_size", "learning_rate", "vocab_size", "max_token_length", "sample")
+_NOT_NEGATIVE = ("margin", "positives", "hard_negatives", "background", "weight_decay", "warmup", "evaluations", "seed")
+
+
+def load_recipe(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and the settings given over it.
+
+    Parameters
+    ----------
+    path : str or Path
+        TOML.
+    settings : iterable of str
+        ``section.key=value``; ``stage.NAME.key=value`` for one stage, ``stage.key=value`` for all.
+
+    Raises
+    ------
+    RecipeError
+        If the file is missing or no TOML, or for every mistake in it, together.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file ({error})") from error
+    problems: list[str] = []
+    for setting in settings:
+        _apply(table, setting, problems)
+    recipe = _build_recipe(table, problems)
+    if problems:
+        raise RecipeError(f"{path}: " + "; ".join(problems))
+    return recipe
+
+
+def inheritance(recipe: Recipe) -> list[tuple[str, list[str]]]:
+    """Return, for each stage, its name and the settings that differ from the stage before (from the defaults)."""
+    previous, told = StageConfig(), []
+    for stage in recipe.stage:
+        changed = [
+            f"{item.name} = {getattr(stage, item.name)!r}"
+            for item in fields(stage)
+            if item.name != "name" and getattr(stage, item.name) != getattr(previous, item.name)
+        ]
+        told.append((stage.name, changed))
+        previous = stage
+    return told
+
+
+def _build_recipe(table: dict, problems: list[str]) -> Recipe:
+    stages, inherited = [], {}
+    listed = table.pop("stage", None)
+    if not isinstance(listed, list) or not listed:
+        problems.append("expected at least one [[stage]]")
+        listed = []
+    for number, own in enumerate(listed, 1):
+        inherited = {**inherited, **own}
+        where = f"stage.{own.get('name', number)}"
+        stages.append(_build(StageConfig, {"name": f"stage-{number}", **inherited}, where, problems))
+    recipe = _build(Recipe, table, "", problems)
+    names = [stage.name for stage in stages if stage]
+    if len(set(names)) < len(names):
+        problems.append(f"every stage needs a name of its own, found {', '.join(names)}")
+    for stage in filter(None, stages):
+        _check_stage(stage, problems)
+    if recipe is not None:
+        if (recipe.model.checkpoint is None) == (recipe.model.family is None):
+            problems.append("[model] needs one of 'checkpoint' and 'family'")
+        if recipe.model.checkpoint is None and not recipe.tokenizer.train:
+            problems.append("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
+        recipe = Recipe(**{**vars(recipe), "stage": tuple(filter(None, stages))})
+    return recipe
+
+
+def _check_stage(stage: StageConfig, problems: list[str]) -> None:
+    where = f"stage.{stage.name}"
+    if 2 * stage.margin >= stage.window:
+        problems.append(f"{where}: a margin of {stage.margin} leaves no core in a window of {stage.window}")
+    if not 0 < stage.label_threshold <= 1:
+        problems.append(f"{where}.label_threshold: expected a share above 0 and up to 1, found {stage.label_threshold}")
+    if stage.positives <= 0:
+        problems.append(f"{where}.positives: nothing is learnt without positive windows")
+    if stage.class_weights is not None and (len(stage.class_weights) != 2 or min(stage.class_weights) <= 0):
+        problems.append(f"{where}.class_weights: expected two weights above 0, found {list(stage.class_weights)}")
+
+
+def _build(kind: type, table: dict, where: str, problems: list[str]) -> Any:
+    """Make a dataclass of a TOML table; note what is wrong."""
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in table.items():
+        name = f"{where}.{key}" if where else key
+        if key not in hints:
+            problems.append(f"unknown key '{name}'{suggest(key, hints)}")
+        elif is_dataclass(hints[key]):
+            if isinstance(value, dict):
+                values[key] = _build(hints[key], value, name, problems)
+            else:
+                problems.append(f"'{name}': expected a table, found {value!r}")
+        else:
+            values[key] = _checked(hints[key], key, name, value, problems)
+    required = [item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING]
+    problems += [f"'{where}.{name}' is missing" for name in required if name not in values]
+    return kind(**{key: value for key, value in values.items() if value is not _WRONG})
+
+
+_WRONG = object()
+
+
+def _checked(hint: Any, key: str, name: str, value: Any, problems: list[str]) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if origin is tuple and isinstance(value, list):
+            inner = typing.get_args(option)[0]
+            if all(_is(inner, entry) for entry in value):
+                return tuple(inner(entry) for entry in value)
+        elif origin is not tuple and _is(origin, value):
+            return _in_range(key, name, origin(value), problems)
+    expected = " or ".join(_spoken(option) for option in options if option is not type(None))
+    problems.append(f"'{name}': expected {expected}, found {value!r}")
+    return _WRONG
+
+
+def _is(kind: type, value: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return kind is not type(None) and isinstance(value, kind)
+
+
+def _in_range(key: str, name: str, value: Any, problems: list[str]) -> Any:
+    if key in _CHOICES and value not in _CHOICES[key]:
+        problems.append(f"'{name}': expected one of {', '.join(_CHOICES[key])}, found {value!r}")
+    elif (key in _POSITIVE and value <= 0) or (key in _NOT_NEGATIVE and value < 0):
+        problems.append(f"'{name}': expected a number {'above' if key in _POSITIVE else 'from'} 0, found {value}")
+    return value
+
+
+def _spoken(option: Any) -> str:
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+    if typing.get_origin(option) is tuple:
+        return f"a list, each {names.get(typing.get_args(option)[0], 'value')}"
+    return names.get(option, str(option))
+
+
+def _apply(table: dict, setting: str, problems: list[str]) -> None:
+    """Put one ``a.b=value`` into the table; the value is TOML, or else a text."""
+    key, equals, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        problems.append(f"--set {setting!r}: expected section.key=value")
+        return
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if parts[0] == "stage":
+        _apply_to_stages(table, parts[1:], value, setting, problems)
+        return
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            problems.append(f"--set {setting!r}: '{part}' is no section")
+            return
+    table[parts[-1]] = value
+
+
+def _apply_to_stages(table: dict, parts: list[str], value: Any, setting: str, problems: list[str]) -> None:
+    stages = table.get("stage") or []
+    if len(parts) == 2:
+        chosen = [stage for stage in stages if stage.get("name") == parts[0]]
+        if not chosen:
+            names = [str(stage.get("name")) for stage in stages]
+            problems.append(f"--set {setting!r}: no stage of that name{suggest(parts[0], names)}")
+    else:
+        chosen = stages
+    for stage in chosen:
+        stage[parts[-1]] = value

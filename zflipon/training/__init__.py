@@ -1,0 +1,1 @@
+"""Training: labelled windows (`data`), one stage with the Trainer (`fit`), the whole recipe (`stages`)."""
