@@ -14,11 +14,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from zflipon.errors import ModelError
 from zflipon.models.heads import BaseHead
+from zflipon.models.story import OBJECTIVES
 from zflipon.project import IGNORE
-
-OBJECTIVES = ("token", "base", "sequence", "mlm")
-"""What a head predicts: a class for each token, base or sequence, or masked tokens."""
 
 BASE_HEAD_DEFAULTS = {"channels": 96, "kernel": 9, "dilations": [1, 2, 4], "dropout": 0.1}
 """Shape of the base head where a config says nothing."""
@@ -45,8 +44,8 @@ class DnaModel(PreTrainedModel):
     """An encoder under the head that ``config.objective`` names.
 
     Subclasses set `config_class`, `base_model_prefix` (the encoder's name in the
-    official checkpoints) and `encoder_class`, and override `build_mlm_head` or
-    `pooled` where the official code differs.
+    official checkpoints) and `encoder_class`, and override `build_classifier`,
+    `build_mlm_head`, `pooled` or `features` where the official code differs.
     """
 
     encoder_class: type[nn.Module]
@@ -57,6 +56,8 @@ class DnaModel(PreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.objective: str = getattr(config, "objective", "token")
+        if self.objective not in OBJECTIVES:
+            raise ModelError(f"objective '{self.objective}' is unknown; expected one of {', '.join(OBJECTIVES)}")
         setattr(self, self.base_model_prefix, self.encoder_class(config))
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.0) or 0.0)
         if self.objective == "base":
@@ -80,9 +81,13 @@ class DnaModel(PreTrainedModel):
         """Return vocabulary logits of token states."""
         return self.decoder(states)
 
-    def pooled(self, states: Tensor) -> Tensor:
+    def pooled(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Return one state a sequence, shape (batch, hidden): the first token's."""
         return states[:, 0]
+
+    def features(self, states: Tensor) -> Tensor:
+        """Return what the classifier sees of token or pooled states: these themselves."""
+        return states
 
     def forward(
         self,
@@ -113,9 +118,9 @@ class DnaModel(PreTrainedModel):
         if self.objective == "base":
             logits = self.base_head(states, base_tokens, bases)
         elif self.objective == "token":
-            logits = self.classifier(self.dropout(states))
+            logits = self.classifier(self.dropout(self.features(states)))
         elif self.objective == "sequence":
-            logits = self.classifier(self.dropout(self.pooled(states)))
+            logits = self.classifier(self.dropout(self.features(self.pooled(states, attention_mask))))
         else:
             logits = self.masked_lm(states)
         logits = logits.float()
@@ -156,3 +161,6 @@ class DnaModel(PreTrainedModel):
                 module.weight[module.padding_idx].zero_()
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
+        elif isinstance(module, BaseHead):
+            # hardly a base is Z-DNA; starting from even odds, the first steps would learn only that
+            module.output.bias.fill_(-4.0)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig
 
 from zflipon.models.base import DnaModel
+from zflipon.tokens import BpeTokenizer
 
 
 class CompactConfig(PretrainedConfig):
@@ -149,3 +150,11 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 MODEL = CompactModel
 CONFIG = CompactConfig
+TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
+STORY = {"window": 1024, "margin": 256}
+LORA_TARGETS = ["qkv"]
+
+
+def recognises(config: dict) -> bool:
+    """Tell whether a ``config.json`` is of this family."""
+    return config.get("model_type") == CompactConfig.model_type

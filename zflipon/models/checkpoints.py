@@ -1,0 +1,484 @@
+"""Loading, starting and saving checkpoints, strictly: what does not fit is named, never skipped.
+
+`load` gives a checkpoint to predict with, `start` one to train on, `create` one
+with random weights, `load_module` the bare module.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from zflipon import __version__
+from zflipon.errors import ModelError, OutputError, some, suggest
+from zflipon.models import family as family_module
+from zflipon.models import recognise
+from zflipon.models.base import DnaModel
+from zflipon.models.files import Files, locate
+from zflipon.models.story import Story, told_objective
+from zflipon.tokens import BpeTokenizer, DnaTokenizer
+
+log = logging.getLogger("zflipon")
+
+WRAPPERS = ("model_state_dict", "state_dict", "model")
+"""Keys under which training scripts keep the state dict in a ``.pt``."""
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before each name."""
+
+HARMLESS = re.compile(r"(^|\.)(position_ids|inv_freq|alibi)$")
+"""Buffers that are computed, and that older releases saved all the same."""
+
+HEADS = (
+    "classifier.",
+    "base_head.",
+    "cls.predictions.",
+    "cls.seq_relationship.",
+    "bert.pooler.",
+    "head.",
+    "decoder.",
+)
+"""Beginnings of the names of task heads: what a module has none of is left out, and only these may be new."""
+
+FOREIGN_KEYS = (
+    "model_type",
+    "architectures",
+    "auto_map",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "zflipon",
+)
+"""Keys of a ``config.json`` that say nothing of the shape: not taken over."""
+
+
+@dataclass
+class Checkpoint:
+    """A model with all that is needed to use it.
+
+    Attributes
+    ----------
+    module : DnaModel
+        In eval mode after loading.
+    tokenizer : DnaTokenizer
+    story : Story
+    files : Files or None
+        Where it was loaded from; None for a fresh one.
+    """
+
+    module: DnaModel
+    tokenizer: DnaTokenizer
+    story: Story
+    files: Files | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The folder it was loaded from."""
+        return self.files.folder if self.files else None
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """SHA-256 of the weights on disk, as hex; None for a fresh checkpoint."""
+        return self.files.sha256() if self.files else None
+
+
+def load(name: str | Path, objectives: tuple[str, ...] = ("token", "base")) -> Checkpoint:
+    """Load a trained checkpoint for prediction.
+
+    Parameters
+    ----------
+    name : str or Path
+        A bundled model, a folder in the official layout, a file of weights beside its
+        ``config.json``, or a hub id ``owner/name``.
+    objectives : tuple of str
+        Heads that will do.
+
+    Returns
+    -------
+    Checkpoint
+        float32, in eval mode.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, incomplete or of an unknown family, if its tensors do not fit
+        its config, or if it has no trained head of these kinds.
+    """
+    files = locate(name)
+    tensors = read_tensors(files)
+    objective = _objective(files.config, tensors)
+    if objective not in objectives:
+        raise ModelError(
+            f"{name}: this checkpoint has no {' or '.join(objectives)} head "
+            f"(it has {objective or 'none'}); train it first: zflipon train"
+        )
+    story = _story(files, objective)
+    tokenizer = _tokenizer(files, story)
+    module = _module(files, story.family, objective, tensors, fresh_head=False)
+    _check_vocabulary(files, module, tokenizer)
+    return Checkpoint(module.eval(), tokenizer, replace(story, objective=objective), files)
+
+
+def load_module(path: str | Path, objective: str) -> DnaModel:
+    """Load the module alone, for a given objective; no tokenizer is needed.
+
+    Parameters
+    ----------
+    path : str or Path
+        As `load`'s `name`.
+    objective : str
+        ``'token'``, ``'base'``, ``'sequence'`` or ``'mlm'``. A head that the checkpoint
+        lacks is made anew, with a warning.
+
+    Returns
+    -------
+    DnaModel
+        float32, in eval mode; call it as ``module(input_ids=…, attention_mask=…).logits``.
+
+    Raises
+    ------
+    ModelError
+        As `load`.
+    """
+    files = locate(path)
+    name = recognise(files.config, files.folder)
+    return _module(files, name, objective, read_tensors(files), fresh_head=True).eval()
+
+
+def start(name: str | Path, objective: str, max_token_length: int | None = None, **settings) -> Checkpoint:
+    """Load a checkpoint to train on; a head that it lacks, or of another shape, is made anew with a warning.
+
+    Parameters
+    ----------
+    name : str or Path
+        As in `load`.
+    objective : str
+        Of the training to come.
+    max_token_length : int, optional
+        Bases; limits the tokenizer (see `zflipon.tokens.limit_token_length`).
+    **settings
+        Override config values, such as ``class_weights``, ``base_head`` or ``hidden_dropout_prob``.
+
+    Returns
+    -------
+    Checkpoint
+        Its story is the loaded one's, with `objective` and the versions of today, and no quality.
+
+    Raises
+    ------
+    ModelError
+        As `load`, and for unknown settings.
+    """
+    files = locate(name)
+    tensors = read_tensors(files)
+    story = _story(files, _objective(files.config, tensors))
+    if max_token_length is not None:
+        story = replace(story, max_token_length=max_token_length)
+    tokenizer = _tokenizer(files, story)
+    module = _module(files, story.family, objective, tensors, fresh_head=True, **settings)
+    _check_vocabulary(files, module, tokenizer)
+    story = replace(story, objective=objective, quality={}, versions=_versions())
+    return Checkpoint(module, tokenizer, story, files)
+
+
+def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> Checkpoint:
+    """Make a model with random weights.
+
+    Parameters
+    ----------
+    family : str
+        A key of `zflipon.models.FAMILIES`.
+    objective : str
+        One of `zflipon.models.story.OBJECTIVES`.
+    tokenizer : DnaTokenizer
+        Gives vocabulary size and padding token.
+    **settings
+        Values of the family's config, such as ``hidden_size``, and ``base_head`` or ``class_weights``.
+
+    Raises
+    ------
+    ModelError
+        If the family or a setting is unknown, or the shape impossible.
+    """
+    kind = family_module(family)
+    values = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id, **settings}
+    module = kind.MODEL(_config(kind, {}, objective, f"family '{family}'", **values))
+    story = {"family": family, "objective": objective, "versions": _versions()}
+    return Checkpoint(
+        module,
+        tokenizer,
+        Story.from_dict({**story, "max_token_length": tokenizer.max_token_length}, **kind.STORY),
+    )
+
+
+def save(checkpoint: Checkpoint, folder: str | Path) -> None:
+    """Write ``config.json`` with the story, ``model.safetensors`` and the tokenizer.
+
+    Each file gets its name only once all of them are whole; other files in the folder stay.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    module = checkpoint.module
+    module.config.objective = module.objective
+    module.config.zflipon = replace(checkpoint.story, objective=module.objective).to_dict()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part.", dir=folder))
+        try:
+            with _quiet():
+                module.save_pretrained(part)
+            checkpoint.tokenizer.save(part)
+            # the config goes last: a folder without it is no checkpoint
+            for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the checkpoint cannot be written ({error.strerror or error})"
+        ) from error
+
+
+def read_tensors(files: Files) -> dict[str, Tensor]:
+    """Read a state dict from its file or shards; floating-point tensors become float32.
+
+    Raises
+    ------
+    ModelError
+        If a file is cut short or holds anything but tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in files.weights:
+        tensors.update(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
+    while tensors and any(all(name.startswith(prefix) for name in tensors) for prefix in PREFIXES):
+        tensors = {name.split(".", 1)[1]: tensor for name, tensor in tensors.items()}
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a safetensors file, or cut short ({error})") from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: holds more than tensors, or is no file of weights; "
+            "save model.state_dict() with torch.save, or use safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{path}: not a file of weights, or cut short ({str(error).splitlines()[0]})"
+        ) from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(
+            f"{path}: holds no state dict (name → tensor); save model.state_dict() with torch.save"
+        )
+    return dict(content)
+
+
+def _objective(config: dict, tensors: Mapping[str, Tensor]) -> str | None:
+    """Tell which head a checkpoint has; the tensors decide where the config of elsewhere is of another head.
+
+    A fine-tuned state dict often lies beside the config of the pretrained model.
+    """
+    told = told_objective(config)
+    if "objective" in config:
+        return told
+    if any(name.startswith("base_head.") for name in tensors):
+        return "base"
+    if any(name.startswith("classifier.") for name in tensors):
+        return "sequence" if told == "sequence" else "token"
+    return "mlm" if any(name.startswith(("cls.predictions.", "decoder.")) for name in tensors) else None
+
+
+def _story(files: Files, objective: str | None) -> Story:
+    """Return the checkpoint's story, filled up with its family's defaults."""
+    name = recognise(files.config, files.folder)
+    defaults = {"family": name, "objective": objective, **family_module(name).STORY}
+    try:
+        return Story.from_dict(files.config.get("zflipon", {}), **defaults)
+    except ModelError as error:
+        raise ModelError(f"{files.folder / 'config.json'}: {error}") from error
+
+
+def _tokenizer(files: Files, story: Story) -> DnaTokenizer:
+    """Load the tokenizer, limited as the story says, and note the limit where it says nothing."""
+    kind = family_module(story.family)
+    tokenizer = kind.TOKENIZER.from_file(files.folder / kind.TOKENIZER_FILE)
+    limit = story.max_token_length
+    if limit is not None and limit < tokenizer.max_token_length:
+        if not isinstance(tokenizer, BpeTokenizer):
+            raise ModelError(f"{files.folder}: tokens of this family cannot be limited to {limit} bases")
+        tokenizer = tokenizer.limited(limit)
+    return tokenizer
+
+
+def _check_vocabulary(files: Files, module: DnaModel, tokenizer: DnaTokenizer) -> None:
+    if tokenizer.vocab_size > module.config.vocab_size:
+        raise ModelError(
+            f"{files.folder}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, "
+            f"the model {module.config.vocab_size} tokens; they are not of one checkpoint"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Spare the reader a progress bar for a second's work."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "zflipon": __version__,
+        **{name: version(name) for name in ("torch", "transformers", "tokenizers")},
+    }
+
+
+def _config(kind: ModuleType, raw: dict, objective: str, where: object, **settings):
+    """Build a family's config from a ``config.json`` and the settings over it."""
+    known = {*kind.CONFIG().to_dict(), "class_weights", "base_head", "num_labels", "classifier_dropout"}
+    for key in settings:
+        if key not in known:
+            raise ModelError(f"{where}: unknown setting '{key}'{suggest(key, known)}")
+    values = {key: value for key, value in raw.items() if key not in FOREIGN_KEYS}
+    if "num_labels" in settings:  # names of labels would win over their number
+        values = {key: value for key, value in values.items() if key not in ("id2label", "label2id")}
+    try:
+        config = kind.CONFIG(**{**values, **settings, "objective": objective})
+    except Exception as error:  # the config classes raise kinds of their own
+        raise ModelError(f"{where}: {' '.join(str(error).split())}") from error
+    return config
+
+
+def _module(
+    files: Files, name: str, objective: str, tensors: dict[str, Tensor], fresh_head: bool, **settings
+) -> DnaModel:
+    """Build a family's module and fill it."""
+    kind = family_module(name)
+    config = _config(kind, files.config, objective, files.folder / "config.json", **settings)
+    module = kind.MODEL(config)
+    fill(module, tensors, files.folder, fresh_head)
+    return module
+
+
+def fill(module: DnaModel, tensors: dict[str, Tensor], where: object, fresh_head: bool) -> None:
+    """Put tensors into a module, strictly.
+
+    Parameters
+    ----------
+    module : DnaModel
+    tensors : dict of str to Tensor
+        Of the official names, the encoder's with or without its prefix.
+    where : object
+        Named in errors.
+    fresh_head : bool
+        Whether a task head may stay as it was initialised; it is said in a warning.
+
+    Raises
+    ------
+    ModelError
+        If an encoder tensor is missing, unexpected or of another shape, or a head is and may not be new.
+    """
+    expected = module.state_dict()
+    tensors = _official(tensors, module, expected)
+    unexpected = [name for name in tensors if name not in expected]
+    missing = [name for name in expected if name not in tensors and name not in module.all_tied_weights_keys]
+    shapes = [
+        f"{name} is {_spoken(tensors[name])} where config.json asks for {_spoken(expected[name])}"
+        for name in tensors
+        if name in expected and tensors[name].shape != expected[name].shape
+    ]
+    new = _new_heads(missing, shapes, tensors)
+    if fresh_head and new:
+        log.warning("%s: no trained head for '%s'; new: %s", where, module.objective, some(sorted(new)))
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(new))}
+        missing, shapes = (
+            [name for name in names if not name.startswith(tuple(new))] for names in (missing, shapes)
+        )
+    problems = [
+        f"{len(names)} {what}: {some(names, 3)}"
+        for what, names in (
+            ("tensors are missing", missing),
+            ("tensors are unexpected", unexpected),
+            ("tensors have the wrong shape", shapes),
+        )
+        if names
+    ]
+    if problems:
+        raise ModelError(f"{where}: the weights do not fit {type(module).__name__}; {'; '.join(problems)}")
+    module.load_state_dict(tensors, strict=False)
+
+
+def _new_heads(missing: list[str], shapes: list[str], tensors: Mapping[str, Tensor]) -> set[str]:
+    """Return the heads of which a checkpoint holds nothing, or tensors of another shape."""
+    new = set()
+    for head in HEADS:
+        absent = any(name.startswith(head) for name in missing) and not any(
+            name.startswith(head) for name in tensors
+        )
+        if absent or any(name.startswith(head) for name in shapes):
+            new.add(head)
+    return new
+
+
+def _official(
+    tensors: dict[str, Tensor], module: DnaModel, expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Give tensors the module's names; leave out computed buffers and heads that it has none of."""
+    prefix = module.base_model_prefix + "."
+    if not any(name.startswith(prefix) for name in tensors):  # a bare encoder was saved
+        tensors = {
+            prefix + name if prefix + name in expected else name: value for name, value in tensors.items()
+        }
+    absent = tuple(head for head in HEADS if not any(name.startswith(head) for name in expected))
+    kept = {
+        name: value
+        for name, value in tensors.items()
+        if name in expected or not (HARMLESS.search(name) or name.startswith(absent))
+    }
+    for target, source in module.all_tied_weights_keys.items():
+        value = kept.pop(target, None)
+        if value is not None:
+            kept.setdefault(source, value)
+    return kept
+
+
+def _spoken(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"

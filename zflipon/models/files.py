@@ -1,0 +1,180 @@
+"""Where a checkpoint's files lie, and what can be read from them without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from zflipon.errors import ModelError, some, suggest
+
+BUNDLED = Path(__file__).with_name("bundled")
+"""Folder of the models that come with the package, one folder each."""
+
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Names of weights in the official layout, best first."""
+
+WANTED = ["config.json", "*.safetensors", "*.bin", "*.index.json", "tokenizer.json", "vocab.txt"]
+"""What is fetched from the hub: no code."""
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Files:
+    """A checkpoint on disk.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``config.json`` and the tokenizer.
+    config : dict
+        Content of ``config.json``.
+    weights : tuple of Path
+        One file, or the shards of a large model.
+    """
+
+    folder: Path
+    config: dict
+    weights: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return sum(path.stat().st_size for path in self.weights)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the weights as hex; of shards, that of one after the other."""
+        digest = hashlib.sha256()
+        for path in self.weights:
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def parameters(self) -> int | None:
+        """Count the numbers in safetensors files by their headers; None for other files."""
+        if any(path.suffix != ".safetensors" for path in self.weights):
+            return None
+        return sum(
+            math.prod(tensor["shape"])
+            for path in self.weights
+            for name, tensor in _header(path).items()
+            if name != "__metadata__"
+        )
+
+
+def bundled() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
+
+
+def locate(name: str | Path) -> Files:
+    """Find a checkpoint.
+
+    Parameters
+    ----------
+    name : str or Path
+        A bundled model, a folder in the official layout, a file of weights beside
+        its ``config.json``, or a hub id ``owner/name``.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or it lacks its config or its weights.
+    """
+    path = Path(name)
+    if str(name) in bundled():
+        path = BUNDLED / str(name)
+    elif not path.exists():
+        if not _HUB_ID.fullmatch(str(name)):
+            raise ModelError(
+                f"{name}: no such model; expected a bundled one ({some(bundled())}), a checkpoint folder, "
+                f"a file of weights, or a hub id owner/name{suggest(str(name), bundled())}"
+            )
+        path = _fetch(str(name))
+    folder = path if path.is_dir() else path.parent
+    config = _read_json(folder / "config.json", "a checkpoint needs its config.json")
+    return Files(folder, config, _find_weights(path))
+
+
+def _fetch(repository: str) -> Path:
+    """Fetch a checkpoint from the hub, or find it in the hub's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=WANTED))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        # the hub's messages run over several lines; the first says it
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{repository}: no such folder here, and the hub did not give it ({reason}); "
+            "check the name and the connection, or give a local folder"
+        ) from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpcore", "requests"):
+            raise
+        raise ModelError(
+            f"{repository}: no such folder here, and the hub could not be reached "
+            f"({type(error).__name__}); connect, or give a local folder"
+        ) from error
+
+
+def _find_weights(path: Path) -> tuple[Path, ...]:
+    if path.is_file():
+        return (path,)
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return _shards(path / name) if name.endswith(".json") else (path / name,)
+    bare = sorted(each for each in path.iterdir() if each.suffix in (".pt", ".pth", ".bin", ".safetensors"))
+    if len(bare) == 1:
+        return (bare[0],)
+    if bare:
+        names = some(each.name for each in bare)
+        raise ModelError(f"{path}: several files of weights ({names}); name one of them")
+    raise ModelError(f"{path}: no weights; model.safetensors or pytorch_model.bin was expected there")
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    content = _read_json(index, "")
+    if not isinstance(content.get("weight_map"), dict):
+        raise ModelError(f"{index}: has no weight_map; is the checkpoint complete?")
+    names = sorted(set(content["weight_map"].values()))
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise ModelError(f"{index.parent}: {index.name} names {some(missing)}, which is not there")
+    return tuple(index.parent / name for name in names)
+
+
+def _read_json(path: Path, need: str) -> dict:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; {need}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error}); is the checkpoint complete?") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _header(path: Path) -> dict:
+    """Read a safetensors header: its length as a 64-bit number, then JSON."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                raise ValueError("header longer than the file")
+            return json.loads(file.read(length))
+    except (struct.error, ValueError) as error:
+        raise ModelError(f"{path}: not a safetensors file, or cut short ({error})") from error

@@ -1,0 +1,171 @@
+"""What a checkpoint tells about itself, so that it is used without flags.
+
+Only the standard library is imported here: a story is read in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import NamedTuple
+
+from zflipon.errors import ModelError, suggest
+
+OBJECTIVES = ("token", "base", "sequence", "mlm")
+"""What a head predicts: a class for each token, base or sequence, or masked tokens."""
+
+ARCHITECTURES = {
+    "ForTokenClassification": "token",
+    "ForSequenceClassification": "sequence",
+    "ForMaskedLM": "mlm",
+    "ForPreTraining": "mlm",
+}
+"""How the class that a config of elsewhere names ends → objective."""
+
+
+class Calibration(NamedTuple):
+    """A probability is the sigmoid of `scale` × log-odds + `bias` (Platt scaling).
+
+    Attributes
+    ----------
+    scale, bias : float
+        1 and 0 leave the model's own probability.
+    """
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """How a checkpoint is run, how it came about and how good it is.
+
+    Attributes
+    ----------
+    family : str
+        A key of `zflipon.models.FAMILIES`.
+    objective : str or None
+        One of `OBJECTIVES`; None for a bare encoder.
+    window, margin : int
+        Bases of a window, and of its context at either side where nothing is decided.
+    max_token_length : int or None
+        Bases of the longest token; None takes the tokenizer as it is.
+    label_threshold : float
+        Share of a token's bases that makes it a positive, in training.
+    label_comparison : str
+        ``'>='`` or ``'>'``, as in `zflipon.project.COMPARISONS`.
+    threshold : float
+        Probability from which a base is called.
+    calibration : Calibration
+        Applied to the log-odds.
+    training : dict
+        How and on what it was trained.
+    quality : dict
+        Measured figures.
+    versions : dict of str to str
+        Package → version it was made with.
+    """
+
+    family: str
+    objective: str | None
+    window: int
+    margin: int
+    max_token_length: int | None = None
+    label_threshold: float = 0.5
+    label_comparison: str = ">="
+    threshold: float = 0.5
+    calibration: Calibration = field(default_factory=Calibration)
+    training: dict = field(default_factory=dict)
+    quality: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be run with; raise `ModelError`."""
+        known = ", ".join(OBJECTIVES)
+        _require(self.objective in (None, *OBJECTIVES), "objective", f"one of {known}", self.objective)
+        _require(_whole(self.window, 1), "window", "a number of bases", self.window)
+        _require(
+            _whole(self.margin, 0) and 2 * self.margin < self.window,
+            "margin",
+            f"a number of bases, less than half of the window ({self.window})",
+            self.margin,
+        )
+        limit = self.max_token_length
+        _require(limit is None or _whole(limit, 1), "max_token_length", "a number of bases", limit)
+        for name in ("label_threshold", "threshold"):
+            value = getattr(self, name)
+            _require(_number(value) and 0 <= value <= 1, name, "from 0 to 1", value)
+        _require(self.label_comparison in (">=", ">"), "label_comparison", ">= or >", self.label_comparison)
+        for name, value in zip(Calibration._fields, self.calibration, strict=True):
+            _require(_number(value), f"calibration.{name}", "a number", value)
+        for name in ("training", "quality", "versions"):
+            _require(isinstance(getattr(self, name), dict), name, "a table", getattr(self, name))
+
+    @classmethod
+    def from_dict(cls, values: dict, **defaults) -> Story:
+        """Build a story from what `to_dict` gave.
+
+        Parameters
+        ----------
+        values : dict
+            May lack any field.
+        **defaults
+            Fields that are taken where `values` lacks them.
+
+        Raises
+        ------
+        ModelError
+            If a key is unknown, a value out of range, or a field lacking that has no default.
+        """
+        _refuse_unknown(values, [each.name for each in fields(cls)], "")
+        values = {**defaults, **values}
+        calibration = values.get("calibration", {})
+        if not isinstance(calibration, Calibration):
+            _refuse_unknown(calibration, Calibration._fields, "calibration.")
+            values["calibration"] = Calibration(**calibration)
+        lacking = [name for name in ("family", "window", "margin") if name not in values]
+        if lacking:
+            raise ModelError(f"the checkpoint's story lacks {', '.join(lacking)}")
+        return cls(**{"objective": None, **values})
+
+    def to_dict(self) -> dict:
+        """Return plain dicts, strings and numbers, fit for JSON."""
+        return {**asdict(self), "calibration": self.calibration._asdict()}
+
+    @classmethod
+    def is_whole(cls, values: dict) -> bool:
+        """Tell whether `values` has every field, so that no default is needed."""
+        return {each.name for each in fields(cls)} <= set(values)
+
+
+def told_objective(config: dict) -> str | None:
+    """Return the objective that a ``config.json`` names: ours by key, others' by the name of their class."""
+    if config.get("objective") is not None:
+        return config["objective"]
+    for architecture in config.get("architectures") or []:
+        for ending, objective in ARCHITECTURES.items():
+            if architecture.endswith(ending):
+                return objective
+    return None
+
+
+def _refuse_unknown(values: dict, known: Sequence[str], prefix: str) -> None:
+    if not isinstance(values, dict):
+        what = prefix.rstrip(".") or "it"
+        raise ModelError(f"the checkpoint's story: {what} must be a table, not {values!r}")
+    for key in values:
+        if key not in known:
+            raise ModelError(f"the checkpoint's story: unknown key '{prefix}{key}'{suggest(key, known)}")
+
+
+def _require(holds: bool, name: str, expected: str, found: object) -> None:
+    if not holds:
+        raise ModelError(f"the checkpoint's story: {name} must be {expected}, not {found!r}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
