@@ -16,6 +16,29 @@ MIN_GAP = 50
 DECIMALS = 3
 """Decimals of a written probability."""
 
+SHARD_BASES = 1 << 21
+"""Bases of a shard: what one process predicts, and loses if it is killed."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which parts of a genome are annotated; all where nothing is said.
+
+    Attributes
+    ----------
+    regions : tuple of str
+        As samtools writes them: ``chr1:1,001-2,000``, 1-based and closed.
+    regions_bed : str or None
+        BED of regions.
+    contigs, exclude_contigs : tuple of str
+        Names to keep, and to leave out.
+    """
+
+    regions: tuple[str, ...] = ()
+    regions_bed: str | None = None
+    contigs: tuple[str, ...] = ()
+    exclude_contigs: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class CallConfig:

@@ -77,7 +77,9 @@ class Genome:
         index, block_index = self._index(text, bgzip=kind == "bgzip")
         try:
             self._file = pysam.FastaFile(
-                str(text), filepath_index=str(index), filepath_index_compressed=block_index and str(block_index)
+                str(text),
+                filepath_index=str(index),
+                filepath_index_compressed=block_index and str(block_index),
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path}: cannot be read as FASTA ({error})") from error
@@ -112,13 +114,17 @@ class Genome:
         """
         length = self.length(contig)
         if not 0 <= start <= end <= length:
-            raise InputError(f"{contig}:{start}-{end} (0-based) lies outside the contig, which has {length} bases")
+            raise InputError(
+                f"{contig}:{start}-{end} (0-based) lies outside the contig, which has {length} bases"
+            )
         if start == end:
             return ""
         try:
             sequence = self._file.fetch(contig, start, end)
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.path}: contig {contig} cannot be read ({error}); is the file whole?") from error
+            raise InputError(
+                f"{self.path}: contig {contig} cannot be read ({error}); is the file whole?"
+            ) from error
         if len(sequence) != end - start:
             raise InputError(
                 f"{self.path}: contig {contig} ends early ({len(sequence)} of {end - start} bases at {start}); "
@@ -203,11 +209,15 @@ class Genome:
                 pysam.faidx(str(text), "--fai-idx", str(made), "--gzi-idx", str(gzi))
             os.replace(made, fai)
         except pyfaidx.FastaIndexingError as error:
-            raise InputError(f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})") from error
+            raise InputError(
+                f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})"
+            ) from error
         except ValueError as error:  # pyfaidx: duplicate keys
             raise InputError(f"{self.path}: {error}; every contig needs a name of its own") from error
         except pysam.SamtoolsError as error:
-            raise InputError(f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})") from error
+            raise InputError(
+                f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})"
+            ) from error
         finally:
             made.unlink(missing_ok=True)
 
@@ -223,7 +233,8 @@ def _sniff(path: Path) -> str:
                 kind, first = "plain", head[:1]
             else:
                 kind = "bgzip" if head[3:4] == b"\x04" and head[12:14] == b"BC" else "gzip"
-                first = gzip.open(path).read(1)
+                with gzip.open(path) as unpacked:
+                    first = unpacked.read(1)
                 file.seek(max(0, path.stat().st_size - len(_BGZF_EOF)))
                 if kind == "bgzip" and file.read() != _BGZF_EOF:
                     raise InputError(f"{path}: the bgzip file is truncated (its end marker is missing)")
@@ -232,7 +243,9 @@ def _sniff(path: Path) -> str:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
     if first != b">":
-        raise InputError(f"{path}: not a FASTA file: it should begin with '>', found {first.decode('latin1')!r}")
+        raise InputError(
+            f"{path}: not a FASTA file: it should begin with '>', found {first.decode('latin1')!r}"
+        )
     return kind
 
 
@@ -244,7 +257,9 @@ def _refuse_duplicates(path: Path) -> None:
                 if line.startswith(b">"):
                     name = (line[1:].split() or [b""])[0].decode("latin1")
                     if name in seen:
-                        raise InputError(f"{path}: duplicate contig name {name!r}; every contig needs a name of its own")
+                        raise InputError(
+                            f"{path}: duplicate contig name {name!r}; every contig needs a name of its own"
+                        )
                     seen.add(name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error

@@ -109,14 +109,15 @@ class Predictor:
             return [row[: len(sequence)] for row, sequence in zip(rows, sequences, strict=True)]
         rows = (logits[..., 1] - logits[..., 0]).float().cpu().numpy()
         return [
-            tokens_to_bases(row[: len(found.lengths)], found.lengths) for row, found in zip(rows, tokens, strict=True)
+            tokens_to_bases(row[: len(found.lengths)], found.lengths)
+            for row, found in zip(rows, tokens, strict=True)
         ]
 
     def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
         if not np.isfinite(log_odds).all():
             raise ModelError("the model returned a value that is not a number; try --precision float32")
-        scale, bias = self.story.calibration
-        return (1 / (1 + np.exp(-np.clip(scale * log_odds + bias, -80, 80)))).astype(np.float32)
+        calibrated = self.story.calibration.scale * log_odds + self.story.calibration.bias
+        return (1 / (1 + np.exp(-np.clip(calibrated, -80, 80)))).astype(np.float32)
 
 
 def predict_tiles(
@@ -153,7 +154,9 @@ def predict_tiles(
         kept = [i for i, sequence in enumerate(sequences) if 2 * sequence.count("N") <= len(sequence)]
         for i, row in zip(kept, predictor.probabilities([sequences[i] for i in kept]), strict=True):
             window = pool[i]
-            core = slice(int(window["core_start"] - window["start"]), int(window["core_end"] - window["start"]))
+            core = slice(
+                int(window["core_start"] - window["start"]), int(window["core_end"] - window["start"])
+            )
             letters = np.frombuffer(sequences[i][core].encode(), dtype=np.uint8)
             values = np.where(letters == ord("N"), np.float32(np.nan), row[core])
             found[int(window["core_start"]) - origin : int(window["core_end"]) - origin] = values

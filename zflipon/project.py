@@ -17,7 +17,9 @@ COMPARISONS: dict[str, Callable] = {">=": np.greater_equal, ">": np.greater}
 """How a token's share of labelled bases is held against the threshold: DNABERT-2's code has ``>=``, GENA-LM's ``>``."""
 
 
-def labels_to_tokens(labels: np.ndarray, lengths: np.ndarray, threshold: float, comparison: str = ">=") -> np.ndarray:
+def labels_to_tokens(
+    labels: np.ndarray, lengths: np.ndarray, threshold: float, comparison: str = ">="
+) -> np.ndarray:
     """Label tokens by the share of their bases that is labelled.
 
     Parameters

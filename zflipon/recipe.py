@@ -29,7 +29,16 @@ _CHOICES = {
     "precision": ("float32", "bfloat16"),
 }
 _POSITIVE = ("window", "steps", "batch_size", "learning_rate", "vocab_size", "max_token_length", "sample")
-_NOT_NEGATIVE = ("margin", "positives", "hard_negatives", "background", "weight_decay", "warmup", "evaluations", "seed")
+_NOT_NEGATIVE = (
+    "margin",
+    "positives",
+    "hard_negatives",
+    "background",
+    "weight_decay",
+    "warmup",
+    "evaluations",
+    "seed",
+)
 
 
 def load_recipe(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
@@ -98,6 +107,8 @@ def _build_recipe(table: dict, problems: list[str]) -> Recipe:
             problems.append("[model] needs one of 'checkpoint' and 'family'")
         if recipe.model.checkpoint is None and not recipe.tokenizer.train:
             problems.append("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
+        if recipe.model.checkpoint is not None and recipe.tokenizer.train:
+            problems.append("[tokenizer] train = true: a checkpoint's embeddings fit its own tokenizer alone")
         recipe = Recipe(**{**vars(recipe), "stage": tuple(filter(None, stages))})
     return recipe
 
@@ -107,11 +118,15 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
     if 2 * stage.margin >= stage.window:
         problems.append(f"{where}: a margin of {stage.margin} leaves no core in a window of {stage.window}")
     if not 0 < stage.label_threshold <= 1:
-        problems.append(f"{where}.label_threshold: expected a share above 0 and up to 1, found {stage.label_threshold}")
+        problems.append(
+            f"{where}.label_threshold: expected a share above 0 and up to 1, found {stage.label_threshold}"
+        )
     if stage.positives <= 0:
         problems.append(f"{where}.positives: nothing is learnt without positive windows")
     if stage.class_weights is not None and (len(stage.class_weights) != 2 or min(stage.class_weights) <= 0):
-        problems.append(f"{where}.class_weights: expected two weights above 0, found {list(stage.class_weights)}")
+        problems.append(
+            f"{where}.class_weights: expected two weights above 0, found {list(stage.class_weights)}"
+        )
 
 
 def _build(kind: type, table: dict, where: str, problems: list[str]) -> Any:
@@ -129,7 +144,9 @@ def _build(kind: type, table: dict, where: str, problems: list[str]) -> Any:
                 problems.append(f"'{name}': expected a table, found {value!r}")
         else:
             values[key] = _checked(hints[key], key, name, value, problems)
-    required = [item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING]
+    required = [
+        item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
+    ]
     problems += [f"'{where}.{name}' is missing" for name in required if name not in values]
     return kind(**{key: value for key, value in values.items() if value is not _WRONG})
 
@@ -164,7 +181,9 @@ def _in_range(key: str, name: str, value: Any, problems: list[str]) -> Any:
     if key in _CHOICES and value not in _CHOICES[key]:
         problems.append(f"'{name}': expected one of {', '.join(_CHOICES[key])}, found {value!r}")
     elif (key in _POSITIVE and value <= 0) or (key in _NOT_NEGATIVE and value < 0):
-        problems.append(f"'{name}': expected a number {'above' if key in _POSITIVE else 'from'} 0, found {value}")
+        problems.append(
+            f"'{name}': expected a number {'above' if key in _POSITIVE else 'from'} 0, found {value}"
+        )
     return value
 
 

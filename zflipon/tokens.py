@@ -122,12 +122,16 @@ class BpeTokenizer:
         sequences = [sequence.upper() for sequence in sequences]
         tokens: list[Tokens | None] = [None] * len(sequences)
         pure = [i for i, sequence in enumerate(sequences) if _PURE.fullmatch(sequence)]
-        for i, encoding in zip(pure, self.tokenizer.encode_batch_fast([sequences[i] for i in pure]), strict=True):
+        for i, encoding in zip(
+            pure, self.tokenizer.encode_batch_fast([sequences[i] for i in pure]), strict=True
+        ):
             ids = np.array(encoding.ids, dtype=np.int64)
             tokens[i] = Tokens(ids, self._token_length[ids])
         # the fast path tracks no offsets, so what a rule may have rewritten (runs of N) goes the slow way
         mixed = [i for i, found in enumerate(tokens) if found is None]
-        for i, encoding in zip(mixed, self.tokenizer.encode_batch([sequences[i] for i in mixed]), strict=True):
+        for i, encoding in zip(
+            mixed, self.tokenizer.encode_batch([sequences[i] for i in mixed]), strict=True
+        ):
             tokens[i] = Tokens(np.array(encoding.ids, dtype=np.int64), _lengths(encoding, len(sequences[i])))
         return tokens
 
@@ -167,7 +171,9 @@ class KmerTokenizer:
             )
             table = [vocabulary["".join(letters)] for letters in product("ACGT", repeat=self.k)]
         except KeyError as error:
-            raise ModelError(f"the vocabulary has no token {error}; is it DNABERT's {self.k}-mer vocab.txt?") from None
+            raise ModelError(
+                f"the vocabulary has no token {error}; is it DNABERT's {self.k}-mer vocab.txt?"
+            ) from None
         self._table = np.array([*table, self._unk], dtype=np.int64)
         self.vocab_size = max(vocabulary.values()) + 1
         self._code = np.full(256, -1, dtype=np.int64)
@@ -195,7 +201,11 @@ class KmerTokenizer:
         if 0 < len(codes) < self.k:
             kmers, lengths = np.array([self._unk]), np.array([len(codes)])
         else:
-            views = np.lib.stride_tricks.sliding_window_view(codes, self.k) if len(codes) else codes.reshape(0, self.k)
+            views = (
+                np.lib.stride_tricks.sliding_window_view(codes, self.k)
+                if len(codes)
+                else codes.reshape(0, self.k)
+            )
             index = views @ (4 ** np.arange(self.k - 1, -1, -1))
             kmers = self._table[np.where((views < 0).any(axis=1), len(self._table) - 1, index)]
             lengths = np.ones(len(kmers), dtype=np.int64)
@@ -235,7 +245,9 @@ def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        return type(tokenizer)(tokenizer_object=limit_token_length(backend, max_length), **tokenizer.special_tokens_map)
+        return type(tokenizer)(
+            tokenizer_object=limit_token_length(backend, max_length), **tokenizer.special_tokens_map
+        )
     if max_length < 1:
         raise ValueError(f"tokens need at least one base, max_length is {max_length}")
     content = json.loads(tokenizer.to_str())
@@ -244,7 +256,9 @@ def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
         raise ValueError(f"token length can be limited for BPE tokenizers, this is {model['type']}")
     special = {token["content"] for token in content["added_tokens"]}
     model["vocab"] = {
-        token: index for token, index in model["vocab"].items() if token in special or len(token) <= max_length
+        token: index
+        for token, index in model["vocab"].items()
+        if token in special or len(token) <= max_length
     }
     model["merges"] = [merge for merge in model["merges"] if len("".join(_sides(merge))) <= max_length]
     return Tokenizer.from_str(json.dumps(content))
@@ -271,7 +285,9 @@ def train_bpe(sequences: Sequence[str], vocab_size: int, max_token_length: int) 
         initial_alphabet=list("ACGT"),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((run for sequence in sequences for run in re.findall("[ACGT]+", sequence)), trainer)
+    tokenizer.train_from_iterator(
+        (run for sequence in sequences for run in re.findall("[ACGT]+", sequence)), trainer
+    )
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],

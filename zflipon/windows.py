@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-WINDOW_DTYPE = np.dtype([("start", np.int64), ("end", np.int64), ("core_start", np.int64), ("core_end", np.int64)])
+WINDOW_DTYPE = np.dtype(
+    [("start", np.int64), ("end", np.int64), ("core_start", np.int64), ("core_end", np.int64)]
+)
 """One window: what is read, ``[start, end)``, and what is decided, ``[core_start, core_end)``."""
 
 

@@ -57,7 +57,9 @@ class DnaModel(PreTrainedModel):
         super().__init__(config)
         self.objective: str = getattr(config, "objective", "token")
         if self.objective not in OBJECTIVES:
-            raise ModelError(f"objective '{self.objective}' is unknown; expected one of {', '.join(OBJECTIVES)}")
+            raise ModelError(
+                f"objective '{self.objective}' is unknown; expected one of {', '.join(OBJECTIVES)}"
+            )
         setattr(self, self.base_model_prefix, self.encoder_class(config))
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.0) or 0.0)
         if self.objective == "base":
@@ -114,7 +116,9 @@ class DnaModel(PreTrainedModel):
         inputs_embeds : Tensor, optional
             Token embeddings in the place of `input_ids`, shape (batch, tokens, hidden).
         """
-        states = self.base_model(input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds)
+        states = self.base_model(
+            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
+        )
         if self.objective == "base":
             logits = self.base_head(states, base_tokens, bases)
         elif self.objective == "token":
@@ -137,7 +141,9 @@ class DnaModel(PreTrainedModel):
         if self.objective == "base":
             known = labels != IGNORE
             positive = None if weights is None else weights[1] / weights[0]
-            return F.binary_cross_entropy_with_logits(logits[known], labels[known].float(), pos_weight=positive)
+            return F.binary_cross_entropy_with_logits(
+                logits[known], labels[known].float(), pos_weight=positive
+            )
         if self.objective == "mlm":
             weights = None
         return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight=weights, ignore_index=IGNORE)
@@ -161,6 +167,3 @@ class DnaModel(PreTrainedModel):
                 module.weight[module.padding_idx].zero_()
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
-        elif isinstance(module, BaseHead):
-            # hardly a base is Z-DNA; starting from even odds, the first steps would learn only that
-            module.output.bias.fill_(-4.0)

@@ -17,7 +17,9 @@ for _letter, _code in NUCLEOTIDES.items():
     _CODES[ord(_letter)] = _code
 
 
-def collate(tokens: Sequence[Tokens], sequences: Sequence[str], pad_id: int, with_bases: bool) -> dict[str, Tensor]:
+def collate(
+    tokens: Sequence[Tokens], sequences: Sequence[str], pad_id: int, with_bases: bool
+) -> dict[str, Tensor]:
     """Pad tokenized sequences to the longest of them.
 
     Parameters

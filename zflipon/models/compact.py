@@ -112,7 +112,10 @@ class CompactEncoder(nn.Module):
         self.embeddings = table
 
     def forward(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
     ) -> Tensor:
         """Return token states, shape (batch, tokens, hidden_size)."""
         x = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds

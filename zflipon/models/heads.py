@@ -7,7 +7,6 @@ decides per base, which lifts the ceiling that whole-token calls put on precisio
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +15,9 @@ NUCLEOTIDES = {letter: code for code, letter in enumerate("ACGT")}
 
 UNKNOWN_BASE = 4
 PADDING_BASE = 5
+
+PRIOR_LOG_ODDS = -5.0
+"""Where the base head's logits start: hardly a base is Z-DNA, and from even odds the first steps learn only that."""
 
 
 class BaseHead(nn.Module):
@@ -73,4 +75,4 @@ class BaseHead(nn.Module):
             y = convolution(norm(x).mul(inside).transpose(1, 2)).transpose(1, 2)
             # bases beyond the end stay 0, so that a result does not depend on the padding of its batch
             x = x + self.dropout(F.gelu(y)) * inside
-        return self.output(x).squeeze(-1)
+        return self.output(x).squeeze(-1) + PRIOR_LOG_ODDS

@@ -102,8 +102,12 @@ class WindowSampler:
         self._share = sizes / sizes.sum()
         self._sites = [self._listed(data.targets), self._listed(data.hard_negatives)]
         if not len(self._sites[0]):
-            raise InputError(f"no labels on the training contigs ({', '.join(self._contigs)}); nothing can be learnt")
-        weights = np.array([stage.positives, stage.hard_negatives if len(self._sites[1]) else 0.0, stage.background])
+            raise InputError(
+                f"no labels on the training contigs ({', '.join(self._contigs)}); nothing can be learnt"
+            )
+        weights = np.array(
+            [stage.positives, stage.hard_negatives if len(self._sites[1]) else 0.0, stage.background]
+        )
         self._weights = weights / weights.sum()
 
     def _listed(self, intervals: Intervals) -> list[tuple[str, int, int]]:

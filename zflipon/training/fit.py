@@ -46,7 +46,9 @@ class Validation:
         story = checkpoint.story
         for contig in self.contigs:
             for start, end in self.genome.scan(contig, MIN_GAP).segments:
-                found = predict_tiles(predictor, self.genome, contig, tile(start, end, story.window, story.margin))
+                found = predict_tiles(
+                    predictor, self.genome, contig, tile(start, end, story.window, story.margin)
+                )
                 counted = ~np.isnan(found) & ~fill(self.ignored.get(contig), start, end)
                 odds = log_odds(found[counted].astype(np.float64))
                 histogram.add(odds, fill(self.labels.get(contig), start, end)[counted])

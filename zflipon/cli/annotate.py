@@ -1,0 +1,153 @@
+"""``zflipon annotate``: a genome → tracks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zflipon.cli.options import (
+    default,
+    force_option,
+    limit_threads,
+    log_to_stderr,
+    names,
+    quiet_option,
+    threads_option,
+    verbose_option,
+)
+from zflipon.config import DEFAULT_MODEL, CallConfig, PredictConfig, Selection
+
+EPILOG = """\b
+Examples:
+  zflipon annotate hg38.fa -o zdna.bw -o zdna.bed.gz
+  zflipon annotate hg38.fa.gz -o - --region chr1:1,000,001-2,000,000
+  zflipon annotate hg38.fa -o zdna.bw --model runs/dnabert2 --precision bfloat16
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("genome", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Track to write, repeatable; the extension picks the format: .bw, .bedgraph[.gz], .bed[.gz]; - is BED on "
+    "stdout.",
+)
+@click.option(
+    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
+)
+@click.option(
+    "-r", "--region", "regions", multiple=True, metavar="CHR:START-END", help="1-based; repeatable."
+)
+@click.option("--regions", "regions_bed", type=click.Path(), metavar="BED", help="Regions from a BED file.")
+@click.option(
+    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
+)
+@click.option("--exclude-contigs", multiple=True, callback=names, metavar="NAMES", help="All but these.")
+@click.option(
+    "--threshold", type=float, help="Probability from which a base is called.  [default: the model's]"
+)
+@click.option(
+    "--min-length",
+    type=click.IntRange(1),
+    default=default(CallConfig, "min_length"),
+    show_default=True,
+    help="Drop shorter calls (bases).",
+)
+@click.option(
+    "--merge-gap",
+    type=click.IntRange(0),
+    default=default(CallConfig, "merge_gap"),
+    show_default=True,
+    help="Join calls at most this far apart (bases).",
+)
+@click.option("--both-strands", is_flag=True, help="Average with the reverse complement (half the speed).")
+@click.option("--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default=default(PredictConfig, "precision"),
+    show_default=True,
+    help="auto: bfloat16 on a GPU that has it, else float32.",
+)
+@click.option(
+    "--device",
+    default=default(PredictConfig, "device"),
+    show_default=True,
+    help="auto: CUDA, then MPS, then CPU; or a torch device.",
+)
+@threads_option
+@force_option
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing."
+)
+@quiet_option
+@verbose_option
+def annotate(
+    genome,
+    outputs,
+    model,
+    regions,
+    regions_bed,
+    contigs,
+    exclude_contigs,
+    threshold,
+    min_length,
+    merge_gap,
+    both_strands,
+    batch_size,
+    precision,
+    device,
+    threads,
+    force,
+    dry_run,
+    quiet,
+    verbose,
+) -> None:
+    """Write the Z-DNA track of GENOME, a FASTA file (plain, gzip or bgzip).
+
+    Each base gets the probability of lying in Z-DNA; calls are runs of bases at
+    or above the threshold. Runs on several processes under `accelerate launch -m zflipon annotate …`.
+    """
+    if threshold is not None and not 0 < threshold <= 1:
+        raise click.BadParameter(
+            f"expected a probability above 0 and up to 1, found {threshold}", param_hint="--threshold"
+        )
+    limit_threads(threads)
+    log_to_stderr(quiet, verbose)
+    from zflipon.annotate import annotate as run
+
+    report = run(
+        genome,
+        outputs,
+        model,
+        Selection(regions, regions_bed, contigs, exclude_contigs),
+        CallConfig(threshold, min_length, merge_gap),
+        PredictConfig(batch_size, precision, device, threads, both_strands),
+        force=force,
+        quiet=quiet,
+        dry_run=dry_run,
+    )
+    if dry_run:
+        _tell_estimate(report)
+    elif not quiet and "tracks" in report:
+        told = report["tracks"]
+        click.echo(
+            f"zflipon: {told['calls']:,} calls, {told['called_bases']:,} of {told['bases']:,} bases, at "
+            f"{report['call']['threshold']} and above, in {report['seconds']:.0f} s",
+            err=True,
+        )
+
+
+def _tell_estimate(report: dict) -> None:
+    estimate = report["estimate"]
+    click.echo(
+        f"would write {', '.join(report['outputs'])}: {report['bases']:,} bases on {len(report['contigs'])} contigs, "
+        f"{report['windows']:,} windows in {report['shards']} shards; about {estimate['seconds']:,.0f} s at "
+        f"{estimate['bases_per_second']:,} bases a second here"
+    )

@@ -1,0 +1,47 @@
+"""What several verbs share on the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import fields
+from typing import Any
+
+import click
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+"""Where torch and tokenizers, once imported, look for the number of threads."""
+
+
+def default(kind: type, name: str) -> Any:
+    """Return a field's default, so that the number stands in `zflipon.config` alone."""
+    return next(item.default for item in fields(kind) if item.name == name)
+
+
+def names(_context, _parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split an option that may be repeated and may hold commas; repeated names count once."""
+    found = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in found if part))
+
+
+def limit_threads(threads: int | None) -> None:
+    """Set the number of CPU threads, before torch and tokenizers are imported."""
+    if threads:
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+
+
+def log_to_stderr(quiet: bool = False, verbose: bool = False) -> None:
+    """Send zflipon's messages to stderr: a line each, with no more ceremony than that."""
+    log = logging.getLogger("zflipon")
+    log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("zflipon: %(message)s"))
+    log.handlers = [handler]
+
+
+threads_option = click.option("-t", "--threads", type=click.IntRange(1), help="CPU threads.  [default: all]")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
+force_option = click.option("--force", is_flag=True, help="Replace outputs that exist.")
