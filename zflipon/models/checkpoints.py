@@ -31,8 +31,8 @@ from zflipon.errors import ModelError, OutputError, some, suggest
 from zflipon.models import family as family_module
 from zflipon.models import recognise
 from zflipon.models.base import DnaModel
-from zflipon.models.files import Files, locate
-from zflipon.models.story import Story, told_objective
+from zflipon.models.files import Files, found_objective, locate
+from zflipon.models.story import Story
 from zflipon.tokens import BpeTokenizer, DnaTokenizer
 
 log = logging.getLogger("zflipon")
@@ -123,13 +123,13 @@ def load(name: str | Path, objectives: tuple[str, ...] = ("token", "base")) -> C
     """
     files = locate(name)
     tensors = read_tensors(files)
-    objective = _objective(files.config, tensors)
+    objective = found_objective(files.config, tensors)
     if objective not in objectives:
         raise ModelError(
             f"{name}: this checkpoint has no {' or '.join(objectives)} head "
             f"(it has {objective or 'none'}); train it first: zflipon train"
         )
-    story = _story(files, objective)
+    story = files.story(objective)
     tokenizer = _tokenizer(files, story)
     module = _module(files, story.family, objective, tensors, fresh_head=False)
     _check_vocabulary(files, module, tokenizer)
@@ -188,7 +188,7 @@ def start(name: str | Path, objective: str, max_token_length: int | None = None,
     """
     files = locate(name)
     tensors = read_tensors(files)
-    story = _story(files, _objective(files.config, tensors))
+    story = files.story(found_objective(files.config, tensors))
     if max_token_length is not None:
         story = replace(story, max_token_length=max_token_length)
     tokenizer = _tokenizer(files, story)
@@ -254,9 +254,9 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
                 os.replace(path, folder / path.name)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise OutputError(
-            f"{folder}: the checkpoint cannot be written ({error.strerror or error})"
+            f"{folder}: the checkpoint cannot be written ({getattr(error, 'strerror', None) or error})"
         ) from error
 
 
@@ -307,33 +307,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _objective(config: dict, tensors: Mapping[str, Tensor]) -> str | None:
-    """Tell which head a checkpoint has; the tensors decide where the config of elsewhere is of another head.
-
-    A fine-tuned state dict often lies beside the config of the pretrained model.
-    """
-    told = told_objective(config)
-    if "objective" in config:
-        return told
-    if any(name.startswith("base_head.") for name in tensors):
-        return "base"
-    if any(name.startswith("classifier.") for name in tensors):
-        return "sequence" if told == "sequence" else "token"
-    return "mlm" if any(name.startswith(("cls.predictions.", "decoder.")) for name in tensors) else None
-
-
-def _story(files: Files, objective: str | None) -> Story:
-    """Return the checkpoint's story, filled up with its family's defaults."""
-    name = recognise(files.config, files.folder)
-    defaults = {"family": name, "objective": objective, **family_module(name).STORY}
-    try:
-        return Story.from_dict(files.config.get("zflipon", {}), **defaults)
-    except ModelError as error:
-        raise ModelError(f"{files.folder / 'config.json'}: {error}") from error
-
-
 def _tokenizer(files: Files, story: Story) -> DnaTokenizer:
-    """Load the tokenizer, limited as the story says, and note the limit where it says nothing."""
+    """Load the tokenizer, limited as the story says."""
     kind = family_module(story.family)
     tokenizer = kind.TOKENIZER.from_file(files.folder / kind.TOKENIZER_FILE)
     limit = story.max_token_length
@@ -427,7 +402,8 @@ def fill(module: DnaModel, tensors: dict[str, Tensor], where: object, fresh_head
     ]
     new = _new_heads(missing, shapes, tensors)
     if fresh_head and new:
-        log.warning("%s: no trained head for '%s'; new: %s", where, module.objective, some(sorted(new)))
+        names = some(sorted(head.rstrip(".") for head in new))
+        log.warning("%s: no trained head for '%s'; %s starts anew", where, module.objective, names)
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(new))}
         missing, shapes = (
             [name for name in names if not name.startswith(tuple(new))] for names in (missing, shapes)

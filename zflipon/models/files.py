@@ -7,10 +7,13 @@ import json
 import math
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from zflipon.errors import ModelError, some, suggest
+from zflipon.models import family, recognise
+from zflipon.models.story import Story, told_objective
 
 BUNDLED = Path(__file__).with_name("bundled")
 """Folder of the models that come with the package, one folder each."""
@@ -61,16 +64,68 @@ class Files:
                     digest.update(block)
         return digest.hexdigest()
 
-    def parameters(self) -> int | None:
-        """Count the numbers in safetensors files by their headers; None for other files."""
+    def parameters(self) -> dict[str, int]:
+        """Return how many numbers each floating-point tensor holds.
+
+        The headers of safetensors files tell; other files are read, for which torch is needed.
+        """
         if any(path.suffix != ".safetensors" for path in self.weights):
-            return None
-        return sum(
-            math.prod(tensor["shape"])
+            from zflipon.models.checkpoints import read_tensors
+
+            found = read_tensors(self)
+            return {name: tensor.numel() for name, tensor in found.items() if tensor.is_floating_point()}
+        return {
+            name: math.prod(tensor["shape"])
             for path in self.weights
             for name, tensor in _header(path).items()
-            if name != "__metadata__"
-        )
+            if "F" in tensor.get("dtype", "")
+        }
+
+    def story(self, objective: str | None) -> Story:
+        """Return the checkpoint's story, filled up with its family's defaults.
+
+        Parameters
+        ----------
+        objective : str or None
+            Taken where the config tells none; see `found_objective`.
+
+        Raises
+        ------
+        ModelError
+            If the family is unknown or the story no good.
+        """
+        name = recognise(self.config, self.folder)
+        told = self.config.get("zflipon", {})
+        try:
+            # a family's module needs torch, so a story with nothing left out is read without it
+            defaults = {} if Story.is_whole(told) else family(name).STORY
+            return Story.from_dict(told, **{"family": name, "objective": objective, **defaults})
+        except ModelError as error:
+            raise ModelError(f"{self.folder / 'config.json'}: {error}") from error
+
+
+def found_objective(config: dict, tensors: Iterable[str]) -> str | None:
+    """Tell which head a checkpoint has.
+
+    A fine-tuned state dict often lies beside the config of the pretrained model, so
+    the names of the tensors count for more than the class that the config names.
+
+    Parameters
+    ----------
+    config : dict
+        Content of ``config.json``.
+    tensors : iterable of str
+        Names of the tensors.
+    """
+    told = told_objective(config)
+    if "objective" in config:
+        return told
+    tensors = list(tensors)
+    if any(name.startswith("base_head.") for name in tensors):
+        return "base"
+    if any(name.startswith("classifier.") for name in tensors):
+        return "sequence" if told == "sequence" else "token"
+    return "mlm" if any(name.startswith(("cls.predictions.", "decoder.")) for name in tensors) else None
 
 
 def bundled() -> list[str]:
@@ -115,8 +170,8 @@ def _fetch(repository: str) -> Path:
     try:
         return Path(snapshot_download(repository, allow_patterns=WANTED))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        # the hub's messages run over several lines; the first says it
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # the hub's messages run over several lines; the first sentence says it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise ModelError(
             f"{repository}: no such folder here, and the hub did not give it ({reason}); "
             "check the name and the connection, or give a local folder"

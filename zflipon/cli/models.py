@@ -1,0 +1,133 @@
+"""``zflipon models``: what there is, and what a checkpoint tells about itself."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from zflipon.models import FAMILIES
+from zflipon.models.files import BUNDLED, Files, bundled, found_objective, locate
+
+EPILOG = """\b
+Examples:
+  zflipon models
+  zflipon models show compact
+  zflipon models show runs/mine --json
+"""
+
+
+@click.group(invoke_without_command=True, epilog=EPILOG)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the bundled models and the model families; SHOW prints one checkpoint's story."""
+    if context.invoked_subcommand is None:
+        click.echo("Bundled models")
+        rows = [_summary(name) for name in bundled()]
+        click.echo("\n".join(_columns(rows)) if rows else "  none")
+        click.echo("\nFamilies (--model takes a folder, a file of weights or a hub id of any of these)")
+        click.echo("\n".join(_columns([(name, _first_line(module)) for name, module in FAMILIES.items()])))
+
+
+@models.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Print the story of the checkpoint NAME: a bundled model, a folder, a file of weights or a hub id."""
+    facts = describe(name)
+    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
+
+
+def describe(name: str | Path) -> dict:
+    """Return what is known of a checkpoint without running it.
+
+    Parameters
+    ----------
+    name : str or Path
+        As in `zflipon.models.load`.
+
+    Returns
+    -------
+    dict
+        The story's fields, with ``name``, ``folder``, ``parameters``, ``bytes`` and ``sha256``; fit for JSON.
+
+    Raises
+    ------
+    ModelError
+        If there is no such checkpoint, or it is incomplete or of an unknown family.
+    """
+    files = locate(name)
+    parameters = files.parameters()
+    story = files.story(found_objective(files.config, parameters))
+    return {
+        "name": str(name),
+        "folder": str(files.folder),
+        "parameters": sum(parameters.values()),
+        "bytes": files.size,
+        "sha256": files.sha256(),
+        **story.to_dict(),
+    }
+
+
+def _summary(name: str) -> tuple[str, str]:
+    """Return a bundled model's name and the gist of it."""
+    files: Files = locate(BUNDLED / name)
+    story = files.story(None)
+    gist = (
+        f"{story.family}, decides per {story.objective}, {story.window} bp windows, {_megabytes(files.size)}"
+    )
+    return name, gist
+
+
+def _first_line(module: str) -> str:
+    """Return the first line of a module's docstring, read without importing it."""
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+
+
+def _columns(rows: list[tuple[str, str]]) -> Iterator[str]:
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        yield f"  {name:<{width}}  {text}"
+
+
+def _lines(facts: dict) -> Iterator[str]:
+    """Lay the facts out for reading."""
+    limit, calibration = facts["max_token_length"], facts["calibration"]
+    plain = {
+        "model": facts["name"],
+        "folder": facts["folder"],
+        "family": facts["family"],
+        "objective": facts["objective"] or "none (a bare encoder)",
+        "parameters": f"{facts['parameters']:,}",
+        "size": _megabytes(facts["bytes"]),
+        "sha256": facts["sha256"],
+        "window": f"{facts['window']} bp, {facts['margin']} bp of context at either side",
+        "tokens": f"at most {limit} bp" if limit else "as the tokenizer has them",
+        "call threshold": f"probability >= {facts['threshold']:g}",
+        "calibration": f"log-odds x {calibration['scale']:g} {calibration['bias']:+g}",
+    }
+    if facts["objective"] == "token":
+        comparison, share = facts["label_comparison"], facts["label_threshold"]
+        plain["token labels"] = f"1 if the labelled share of its bases {comparison} {share:g}"
+    yield from (f"{name:<14}  {text}" for name, text in plain.items())
+    for name in ("training", "quality", "versions"):
+        yield from _tree({name: facts[name] or "not told"}, 0)
+
+
+def _tree(table: dict, depth: int) -> Iterator[str]:
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield "  " * depth + str(name)
+            yield from _tree(value, depth + 1)
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            yield f"{'  ' * depth + str(name):<14}  {text}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
