@@ -29,7 +29,7 @@ def refuse_existing(path: str | Path, force: bool) -> None:
         or if its folder is absent or cannot be written to.
     """
     path = Path(path)
-    try:
+    with reported(path):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file to write")
         if path.exists() and not path.is_file():  # renaming onto /dev/null would replace the device
@@ -43,8 +43,6 @@ def refuse_existing(path: str | Path, force: bool) -> None:
         trial = _beside(path)  # asking for permission alone misses read-only disks and names too long
         trial.touch()
         trial.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
 
 
 @contextmanager
@@ -95,6 +93,20 @@ def whole(path: str | Path) -> Iterator[Path]:
                 _plus(part, suffix).unlink()
 
 
+@contextmanager
+def reported(path: str | Path) -> Iterator[None]:
+    """Turn the system's refusal to write `path` in the body into an `OutputError` that names it.
+
+    A closed pipe is none: the reader of standard output may go when it has seen enough.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def _beside(path: Path) -> Path:
     """Return a hidden name in the same folder that keeps the extension, since writers look at it."""
     return path.with_name(f".{os.getpid()}.part.{path.name}")
@@ -117,5 +129,5 @@ def _concerns(error: OSError, part: Path) -> bool:
     return error.filename is None or Path(os.fsdecode(error.filename)).name.startswith(part.name)
 
 
-def _unwritable(path: Path, error: OSError) -> OutputError:
+def _unwritable(path: str | Path, error: OSError) -> OutputError:
     return OutputError(f"{path}: cannot be written ({error.strerror or error})")
