@@ -130,4 +130,5 @@ def _concerns(error: OSError, part: Path) -> bool:
 
 
 def _unwritable(path: str | Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: cannot be written ({error.strerror or error})")
+    reason = error.strerror or f"{error}; is the disk full?"  # pysam does not say why
+    return OutputError(f"{path}: cannot be written ({reason})")
