@@ -160,6 +160,8 @@ def test_saving_leaves_other_files_and_no_rubbish(folder, make):
         "tokenizer.json",
     ]
     assert load(folder).module.config.hidden_size == 16
+    modes = {path.name: path.stat().st_mode for path in folder.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"] == modes["README.md"]
 
 
 def test_saving_where_a_file_stands(make, tmp_path):

@@ -249,8 +249,10 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
             with _quiet():
                 module.save_pretrained(part)
             checkpoint.tokenizer.save(part)
+            mode = (part / "config.json").stat().st_mode  # safetensors keeps its files to their owner
             # the config goes last: a folder without it is no checkpoint
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
+                path.chmod(mode)
                 os.replace(path, folder / path.name)
         finally:
             shutil.rmtree(part, ignore_errors=True)
