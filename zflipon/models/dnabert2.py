@@ -113,9 +113,8 @@ class DnaBert2Encoder(BertEncoder):
         """Return the biases for a length; the longest so far is kept, and a shorter one is its corner."""
         kept = self._biases.get((device, dtype))
         if kept is None or kept.shape[-1] < tokens:
-            with torch.inference_mode(
-                False
-            ):  # what is made in inference mode could not be trained with later
+            # what is made in inference mode could not be trained with later
+            with torch.inference_mode(False):
                 kept = linear_bias(self.config.num_attention_heads, tokens).to(device, dtype)[None]
             self._biases[device, dtype] = kept
         return kept[..., :tokens, :tokens]
