@@ -512,6 +512,12 @@ def test_create_takes_vocabulary_and_padding_from_the_tokenizer(bpe, kmers):
 # ---- stories ----
 
 
+def test_story_that_is_no_table(folder):
+    edit_config(folder, zflipon=3)
+    with pytest.raises(ModelError, match=r"config.json: the checkpoint's story: it must be a table, not 3"):
+        load(folder)
+
+
 def test_story_survives_json():
     story = Story("gena", "token", 510, 64, 5, calibration=Calibration(0.5, -2.0), quality={"f1": 0.5})
     assert Story.from_dict(json.loads(json.dumps(story.to_dict()))) == story

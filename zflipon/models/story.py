@@ -135,7 +135,7 @@ class Story:
     @classmethod
     def is_whole(cls, values: dict) -> bool:
         """Tell whether `values` has every field, so that no default is needed."""
-        return {each.name for each in fields(cls)} <= set(values)
+        return isinstance(values, dict) and {each.name for each in fields(cls)} <= set(values)
 
 
 def told_objective(config: dict) -> str | None:
