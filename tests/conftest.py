@@ -1,0 +1,75 @@
+"""What several test files share: random DNA, FASTA files, a tiny tokenizer and a tiny checkpoint."""
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pysam
+import pytest
+
+from zflipon.tokens import train_bpe
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Real genomes and tokenizers, where they lie beside the repository; no test depends on them."""
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no folder 'shared' beside the repository")
+
+
+def dna(length, seed=0, letters="ACGT"):
+    """Return random letters."""
+    return "".join(np.random.default_rng(seed).choice(list(letters), length))
+
+
+def make_fasta(path, contigs, width=60, newline="\n"):
+    """Write a FASTA; the name decides on the packing (``.bgz.fa.gz`` is bgzip, another ``.gz`` plain gzip).
+
+    Parameters
+    ----------
+    path : Path
+        A folder takes ``genome.fa``.
+    contigs : dict of str to str
+        Header without ``>`` → sequence.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "genome.fa"
+    lines = []
+    for header, sequence in contigs.items():
+        lines += [f">{header}", *(sequence[i : i + width] for i in range(0, len(sequence), width))]
+    content = "".join(line + newline for line in lines).encode()
+    if path.name.endswith(".bgz.fa.gz"):
+        plain = path.with_name(path.name + ".plain")
+        plain.write_bytes(content)
+        pysam.tabix_compress(str(plain), str(path), force=True)
+        plain.unlink()
+    else:
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Return a BPE tokenizer of 64 tokens, each of at most 5 bases."""
+    return train_bpe([dna(2000, seed) for seed in range(20)], vocab_size=64, max_token_length=5)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory, tokenizer):
+    """Return the folder of a compact base-resolution checkpoint with random weights.
+
+    Windows of 256 with a margin of 64. The calibration is such that about a tenth of
+    random DNA is called.
+    """
+    import torch
+
+    from zflipon.models import Calibration, create, save
+
+    torch.manual_seed(3)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    head = {"channels": 8, "kernel": 5, "dilations": [1, 2], "dropout": 0.0}
+    made = create("compact", "base", tokenizer, initializer_range=0.5, base_head=head, **shape)
+    story = replace(made.story, window=256, margin=64, calibration=Calibration(1.0, 1.5))
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    save(replace(made, story=story), folder)
+    return folder
