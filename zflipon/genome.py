@@ -1,8 +1,9 @@
 """FASTA → contig names, lengths, upper-case sequence and the gaps of N.
 
 Coordinates are 0-based half-open. Reading goes through htslib (pysam), which
-serves plain and bgzip files alike; pyfaidx builds the index of plain files,
-because it refuses duplicate names that htslib drops with a warning.
+serves plain and bgzip files alike. The index is built here: htslib drops a second
+contig of the same name with a warning and refuses an empty last contig, and pyfaidx
+fails at blank lines.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import re
 import shutil
 import tempfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import pyfaidx
 import pysam
 
 from zflipon.errors import InputError, some
@@ -72,6 +75,13 @@ class Genome:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._scratch: tempfile.TemporaryDirectory | None = None
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         kind = _sniff(self.path)
         text = self._unpack() if kind == "gzip" else self.path
         index, block_index = self._index(text, bgzip=kind == "bgzip")
@@ -182,44 +192,42 @@ class Genome:
 
     def _unpack(self) -> Path:
         text = self._temporary() / "genome.fa"
-        try:
-            with gzip.open(self.path) as packed, open(text, "wb") as out:
-                shutil.copyfileobj(packed, out, 1 << 20)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{self.path}: the gzip file is damaged or truncated ({error})") from error
+        with _whole(self.path), gzip.open(self.path) as packed:
+            try:
+                with open(text, "wb") as out:
+                    shutil.copyfileobj(packed, out, 1 << 20)
+            except gzip.BadGzipFile:
+                raise
+            except OSError as error:
+                raise InputError(
+                    f"{self.path}: cannot be unpacked in {text.parent.parent} ({error.strerror}); pack it with bgzip, "
+                    "which needs no unpacking, or set TMPDIR to a larger disk"
+                ) from error
         return text
 
     def _index(self, text: Path, bgzip: bool) -> tuple[Path, Path | None]:
         """Return the paths of a fresh .fai and, for bgzip, .gzi; build what is missing or older than the file."""
-        beside = [Path(f"{text}{suffix}") for suffix in ([".fai", ".gzi"] if bgzip else [".fai"])]
-        stamp = text.stat().st_mtime
-        if not all(path.exists() and path.stat().st_mtime >= stamp for path in beside):
-            folder = text.parent if os.access(text.parent, os.W_OK) else self._temporary()
-            beside = [folder / path.name for path in beside]
-            self._build_index(text, *beside)
-        return beside[0], beside[1] if bgzip else None
+        suffixes = (".fai", ".gzi") if bgzip else (".fai",)
+        paths = [Path(f"{text}{suffix}") for suffix in suffixes]
+        stamp = text.stat().st_mtime_ns
+        if not all(path.exists() and path.stat().st_mtime_ns >= stamp for path in paths):
+            with _whole(self.path), (gzip.open if bgzip else open)(text, "rb") as lines:
+                contents = [_fai(self.path, lines), *([_gzi(text)] if bgzip else [])]
+            try:
+                _put(paths, contents)
+            except OSError:
+                paths = [self._temporary() / path.name for path in paths]
+                _put(paths, contents)
+        return paths[0], paths[1] if bgzip else None
 
-    def _build_index(self, text: Path, fai: Path, gzi: Path | None = None) -> None:
-        made = fai.with_name(f"{fai.name}.{os.getpid()}.part")
-        try:
-            if gzi is None:
-                pyfaidx.Faidx(str(text), indexname=str(made), rebuild=True).close()
-            else:
-                _refuse_duplicates(self.path)
-                pysam.faidx(str(text), "--fai-idx", str(made), "--gzi-idx", str(gzi))
-            os.replace(made, fai)
-        except pyfaidx.FastaIndexingError as error:
-            raise InputError(
-                f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})"
-            ) from error
-        except ValueError as error:  # pyfaidx: duplicate keys
-            raise InputError(f"{self.path}: {error}; every contig needs a name of its own") from error
-        except pysam.SamtoolsError as error:
-            raise InputError(
-                f"{self.path}: not a well-formed FASTA ({' '.join(str(error).split())})"
-            ) from error
-        finally:
-            made.unlink(missing_ok=True)
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn what Python says of a damaged gzip file into an error that names it."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
 
 
 def _sniff(path: Path) -> str:
@@ -227,21 +235,19 @@ def _sniff(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
     try:
-        with open(path, "rb") as file:
+        with _whole(path), open(path, "rb") as file:
             head = file.read(18)
             if head[:2] != b"\x1f\x8b":
                 kind, first = "plain", head[:1]
             else:
                 kind = "bgzip" if head[3:4] == b"\x04" and head[12:14] == b"BC" else "gzip"
-                with gzip.open(path) as unpacked:
-                    first = unpacked.read(1)
+                with gzip.open(path) as packed:
+                    first = packed.read(1)
                 file.seek(max(0, path.stat().st_size - len(_BGZF_EOF)))
                 if kind == "bgzip" and file.read() != _BGZF_EOF:
                     raise InputError(f"{path}: the bgzip file is truncated (its end marker is missing)")
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read (permission denied)") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
     if first != b">":
         raise InputError(
             f"{path}: not a FASTA file: it should begin with '>', found {first.decode('latin1')!r}"
@@ -249,17 +255,70 @@ def _sniff(path: Path) -> str:
     return kind
 
 
-def _refuse_duplicates(path: Path) -> None:
-    seen = set()
+def _fai(path: Path, lines: Iterable[bytes]) -> bytes:
+    """Return the .fai of FASTA lines: name, length and offset of each contig, bases and bytes of its lines."""
+    table: dict[str, tuple[int, int, int, int]] = {}
+    name, length, offset, bases, width, position = "", 0, 0, 0, 0, 0
+    ended = False  # only a contig's last line may be shorter than the others
+    for number, line in enumerate(lines, 1):
+        if line.startswith(b">"):
+            table[name] = length, offset, bases, width
+            name, length, ended = _contig_name(path, number, line), 0, False
+            offset, bases, width = position + len(line), 1, 2
+            if name in table:
+                raise InputError(
+                    f"{path}: duplicate contig name {name!r}; every contig needs a name of its own"
+                )
+        elif found := len(line.rstrip(b"\r\n")):
+            if not length:
+                offset, bases, width, ended = position, found, len(line), False
+            elif ended or found > bases or len(line) > width:
+                raise InputError(
+                    f"{path}:{number}: contig {name} has lines of unequal length, so that no place in it can be "
+                    "found; rewrite the file with lines of one length (seqkit seq -w 60)"
+                )
+            ended = found < bases or len(line) < width
+            length += found
+        else:
+            ended = True
+        position += len(line)
+    table[name] = length, offset, bases, width
+    del table[""]  # before the first header
+    rows = ("\t".join([name, *map(str, row)]) for name, row in table.items())
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+def _contig_name(path: Path, number: int, line: bytes) -> str:
+    """Return the first word of a header."""
     try:
-        with gzip.open(path) as lines:
-            for line in lines:
-                if line.startswith(b">"):
-                    name = (line[1:].split() or [b""])[0].decode("latin1")
-                    if name in seen:
-                        raise InputError(
-                            f"{path}: duplicate contig name {name!r}; every contig needs a name of its own"
-                        )
-                    seen.add(name)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
+        name = (line[1:].split() or [b""])[0].decode()
+    except UnicodeDecodeError:
+        name = ""
+    if not name or not name.isprintable():
+        raise InputError(f"{path}:{number}: expected '>' and the name of a contig, found {line[:40]!r}")
+    return name
+
+
+def _gzi(path: Path) -> bytes:
+    """Return the .gzi of a bgzip file: where each block but the first begins, packed and unpacked."""
+    starts = []
+    packed = unpacked = 0
+    with open(path, "rb") as file:
+        while header := file.read(18):
+            packed += int.from_bytes(header[16:18], "little") + 1
+            file.seek(packed - 4)
+            unpacked += int.from_bytes(file.read(4), "little")
+            starts.append((packed, unpacked))
+    del starts[-2:]  # the end marker and the end of the file
+    return np.array([len(starts), *chain.from_iterable(starts)], dtype="<u8").tobytes()
+
+
+def _put(paths: Iterable[Path], contents: Iterable[bytes]) -> None:
+    """Write files beside their names and rename them, since another process may look for them meanwhile."""
+    for path, content in zip(paths, contents, strict=True):
+        part = path.with_name(f".{os.getpid()}.part.{path.name}")
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
