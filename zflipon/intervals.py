@@ -19,6 +19,9 @@ from zflipon.errors import InputError, some
 Intervals = dict[str, np.ndarray]
 """Contig → int64 array of shape (n, 2): 0-based half-open, sorted by start, then end."""
 
+_NO_DATA = re.compile(r"#|(track|browser)(\s|$)")
+"""Comments and browser lines; a contig may be called ``track1``."""
+
 
 def read_bed(path: str | Path, lengths: Mapping[str, int], what: str = "intervals") -> Intervals:
     """Read the first three columns of a BED file (plain, gzip or bgzip).
@@ -53,7 +56,7 @@ def read_bed(path: str | Path, lengths: Mapping[str, int], what: str = "interval
 
 
 def read_bedgraph(
-    path: str | Path, lengths: Mapping[str, int], block: int = 1 << 18
+    path: str | Path, lengths: Mapping[str, int], block: int = 1 << 16
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Read a bedGraph file (plain, gzip or bgzip) in the order of its lines, a block at a time.
 
@@ -192,7 +195,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             packed = file.read(2) == b"\x1f\x8b"
         with (gzip.open if packed else open)(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                if line.strip() and not line.startswith(("#", "track", "browser")):
+                if line.strip() and not _NO_DATA.match(line):
                     yield number, line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
