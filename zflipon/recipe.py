@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,30 +87,34 @@ def inheritance(recipe: Recipe) -> list[tuple[str, list[str]]]:
 
 
 def _build_recipe(table: dict, problems: list[str]) -> Recipe:
-    stages, inherited = [], {}
-    listed = table.pop("stage", None)
-    if not isinstance(listed, list) or not listed:
-        problems.append("expected at least one [[stage]]")
-        listed = []
+    stages, stage = [], StageConfig()
+    listed = _stages(table)
+    table.pop("stage", None)
+    if not listed:
+        problems.append("expected at least one [[stage]], in double brackets")
     for number, own in enumerate(listed, 1):
-        inherited = {**inherited, **own}
-        where = f"stage.{own.get('name', number)}"
-        stages.append(_build(StageConfig, {"name": f"stage-{number}", **inherited}, where, problems))
-    recipe = _build(Recipe, table, "", problems)
-    names = [stage.name for stage in stages if stage]
+        said = _values(StageConfig, own, f"stage.{own.get('name', number)}", problems)
+        stage = replace(stage, **{"name": f"stage-{number}", **said})
+        stages.append(stage)
+    recipe = Recipe(**_values(Recipe, table, "", problems))
+    names = [stage.name for stage in stages]
     if len(set(names)) < len(names):
         problems.append(f"every stage needs a name of its own, found {', '.join(names)}")
-    for stage in filter(None, stages):
+    for stage in stages:
         _check_stage(stage, problems)
-    if recipe is not None:
-        if (recipe.model.checkpoint is None) == (recipe.model.family is None):
-            problems.append("[model] needs one of 'checkpoint' and 'family'")
-        if recipe.model.checkpoint is None and not recipe.tokenizer.train:
-            problems.append("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
-        if recipe.model.checkpoint is not None and recipe.tokenizer.train:
-            problems.append("[tokenizer] train = true: a checkpoint's embeddings fit its own tokenizer alone")
-        recipe = Recipe(**{**vars(recipe), "stage": tuple(filter(None, stages))})
-    return recipe
+    if (recipe.model.checkpoint is None) == (recipe.model.family is None):
+        problems.append("[model] needs one of 'checkpoint' and 'family'")
+    if recipe.model.checkpoint is None and not recipe.tokenizer.train:
+        problems.append("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
+    if recipe.model.checkpoint is not None and recipe.tokenizer.train:
+        problems.append("[tokenizer] train = true: a checkpoint's embeddings fit its own tokenizer alone")
+    return replace(recipe, stage=tuple(stages))
+
+
+def _stages(table: dict) -> list[dict]:
+    """Return the tables of ``[[stage]]``; none if there is something else of that name."""
+    found = table.get("stage")
+    return found if isinstance(found, list) and all(isinstance(own, dict) for own in found) else []
 
 
 def _check_stage(stage: StageConfig, problems: list[str]) -> None:
@@ -121,6 +125,8 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         problems.append(
             f"{where}.label_threshold: expected a share above 0 and up to 1, found {stage.label_threshold}"
         )
+    if not 0 <= stage.warmup <= 1:
+        problems.append(f"{where}.warmup: expected a share of the steps, from 0 to 1, found {stage.warmup}")
     if stage.positives <= 0:
         problems.append(f"{where}.positives: nothing is learnt without positive windows")
     if stage.class_weights is not None and (len(stage.class_weights) != 2 or min(stage.class_weights) <= 0):
@@ -129,8 +135,8 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         )
 
 
-def _build(kind: type, table: dict, where: str, problems: list[str]) -> Any:
-    """Make a dataclass of a TOML table; note what is wrong."""
+def _values(kind: type, table: dict, where: str, problems: list[str]) -> dict[str, Any]:
+    """Return what a TOML table says for a dataclass, and note what is wrong in it."""
     hints = typing.get_type_hints(kind)
     values = {}
     for key, value in table.items():
@@ -139,16 +145,12 @@ def _build(kind: type, table: dict, where: str, problems: list[str]) -> Any:
             problems.append(f"unknown key '{name}'{suggest(key, hints)}")
         elif is_dataclass(hints[key]):
             if isinstance(value, dict):
-                values[key] = _build(hints[key], value, name, problems)
+                values[key] = hints[key](**_values(hints[key], value, name, problems))
             else:
                 problems.append(f"'{name}': expected a table, found {value!r}")
         else:
             values[key] = _checked(hints[key], key, name, value, problems)
-    required = [
-        item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING
-    ]
-    problems += [f"'{where}.{name}' is missing" for name in required if name not in values]
-    return kind(**{key: value for key, value in values.items() if value is not _WRONG})
+    return {key: value for key, value in values.items() if value is not _WRONG}
 
 
 _WRONG = object()
@@ -217,13 +219,16 @@ def _apply(table: dict, setting: str, problems: list[str]) -> None:
 
 
 def _apply_to_stages(table: dict, parts: list[str], value: Any, setting: str, problems: list[str]) -> None:
-    stages = table.get("stage") or []
-    if len(parts) == 2:
+    stages = _stages(table)
+    if len(parts) == 1:
+        chosen = stages
+    elif len(parts) == 2:
         chosen = [stage for stage in stages if stage.get("name") == parts[0]]
         if not chosen:
             names = [str(stage.get("name")) for stage in stages]
             problems.append(f"--set {setting!r}: no stage of that name{suggest(parts[0], names)}")
     else:
-        chosen = stages
+        chosen = []
+        problems.append(f"--set {setting!r}: expected stage.key=value or stage.NAME.key=value")
     for stage in chosen:
         stage[parts[-1]] = value
