@@ -7,6 +7,7 @@ turns them into spans.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Sequence
@@ -245,9 +246,9 @@ def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        return type(tokenizer)(
-            tokenizer_object=limit_token_length(backend, max_length), **tokenizer.special_tokens_map
-        )
+        limited = copy.deepcopy(tokenizer)  # a new one of its class would lose its settings
+        limited._tokenizer = limit_token_length(backend, max_length)
+        return limited
     if max_length < 1:
         raise ValueError(f"tokens need at least one base, max_length is {max_length}")
     content = json.loads(tokenizer.to_str())
