@@ -13,7 +13,7 @@ from zflipon.metrics import ScoreHistogram
 
 
 def platt(histogram: ScoreHistogram, steps: int = 100) -> tuple[float, float]:
-    """Return the scale and bias of log-odds that maximise the labels' likelihood.
+    """Return the scale and bias of log-odds that maximise the likelihood of Platt's targets.
 
     Parameters
     ----------
@@ -31,21 +31,35 @@ def platt(histogram: ScoreHistogram, steps: int = 100) -> tuple[float, float]:
     if not positives.sum() or not negatives.sum():
         return 1.0, 0.0
     total = negatives + positives
+    start = np.array([0.0, np.log(positives.sum() / negatives.sum())])
+    # Platt's targets, a pseudo-count short of 0 and 1, keep the scale finite where a score parts the labels cleanly
+    low, high = 1 / (negatives.sum() + 2), 1 - 1 / (positives.sum() + 2)
+    positives = low * negatives + high * positives
+    negatives = total - positives
+    mean = np.average(scores, weights=total)
+    spread = np.sqrt(np.average((scores - mean) ** 2, weights=total)) or 1.0
+    scale, bias = _fit((scores - mean) / spread, negatives, positives, start, steps)
+    return float(scale / spread), float(bias - scale * mean / spread)
+
+
+def _fit(
+    scores: np.ndarray, negatives: np.ndarray, positives: np.ndarray, beta: np.ndarray, steps: int
+) -> np.ndarray:
+    """Return scale and bias by Newton's method; a step is halved until it is none for the worse."""
+    total = negatives + positives
     design = np.stack([scores, np.ones_like(scores)])
-    beta = np.array([1.0, 0.0])
     loss = _loss(beta, scores, negatives, positives)
     for _ in range(steps):
         p = 1 / (1 + np.exp(-np.clip(beta @ design, -80, 80)))
         gradient = design @ (total * p - positives)
         hessian = (design * (total * p * (1 - p))) @ design.T + 1e-9 * np.eye(2)
-        move, size = np.linalg.solve(hessian, gradient), 1.0
-        while _loss(beta - size * move, scores, negatives, positives) > loss and size > 1e-6:
-            size /= 2
-        beta = beta - size * move
-        before, loss = loss, _loss(beta, scores, negatives, positives)
-        if before - loss < 1e-9 * abs(loss):
+        move = np.linalg.solve(hessian, gradient)
+        while (found := _loss(beta - move, scores, negatives, positives)) > loss:
+            move = move / 2
+        beta, before, loss = beta - move, loss, found
+        if before - loss < 1e-9 * loss:
             break
-    return float(beta[0]), float(beta[1])
+    return beta
 
 
 def _loss(beta: np.ndarray, scores: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> float:
