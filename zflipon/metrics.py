@@ -18,6 +18,9 @@ MAX_DISTINCT = 1 << 22
 KEPT_BITS = 12
 """Bits of a float32 mantissa (23) that are kept then: at most 2^21 values, each within 0.025 % of the score."""
 
+_PATIENCE = 1 << 16
+"""Scores that may wait to be sorted into a small histogram."""
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -102,11 +105,18 @@ class ScoreHistogram:
     """
 
     def __init__(self, max_distinct: int = MAX_DISTINCT):
-        self.rounded = False
+        self._rounded = False
         self._max_distinct = max_distinct
         self._values = np.empty(0, dtype=np.float32)
         self._counts = np.empty((0, 2), dtype=np.int64)  # without a label, with one
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting = 0  # scores that are pending
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the scores were too many to be kept apart."""
+        self._settle()
+        return self._rounded
 
     def add(self, scores: np.ndarray, labels: np.ndarray) -> None:
         """Count bases.
@@ -133,14 +143,15 @@ class ScoreHistogram:
             both = np.zeros((len(values), 2), dtype=np.int64)
             both[:, column] = counts
             self._pending.append((values, both))
+            self._waiting += len(values)
         # settling every portion would sort the whole histogram each time
-        if sum(len(values) for values, _ in self._pending) > self._max_distinct:
+        if self._waiting > max(len(self._values), _PATIENCE):
             self._settle()
 
     def merge(self, other: ScoreHistogram) -> None:
         """Add all that another histogram has counted."""
         other._settle()
-        self.rounded |= other.rounded
+        self._rounded |= other._rounded
         self._pending.append((other._values, other._counts))
         self._settle()
 
@@ -202,10 +213,10 @@ class ScoreHistogram:
             return
         values = np.concatenate([self._values, *(values for values, _ in self._pending)])
         counts = np.concatenate([self._counts, *(counts for _, counts in self._pending)])
-        self._pending = []
-        values, counts = _combine(_shorten(values) if self.rounded else values, counts)
-        if len(values) > self._max_distinct and not self.rounded:
-            self.rounded = True
+        self._pending, self._waiting = [], 0
+        values, counts = _combine(_shorten(values) if self._rounded else values, counts)
+        if len(values) > self._max_distinct and not self._rounded:
+            self._rounded = True
             values, counts = _combine(_shorten(values), counts)
         self._values, self._counts = values, counts
 

@@ -1,0 +1,110 @@
+"""``zflipon evaluate``: tracks against labels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from zflipon.cli.options import default, force_option, names
+from zflipon.config import EvaluateConfig
+
+EPILOG = """\b
+Examples:
+  zflipon evaluate zdna.bw peer.bed --labels kouzine.bed --genome hg19.fa --blacklist blacklist.bed
+  zflipon evaluate zdna.bw --labels truth.bed --genome demo.fa --json scores.json --plot curves.png
+  zflipon evaluate zdna.bw --labels truth.bed --genome hg19.fa --protocol genome --contigs chr14,chr22
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=click.Path(path_type=Path))
+@click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA.")
+@click.option(
+    "--genome", required=True, type=click.Path(path_type=Path), metavar="FASTA", help="Plain, gzip or bgzip."
+)
+@click.option(
+    "--blacklist", type=click.Path(path_type=Path), metavar="BED", help="Regions that count for nothing."
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["genome", "sampled", "both"]),
+    default=default(EvaluateConfig, "protocol"),
+    show_default=True,
+    help="genome: every base that is neither N nor blacklisted; sampled: the windows with a label and a few "
+    "others for each.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(1),
+    default=default(EvaluateConfig, "window"),
+    show_default=True,
+    help="Bases of a sampled window.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=default(EvaluateConfig, "seed"),
+    show_default=True,
+    help="Of the draw of windows without a label.",
+)
+@click.option(
+    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Write all figures; - is stdout, and the table goes to stderr.",
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(path_type=Path),
+    metavar="OUT.png",
+    help="Draw precision–recall curves (.png, .svg or .pdf).",
+)
+@force_option
+def evaluate(
+    tracks, labels, genome, blacklist, protocol, window, seed, contigs, json_path, plot_path, force
+) -> None:
+    """Hold TRACKs against labelled intervals: bigWig, bedGraph or BED files, ours or a peer's.
+
+    Scored tracks are called at 0.5, and also judged at every threshold; a BED is
+    taken as called. Bases to which a track gives no value count as not called.
+    """
+    from tqdm import tqdm
+
+    from zflipon.evaluate import check_plot, plot, table
+    from zflipon.evaluate import evaluate as run
+    from zflipon.outputs import refuse_existing, whole
+
+    json_to_stdout = json_path == Path("-")
+    if plot_path:
+        check_plot(plot_path)
+        refuse_existing(plot_path, force)
+    if json_path and not json_to_stdout:
+        refuse_existing(json_path, force)
+
+    config = EvaluateConfig(protocol=protocol, window=window, seed=seed)
+    with tqdm(unit="b", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def advance(bases: int, total: int) -> None:
+            bar.total = total
+            bar.update(bases)
+
+        report = run(tracks, labels, genome, blacklist, contigs, config, advance)
+
+    click.echo(table(report), err=json_to_stdout)
+    text = json.dumps(report.summary(), indent=2, allow_nan=False) + "\n"
+    if json_to_stdout:
+        click.echo(text, nl=False)
+    elif json_path:
+        with whole(json_path) as part:
+            part.write_text(text, encoding="utf-8")
+    if plot_path:
+        with whole(plot_path) as part:
+            plot(report, part)
