@@ -52,8 +52,8 @@ def _fit(
     for _ in range(steps):
         p = 1 / (1 + np.exp(-np.clip(beta @ design, -80, 80)))
         gradient = design @ (total * p - positives)
-        hessian = (design * (total * p * (1 - p))) @ design.T + 1e-9 * np.eye(2)
-        move = np.linalg.solve(hessian, gradient)
+        hessian = (design * (total * p * (1 - p))) @ design.T
+        move = np.linalg.lstsq(hessian, gradient, rcond=None)[0]  # singular where all scores are alike
         while (found := _loss(beta - move, scores, negatives, positives)) > loss:
             move = move / 2
         beta, before, loss = beta - move, loss, found
