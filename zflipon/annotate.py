@@ -35,14 +35,11 @@ from zflipon.intervals import merge, parse_region, read_bed
 from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, whole
 from zflipon.predict import Predictor, predict_tiles
-from zflipon.regions import ContigTrack, call_track, to_decimals
-from zflipon.tracks import check_outputs, open_tracks
+from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
+from zflipon.tracks import STDOUT, TrackOutputs, writer_for
 from zflipon.windows import tile, touching
 
 log = logging.getLogger("zflipon")
-
-STDOUT = "-"
-"""The output that is BED on standard output."""
 
 _PILOT_WINDOWS = 64
 
@@ -141,7 +138,8 @@ def annotate(
         If an input, an output or the model cannot be used.
     """
     started = time.time()
-    check_outputs(outputs)
+    for output in outputs:
+        writer_for(output)
     files = [Path(output) for output in outputs if output != STDOUT]
     for path in files:
         for claimed in (path, sidecar(path)):
@@ -280,14 +278,15 @@ def _pieces(plan: Plan, contig: str, folder: Path) -> list[tuple[int, np.ndarray
 def _write(genome: Genome, plan: Plan, outputs: Sequence[str], call: CallConfig, folder: Path) -> dict:
     """Write all tracks, and return what they hold."""
     told = {"calls": 0, "called_bases": 0, "bases": 0}
-    with open_tracks(outputs, genome.lengths) as tracks:
+    with TrackOutputs(outputs, genome.lengths) as tracks:
         for contig in plan.md5:
             track = ContigTrack(contig, _pieces(plan, contig, folder))
             calls = call_track(track, call.threshold, call.min_length, call.merge_gap)
             tracks.add(track, calls)
             told["calls"] += len(calls)
             told["called_bases"] += int((calls["end"] - calls["start"]).sum())
-            told["bases"] += sum(len(values) for _, values in track.pieces)
+            told["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.pieces)
+        tracks.commit()
     return told
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils.logging import disable_progress_bar
 
 from zflipon.config import MIN_GAP, PredictConfig, StageConfig
 from zflipon.errors import ZfliponError
@@ -160,6 +162,8 @@ def fit(checkpoint: Checkpoint, batches: WindowBatches, validation: Validation |
         data_collator=lambda items: items[0],
         callbacks=[Watch(), *([judge] if judge else [])],
     )
+    trainer.remove_callback(PrinterCallback)  # our log says it once
+    disable_progress_bar()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
     if (folder / "best.pt").exists():
         checkpoint.module.load_state_dict(torch.load(folder / "best.pt", weights_only=True))

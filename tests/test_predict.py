@@ -1,0 +1,176 @@
+"""Probabilities do not depend on how they were computed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_fasta
+
+from zflipon.config import PredictConfig
+from zflipon.errors import ModelError, ZfliponError
+from zflipon.genome import Genome, reverse_complement
+from zflipon.models import Calibration, create
+from zflipon.predict import Predictor, predict_tiles
+from zflipon.windows import tile
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def checkpoint_of(tokenizer):
+    """Return a maker of compact checkpoints with random weights whose probabilities are spread out."""
+
+    def make(objective):
+        torch.manual_seed(3)
+        shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+        made = create(
+            "compact", objective, tokenizer, initializer_range=0.5, base_head={"channels": 8}, **shape
+        )
+        bias = Calibration(1.0, 5.0 if objective == "base" else 0.0)
+        return replace(made, story=replace(made.story, calibration=bias))
+
+    return make
+
+
+def random_dna(rng, length):
+    return "".join(rng.choice(list("ACGT"), size=length))
+
+
+def windows(rng):
+    """Sequences of many lengths, some with N and IUPAC codes."""
+    found = [random_dna(rng, int(n)) for n in rng.integers(1, 400, size=70)]
+    found[3] = found[3][:20] + "NNNNNNNNNNNNNN" + found[3][20:]
+    found[4] = "RYACGTN" + found[4]
+    return found
+
+
+@pytest.mark.parametrize("objective", ["base", "token"])
+def test_batch_size_does_not_matter(checkpoint_of, rng, objective):
+    checkpoint = checkpoint_of(objective)
+    sequences = windows(rng)
+    results = [
+        Predictor(checkpoint, PredictConfig(batch_size=size, device="cpu")).probabilities(sequences)
+        for size in (1, 8, 64)
+    ]
+    for one, eight, many, sequence in zip(*results, sequences, strict=True):
+        assert one.shape == (len(sequence),)
+        np.testing.assert_allclose(eight, one, atol=1e-5)
+        np.testing.assert_allclose(many, one, atol=1e-5)
+    spread = np.concatenate(results[0])
+    assert spread.max() - spread.min() > 0.05  # a constant would pass the rest
+
+
+def test_order_does_not_matter(checkpoint_of, rng):
+    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    sequences = windows(rng)
+    forward = predictor.probabilities(sequences)
+    backward = predictor.probabilities(sequences[::-1])[::-1]
+    for one, other in zip(forward, backward, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_token_probability_is_the_softmax_of_its_token(checkpoint_of, rng):
+    checkpoint = checkpoint_of("token")
+    sequence = random_dna(rng, 200)
+    tokens = checkpoint.tokenizer.encode([sequence])[0]
+    checkpoint.module.eval()
+    with torch.no_grad():
+        logits = checkpoint.module(input_ids=torch.from_numpy(tokens.ids)[None]).logits[0]
+    expected = []
+    for probability, length in zip(logits.softmax(-1)[:, 1].tolist(), tokens.lengths, strict=True):
+        expected += [probability] * int(length)
+    found = Predictor(checkpoint, PredictConfig(device="cpu")).probabilities([sequence])[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_both_strands_is_the_mean_of_the_two(checkpoint_of, rng):
+    checkpoint = checkpoint_of("base")
+    sequence = random_dna(rng, 300)
+    plain = Predictor(checkpoint, PredictConfig(device="cpu"))
+    forward, backward = plain.probabilities([sequence, reverse_complement(sequence)])
+    both = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=True)).probabilities([sequence])[0]
+    np.testing.assert_allclose(both, (forward + backward[::-1]) / 2, atol=1e-6)
+    assert not np.allclose(forward, backward[::-1], atol=1e-4)
+
+
+def test_calibration_maps_log_odds(checkpoint_of, rng):
+    checkpoint = checkpoint_of("base")
+    sequence = random_dna(rng, 100)
+    checkpoint = replace(checkpoint, story=replace(checkpoint.story, calibration=Calibration()))
+    raw = Predictor(checkpoint, PredictConfig(device="cpu")).probabilities([sequence])[0].astype(float)
+    mapped = replace(checkpoint, story=replace(checkpoint.story, calibration=Calibration(2.0, -1.0)))
+    found = Predictor(mapped, PredictConfig(device="cpu")).probabilities([sequence])[0]
+    odds = 2.0 * np.log(raw / (1 - raw)) - 1.0
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds)), rtol=1e-4)
+
+
+def test_cores_come_from_their_windows(checkpoint_of, tmp_path, rng):
+    """`predict_tiles` against a literal loop over windows."""
+    text = random_dna(rng, 900) + "N" * 3 + random_dna(rng, 700)
+    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    tiles = tile(0, len(text), 200, 40)
+    expected = np.full(len(text), np.nan)
+    for start, end, core_start, core_end in tiles:
+        row = predictor.probabilities([text[start:end]])[0]
+        for base in range(core_start, core_end):
+            expected[base] = np.nan if text[base] == "N" else row[base - start]
+    seen = []
+    with Genome(make_fasta(tmp_path, {"c": text.lower()})) as genome:
+        found = predict_tiles(predictor, genome, "c", tiles, seen.append)
+        part = predict_tiles(predictor, genome, "c", tiles[2:4])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(part, expected[tiles["core_start"][2] : tiles["core_end"][3]], atol=1e-6)
+    assert sum(seen) == len(text)
+    assert np.isnan(found).sum() == 3
+
+
+def test_windows_that_are_mostly_n_have_no_value(checkpoint_of, tmp_path, rng):
+    island = random_dna(rng, 90)
+    text = ("N" * 40 + "ACGTACGT") * 5 + island
+    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    tiles = tile(0, len(text), 60, 0)
+    with Genome(make_fasta(tmp_path, {"c": text})) as genome:
+        found = predict_tiles(predictor, genome, "c", tiles)
+    for start, end, core_start, core_end in tiles:
+        silent = np.isnan(found[core_start:core_end])
+        if 2 * text[start:end].count("N") > end - start:
+            assert silent.all()
+        else:
+            assert (silent == (np.array(list(text[core_start:core_end])) == "N")).all()
+    assert np.isnan(found).any()
+    assert not np.isnan(found).all()
+
+
+def test_a_model_without_base_calls_is_refused(checkpoint_of):
+    checkpoint = checkpoint_of("base")
+    with pytest.raises(ModelError, match="'mlm' calls no bases"):
+        Predictor(replace(checkpoint, story=replace(checkpoint.story, objective="mlm")))
+
+
+def test_a_value_that_is_no_number_is_an_error(checkpoint_of):
+    checkpoint = checkpoint_of("base")
+    with torch.no_grad():
+        checkpoint.module.base_head.output.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not a number"):
+        Predictor(checkpoint, PredictConfig(device="cpu")).probabilities(["ACGT"])
+
+
+def test_unknown_device_and_precision(checkpoint_of):
+    with pytest.raises(ZfliponError, match="device 'warp' is not to be had"):
+        Predictor(checkpoint_of("base"), PredictConfig(device="warp"))
+    with pytest.raises(ModelError, match="precision 'float8' is unknown"):
+        Predictor(checkpoint_of("base"), PredictConfig(device="cpu", precision="float8"))
+
+
+def test_bfloat16_agrees_with_float32(checkpoint_of, rng):
+    checkpoint = checkpoint_of("base")
+    sequences = windows(rng)
+    full = np.concatenate(Predictor(checkpoint, PredictConfig(device="cpu")).probabilities(sequences))
+    half = np.concatenate(
+        Predictor(checkpoint, PredictConfig(device="cpu", precision="bfloat16")).probabilities(sequences)
+    )
+    assert 0 < np.abs(half - full).mean() < 0.01

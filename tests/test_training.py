@@ -1,0 +1,196 @@
+"""`zflipon train` on a genome where a motif is the label: it learns, resumes, and tells its story."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import dna, make_fasta
+
+from zflipon.cli import cli
+from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
+from zflipon.metrics import ScoreHistogram
+from zflipon.models import load
+from zflipon.recipe import load_recipe
+from zflipon.training.fit import Watch
+from zflipon.training.stages import train
+
+MOTIF = "CGCGCGCGCGCG"
+
+RECIPE = """
+name = "motif"
+
+[data]
+genome = "{folder}/genome.fa"
+labels = "{folder}/labels.bed"
+candidates = "{folder}/candidates.bed"
+validation_contigs = ["val"]
+
+[tokenizer]
+train = true
+vocab_size = 64
+max_token_length = 5
+
+[model]
+family = "compact"
+shape = {{ hidden_size = 16, num_hidden_layers = 1, num_attention_heads = 2, intermediate_size = 32 }}
+base_head = {{ channels = 16, kernel = 9, dilations = [1, 2], dropout = 0.0 }}
+
+[[stage]]
+name = "all"
+objective = "{objective}"
+target = "candidates"
+window = 256
+margin = 32
+hard_negatives = 0
+steps = 40
+batch_size = 8
+learning_rate = 5e-3
+evaluations = 0
+
+[[stage]]
+name = "some"
+target = "labels"
+label_threshold = 0.5
+hard_negatives = 1
+steps = 60
+evaluations = 2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Return a maker of recipes over a genome with the motif planted, all of it labelled but for decoys."""
+
+    def make(objective="base", *settings):
+        rng = np.random.default_rng(5)
+        contigs, labels, candidates = {}, [], []
+        for name, length in (("train", 40_000), ("val", 12_000)):
+            letters = list(dna(length, seed=length, letters="AACTTG"))
+            for start in range(150, length - 100, 200):
+                at = start + int(rng.integers(100))
+                letters[at : at + len(MOTIF)] = MOTIF
+                row = f"{name}\t{at}\t{at + len(MOTIF)}\n"
+                candidates.append(row)
+                if rng.random() < 0.8:
+                    labels.append(row)
+            contigs[name] = "".join(letters)
+        make_fasta(tmp_path, contigs)
+        (tmp_path / "labels.bed").write_text("".join(labels))
+        (tmp_path / "candidates.bed").write_text("".join(candidates))
+        path = tmp_path / "motif.toml"
+        path.write_text(RECIPE.format(folder=tmp_path, objective=objective))
+        return load_recipe(path, settings)
+
+    return make
+
+
+def validation_rows(out):
+    return [
+        json.loads(line) for line in (out / "stages" / "2-some" / "validation.jsonl").read_text().splitlines()
+    ]
+
+
+@pytest.mark.parametrize("objective", ["base", "token"])
+def test_a_motif_is_learnt_and_the_story_told(recipe, tmp_path, objective):
+    out = tmp_path / "out"
+    train(recipe(objective), out)
+    checkpoint = load(out)
+    story = checkpoint.story
+    assert (story.objective, story.window, story.margin) == (objective, 256, 32)
+    assert 1 < story.max_token_length <= 5
+    assert story.quality["contigs"] == ["val"]
+    # about 6 % of the bases are motif: a model that has learnt nothing has an average precision of 0.06
+    assert story.quality["average_precision"] > 0.5
+    assert 0 < story.threshold < 1
+    assert story.training["contigs"] == ["train"]
+    assert [stage["name"] for stage in story.training["stages"]] == ["all", "some"]
+    assert [row["step"] for row in validation_rows(out)] == [30, 60]
+
+
+def test_the_track_of_a_trained_model_is_calibrated_and_finds_the_motif(recipe, tmp_path):
+    train(recipe(), tmp_path / "out")
+    words = ["annotate", f"{tmp_path}/genome.fa", "-o", f"{tmp_path}/z.bw", "-o", f"{tmp_path}/z.bed"]
+    words += ["--contigs", "val", "--model", f"{tmp_path}/out", "--device", "cpu"]
+    assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+    words = [
+        "evaluate",
+        f"{tmp_path}/z.bw",
+        "--labels",
+        f"{tmp_path}/labels.bed",
+        "--genome",
+        f"{tmp_path}/genome.fa",
+    ]
+    words += ["--contigs", "val", "--json", f"{tmp_path}/z.json"]
+    assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+    told = json.loads((tmp_path / "z.json").read_text())["tracks"]["z.bw"]["genome"]
+    quality = load(tmp_path / "out").story.quality
+    assert told["average_precision"] == pytest.approx(quality["average_precision"], abs=0.01)
+    assert told["best_f1"] == pytest.approx(quality["f1"], abs=0.01)
+
+
+def test_a_stopped_run_ends_like_one_that_was_not(recipe, tmp_path, monkeypatch):
+    plan = recipe()
+    train(plan, tmp_path / "whole")
+    on_log = Watch.on_log
+
+    def stop(self, args, state, control, logs=None, **rest):
+        on_log(self, args, state, control, logs, **rest)
+        if state.global_step >= 45 and "2-some" in args.output_dir:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watch, "on_log", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "config.json").exists()
+    monkeypatch.setattr(Watch, "on_log", on_log)
+    train(plan, tmp_path / "stopped")
+    one, other = load(tmp_path / "whole"), load(tmp_path / "stopped")
+    for name, weights in one.module.state_dict().items():
+        torch.testing.assert_close(other.module.state_dict()[name], weights, atol=1e-5, rtol=1e-4)
+    assert (
+        other.story.quality == pytest.approx(one.story.quality, abs=1e-3)
+        or other.story.quality == one.story.quality
+    )
+
+
+def test_a_finished_folder_is_kept(recipe, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match="is not empty"):
+        train(recipe(), out)
+
+
+def test_another_recipe_does_not_mix(recipe, tmp_path):
+    out = tmp_path / "out"
+    train(recipe("base", "stage.steps=2", "stage.evaluations=0"), out)
+    with pytest.raises(OutputError, match="another recipe"):
+        train(recipe("base", "stage.steps=3", "stage.evaluations=0"), out)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path):
+    with pytest.raises(ZfliponError, match="lower the learning rate"):
+        train(recipe("base", "stage.learning_rate=1e30", "stage.warmup=0"), tmp_path / "out")
+
+
+def test_what_is_missing_is_named(recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"data\.genome"):
+        train(recipe("base", "data.genome=''"), tmp_path / "a")
+    with pytest.raises(InputError, match="chrQ not in"):
+        train(recipe("base", "data.validation_contigs=['chrQ']"), tmp_path / "b")
+    (tmp_path / "labels.bed").write_text("val\t10\t20\n")
+    plan = recipe()
+    (tmp_path / "labels.bed").write_text("val\t10\t20\n")
+    with pytest.raises(InputError, match="no labels on the training contigs"):
+        train(plan, tmp_path / "c")
+
+
+def test_validation_counts_every_base_once():
+    histogram = ScoreHistogram()
+    histogram.add(np.array([2.0, -1.0, 0.5]), np.array([True, False, False]))
+    scores, negatives, positives = histogram.counts()
+    assert scores.tolist() == [-1.0, 0.5, 2.0]
+    assert negatives.tolist() == [1, 1, 0]
+    assert positives.tolist() == [0, 0, 1]
