@@ -730,7 +730,7 @@ def plot(report: Report, path: str | Path) -> None:
 
 def _panel(axes, protocol: str, report: Report) -> None:
     for f1 in (0.2, 0.4, 0.6, 0.8):
-        recall = np.linspace(f1 / (2 - f1), 1, 100)
+        recall = np.geomspace(f1 / (2 - f1), 1, 400)
         axes.plot(recall, f1 * recall / (2 * recall - f1), color="0.85", linewidth=0.8, zorder=0)
         axes.annotate(
             f"F1 {f1}", (1, f1 / (2 - f1)), (2, 0), textcoords="offset points", color="0.5", fontsize=7
@@ -742,12 +742,13 @@ def _panel(axes, protocol: str, report: Report) -> None:
         if result.scored:
             _, precision, recall = tally.histogram.curve()
             some_points = _thin(recall)
-            label = f"{name} (AP {tally.histogram.average_precision():.3f})"
+            label = f"{name} (AP {tally.histogram.average_precision():.3f}; dot: at {report.settings['threshold']:g})"
             axes.plot(recall[some_points], precision[some_points], color=colour, linewidth=1.5, label=label)
-            axes.plot(*point, marker=".", color=colour)
+            axes.plot(*point, marker=".", markersize=9, color=colour, clip_on=False, zorder=3)
         else:
             marker = "osD^vP*X"[number % 8]
-            axes.plot(*point, marker, color=colour, label=f"{name} (F1 {counts.f1:.3f})")
+            label = f"{name} (F1 {counts.f1:.3f})"
+            axes.plot(*point, marker, color=colour, label=label, clip_on=False, zorder=3)
     title = {
         "genome": "genome: every base",
         "sampled": "sampled: windows 1:{}".format(report.settings["negatives"]),
