@@ -1,6 +1,7 @@
 """`zflipon annotate` from a FASTA to tracks that other programs read."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -290,6 +291,33 @@ def test_errors_are_one_line_with_status_one(tmp_path):
     assert found.returncode == 1
     assert found.stdout == ""
     assert found.stderr.splitlines() == [f"zflipon: error: {tmp_path / 'absent.fa'}: no such file"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_nothing_behind(rng, tiny_checkpoint, tmp_path, number, status):
+    fasta = make_fasta(tmp_path, {"long": random_dna(rng, 3_000_000)})
+    out = tmp_path / "out"
+    out.mkdir()
+    words = [
+        "annotate",
+        str(fasta),
+        "-o",
+        str(out / "z.bw"),
+        "--model",
+        str(tiny_checkpoint),
+        "--device",
+        "cpu",
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "zflipon", *words], stderr=subprocess.PIPE, text=True
+    ) as process:
+        line = process.stderr.readline()  # the announcement: the work begins
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert "windows of 256" in line
+    assert process.returncode == status
+    assert "Traceback" not in rest
+    assert list(out.iterdir()) == []
 
 
 def test_two_processes_write_what_one_writes(run, contigs, tiny_checkpoint, tmp_path):

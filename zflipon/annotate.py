@@ -257,30 +257,32 @@ def _predict_shards(
             found = predict_tiles(predictor, genome, shard.contig, shard.tiles, bar.update)
             values = to_decimals(found[shard.start - core_start : shard.end - core_start])
             _store(folder, shard, values)
+            log.debug("%s:%d-%d is done (%d windows)", shard.contig, shard.start, shard.end, len(shard.tiles))
 
 
 def _store(folder: Path, shard: Shard, values: np.ndarray) -> None:
+    part = folder / f"{shard.number}.part.npz"
     try:
-        with whole(folder / f"{shard.number}.npz") as path, open(path, "wb") as file:
-            np.savez_compressed(file, values=values)
+        np.savez_compressed(part, values=values)
+        os.replace(part, _stored(folder, shard))
     except OSError as error:
         raise OutputError(f"{folder}: a shard cannot be stored ({error.strerror})") from error
 
 
-def _pieces(plan: Plan, contig: str, folder: Path) -> list[tuple[int, np.ndarray]]:
-    return [
-        (shard.start, np.load(folder / f"{shard.number}.npz")["values"])
-        for shard in plan.shards
-        if shard.contig == contig
-    ]
+def _stored(folder: Path, shard: Shard) -> Path:
+    return folder / f"{shard.number}.npz"
 
 
 def _write(genome: Genome, plan: Plan, outputs: Sequence[str], call: CallConfig, folder: Path) -> dict:
     """Write all tracks, and return what they hold."""
     told = {"calls": 0, "called_bases": 0, "bases": 0}
+    shards: dict[str, list[Shard]] = {contig: [] for contig in plan.md5}
+    for shard in plan.shards:
+        shards[shard.contig].append(shard)
     with TrackOutputs(outputs, genome.lengths) as tracks:
-        for contig in plan.md5:
-            track = ContigTrack(contig, _pieces(plan, contig, folder))
+        for contig, own in shards.items():
+            pieces = [(shard.start, np.load(_stored(folder, shard))["values"]) for shard in own]
+            track = ContigTrack(contig, pieces)
             calls = call_track(track, call.threshold, call.min_length, call.merge_gap)
             tracks.add(track, calls)
             told["calls"] += len(calls)

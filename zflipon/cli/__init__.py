@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -50,6 +51,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 1, a signal 128 + its number."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status = cli.main(prog_name="zflipon", standalone_mode=False)
     except click.ClickException as error:
@@ -65,3 +67,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     sys.exit(status or 0)
+
+
+def _terminate(number: int, _frame) -> None:
+    """Leave by the front door, so that nothing half-written stays behind."""
+    click.echo("zflipon: terminated", err=True)
+    sys.exit(128 + number)
