@@ -1,0 +1,97 @@
+"""Platt scaling on simulated log-odds."""
+
+import numpy as np
+import pytest
+
+from zflipon.metrics import ScoreHistogram
+from zflipon.training.calibrate import platt
+
+
+def histogram(scores, labels):
+    counts = ScoreHistogram()
+    counts.add(np.asarray(scores, dtype=float), np.asarray(labels, dtype=bool))
+    return counts
+
+
+def likelihood(scores, labels, scale, bias):
+    odds = scale * np.asarray(scores, dtype=float) + bias
+    return -np.logaddexp(0, np.where(labels, -odds, odds)).sum()
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (0.5, -4.0), (2.0, 3.0), (1.0, -6.0), (-0.7, 1.0)])
+def test_known_scale_and_bias_come_back(scale, bias):
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.normal(0, 2, 200_000), 2)
+    labels = rng.random(len(scores)) < 1 / (1 + np.exp(-(scale * scores + bias)))
+    found = platt(histogram(scores, labels))
+    # standard errors, from the information that the sample holds
+    p = 1 / (1 + np.exp(-(scale * scores + bias)))
+    design = np.stack([scores, np.ones_like(scores)])
+    errors = np.sqrt(np.diag(np.linalg.inv((design * p * (1 - p)) @ design.T)))
+    assert np.abs(np.array(found) - (scale, bias)).max() < 4 * errors.max()
+
+
+def test_calibrated_probabilities_mean_what_they_say():
+    rng = np.random.default_rng(1)
+    odds = rng.normal(-4, 2, 200_000)
+    labels = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
+    scores = (odds + 9) / 0.3  # a model that is far too sure
+    scale, bias = platt(histogram(scores, labels))
+    p = 1 / (1 + np.exp(-(scale * scores + bias)))
+    assert p.sum() == pytest.approx(labels.sum(), rel=0.01)
+    for low, high in [(0, 0.01), (0.01, 0.1), (0.1, 0.5), (0.5, 1)]:
+        chosen = (p >= low) & (p < high)
+        assert p[chosen].mean() == pytest.approx(labels[chosen].mean(), rel=0.1)
+
+
+def test_no_other_line_is_likelier():
+    rng = np.random.default_rng(2)
+    scores = np.round(rng.normal(0, 3, 5000), 1)
+    labels = rng.random(5000) < 0.2 / (1 + np.exp(-scores))  # no line is the truth
+    scale, bias = platt(histogram(scores, labels))
+    best = likelihood(scores, labels, scale, bias)
+    for step in (0.03, 0.3):
+        for move in [(step, 0), (-step, 0), (0, step), (0, -step), (step, step), (-step, step)]:
+            assert likelihood(scores, labels, scale + move[0], bias + move[1]) < best
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_labels_that_are_all_alike_fit_nothing(label):
+    assert platt(histogram([-1.0, 0.0, 3.0], [label] * 3)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.1, -60.0])
+@pytest.mark.parametrize("count", [10, 1_000_000])
+def test_scores_that_are_all_alike_give_the_base_rate(score, count):
+    scale, bias = platt(histogram(np.full(count, score), np.arange(count) < count // 10))
+    assert scale == pytest.approx(0, abs=1e-9)
+    targets = count // 10 / count
+    assert 1 / (1 + np.exp(-bias)) == pytest.approx(targets, abs=2 / count)
+
+
+@pytest.mark.parametrize("width", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("shift", [0.0, -50.0])
+def test_cleanly_parted_labels_give_a_finite_scale(width, shift):
+    scores = np.array([-2.0, -1.0, 1.0, 2.0]) * width + shift
+    labels = scores > shift
+    scale, bias = platt(histogram(scores, labels))
+    assert 0 < scale * width < 100
+    odds = scale * scores + bias
+    assert ((odds > 0) == labels).all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        ([-1e4, 1e4, -1e4, 1e4], [0, 1, 1, 0]),
+        ([-60.0] * 1000 + [50.0], [1] + [0] * 1000),
+        ([-60.0] * 1000 + [50.0], [0] * 1000 + [1]),
+        ([-30.0, -29.9, -29.8, 80.0], [0, 1, 0, 1]),
+    ],
+)
+def test_extreme_log_odds_never_make_it_worse_than_the_base_rate(scores, labels):
+    scale, bias = platt(histogram(scores, labels))
+    rate = np.log(sum(labels) / (len(labels) - sum(labels)))
+    assert np.isfinite([scale, bias]).all()
+    # pseudo-counts may cost a little
+    assert likelihood(scores, labels, scale, bias) > likelihood(scores, labels, 0.0, rate) - 0.5
