@@ -1,3 +1,5 @@
+"""Reports against slow loops over the bases of a synthetic genome, and the command."""
+
 import gzip
 import json
 import tracemalloc
@@ -13,9 +15,11 @@ from click.testing import CliRunner
 from zflipon.cli import cli
 from zflipon.config import EvaluateConfig
 from zflipon.errors import InputError, MissingExtraError, OutputError
-from zflipon.evaluate import evaluate, measure, open_track, sample, survey, table
+from zflipon.evaluate import evaluate, measure, sample, survey
 from zflipon.genome import Genome
 from zflipon.metrics import ScoreHistogram
+from zflipon.readers import open_track
+from zflipon.report import table
 
 HG19 = Path(__file__).parents[2] / "shared" / "hg19"
 LENGTHS = {"one": 7000, "two": 3333, "three": 50, "four": 2600}
@@ -257,15 +261,6 @@ def test_contigs_are_chosen_and_their_order_does_not_matter(world):
     )
 
 
-def test_infinite_and_missing_values_have_an_order(world, tmp_path):
-    path = tmp_path / "odd.bedgraph"
-    path.write_text("one\t0\t10\tinf\none\t10\t20\t-inf\none\t20\t30\tnan\none\t30\t40\t1e300\n")
-    (_, _, scores), *_ = open_track(path, LENGTHS).chunks({"one": 7000}, 7000)
-    largest = np.finfo(np.float32).max
-    assert scores[5:45:10].tolist() == [largest, -largest, 0, largest]
-    assert not scores[40:].any()
-
-
 # ---- the command -----------------------------------------------------------------------------------------
 
 
@@ -347,7 +342,7 @@ def test_plots_that_cannot_be_drawn_are_refused_first(world, tmp_path, monkeypat
     result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.gif")
     assert isinstance(result.exception, OutputError)
     assert ".png" in str(result.exception)
-    monkeypatch.setattr("zflipon.evaluate.find_spec", lambda name: None)
+    monkeypatch.setattr("zflipon.report.find_spec", lambda name: None)
     result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.png")
     assert isinstance(result.exception, MissingExtraError)
     assert "zflipon[plot]" in str(result.exception)
@@ -364,53 +359,6 @@ def test_rounded_scores_are_said_to_be(world):
 
 
 # ---- bad input -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("t.wig", "", "expected a name that ends in .bw"),
-        ("t.bw.gz", "", "expected a name that ends in .bw"),
-        ("t.bw", "one\t0\t10\t0.5\n", "not a bigWig"),
-        ("t.bed", "chrone\t0\t10\n", "the file has chrone, the genome one, two"),
-        ("t.bed", "one\t0\t7001\n", "passes the end of the contig"),
-        ("t.bedgraph", "chrone\t0\t10\t0.5\n", "the file has chrone, the genome one, two"),
-        ("t.bedgraph", "one\t0\t10\n", ":1: expected bedGraph"),
-        ("t.bedgraph", "one\t0\t7001\t0.5\n", "passes the end of the contig"),
-        ("t.bedgraph", "one\t20\t30\t0.5\none\t10\t15\t0.5\n", ":2: one:10-15 overlaps or precedes"),
-        ("t.bedgraph", "one\t20\t30\t0.5\none\t29\t35\t0.5\n", ":2: one:29-35 overlaps or precedes"),
-        ("t.bedgraph", "one\t0\t5\t1\ntwo\t0\t5\t1\none\t5\t9\t1\n", ":3: one:5-9 overlaps or precedes"),
-    ],
-)
-def test_wrong_tracks_are_one_clear_line(world, tmp_path, name, text, message):
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(InputError) as caught:
-        run(world, [path])
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_wrong_bigwigs_are_refused(world, tmp_path):
-    with pytest.raises(InputError, match="no such file"):
-        run(world, [tmp_path / "absent.bw"])
-    with pytest.raises(InputError, match="the track has chrone, the genome one, two"):
-        run(world, [world.bigwig("names.bw", {"chrone": 7000})])
-    with pytest.raises(InputError, match="one has 7777 bases, in the genome 7000"):
-        run(world, [world.bigwig("lengths.bw", {"one": 7777})])
-    whole = world.bigwig().read_bytes()
-    for kept in (3, 20, 200, len(whole) // 2):
-        (tmp_path / "cut.bw").write_bytes(whole[:kept])
-        with pytest.raises(InputError, match=r"not a bigWig|truncated"):
-            run(world, [tmp_path / "cut.bw"])
-    unfinished = pyBigWig.open(str(tmp_path / "unfinished.bw"), "w")
-    unfinished.addHeader([("one", 7000)])
-    copy = tmp_path / "killed.bw"
-    copy.write_bytes((tmp_path / "unfinished.bw").read_bytes())
-    unfinished.close()
-    with pytest.raises(InputError, match="never finished"):
-        run(world, [copy])
 
 
 def test_a_finished_track_without_values_calls_nothing(world):

@@ -78,9 +78,9 @@ def evaluate(
     """
     from tqdm import tqdm
 
-    from zflipon.evaluate import check_plot, plot, table
     from zflipon.evaluate import evaluate as run
     from zflipon.outputs import refuse_existing, whole
+    from zflipon.report import check_plot, plot, table
 
     json_to_stdout = json_path == Path("-")
     if plot_path:
