@@ -252,3 +252,10 @@ def test_file_that_is_no_recipe(tmp_path, refused):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="not a TOML file"):
         load_recipe(tmp_path / "binary.toml")
+
+
+def test_a_stage_name_is_fit_for_a_folder(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('[model]\nfamily = "compact"\n[tokenizer]\ntrain = true\n[[stage]]\nname = "../up"\n')
+    with pytest.raises(RecipeError, match=r"stage '\.\./up': a stage's name is a folder's too"):
+        load_recipe(path)

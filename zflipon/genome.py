@@ -26,6 +26,8 @@ import pysam
 
 from zflipon.errors import InputError, some
 
+pysam.set_verbosity(0)  # htslib's own words would stand beside our one line
+
 IUPAC = b"ACGTUNRYSWKMBDHV"
 """Letters that a nucleotide sequence may hold, upper case."""
 

@@ -6,6 +6,7 @@ a suggestion. A stage inherits what it does not say from the stage before.
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -98,6 +99,9 @@ def _build_recipe(table: dict, problems: list[str]) -> Recipe:
         stages.append(stage)
     recipe = Recipe(**_values(Recipe, table, "", problems))
     names = [stage.name for stage in stages]
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+", name):
+            problems.append(f"stage '{name}': a stage's name is a folder's too; use letters, digits, '.', '_' and '-'")
     if len(set(names)) < len(names):
         problems.append(f"every stage needs a name of its own, found {', '.join(names)}")
     for stage in stages:

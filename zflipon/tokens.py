@@ -281,7 +281,7 @@ def train_bpe(sequences: Sequence[str], vocab_size: int, max_token_length: int) 
     tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
     trainer = BpeTrainer(
         vocab_size=vocab_size,
-        max_token_length=max_token_length,
+        max_token_length=max_token_length + 1,  # the library takes it for the first length that is too long
         special_tokens=SPECIAL_TOKENS,
         initial_alphabet=list("ACGT"),
         show_progress=False,
@@ -293,7 +293,7 @@ def train_bpe(sequences: Sequence[str], vocab_size: int, max_token_length: int) 
         single="[CLS] $A [SEP]",
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
-    return BpeTokenizer(tokenizer)
+    return BpeTokenizer(limit_token_length(tokenizer, max_token_length))
 
 
 def _sides(merge: str | list[str]) -> list[str]:

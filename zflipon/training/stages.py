@@ -226,7 +226,7 @@ def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material) -> Check
     story = replace(checkpoint.story, calibration=Calibration(), training=trained)
     validation = material.judge(stage)
     if validation is not None:
-        histogram = validation.histogram(replace(checkpoint, story=story), "float32")
+        histogram = validation.histogram(replace(checkpoint, story=story), stage.precision)
         calibration = Calibration(*platt(histogram))
         _, odds = histogram.best_f1()
         odds = calibration.scale * (odds or 0.0) + calibration.bias
