@@ -18,7 +18,9 @@ _BATCH = 256
 
 def main() -> None:
     """Tokenize the windows of the first contig, batch by batch, and print the rate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("genome")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--bases", type=int, default=4_000_000)
@@ -32,7 +34,9 @@ def main() -> None:
     checkpoint.tokenizer.encode(windows[:_BATCH])  # threads start
     started, tokens = time.perf_counter(), 0
     for first in range(0, len(windows), _BATCH):
-        tokens += sum(len(found.ids) for found in checkpoint.tokenizer.encode(windows[first : first + _BATCH]))
+        tokens += sum(
+            len(found.ids) for found in checkpoint.tokenizer.encode(windows[first : first + _BATCH])
+        )
     seconds = time.perf_counter() - started
     bases = sum(map(len, windows))
     print(f"{bases / seconds / 1e6:.1f} Mb/s: {bases:,} bases, {tokens:,} tokens, {seconds:.2f} s")

@@ -101,7 +101,9 @@ def _build_recipe(table: dict, problems: list[str]) -> Recipe:
     names = [stage.name for stage in stages]
     for name in names:
         if not re.fullmatch(r"[\w.-]+", name):
-            problems.append(f"stage '{name}': a stage's name is a folder's too; use letters, digits, '.', '_' and '-'")
+            problems.append(
+                f"stage '{name}': a stage's name is a folder's too; use letters, digits, '.', '_' and '-'"
+            )
     if len(set(names)) < len(names):
         problems.append(f"every stage needs a name of its own, found {', '.join(names)}")
     for stage in stages:
