@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from zflipon.config import DECIMALS, DataConfig, Recipe, StageConfig
 from zflipon.errors import InputError, OutputError, RecipeError, some
@@ -81,15 +82,16 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
         is no longer a number.
     """
     material = read_material(recipe.data)
-    _claim(recipe, out, restart)
-    checkpoint = _beginning(recipe, material, out / "stages")
+    with PartialState().main_process_first():  # the others find the folder claimed and the tokenizer trained
+        _claim(recipe, out, restart and PartialState().is_main_process)
+        checkpoint = _beginning(recipe, material, out / "stages")
     changes = dict(inheritance(recipe))
     for number, stage in enumerate(recipe.stage, 1):
         folder = out / "stages" / f"{number}-{stage.name}"
         log.info("stage %d, %s: %s; the rest as before", number, stage.name, ", ".join(changes[stage.name]))
         checkpoint = _run_stage(checkpoint, stage, material, folder)
     checkpoint = _judged(checkpoint, recipe, material)
-    save(checkpoint, out)
+    _save_once(checkpoint, out)
     return checkpoint
 
 
@@ -207,8 +209,16 @@ def _run_stage(checkpoint: Checkpoint, stage: StageConfig, material: Material, f
     checkpoint.module.config.class_weights = stage.class_weights and list(stage.class_weights)
     sampler = material.sampler(stage)
     fit(checkpoint, WindowBatches(sampler, checkpoint.tokenizer, stage.steps), material.judge(stage), folder)
-    save(checkpoint, done)
+    _save_once(checkpoint, done)
     return checkpoint
+
+
+def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
+    """Save by the first of the processes, while the others wait."""
+    state = PartialState()
+    if state.is_main_process:
+        save(checkpoint, folder)
+    state.wait_for_everyone()
 
 
 def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material) -> Checkpoint:

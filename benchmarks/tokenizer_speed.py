@@ -1,6 +1,6 @@
 """How fast windows are tokenized: bases a second of a checkpoint's tokenizer, lengths included.
 
-python benchmarks/tokenize.py GENOME.fa [--model compact] [--bases 4000000]
+python benchmarks/tokenizer_speed.py GENOME.fa [--model compact] [--bases 4000000]
 """
 
 from __future__ import annotations
