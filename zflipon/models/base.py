@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
@@ -158,12 +159,16 @@ class DnaModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        # transformers' own functions leave alone what a checkpoint has filled
         spread = getattr(self.config, "initializer_range", 0.02)
         if isinstance(module, nn.Linear | nn.Embedding):
-            module.weight.normal_(0.0, spread)
+            init.normal_(module.weight, 0.0, spread)
             if getattr(module, "bias", None) is not None:
-                module.bias.zero_()
-            if getattr(module, "padding_idx", None) is not None:
-                module.weight[module.padding_idx].zero_()
+                init.zeros_(module.bias)
+            padding = getattr(module, "padding_idx", None)
+            if padding is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[padding])
         elif isinstance(module, nn.LayerNorm):
-            module.reset_parameters()
+            init.ones_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
