@@ -1,0 +1,50 @@
+"""The models that come with the package are small, whole, and tell their story."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from zflipon.cli import cli
+from zflipon.config import DEFAULT_MODEL, PredictConfig
+from zflipon.models import load
+from zflipon.models.files import BUNDLED, bundled
+from zflipon.predict import Predictor
+
+FLANK = "GGCGGGACCGCCAGGTCCGGAGCCTCCGCCGGGAGCTCCAGGCCCGGCTCC" * 5
+"""GC-rich, as around a promoter, without a run of alternating purine and pyrimidine."""
+
+
+def test_the_default_is_there():
+    assert DEFAULT_MODEL in bundled()
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_it_is_small_and_has_a_card(name):
+    files = [path for path in (BUNDLED / name).iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 20e6
+    card = (BUNDLED / name / "README.md").read_text()
+    assert "trained on" in card
+    assert "F1" in card
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_it_tells_its_story(name):
+    story = load(name).story
+    assert story.objective == "base"
+    assert load(name).tokenizer.max_token_length == 5
+    assert 0 < story.threshold < 1
+    assert set(story.training["contigs"]).isdisjoint(story.training["validation_contigs"])
+    assert 0 < story.quality["average_precision"] < 1
+    shown = CliRunner().invoke(cli, ["models", "show", name])
+    assert shown.exit_code == 0
+    assert "average_precision" in shown.output
+
+
+def test_it_finds_alternating_cg_and_not_its_shuffle():
+    predictor = Predictor(load(DEFAULT_MODEL), PredictConfig(device="cpu"))
+    forming, shuffled = "CGCGCGCGCGCGCGCGCGCG", "CCGGGCCGCCGGCCGGGCGC"
+    assert sorted(forming) == sorted(shuffled)
+    one, other = predictor.probabilities([FLANK + middle + FLANK for middle in (forming, shuffled)])
+    inside = slice(len(FLANK), len(FLANK) + len(forming))
+    assert one[inside].mean() > 10 * other[inside].mean()
+    assert one[inside].mean() > 10 * np.delete(one, range(inside.start - 20, inside.stop + 20)).mean()
