@@ -17,7 +17,7 @@ import pyBigWig
 from zflipon.intervals import parse_region, read_bed
 
 PURPLE = "#4a1486"
-COLOURS = ["#1b7837", "#7f7f7f", "#7f7f7f", "#7f7f7f", "#7f7f7f"]
+COLOURS = [PURPLE, "#1b7837", "0.6"]
 
 
 def main() -> None:
@@ -64,7 +64,9 @@ def main() -> None:
     for row, (_, found) in enumerate(intervals):
         for low, high in found:
             if low < end and high > start:
-                lower.broken_barh([(low, high - low)], (row - 0.32, 0.64), color=COLOURS[row % len(COLOURS)])
+                lower.broken_barh(
+                    [(low, high - low)], (row - 0.32, 0.64), color=COLOURS[min(row, len(COLOURS) - 1)]
+                )
     lower.set_yticks(range(len(intervals)), [name for name, _ in intervals])
     lower.set_ylim(len(intervals) - 0.4, -0.6)
     lower.set_xlim(start, end)

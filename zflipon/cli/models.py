@@ -121,6 +121,8 @@ def _lines(facts: dict) -> Iterator[str]:
 
 def _tree(table: dict, depth: int) -> Iterator[str]:
     for name, value in table.items():
+        if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            value = {entry.get("name", number): entry for number, entry in enumerate(value, 1)}
         if isinstance(value, dict) and value:
             yield "  " * depth + str(name)
             yield from _tree(value, depth + 1)
