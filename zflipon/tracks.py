@@ -13,6 +13,7 @@ import shutil
 import struct
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -105,7 +106,7 @@ class BigWigWriter:
             self._file = None
 
 
-class _TextWriter:
+class _TextWriter(ABC):
     """Lines into a plain file, a bgzip file with an index, or standard output."""
 
     def __init__(self, path: Path | None, lengths: Mapping[str, int]):
@@ -115,8 +116,9 @@ class _TextWriter:
         if path is not None:
             self._file = pysam.BGZFile(str(path), "wb") if self._packed else open(path, "wb")  # noqa: SIM115
 
+    @abstractmethod
     def _lines(self, track: ContigTrack, calls: np.ndarray) -> Iterator[str]:
-        raise NotImplementedError
+        """Yield a contig's text, many lines at a time."""
 
     def add(self, track: ContigTrack, calls: np.ndarray) -> None:
         """Write the lines of a contig, many at a time."""
