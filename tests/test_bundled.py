@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from zflipon.cli import cli
 from zflipon.config import DEFAULT_MODEL, PredictConfig
-from zflipon.models import load
+from zflipon.models import FORMULAS, load
 from zflipon.models.files import BUNDLED, bundled
 from zflipon.predict import Predictor
 
@@ -23,11 +23,14 @@ def test_it_is_small_and_has_a_card(name):
     files = [path for path in (BUNDLED / name).iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 20e6
     card = (BUNDLED / name / "README.md").read_text()
-    assert "trained on" in card
+    assert "rained" in card
     assert "F1" in card
 
 
-@pytest.mark.parametrize("name", bundled())
+TRAINED = [name for name in bundled() if name not in FORMULAS]
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_it_tells_its_story(name):
     story = load(name).story
     assert story.objective == "base"

@@ -23,6 +23,7 @@ ORDER = [
     ("recipe",),
     # the data's way
     ("genome",),
+    ("zhunt",),
     ("intervals",),
     ("windows",),
     ("tokens",),

@@ -201,6 +201,14 @@ def test_setting_that_cannot_be(refused, setting, told):
             "stage.second.positives=0",
             "stage.second.positives: nothing is learnt without positive windows",
         ),
+        (
+            "stage.second.dropout=1.0",
+            "stage.second.dropout: expected a share from 0 to less than 1, found 1.0",
+        ),
+        (
+            'stage.second.auxiliary=["labels"]',
+            "stage.second.auxiliary: expected others of labels, candidates, tracks, found 'labels'",
+        ),
         ("stage.second.name=first", "every stage needs a name of its own, found first, first"),
         ("model.checkpoint=dnabert2", "[model] needs one of 'checkpoint' and 'family'"),
         (

@@ -1,6 +1,8 @@
 """`zflipon train` on a genome where a motif is the label: it learns, resumes, and tells its story."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
 from zflipon.recipe import load_recipe
-from zflipon.training.fit import Watch
+from zflipon.training.fit import Average, Watch
 from zflipon.training.stages import train
 
 MOTIF = "CGCGCGCGCGCG"
@@ -192,3 +194,49 @@ def test_validation_counts_every_base_once():
     assert scores.tolist() == [-1.0, 0.5, 2.0]
     assert negatives.tolist() == [1, 1, 0]
     assert positives.tolist() == [0, 0, 1]
+
+
+def test_a_context_learnt_from_tracks_and_an_average_of_weights(recipe, tmp_path):
+    made = recipe(
+        "base",
+        f"data.tracks={tmp_path}/tracks",
+        "stage.all.target=tracks",
+        'stage.all.auxiliary=["candidates"]',
+        'stage.some.auxiliary=["candidates", "tracks"]',
+        "stage.some.average=0.9",
+        "stage.some.dropout=0.1",
+    )
+    (tmp_path / "tracks").mkdir()
+    with pytest.raises(InputError, match="no BED files"):
+        train(made, tmp_path / "out")
+    shutil.copy(tmp_path / "labels.bed", tmp_path / "tracks" / "one.bed")
+    (tmp_path / "tracks" / "two.bed").write_text("train\t0\t40000\n")
+    train(made, tmp_path / "out")
+    found = load(tmp_path / "out")
+    assert found.module.base_head.tracks.out_features == 2
+    assert found.story.quality["average_precision"] > 0.3
+
+
+def test_the_average_lags_behind_the_weights(tmp_path):
+    module = torch.nn.Linear(1, 1, bias=False)
+    module.weight.data.zero_()
+    average = Average(module, 0.5, tmp_path)
+    state = SimpleNamespace(global_step=0, is_world_process_zero=True)
+    average.on_train_begin(None, state, None)
+    for state.global_step in range(1, 15):
+        module.weight.data.fill_(1.0)
+        average.on_step_end(None, state, None)
+    assert 0.99 < average.weights["weight"].item() < 1
+    module.weight.data.fill_(7.0)
+    with average.applied():
+        assert module.weight.item() < 1
+    assert module.weight.item() == 7
+    average.on_save(None, state, None)
+    again = Average(module, 0.5, tmp_path)
+    again.on_train_begin(None, state, None)
+    assert again.weights["weight"].equal(average.weights["weight"])
+
+
+def test_a_stage_needs_what_it_learns(recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"stage some learns tracks; set data\.tracks"):
+        train(recipe("base", 'stage.some.auxiliary=["tracks"]', "stage.all.steps=1"), tmp_path / "out")

@@ -11,9 +11,16 @@ from conftest import dna, make_fasta
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
 from zflipon.genome import Genome, reverse_complement
-from zflipon.intervals import fill
+from zflipon.intervals import fill, merge
 from zflipon.project import IGNORE
-from zflipon.training.data import LabelledGenome, WindowBatches, WindowSampler, token_labels, without
+from zflipon.training.data import (
+    LabelledGenome,
+    WindowBatches,
+    WindowSampler,
+    near_misses,
+    token_labels,
+    without,
+)
 
 MOTIF = "GATTACAGGCCATGTTTCCCAAAG"
 DECOY = "CCTAGGTTTTGACACACTTTGAGA"
@@ -48,7 +55,14 @@ def genome(tmp_path_factory):
 
 def draws(genome, stage, count, seed=0):
     sampler, rng = WindowSampler(genome, stage), np.random.default_rng(seed)
-    return [sampler.draw(rng) for _ in range(count)]
+    return [labelled(sampler, rng) for _ in range(count)]
+
+
+def labelled(sampler, rng):
+    """Draw a window of which only labels are asked."""
+    sequence, known = sampler.draw(rng)
+    assert set(known) == {"labels"}
+    return sequence, known["labels"]
 
 
 def kind(sequence):
@@ -73,7 +87,8 @@ def kind(sequence):
     ("contig", "start", "end"), [("chr1", 400, 1900), ("chr1", 3900, 5500), ("chr2", 0, 20_000)]
 )
 def test_window_has_the_genome_and_its_labels(genome, contig, start, end):
-    sequence, labels = genome.window(contig, start, end)
+    sequence, known = genome.window(contig, start, end)
+    labels = known["labels"]
     with Genome(genome.path) as fasta:
         assert sequence == fasta.fetch(contig, start, end)
     assert labels.dtype == np.int64
@@ -243,7 +258,7 @@ def test_base_batch_spells_its_windows(genome, tokenizer):
         batch = batches[number]
         assert batch["labels"].shape == batch["bases"].shape == batch["base_tokens"].shape == (32, 200)
         rng = np.random.default_rng([STAGE.seed, number])
-        windows = [batches.sampler.draw(rng) for _ in range(32)]
+        windows = [labelled(batches.sampler, rng) for _ in range(32)]
         for i, (sequence, labels) in enumerate(windows):
             size = len(sequence)
             assert "".join("ACGTN"[code] for code in batch["bases"][i, :size].tolist()) == sequence
@@ -265,7 +280,9 @@ def test_token_batch_labels_tokens_by_share(genome, tokenizer):
         assert set(batch) <= {"input_ids", "attention_mask", "labels"}
         assert batch["labels"].shape == batch["input_ids"].shape
         rng = np.random.default_rng([stage.seed, number])
-        for i, (sequence, labels) in enumerate(batches.sampler.draw(rng) for _ in range(stage.batch_size)):
+        for i, (sequence, labels) in enumerate(
+            labelled(batches.sampler, rng) for _ in range(stage.batch_size)
+        ):
             found, base = tokenizer.encode([sequence])[0], 0
             expected = []
             for length in found.lengths.tolist():
@@ -282,3 +299,73 @@ def test_token_is_ignored_where_none_of_its_bases_is_known():
     lengths = np.array([0, 2, 2, 3, 1, 0])
     assert token_labels(labels, lengths, 0.5, ">=").tolist() == [-100, -100, 1, 1, -100, -100]
     assert token_labels(labels, lengths, 0.7, ">=").tolist() == [-100, -100, 0, 0, -100, -100]
+
+
+# ---- several things at once ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def richer(genome):
+    """Return the genome with candidates (targets and decoys) and two tracks, of which one covers all of chr1."""
+    candidates = {
+        contig: merge(
+            np.concatenate([genome.targets.get(contig, rows()), genome.hard_negatives.get(contig, rows())])
+        )
+        for contig in genome.contigs
+    }
+    tracks = [{"chr1": rows((0, genome.contigs["chr1"]))}, {"chr1": rows((1004, 1060), (6000, 6010))}]
+    return replace(genome, candidates=candidates, tracks=tracks)
+
+
+def test_a_turned_window_is_the_window_turned(richer):
+    wanted = ("labels", "candidates", "tracks")
+    # of whole bins, so that turning keeps their middles but for one base
+    sequence, known = richer.window("chr1", 960, 1120, False, wanted)
+    turned, other = richer.window("chr1", 960, 1120, True, wanted)
+    assert turned == reverse_complement(sequence)
+    for name in ("labels", "candidates"):
+        assert other[name].tolist() == known[name][::-1].tolist()
+    assert known["tracks"][0].tolist() == [1] * 10
+    assert known["tracks"][1].tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
+    assert other["tracks"].tolist() == known["tracks"][:, ::-1].tolist()
+
+
+def test_a_track_is_told_by_the_middle_of_each_bin(richer):
+    _, known = richer.window("chr1", 5984, 6017, wanted=("tracks",))
+    # middles 5992, 6008 and, of the bin cut short, the last base
+    assert known["tracks"].tolist() == [[1, 1, 1], [0, 1, 0]]
+    _, known = richer.window("chr1", 5000, 5064, wanted=("tracks",))
+    assert (known["tracks"] == IGNORE).all()
+
+
+def test_a_batch_has_what_its_stage_learns(richer, tokenizer):
+    stage = replace(STAGE, target="tracks", auxiliary=("candidates",), window=160, batch_size=4)
+    batch = WindowBatches(WindowSampler(richer, stage), tokenizer, 1)[0]
+    assert "labels" not in batch
+    assert batch["candidates"].shape == batch["bases"].shape
+    assert batch["tracks"].shape == (4, 2, 10)
+
+
+def test_a_stage_of_tracks_needs_no_labels(richer):
+    nothing = replace(richer, targets={}, hard_negatives={})
+    stage = replace(STAGE, target="tracks", positives=1, hard_negatives=0, background=1)
+    sequence, known = WindowSampler(nothing, stage).draw(np.random.default_rng(1))
+    assert set(known) == {"tracks"}
+    assert len(sequence) <= STAGE.window
+    with pytest.raises(InputError, match="no labels"):
+        WindowSampler(nothing, replace(stage, target="labels"))
+
+
+def test_near_misses_form_z_dna_and_are_no_candidates(tmp_path):
+    letters = list(dna(3000, 9, "AATTC"))
+    for start in (500, 1500, 2500):
+        letters[start : start + 20] = "CG" * 10
+    path = make_fasta(tmp_path, {"c": "".join(letters), "none": "A" * 50})
+    with Genome(path) as fasta:
+        found = near_misses(fasta, fasta.lengths, {"c": rows((1510, 1515))})
+    assert list(found) == ["c"]
+    assert len(found["c"]) == 2
+    for (start, end), planted in zip(found["c"], (500, 2500), strict=True):
+        assert start <= planted
+        assert end >= planted + 20
+        assert end - start < 40

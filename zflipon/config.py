@@ -128,6 +128,9 @@ class DataConfig:
         source of hard negatives later, where no label overlaps.
     blacklist : str or None
         BED of bases that neither train nor count.
+    tracks : str or None
+        Folder of BED files (chromatin marks, bound factors) that a stage may learn to tell from sequence: what makes
+        a context worth something. No model needs them later.
     validation_contigs : tuple of str
         Contigs kept out of training; the best checkpoint is the one that does best there.
     """
@@ -136,6 +139,7 @@ class DataConfig:
     labels: str = ""
     candidates: str | None = None
     blacklist: str | None = None
+    tracks: str | None = None
     validation_contigs: tuple[str, ...] = ()
 
 
@@ -193,13 +197,16 @@ class StageConfig:
     objective : str
         ``'base'`` or ``'token'``.
     target : str
-        What is learnt: ``'labels'`` or ``'candidates'``.
+        What is learnt, and what windows lie around: ``'labels'``, ``'candidates'``, or ``'tracks'`` (anywhere).
+    auxiliary : tuple of str
+        What is learnt beside it, by the base objective: others of the same.
     window, margin : int
         Bases of a window, and of the context on either side of its core.
     label_threshold, label_comparison : float, str
         Share of labelled bases from which a token is positive (token objective).
     positives, hard_negatives, background : float
-        Relative numbers of windows around targets, around candidates without a label, and anywhere.
+        Relative numbers of windows around targets, around what looks like one (candidates without a label; where
+        candidates are the target, what Z-HUNT ranks just below them), and anywhere.
     reverse_complement : bool
         Turn half of the windows round.
     steps, batch_size : int
@@ -210,6 +217,11 @@ class StageConfig:
         Of the learning rate: ``'cosine'``, ``'linear'`` or ``'constant'``.
     class_weights : tuple of float or None
         Weights of unlabelled and labelled in the loss.
+    dropout : float or None
+        Share of units dropped in this stage; None: as the model's config says.
+    average : float
+        Share of the running average of the weights that each step keeps, such as 0.995; the
+        stage ends with the average. 0: none.
     evaluations : int
         How often, evenly spaced, the validation contigs are predicted; the best weights are kept.
     precision : str
@@ -220,6 +232,7 @@ class StageConfig:
     name: str = "train"
     objective: str = "base"
     target: str = "labels"
+    auxiliary: tuple[str, ...] = ()
     window: int = 1024
     margin: int = 256
     label_threshold: float = 0.7
@@ -235,6 +248,8 @@ class StageConfig:
     warmup: float = 0.1
     schedule: str = "cosine"
     class_weights: tuple[float, ...] | None = None
+    dropout: float | None = None
+    average: float = 0.0
     evaluations: int = 4
     precision: str = "float32"
     seed: int = 42

@@ -31,15 +31,28 @@ pysam.set_verbosity(0)  # htslib's own words would stand beside our one line
 IUPAC = b"ACGTUNRYSWKMBDHV"
 """Letters that a nucleotide sequence may hold, upper case."""
 
+NUCLEOTIDES = {letter: code for code, letter in enumerate("ACGT")}
+"""Letter → code, where models and Z-HUNT read bases; any other letter is `UNKNOWN_BASE`."""
+
+UNKNOWN_BASE = 4
+
 _ALLOWED = IUPAC + IUPAC.lower()
 _BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _CHUNK = 1 << 24
+_CODES = np.full(256, UNKNOWN_BASE, dtype=np.int64)
+for _letter, _code in NUCLEOTIDES.items():
+    _CODES[ord(_letter)] = _code
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
 
 
 def reverse_complement(sequence: str) -> str:
     """Return the opposite strand, 5' to 3', of an upper-case sequence (IUPAC codes too)."""
     return sequence.translate(_COMPLEMENT)[::-1]
+
+
+def base_codes(sequence: str) -> np.ndarray:
+    """Return the nucleotide codes of an upper-case sequence: int64, shape (bases,)."""
+    return _CODES[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,14 @@ def fill(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
     return covered
 
 
+def holds(merged: np.ndarray | None, places: np.ndarray) -> np.ndarray:
+    """Tell which places lie in merged intervals: bool, of the places' shape."""
+    if merged is None or not len(merged):
+        return np.zeros(places.shape, dtype=bool)
+    before = np.searchsorted(merged[:, 0], places, side="right") - 1
+    return (before >= 0) & (places < merged[before, 1])
+
+
 def overlapping(merged: np.ndarray, start: int, end: int) -> np.ndarray:
     """Return those of sorted, disjoint intervals that touch ``[start, end)``."""
     first = np.searchsorted(merged[:, 1], start, side="right")

@@ -22,9 +22,11 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
+TARGETS = ("labels", "candidates", "tracks")
+
 _CHOICES = {
     "objective": ("base", "token"),
-    "target": ("labels", "candidates"),
+    "target": TARGETS,
     "label_comparison": (">=", ">"),
     "schedule": ("cosine", "linear", "constant"),
     "precision": ("float32", "bfloat16"),
@@ -133,8 +135,18 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         )
     if not 0 <= stage.warmup <= 1:
         problems.append(f"{where}.warmup: expected a share of the steps, from 0 to 1, found {stage.warmup}")
-    if stage.positives <= 0:
+    for name in ("dropout", "average"):
+        if not 0 <= (getattr(stage, name) or 0) < 1:
+            problems.append(
+                f"{where}.{name}: expected a share from 0 to less than 1, found {getattr(stage, name)}"
+            )
+    if stage.positives <= 0 and stage.target != "tracks":
         problems.append(f"{where}.positives: nothing is learnt without positive windows")
+    for name in stage.auxiliary:
+        if name not in TARGETS or name == stage.target:
+            problems.append(f"{where}.auxiliary: expected others of {', '.join(TARGETS)}, found {name!r}")
+    if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
+        problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
     if stage.class_weights is not None and (len(stage.class_weights) != 2 or min(stage.class_weights) <= 0):
         problems.append(
             f"{where}.class_weights: expected two weights above 0, found {list(stage.class_weights)}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAMILIES",
+    "FORMULAS",
     "Calibration",
     "Checkpoint",
     "Story",
@@ -43,8 +44,12 @@ FAMILIES: dict[str, str] = {
     "gena": "zflipon.models.gena",
     "dnabert": "zflipon.models.dnabert",
     "modernbert": "zflipon.models.modernbert",
+    "zhunt": "zflipon.models.zhunt",
 }
 """Family → module. The order is that in which they are asked whether a config is theirs."""
+
+FORMULAS = ("zhunt",)
+"""Families that nothing is trained in."""
 
 _HEAVY = ("Checkpoint", "create", "load", "load_module", "save", "start")
 

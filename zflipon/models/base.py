@@ -16,12 +16,24 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
-from zflipon.models.heads import BaseHead
+from zflipon.models.heads import BaseCalls, BaseHead
 from zflipon.models.story import OBJECTIVES
 from zflipon.project import IGNORE
 
-BASE_HEAD_DEFAULTS = {"channels": 96, "kernel": 9, "dilations": [1, 2, 4], "dropout": 0.1}
+BASE_HEAD_DEFAULTS = {
+    "channels": 32,
+    "kernel": 9,
+    "dilations": [1, 2, 4],
+    "dropout": 0.1,
+    "context": 96,
+    "context_dilations": [1, 2, 4, 8, 16],
+    "zhunt": [6, 8],
+    "tracks": 0,
+}
 """Shape of the base head where a config says nothing."""
+
+CANDIDATES_WEIGHT, TRACKS_WEIGHT = 1.0, 0.1
+"""Weights in the loss of what can form Z-DNA, and of the tracks, beside the labels' 1."""
 
 
 @dataclass
@@ -35,10 +47,13 @@ class DnaOutput(ModelOutput):
     logits : Tensor
         float32: (batch, tokens, labels) for tokens, (batch, bases) for bases,
         (batch, labels) for sequences, (batch, tokens, vocabulary) for masked-LM.
+    forms : Tensor or None
+        float32, (batch, bases), of the base objective: log-odds that a base can form Z-DNA at all.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
+    forms: Tensor | None = None
 
 
 class DnaModel(PreTrainedModel):
@@ -99,6 +114,8 @@ class DnaModel(PreTrainedModel):
         base_tokens: Tensor | None = None,
         bases: Tensor | None = None,
         labels: Tensor | None = None,
+        candidates: Tensor | None = None,
+        tracks: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         **_ignored,
     ) -> DnaOutput:
@@ -114,15 +131,22 @@ class DnaModel(PreTrainedModel):
             For the base objective; see `BaseHead.forward`.
         labels : Tensor, optional
             Of the logits' shape less the class axis; `zflipon.project.IGNORE` is left out of the loss.
+        candidates, tracks : Tensor, optional
+            Of the base objective, beside labels or in their place: what can form Z-DNA, int64 of shape
+            (batch, bases), and which tracks cover each bin, int64 of shape (batch, tracks, bins).
         inputs_embeds : Tensor, optional
             Token embeddings in the place of `input_ids`, shape (batch, tokens, hidden).
         """
+        if self.training and candidates is not None and labels is None and tracks is None:
+            # what can form Z-DNA shows in the nearest bases: tokens need not be read to learn it
+            forms = self.base_head.can_form(bases)
+            return DnaOutput(loss=_binary(forms, candidates), logits=forms, forms=forms)
         states = self.base_model(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
         if self.objective == "base":
-            logits = self.base_head(states, base_tokens, bases)
-        elif self.objective == "token":
+            return self._base_output(self.base_head(states, base_tokens, bases), labels, candidates, tracks)
+        if self.objective == "token":
             logits = self.classifier(self.dropout(self.features(states)))
         elif self.objective == "sequence":
             logits = self.classifier(self.dropout(self.features(self.pooled(states, attention_mask))))
@@ -132,22 +156,27 @@ class DnaModel(PreTrainedModel):
         return DnaOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss over labelled positions.
-
-        Cross-entropy, weighted by ``config.class_weights`` if there are any; for bases its
-        two-class form, where the weights' ratio counts for labelled bases.
-        """
-        weights = getattr(self.config, "class_weights", None)
-        weights = None if weights is None else torch.tensor(weights, device=logits.device, dtype=logits.dtype)
-        if self.objective == "base":
-            known = labels != IGNORE
-            positive = None if weights is None else weights[1] / weights[0]
-            return F.binary_cross_entropy_with_logits(
-                logits[known], labels[known].float(), pos_weight=positive
-            )
-        if self.objective == "mlm":
-            weights = None
+        """Return the mean cross-entropy over labelled positions, weighted by ``config.class_weights``."""
+        weights = None if self.objective == "mlm" else self._class_weights(logits)
         return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight=weights, ignore_index=IGNORE)
+
+    def _base_output(
+        self, calls: BaseCalls, labels: Tensor | None, candidates: Tensor | None, tracks: Tensor | None
+    ) -> DnaOutput:
+        weights = self._class_weights(calls.logits)
+        positive = None if weights is None else weights[1] / weights[0]
+        terms = []
+        if labels is not None:
+            terms.append(_binary(calls.logits, labels, positive))
+        if candidates is not None:
+            terms.append(CANDIDATES_WEIGHT * _binary(calls.forms, candidates))
+        if tracks is not None and calls.tracks is not None:
+            terms.append(TRACKS_WEIGHT * _binary(calls.tracks.float(), tracks))
+        return DnaOutput(loss=sum(terms) if terms else None, logits=calls.logits, forms=calls.forms)
+
+    def _class_weights(self, like: Tensor) -> Tensor | None:
+        weights = getattr(self.config, "class_weights", None)
+        return None if weights is None else torch.tensor(weights, device=like.device, dtype=like.dtype)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding table."""
@@ -172,3 +201,11 @@ class DnaModel(PreTrainedModel):
             init.ones_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+
+
+def _binary(logits: Tensor, labels: Tensor, positive: Tensor | None = None) -> Tensor:
+    """Return the mean binary cross-entropy over what is not `IGNORE`; 0 where all is."""
+    known = labels != IGNORE
+    if not known.any():
+        return logits.sum() * 0
+    return F.binary_cross_entropy_with_logits(logits[known], labels[known].float(), pos_weight=positive)

@@ -8,13 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zflipon.models.heads import NUCLEOTIDES, PADDING_BASE, UNKNOWN_BASE
+from zflipon.genome import base_codes
+from zflipon.models.heads import PADDING_BASE
 from zflipon.project import token_of_base
 from zflipon.tokens import Tokens
-
-_CODES = np.full(256, UNKNOWN_BASE, dtype=np.int64)
-for _letter, _code in NUCLEOTIDES.items():
-    _CODES[ord(_letter)] = _code
 
 
 def collate(
@@ -46,19 +43,14 @@ def collate(
         batch["attention_mask"] = (torch.arange(input_ids.shape[1]) < sizes[:, None]).long()
     if with_bases:
         batch["base_tokens"] = pad([token_of_base(found.lengths) for found in tokens], 0)
-        batch["bases"] = pad([encode_bases(sequence) for sequence in sequences], PADDING_BASE)
+        batch["bases"] = pad([base_codes(sequence) for sequence in sequences], PADDING_BASE)
     return batch
 
 
-def encode_bases(sequence: str) -> np.ndarray:
-    """Return the nucleotide codes of an upper-case sequence: int64, shape (bases,)."""
-    return _CODES[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-
-
 def pad(rows: Sequence[np.ndarray], value: float) -> Tensor:
-    """Stack rows of unequal length, filled up with `value`: shape (rows, longest)."""
-    width = max(len(row) for row in rows)
-    filled = np.full((len(rows), width), value, dtype=rows[0].dtype)
+    """Stack rows of unequal length, filled up with `value`: shape (rows, …, longest)."""
+    width = max(row.shape[-1] for row in rows)
+    filled = np.full((len(rows), *rows[0].shape[:-1], width), value, dtype=rows[0].dtype)
     for line, row in zip(filled, rows, strict=True):
-        line[: len(row)] = row
+        line[..., : row.shape[-1]] = row
     return torch.from_numpy(filled)

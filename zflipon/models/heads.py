@@ -7,51 +7,120 @@ decides per base, which lifts the ceiling that whole-token calls put on precisio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NUCLEOTIDES = {letter: code for code, letter in enumerate("ACGT")}
-"""Letter → code of the base head's input; any other letter is `UNKNOWN_BASE`."""
+from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE
+from zflipon.zhunt import window_linking
 
-UNKNOWN_BASE = 4
-PADDING_BASE = 5
+PADDING_BASE = UNKNOWN_BASE + 1
 
-PRIOR_LOG_ODDS = -5.0
-"""Where the base head's logits start: hardly a base is Z-DNA, and from even odds the first steps learn only that."""
+FORMS_PRIOR, FLIPS_PRIOR = -5.0, -1.5
+"""Log-odds that the base head starts from: hardly a base can form Z-DNA, and of those that can one in five does.
+From even odds the first steps would learn only that."""
+
+BIN = 16
+"""Bases of a step of the context, in which what surrounds a base is told."""
+
+_MOTIF, _PAIR = (
+    15,
+    7,
+)  # bases that the first convolution of the context sees, and steps of 4 that the second sees
+_QUARTER = 4
+_HOPELESS = 26.0  # delta linking of a window that turns no more readily than most
+
+
+class BaseCalls(NamedTuple):
+    """What the base head says.
+
+    Attributes
+    ----------
+    logits : Tensor
+        float, shape (batch, bases): log-odds that a base is Z-DNA.
+    forms : Tensor
+        float, shape (batch, bases): log-odds that it can form Z-DNA at all.
+    tracks : Tensor or None
+        float, shape (batch, tracks, bins): log-odds that each track covers each `BIN` bases; only in training.
+    """
+
+    logits: Tensor
+    forms: Tensor
+    tracks: Tensor | None
 
 
 class BaseHead(nn.Module):
-    """Token states, upsampled to bases and joined with nucleotides, through dilated convolutions.
+    """One decision a base: it can form Z-DNA, and where it lies it does.
+
+    The first factor looks at the nearest bases and at the energy that Z-DNA costs there (Z-HUNT's delta linking). The
+    second looks at the same and at the context: motifs and token states in steps of `BIN` bases, through
+    dilated convolutions. The probability is their product.
 
     Parameters
     ----------
     hidden_size : int
         Width of the token states.
     channels : int
-        Width of the convolutions.
+        Width at single bases.
     kernel : int
-        Bases a convolution sees; odd.
+        Bases a convolution sees there; odd.
     dilations : sequence of int
-        One residual convolution each.
+        One residual convolution of single bases each.
     dropout : float
-        Share of channels dropped while training.
+        Share of channels of the context, and of the second factor, dropped while training.
+    context : int
+        Width of the context.
+    context_dilations : sequence of int
+        One residual convolution of the context each, over three bins.
+    zhunt : sequence of int
+        Least and most dinucleotides of the windows whose delta linking is read; none if empty.
+    tracks : int
+        How many tracks the context also learns to tell, in training.
     """
 
-    def __init__(self, hidden_size: int, channels: int, kernel: int, dilations: list[int], dropout: float):
+    def __init__(
+        self,
+        hidden_size: int,
+        channels: int,
+        kernel: int,
+        dilations: Sequence[int],
+        dropout: float,
+        context: int,
+        context_dilations: Sequence[int],
+        zhunt: Sequence[int],
+        tracks: int,
+    ):
         super().__init__()
-        self.token_norm = nn.LayerNorm(hidden_size)
-        self.token_projection = nn.Linear(hidden_size, channels)
-        self.nucleotides = nn.Embedding(PADDING_BASE + 1, channels, padding_idx=PADDING_BASE)
+        self.zhunt = tuple(zhunt)
+        lengths = zhunt[1] - zhunt[0] + 1 if zhunt else 0
+        self.entry = nn.Conv1d(len(NUCLEOTIDES) + 2 * lengths, channels, kernel, padding=kernel // 2)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
             for dilation in dilations
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in dilations)
+        self.forms = nn.Linear(channels, 1)
+        self.motifs = nn.Conv1d(len(NUCLEOTIDES), context, _MOTIF, padding=_MOTIF // 2)
+        self.motif_norm = nn.LayerNorm(context)
+        self.motif_pairs = nn.Conv1d(context, context, _PAIR, padding=_PAIR // 2)
+        self.token_norm = nn.LayerNorm(hidden_size)
+        self.token_projection = nn.Linear(hidden_size, context)
+        self.context_norms = nn.ModuleList(nn.LayerNorm(context) for _ in context_dilations)
+        self.context_convolutions = nn.ModuleList(
+            nn.Conv1d(context, context, 3, padding=dilation, dilation=dilation)
+            for dilation in context_dilations
+        )
+        self.context_norm = nn.LayerNorm(context)
+        self.tracks = nn.Linear(context, tracks) if tracks else None
+        self.narrow = nn.Linear(context, channels)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(channels, 1)
+        self.join = nn.Linear(2 * channels, 2 * channels)
+        self.flips = nn.Linear(2 * channels, 1)
 
-    def forward(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
-        """Return one logit a base.
+    def forward(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> BaseCalls:
+        """Decide each base.
 
         Parameters
         ----------
@@ -61,18 +130,98 @@ class BaseHead(nn.Module):
             int64, shape (batch, bases): position of each base's token.
         bases : Tensor
             int64, shape (batch, bases): nucleotide codes, `PADDING_BASE` beyond a sequence's end.
-
-        Returns
-        -------
-        Tensor
-            float, shape (batch, bases).
         """
-        inside = (bases != PADDING_BASE).unsqueeze(-1)
-        context = self.token_projection(self.token_norm(states))
-        index = base_tokens.unsqueeze(-1).expand(-1, -1, context.shape[-1])
-        x = (context.gather(1, index) + self.nucleotides(bases)) * inside
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            y = convolution(norm(x).mul(inside).transpose(1, 2)).transpose(1, 2)
-            # bases beyond the end stay 0, so that a result does not depend on the padding of its batch
-            x = x + self.dropout(F.gelu(y)) * inside
-        return self.output(x).squeeze(-1) + PRIOR_LOG_ODDS
+        # whole bins; what lies beyond a sequence's end stays 0 everywhere, so that nothing depends on the padding
+        size = bases.shape[1]
+        bases = F.pad(bases, (0, -size % BIN), value=PADDING_BASE)
+        base_tokens = F.pad(base_tokens, (0, -size % BIN))
+        inside = (bases != PADDING_BASE).unsqueeze(1)
+        letters = _one_hot(bases)
+        near = self._near(letters, bases, inside)
+        context = self._context(letters, states, base_tokens, inside)
+        forms = self._forms(near)
+        around = _spread(self.narrow(context), inside)
+        joined = F.gelu(self.join(torch.cat([near, around], dim=1).transpose(1, 2)))
+        flips = self.flips(self.dropout(joined)).squeeze(-1) + FLIPS_PRIOR
+        forms, flips = forms.float(), flips.float()
+        both = -torch.logsumexp(torch.stack([-forms, -flips, -forms - flips]), dim=0)
+        told = self.tracks(context).transpose(1, 2) if self.training and self.tracks is not None else None
+        return BaseCalls(both[:, :size], forms[:, :size], told)
+
+    def can_form(self, bases: Tensor) -> Tensor:
+        """Return the first factor alone: float32 log-odds of shape (batch, bases)."""
+        return self._forms(self._near(_one_hot(bases), bases, (bases != PADDING_BASE).unsqueeze(1))).float()
+
+    def _forms(self, near: Tensor) -> Tensor:
+        return self.forms(near.transpose(1, 2)).squeeze(-1) + FORMS_PRIOR
+
+    def _near(self, letters: Tensor, bases: Tensor, inside: Tensor) -> Tensor:
+        """Return what single bases show: (batch, channels, bases)."""
+        seen = (
+            torch.cat([letters, readiness(bases, *self.zhunt).to(letters.dtype)], dim=1)
+            if self.zhunt
+            else letters
+        )
+        x = F.gelu(self.entry(seen)) * inside
+        for convolution in self.convolutions:
+            x = x + F.gelu(convolution(x)) * inside
+        return x
+
+    def _context(self, letters: Tensor, states: Tensor, base_tokens: Tensor, inside: Tensor) -> Tensor:
+        """Return what surrounds the bins: (batch, bins, context)."""
+        quarters, bins = (inside[..., ::step].transpose(1, 2) for step in (_QUARTER, BIN))
+        motifs = F.gelu(F.max_pool1d(self.motifs(letters) * inside, _QUARTER)).transpose(1, 2)
+        pairs = (
+            self.motif_pairs((self.motif_norm(motifs) * quarters).transpose(1, 2)).transpose(1, 2) * quarters
+        )
+        x = F.gelu(F.max_pool1d(pairs.transpose(1, 2), BIN // _QUARTER)).transpose(1, 2)
+        # four bases of a bin stand for its tokens
+        tokens = self.token_projection(self.token_norm(states))
+        index = base_tokens[:, _QUARTER // 2 :: _QUARTER].unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+        tokens = tokens.gather(1, index) * inside[..., _QUARTER // 2 :: _QUARTER].transpose(1, 2)
+        x = (x + tokens.unflatten(1, (-1, BIN // _QUARTER)).mean(2)) * bins
+        for convolution, norm in zip(self.context_convolutions, self.context_norms, strict=True):
+            y = convolution((norm(x) * bins).transpose(1, 2)).transpose(1, 2)
+            x = x + self.dropout(F.gelu(y)) * bins
+        return self.context_norm(x)
+
+
+@torch.no_grad()
+def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> Tensor:
+    """Return how readily the windows that start at a base, and the best of those that cover it, turn into Z-DNA.
+
+    Parameters
+    ----------
+    bases : Tensor
+        int64, shape (batch, bases).
+    min_dinucleotides, max_dinucleotides : int
+
+    Returns
+    -------
+    Tensor
+        float32, shape (batch, 2 × lengths, bases): 0 where delta linking is as in most DNA or
+        the window passes the end, growing as it falls.
+    """
+    padded = F.pad(bases, (0, 2 * max_dinucleotides - 1), value=PADDING_BASE)
+    found = []
+    # the calls that labels are made from turn on how the program settles ties
+    windows = window_linking(padded, min_dinucleotides, max_dinucleotides, torch.float32, as_program=True)
+    for dinucleotides, linking in windows:
+        size = 2 * dinucleotides
+        ends = F.pad(bases, (0, size), value=PADDING_BASE)[:, size - 1 : size - 1 + bases.shape[1]]
+        ready = (_HOPELESS - linking).clamp(min=0) / 3 * (ends != PADDING_BASE)
+        found += [ready, F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)]
+    return torch.stack(found, dim=1)
+
+
+def _one_hot(bases: Tensor) -> Tensor:
+    """Return float32 letters, shape (batch, 4, bases); 0 at N and beyond the end."""
+    return F.one_hot(bases, PADDING_BASE + 1)[..., : len(NUCLEOTIDES)].transpose(1, 2).float()
+
+
+def _spread(steps: Tensor, inside: Tensor) -> Tensor:
+    """Draw lines between the middles of bins: (batch, bins, channels) → (batch, channels, bases)."""
+    last = inside[:, 0, ::BIN].sum(1, keepdim=True) - 1
+    order = torch.arange(steps.shape[1], device=steps.device).unsqueeze(0).minimum(last)
+    steps = steps.gather(1, order.unsqueeze(-1).expand(-1, -1, steps.shape[-1])).transpose(1, 2)
+    return F.interpolate(steps, scale_factor=BIN, mode="linear")

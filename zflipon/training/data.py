@@ -8,7 +8,7 @@ whole, ahead of the model.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +16,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from zflipon import zhunt
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
 from zflipon.genome import Genome, reverse_complement
-from zflipon.intervals import Intervals, fill, merge, overlapping
+from zflipon.intervals import Intervals, fill, holds, merge, overlapping
 from zflipon.models.batch import collate, pad
+from zflipon.models.heads import BIN
 from zflipon.project import IGNORE, labels_to_tokens
 from zflipon.tokens import DnaTokenizer
+
+NEAR_MISS = 300.0
+"""Z-score from which a window that is no candidate teaches where candidates end."""
+
+_PIECE = 1 << 20
 
 
 @dataclass
@@ -41,6 +48,10 @@ class LabelledGenome:
         What looks like a target and is none.
     ignored : Intervals
         Bases that count neither way (blacklist).
+    candidates : Intervals
+        What can form Z-DNA at all.
+    tracks : sequence of Intervals
+        What else a context can be known by.
     """
 
     path: Path
@@ -48,6 +59,8 @@ class LabelledGenome:
     targets: Intervals
     hard_negatives: Intervals = field(default_factory=dict)
     ignored: Intervals = field(default_factory=dict)
+    candidates: Intervals = field(default_factory=dict)
+    tracks: Sequence[Intervals] = ()
 
     def __post_init__(self):
         self._genome: tuple[int, Genome] | None = None
@@ -59,20 +72,44 @@ class LabelledGenome:
             self._genome = (os.getpid(), Genome(self.path))
         return self._genome[1]
 
-    def window(self, contig: str, start: int, end: int) -> tuple[str, np.ndarray]:
-        """Return a window's sequence and its labels.
+    def window(
+        self, contig: str, start: int, end: int, turned: bool = False, wanted: Sequence[str] = ("labels",)
+    ) -> tuple[str, dict[str, np.ndarray]]:
+        """Return a window's sequence and what is known of it.
+
+        Parameters
+        ----------
+        contig : str
+        start, end : int
+        turned : bool
+            Read the other strand.
+        wanted : sequence of str
+            ``'labels'``, ``'candidates'``, ``'tracks'``.
 
         Returns
         -------
         sequence : str
-        labels : numpy.ndarray
-            int64, shape (bases,): 1, 0, or `IGNORE` at N and at ignored bases.
+        known : dict of str to numpy.ndarray
+            int64, of shape (bases,) or, for tracks, (tracks, bins): 1, 0, or `IGNORE` at N and
+            at ignored bases.
         """
         sequence = self.genome.fetch(contig, start, end)
-        labels = fill(self.targets.get(contig), start, end).astype(np.int64)
         unknown = np.frombuffer(sequence.encode(), dtype=np.uint8) == ord("N")
-        labels[unknown | fill(self.ignored.get(contig), start, end)] = IGNORE
-        return sequence, labels
+        unknown |= fill(self.ignored.get(contig), start, end)
+        places = np.arange(end - start)
+        if turned:
+            sequence, places = reverse_complement(sequence), places[::-1]
+        known = {
+            name: np.where(unknown, IGNORE, fill(intervals.get(contig), start, end).astype(np.int64))[places]
+            for name, intervals in (("labels", self.targets), ("candidates", self.candidates))
+            if name in wanted
+        }
+        if "tracks" in wanted:
+            # the middle of a bin speaks for it
+            middles = places[np.minimum(np.arange(0, end - start, BIN) + BIN // 2, end - start - 1)]
+            inside = [holds(rows.get(contig), start + middles) for rows in self.tracks]
+            known["tracks"] = np.where(unknown[middles], IGNORE, np.stack(inside).astype(np.int64))
+        return sequence, known
 
 
 def without(intervals: Intervals, others: Intervals) -> Intervals:
@@ -84,6 +121,33 @@ def without(intervals: Intervals, others: Intervals) -> Intervals:
         if free.any():
             kept[contig] = rows[free]
     return kept
+
+
+def near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Intervals) -> Intervals:
+    """Find what Z-HUNT thinks of almost as highly as of candidates, and what is none.
+
+    Parameters
+    ----------
+    genome : Genome
+    contigs : mapping of str to int
+        Contigs to search, with their lengths.
+    candidates : Intervals
+
+    Returns
+    -------
+    Intervals
+        Merged windows of a Z-score of `NEAR_MISS` or more that touch no candidate.
+    """
+    found = {}
+    for contig, length in contigs.items():
+        rows = []
+        for start in range(0, length, _PIECE):
+            sequence = genome.fetch(contig, start, min(length, start + _PIECE + 2 * zhunt.LONGEST))
+            score, size = zhunt.scores(sequence)
+            first = np.flatnonzero(score >= NEAR_MISS)
+            rows.append(np.stack([first, first + size[first]], axis=1) + start)
+        found[contig] = merge(np.concatenate(rows))
+    return without(found, candidates)
 
 
 class WindowSampler:
@@ -101,29 +165,32 @@ class WindowSampler:
         sizes = np.array([data.contigs[contig] for contig in self._contigs], dtype=float)
         self._share = sizes / sizes.sum()
         self._sites = [self._listed(data.targets), self._listed(data.hard_negatives)]
-        if not len(self._sites[0]):
+        if not len(self._sites[0]) and stage.target != "tracks":
             raise InputError(
                 f"no labels on the training contigs ({', '.join(self._contigs)}); nothing can be learnt"
             )
-        weights = np.array(
-            [stage.positives, stage.hard_negatives if len(self._sites[1]) else 0.0, stage.background]
-        )
+        weights = np.array([stage.positives, stage.hard_negatives, stage.background])
+        weights[:2] *= [len(sites) > 0 for sites in self._sites]
         self._weights = weights / weights.sum()
 
     def _listed(self, intervals: Intervals) -> list[tuple[str, int, int]]:
         return [(contig, *map(int, row)) for contig in self._contigs for row in intervals.get(contig, ())]
 
-    def draw(self, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """Return one window's sequence and labels, half of them turned round."""
+    def draw(self, rng: np.random.Generator) -> tuple[str, dict[str, np.ndarray]]:
+        """Return one window's sequence and what is known of it, half of them turned round."""
+        # only the base head tells what can form Z-DNA from what does; others take either for their labels
+        both = self.stage.objective == "base"
+        wanted = [
+            "labels" if name == "candidates" and not both else name
+            for name in (self.stage.target, *self.stage.auxiliary)
+        ]
         for _ in range(100):
-            sequence, labels = self.data.window(*self._place(rng))
+            place = self._place(rng)
+            turned = self.stage.reverse_complement and rng.random() < 0.5
+            sequence, known = self.data.window(*place, turned, wanted)
             if 2 * sequence.count("N") <= len(sequence):
-                break
-        else:
-            raise InputError("100 windows drawn in a row were mostly N; are the labels of this assembly?")
-        if self.stage.reverse_complement and rng.random() < 0.5:
-            return reverse_complement(sequence), labels[::-1].copy()
-        return sequence, labels
+                return sequence, known
+        raise InputError("100 windows drawn in a row were mostly N; are the labels of this assembly?")
 
     def _place(self, rng: np.random.Generator) -> tuple[str, int, int]:
         kind = rng.choice(3, p=self._weights)
@@ -159,17 +226,20 @@ class WindowBatches(Dataset):
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         stage = self.sampler.stage
         rng = np.random.default_rng([stage.seed, number])
-        windows = [self.sampler.draw(rng) for _ in range(stage.batch_size)]
-        sequences = [sequence for sequence, _ in windows]
+        sequences, known = zip(*(self.sampler.draw(rng) for _ in range(stage.batch_size)), strict=True)
         tokens = self.tokenizer.encode(sequences)
         batch = collate(tokens, sequences, self.tokenizer.pad_id, with_bases=stage.objective == "base")
-        labels = [labels for _, labels in windows]
         if stage.objective == "token":
-            labels = [
-                token_labels(row, found.lengths, stage.label_threshold, stage.label_comparison)
-                for row, found in zip(labels, tokens, strict=True)
-            ]
-        batch["labels"] = pad(labels, IGNORE)
+            batch["labels"] = pad(
+                [
+                    token_labels(row["labels"], found.lengths, stage.label_threshold, stage.label_comparison)
+                    for row, found in zip(known, tokens, strict=True)
+                ],
+                IGNORE,
+            )
+            return batch
+        for name in known[0]:
+            batch[name] = pad([row[name] for row in known], IGNORE)
         return batch
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +72,59 @@ class StageTrainer(Trainer):
         return SequentialSampler(self.train_dataset)
 
 
+class Average(TrainerCallback):
+    """Keeps a running average of the weights, which overfits less than the last ones; a resumed run goes on with it."""
+
+    def __init__(self, module: torch.nn.Module, decay: float, folder: Path):
+        self.module, self.decay, self.record = module, decay, folder / "average.pt"
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_train_begin(self, args, state, control, **_rest):
+        """Start from the weights as they are, or from where a stopped run was."""
+        if state.global_step and self.record.exists():
+            self.weights = torch.load(self.record, weights_only=True)
+        else:
+            self.weights = {name: each.detach().clone() for name, each in self.module.state_dict().items()}
+
+    @torch.no_grad()
+    def on_step_end(self, args, state, control, **_rest):
+        """Take this step's weights in; the first ones count for little."""
+        decay = min(self.decay, state.global_step / (state.global_step + 9))
+        for name, each in self.module.state_dict().items():
+            if each.is_floating_point():
+                self.weights[name].lerp_(each, 1 - decay)
+
+    def on_save(self, args, state, control, **_rest):
+        """Keep the average beside the checkpoint."""
+        if state.is_world_process_zero:
+            part = self.record.with_suffix(".part")
+            torch.save(self.weights, part)
+            part.replace(self.record)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the average into the module for a while."""
+        own = {name: each.detach().clone() for name, each in self.module.state_dict().items()}
+        self.module.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            self.module.load_state_dict(own)
+
+
 class Judge(TrainerCallback):
     """Predicts the validation contigs now and then, and keeps the best weights."""
 
-    def __init__(self, validation: Validation, checkpoint: Checkpoint, stage: StageConfig, folder: Path):
+    def __init__(
+        self,
+        validation: Validation,
+        checkpoint: Checkpoint,
+        stage: StageConfig,
+        folder: Path,
+        average: Average | None,
+    ):
         self.validation, self.checkpoint, self.stage, self.folder = validation, checkpoint, stage, folder
+        self.average = average
         self.record = folder / "best.json"
         self.best = json.loads(self.record.read_text())["average_precision"] if self.record.exists() else -1.0
         self.every = max(1, stage.steps // max(1, stage.evaluations))
@@ -82,7 +132,8 @@ class Judge(TrainerCallback):
     def on_step_end(self, args, state, control, model=None, **_rest):
         """Evaluate when due."""
         if state.global_step % self.every == 0 and state.is_world_process_zero:
-            self.evaluate(model, state.global_step)
+            with self.average.applied() if self.average else nullcontext():
+                self.evaluate(model, state.global_step)
 
     def evaluate(self, model, step: int) -> None:
         """Predict, report, and save the weights if they are the best so far."""
@@ -154,16 +205,21 @@ def fit(checkpoint: Checkpoint, batches: WindowBatches, validation: Validation |
         seed=stage.seed,
         remove_unused_columns=False,
     )
-    judge = Judge(validation, checkpoint, stage, folder) if validation and stage.evaluations else None
+    average = Average(checkpoint.module, stage.average, folder) if stage.average else None
+    judge = (
+        Judge(validation, checkpoint, stage, folder, average) if validation and stage.evaluations else None
+    )
     trainer = StageTrainer(
         model=checkpoint.module,
         args=arguments,
         train_dataset=batches,
         data_collator=lambda items: items[0],
-        callbacks=[Watch(), *([judge] if judge else [])],
+        callbacks=[each for each in (Watch(), average, judge) if each],
     )
     trainer.remove_callback(PrinterCallback)  # our log says it once
     disable_progress_bar()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
     if (folder / "best.pt").exists():
         checkpoint.module.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
+    elif average:
+        checkpoint.module.load_state_dict(average.weights)

@@ -17,13 +17,13 @@ from accelerate import PartialState
 from zflipon.config import DECIMALS, DataConfig, Recipe, StageConfig
 from zflipon.errors import InputError, OutputError, RecipeError, some
 from zflipon.genome import Genome
-from zflipon.intervals import Intervals, read_bed
+from zflipon.intervals import Intervals, merge, read_bed
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import Calibration, Checkpoint, create, load, save, start
 from zflipon.recipe import inheritance
 from zflipon.tokens import BpeTokenizer, train_bpe
 from zflipon.training.calibrate import platt
-from zflipon.training.data import LabelledGenome, WindowBatches, WindowSampler, without
+from zflipon.training.data import LabelledGenome, WindowBatches, WindowSampler, near_misses, without
 from zflipon.training.fit import Validation, fit
 
 log = logging.getLogger("zflipon")
@@ -40,20 +40,37 @@ class Material:
     labels: Intervals
     candidates: Intervals
     blacklist: Intervals
+    tracks: list[Intervals]
     training: dict[str, int]
     validation: list[str]
 
     def sampler(self, stage: StageConfig) -> WindowSampler:
         """Return what draws a stage's windows."""
-        known = self.labels if stage.target == "labels" else self.candidates
-        negatives = without(self.candidates, self.labels) if stage.target == "labels" else {}
-        return WindowSampler(
-            LabelledGenome(self.genome.path, self.training, known, negatives, self.blacklist), stage
+        learnt = {stage.target, *stage.auxiliary}
+        for name in ("candidates", "tracks"):
+            if name in learnt and not getattr(self, name):
+                raise RecipeError(f"stage {stage.name} learns {name}; set data.{name}")
+        labels = stage.target == "labels"
+        if labels:
+            negatives = without(self.candidates, self.labels)
+        elif stage.target == "candidates" and stage.hard_negatives:
+            negatives = near_misses(self.genome, self.training, self.candidates)
+        else:
+            negatives = {}
+        data = LabelledGenome(
+            self.genome.path,
+            self.training,
+            targets=self.labels if labels else self.candidates,
+            hard_negatives=negatives,
+            ignored=self.blacklist,
+            candidates=self.candidates,
+            tracks=self.tracks,
         )
+        return WindowSampler(data, stage)
 
     def judge(self, stage: StageConfig) -> Validation | None:
-        """Return what validates a stage, or None where no contig is kept apart."""
-        if not self.validation:
+        """Return what validates a stage, or None where no contig is kept apart or tracks are learnt."""
+        if not self.validation or stage.target == "tracks":
             return None
         known = self.labels if stage.target == "labels" else self.candidates
         return Validation(self.genome, self.validation, known, self.blacklist)
@@ -119,7 +136,23 @@ def read_material(data: DataConfig) -> Material:
     }
     if not training:
         raise InputError("every contig is a validation contig; none is left to train on")
-    return Material(genome, **read, training=training, validation=list(data.validation_contigs))
+    tracks = [
+        {contig: merge(rows) for contig, rows in read_bed(path, genome.lengths, "tracks").items()}
+        for path in _track_files(data.tracks)
+    ]
+    return Material(
+        genome, **read, tracks=tracks, training=training, validation=list(data.validation_contigs)
+    )
+
+
+def _track_files(folder: str | None) -> list[Path]:
+    """Return the BED files of a folder, by name."""
+    if not folder:
+        return []
+    found = sorted(path for path in Path(folder).glob("*.bed*") if path.name.endswith((".bed", ".bed.gz")))
+    if not found:
+        raise InputError(f"data.tracks: no BED files (.bed, .bed.gz) in {folder}")
+    return found
 
 
 def _claim(recipe: Recipe, out: Path, restart: bool) -> None:
@@ -151,7 +184,8 @@ def _claim(recipe: Recipe, out: Path, restart: bool) -> None:
 def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     """Return the untrained checkpoint: a given one under the first stage's head, or a family's random weights."""
     stage, model = recipe.stage[0], recipe.model
-    settings = {**model.shape, **({"base_head": model.base_head} if model.base_head else {})}
+    head = {**model.base_head, **({"tracks": len(material.tracks)} if material.tracks else {})}
+    settings = {**model.shape, **({"base_head": head} if head else {})}
     torch.manual_seed(stage.seed)
     if model.checkpoint:
         checkpoint = start(model.checkpoint, stage.objective, recipe.tokenizer.max_token_length, **settings)
@@ -207,6 +241,10 @@ def _run_stage(checkpoint: Checkpoint, stage: StageConfig, material: Material, f
         )
     checkpoint = replace(checkpoint, story=story)
     checkpoint.module.config.class_weights = stage.class_weights and list(stage.class_weights)
+    if stage.dropout is not None:
+        for module in checkpoint.module.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = stage.dropout
     sampler = material.sampler(stage)
     fit(checkpoint, WindowBatches(sampler, checkpoint.tokenizer, stage.steps), material.judge(stage), folder)
     _save_once(checkpoint, done)

@@ -1,0 +1,215 @@
+"""The accuracy table: models and peers against labels, on every base and on the 1:3 sample; and calibration.
+
+python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--zseeker] [--calls NAME=FILE.bed]
+
+DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``,
+``zhunt.bed``, ``deepz.bed``. The contigs are those that the bundled model was not trained on. OUT gets
+each model's tracks, ``accuracy.json``, ``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from zflipon.config import DEFAULT_MODEL, EvaluateConfig
+from zflipon.evaluate import Report, Result, evaluate
+from zflipon.genome import Genome
+from zflipon.models import load
+
+PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
+BINS = np.linspace(0, 1, 11)
+LEAST = 200
+"""Bases that a bin of probabilities needs to be held against its own name."""
+
+
+def main() -> None:
+    """Annotate, evaluate, and print a Markdown table and the reliability of the probabilities."""
+    arguments = parse()
+    data, out = Path(arguments.data), Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    models = arguments.model or [DEFAULT_MODEL, "zhunt"]
+    contigs = arguments.contigs.split(",") if arguments.contigs else held_back(models[0])
+    tracks = {f"zflipon {name}": annotate(data, out, Path(name).name, name, contigs) for name in models}
+    peers = {name: data / file for name, file in PEERS.items() if (data / file).exists()}
+    if arguments.zseeker:
+        peers["ZSeeker"] = zseeker(arguments.zseeker, data / "hg19_part.fa.gz", contigs, out)
+    peers |= {name: Path(path) for name, path in (pair.split("=", 1) for pair in arguments.calls)}
+    paths = [path for scored, called in tracks.values() for path in (scored, called)] + list(peers.values())
+    report = evaluate(
+        paths,
+        data / "kouzine.bed",
+        data / "hg19_part.fa.gz",
+        data / "blacklist.bed",
+        contigs,
+        EvaluateConfig(),
+        progress,
+    )
+    print(file=sys.stderr)
+    results = list(report.tracks.values())
+    print(f"{', '.join(contigs)}: {report.settings['bases']}")
+    print(table(tracks, peers, results))
+    rows = {name: reliability(results[2 * number]) for number, name in enumerate(tracks)}
+    print(spoken(rows))
+    save(out, report, rows)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data")
+    parser.add_argument("out")
+    parser.add_argument(
+        "--model", action="append", help="a model to annotate with; several times for several"
+    )
+    parser.add_argument(
+        "--calls", action="append", default=[], metavar="NAME=BED", help="another peer's calls"
+    )
+    parser.add_argument("--zseeker", nargs="?", const="ZSeeker", help="run ZSeeker too, by this name or path")
+    parser.add_argument("--contigs", help="instead of those that the first model was not trained on")
+    return parser.parse_args()
+
+
+def held_back(model: str) -> list[str]:
+    """Return the contigs that a model kept out of its training."""
+    return list(load(model).story.training["validation_contigs"])
+
+
+def annotate(data: Path, out: Path, name: str, model: str, contigs: list[str]) -> tuple[Path, Path]:
+    """Write a model's probabilities and calls, as a user would."""
+    paths = out / f"{name}.bw", out / f"{name}.bed"
+    outputs = [word for path in paths for word in ("-o", str(path))]
+    words = [
+        "annotate",
+        str(data / "hg19_part.fa.gz"),
+        *outputs,
+        "--model",
+        model,
+        "--contigs",
+        ",".join(contigs),
+    ]
+    subprocess.run([sys.executable, "-m", "zflipon", *words, "--force"], check=True)
+    return paths
+
+
+def zseeker(program: str, genome: Path, contigs: list[str], out: Path) -> Path:
+    """Run ZSeeker with its defaults and write its calls as BED."""
+    fasta = out / "zseeker.fa"
+    with Genome(genome) as source, open(fasta, "w") as file:
+        file.writelines(f">{name}\n{source.fetch(name, 0, source.length(name))}\n" for name in contigs)
+    folder = out / "zseeker"
+    subprocess.run(
+        [program, "--fasta", str(fasta), "--output_dir", str(folder)], check=True, stdout=sys.stderr
+    )
+    (table_of_calls,) = folder.glob("*.csv")
+    with open(table_of_calls) as lines, open(out / "zseeker.bed", "w") as bed:
+        for row in csv.DictReader(lines):
+            # its ends are inclusive
+            bed.write(f"{row['Chromosome']}\t{row['Start']}\t{int(row['End']) + 1}\n")
+    return out / "zseeker.bed"
+
+
+def progress(done: int, total: int) -> None:
+    """Write a dot for each step."""
+    print(".", end="", file=sys.stderr, flush=True)
+
+
+def table(tracks: dict, peers: dict, results: list[Result]) -> str:
+    """Lay the figures out as Markdown."""
+    lines = [
+        "| | AP, every base | best F1 | F1 of calls | precision / recall | best F1, 1:3 sample | F1 of calls, 1:3 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for number, name in enumerate(tracks):
+        scored, called = results[2 * number].summary(), results[2 * number + 1].summary()
+        ours = [scored["genome"]["average_precision"], scored["genome"]["best_f1"]]
+        lines.append(row(name, ours, called, scored["sampled"]["best_f1"]))
+    for name, result in zip(peers, results[2 * len(tracks) :], strict=True):
+        lines.append(row(name, [None, None], result.summary(), None))
+    return "\n".join(lines)
+
+
+def row(name: str, ours: list, called: dict, sampled: float | None) -> str:
+    """Return one line of the table."""
+    genome = called["genome"]
+    cells = [*ours, genome["f1"], (genome["precision"], genome["recall"]), sampled, called["sampled"]["f1"]]
+    return f"| {name} | " + " | ".join(map(number, cells)) + " |"
+
+
+def number(value: float | tuple | None) -> str:
+    """Write a figure, or two."""
+    if isinstance(value, tuple):
+        return " / ".join(map(number, value))
+    return "" if value is None else f"{value:.3f}"
+
+
+def reliability(result: Result) -> list[dict]:
+    """Return, for each tenth of the probabilities, how many bases have it and which share of them is labelled."""
+    values, without, labelled = result.protocols["genome"].histogram.counts()
+    place = np.clip(np.digitize(values, BINS) - 1, 0, len(BINS) - 2)
+    total = without + labelled
+    rows = []
+    for at in range(len(BINS) - 1):
+        here = place == at
+        bases = int(total[here].sum())
+        rows.append(
+            {
+                "from": round(float(BINS[at]), 1),
+                "to": round(float(BINS[at + 1]), 1),
+                "bases": bases,
+                "mean_probability": float((values[here] * total[here]).sum() / bases) if bases else None,
+                "labelled": float(labelled[here].sum() / bases) if bases else None,
+            }
+        )
+    return rows
+
+
+def spoken(rows: dict[str, list[dict]]) -> str:
+    """Lay the reliability out."""
+    lines = []
+    for name, bins in rows.items():
+        lines.append(f"\n{name}: probability told, share labelled, bases")
+        for each in bins:
+            if each["bases"]:
+                told, found = each["mean_probability"], each["labelled"]
+                mark = "" if abs(told - found) <= 0.05 or each["bases"] < LEAST else "  off by more than 0.05"
+                lines.append(
+                    f"  {each['from']:.1f}-{each['to']:.1f}  {told:.3f}  {found:.3f}  {each['bases']:>10,}{mark}"
+                )
+    return "\n".join(lines)
+
+
+def save(out: Path, report: Report, rows: dict[str, list[dict]]) -> None:
+    """Write what was printed, and a plot of the reliability."""
+    (out / "accuracy.json").write_text(json.dumps(report.summary(), indent=1))
+    with open(out / "reliability.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["model", *next(iter(rows.values()))[0]])
+        writer.writeheader()
+        writer.writerows({"model": name, **each} for name, bins in rows.items() for each in bins)
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for name, bins in rows.items():
+        kept = [each for each in bins if each["bases"] >= LEAST]
+        axes.plot(
+            [each["mean_probability"] for each in kept], [each["labelled"] for each in kept], "o-", label=name
+        )
+    axes.set(xlabel="probability told", ylabel="share of bases labelled", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False)
+    figure.savefig(out / "reliability.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The base head: what it reads of Z-HUNT, how its two factors join, and what training asks of it."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import dna
+
+from zflipon import zhunt
+from zflipon.genome import base_codes
+from zflipon.models import create
+from zflipon.models.heads import BIN, PADDING_BASE, BaseHead, _spread, readiness
+from zflipon.project import IGNORE
+
+
+def codes(*sequences: str) -> torch.Tensor:
+    """Return a padded batch of nucleotide codes."""
+    longest = max(map(len, sequences))
+    batch = torch.full((len(sequences), longest), PADDING_BASE)
+    for row, sequence in zip(batch, sequences, strict=True):
+        row[: len(sequence)] = torch.from_numpy(base_codes(sequence))
+    return batch
+
+
+def head(**changes) -> BaseHead:
+    torch.manual_seed(3)
+    shape = {
+        "channels": 8,
+        "kernel": 5,
+        "dilations": [1, 2],
+        "dropout": 0.5,
+        "context": 12,
+        "context_dilations": [1, 2],
+        "zhunt": [6, 8],
+        "tracks": 3,
+    }
+    return BaseHead(6, **{**shape, **changes})
+
+
+def inputs(*sequences: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return token states, one token a base, with the tokens' and the nucleotides' places."""
+    bases = codes(*sequences)
+    states = torch.randn(*bases.shape, 6, generator=torch.Generator().manual_seed(1))
+    return states, torch.arange(bases.shape[1]).expand_as(bases).contiguous(), bases
+
+
+def test_readiness_is_the_delta_linking_of_each_window():
+    sequence = dna(120, seed=2) + "CG" * 9 + "NN" + dna(40, seed=4)
+    found = readiness(codes(sequence, sequence[:50]), 6, 8)
+    assert found.shape == (2, 6, len(sequence))
+    for number, n in enumerate((6, 7, 8)):
+        linking, length = zhunt.delta_linking(sequence, n, n)
+        expected = np.where(length > 0, np.maximum(26 - linking, 0) / 3, 0)
+        np.testing.assert_allclose(found[0, 2 * number], expected, atol=1e-4)
+        best = [max(expected[max(0, i - 2 * n + 1) : i + 1]) for i in range(len(sequence))]
+        np.testing.assert_allclose(found[0, 2 * number + 1], best, atol=1e-4)
+    assert (found[1, :, 50:] == 0).all()
+    assert (found[1, 0, 39:] == 0).all()
+    torch.testing.assert_close(found[1, :, :50], readiness(codes(sequence[:50]), 6, 8)[0])
+
+
+def test_the_probability_is_the_product_of_the_factors():
+    network = head().eval()
+    network.flips.weight.data.zero_()
+    with torch.no_grad():
+        calls = network(*inputs(dna(70)))
+    flips = torch.sigmoid(network.flips.bias - 1.5)
+    torch.testing.assert_close(calls.logits.sigmoid(), calls.forms.sigmoid() * flips, rtol=1e-4, atol=1e-7)
+    assert calls.tracks is None
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 100])
+def test_neighbours_in_a_batch_change_nothing(size):
+    network = head().eval()
+    sequence = dna(size, seed=size)
+    states, tokens, bases = inputs(sequence, dna(131))
+    with torch.no_grad():
+        together = network(states, tokens, bases)
+        alone = network(states[:1, :size], tokens[:1, :size], bases[:1, :size])
+    for one, other in ((together.logits, alone.logits), (together.forms, alone.forms)):
+        torch.testing.assert_close(one[:1, :size], other, rtol=1e-4, atol=1e-5)
+
+
+def test_without_zhunt_and_without_tracks():
+    network = head(zhunt=[], tracks=0).train()
+    calls = network(*inputs(dna(33)))
+    assert calls.logits.shape == (1, 33)
+    assert calls.tracks is None
+
+
+def test_context_between_bins_is_a_line():
+    inside = torch.ones(1, 1, 3 * BIN, dtype=torch.bool)
+    line = _spread(torch.tensor([[[0.0], [16.0], [32.0]]]), inside)[0, 0]
+    np.testing.assert_allclose(line[8:40].diff(), 1.0)
+    assert (line[:8] == 0).all()
+    assert (line[40:] == 32).all()
+
+
+def test_every_part_has_its_loss(tokenizer):
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    module = create(
+        "compact", "base", tokenizer, base_head={"channels": 8, "tracks": 2}, **shape
+    ).module.train()
+    sequence = dna(64)
+    batch = {
+        "input_ids": torch.zeros(1, 64, dtype=torch.long),
+        "base_tokens": torch.arange(64)[None],
+        "bases": codes(sequence),
+    }
+    none = torch.full((1, 64), IGNORE)
+    ones = torch.ones(1, 64, dtype=torch.long)
+    tracks = torch.ones(1, 2, 4, dtype=torch.long)
+    assert module(**batch).loss is None
+    assert module(**batch, labels=none, candidates=none).loss == 0
+    losses = {}
+    for given in ({"labels": ones}, {"candidates": ones}, {"tracks": tracks}):
+        module.zero_grad()
+        losses[next(iter(given))] = module(**batch, **given).loss
+        losses[next(iter(given))].backward()
+        touched = {
+            name for name, each in module.named_parameters() if each.grad is not None and each.grad.any()
+        }
+        assert ("base_head.flips.weight" in touched) == ("labels" in given)
+        assert ("base_head.forms.weight" in touched) == ("tracks" not in given)
+        assert ("base_head.tracks.weight" in touched) == ("tracks" in given)
+        assert ("base_head.motifs.weight" in touched) == ("candidates" not in given)
+    module.eval()
+    assert module(**batch, labels=ones).loss > module(**batch, candidates=ones).loss > 4
+
+
+def test_what_can_form_is_learnt_without_reading_tokens(tokenizer):
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    module = create("compact", "base", tokenizer, base_head={"channels": 8}, **shape).module
+    bases = codes(dna(70), dna(40))
+    ones = torch.where(bases == PADDING_BASE, IGNORE, 1)
+    batch = {
+        "input_ids": torch.zeros(2, 70, dtype=torch.long),
+        "base_tokens": torch.zeros_like(bases),
+        "bases": bases,
+    }
+    whole = module.eval()(**batch, candidates=ones)
+    alone = module.train()(**batch, candidates=ones)
+    inside = bases != PADDING_BASE
+    torch.testing.assert_close(alone.forms[inside], whole.forms[inside])
+    torch.testing.assert_close(alone.loss, whole.loss)

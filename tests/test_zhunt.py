@@ -1,0 +1,157 @@
+"""Z-HUNT: against a literal computation, the reference program's own outputs, and its symmetries."""
+
+import gzip
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED, dna, needs_shared
+
+from zflipon import zhunt
+from zflipon.config import PredictConfig
+from zflipon.errors import ModelError, ZfliponError
+from zflipon.genome import base_codes
+from zflipon.models import create, load
+from zflipon.predict import Predictor
+
+ENERGY = {  # kcal/mol of anti–syn dinucleotides, written out from Ho et al. 1986
+    **dict(zip(("AA", "AC", "AG", "AT"), (4.4, 5.2, 3.4, 6.2), strict=True)),
+    **dict(zip(("CA", "CC", "CG", "CT"), (1.4, 2.4, 0.66, 3.4), strict=True)),
+    **dict(zip(("GA", "GC", "GG", "GT"), (3.3, 4.2, 2.4, 5.2), strict=True)),
+    **dict(zip(("TA", "TC", "TG", "TT"), (2.5, 3.3, 1.4, 4.4), strict=True)),
+}
+
+
+def energy(pair: str, state: str, before: str) -> float:
+    """Return the energy of a dinucleotide in a state after another."""
+    if "N" in pair:
+        return 4.26
+    if state != before:
+        return {0: 6.2, 1: 5.2, 2: 4.0}[sum(base in "GC" for base in pair)]
+    return ENERGY[pair] if state == "A" else ENERGY[pair[::-1]]
+
+
+def literal(window: str) -> float:
+    """Return the Z-score of one window, step by step: all assignments, partition function, bisection."""
+    pairs = [window[i : i + 2] for i in range(0, len(window), 2)]
+    n = len(pairs)
+
+    def energies(states):
+        return [
+            energy(p, s, states[max(0, i - 1)]) for i, (p, s) in enumerate(zip(pairs, states, strict=True))
+        ]
+
+    best = min((round(sum(energies(states)), 6), states) for states in itertools.product("AS", repeat=n))[1]
+    factors = np.exp(-np.array(energies(best)) / 0.59004)
+
+    def excess(linking):
+        none = math.exp(-1100 / 4363 * linking**2 + 16.94800353)
+        total, twist = none, 0.0
+        for first, last in itertools.combinations(range(n + 1), 2):
+            turns = 0.8 + (last - first) * 0.357
+            weight = factors[first:last].prod() * math.exp(-1100 / 4363 * (linking - turns) ** 2)
+            total += weight
+            twist += weight * turns
+        return 0.357 / 2 * n - twist / total
+
+    low, high = 10.0, 50.0
+    if excess(high) > 0:
+        low = high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    tail = 0.5 * math.erfc(abs(low - 29.6537135) / 2.71997 / math.sqrt(2))
+    return tail if low > 29.6537135 else 1 / tail
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 8])
+def test_scores_equal_a_literal_computation(n):
+    # a homopolymer-free sequence, whose assignments have few ties
+    sequence = dna(60, seed=n) + "CGCGCGCACGTGTGNACGCGTT"
+    found, length = zhunt.scores(sequence, n, n)
+    codes = torch.from_numpy(base_codes(sequence))
+    plain = dict(zhunt.window_linking(codes, n, n))[n].numpy()
+    for start in range(0, len(sequence) - 2 * n + 1, 7):
+        expected = literal(sequence[start : start + 2 * n])
+        assert zhunt.z_score(plain[start : start + 1])[0] == pytest.approx(expected, rel=1e-4)
+        assert length[start] == 2 * n
+    assert len(found) == len(sequence)
+
+
+def test_the_published_example():
+    score, length = zhunt.scores("nATGCGCGCGGCATGC", 3, 6)
+    assert [int(length[i] + i) for i in range(3)] == [10, 11, 10]
+    np.testing.assert_allclose(score[:3], [2220, 1057, 3428], rtol=2e-3)
+
+
+@pytest.mark.parametrize(("name", "least"), [("random.txt", 3), ("mtDNA.NC_012920.1.txt", 1)])
+@needs_shared
+def test_scores_equal_the_reference_program(name, least):
+    folder = SHARED / "zhunt"
+    sequence = "".join((folder / name).read_text().split())
+    with gzip.open(folder / f"{name}.Z-SCORE.gz", "rt") as lines:
+        rows = [line.split() for line in lines][1:]
+    score, length = zhunt.scores(sequence, least, 8, wrap=True)
+    np.testing.assert_allclose(score, [float(row[2]) for row in rows], rtol=2e-3)
+    # two lengths can score alike within the program's tolerance
+    assert np.mean(length == [len(row[3]) for row in rows]) >= 0.999
+
+
+def test_case_and_chunks_change_nothing(monkeypatch):
+    sequence = dna(5000)
+    score, length = zhunt.scores(sequence)
+    monkeypatch.setitem(zhunt._CHUNK, "cpu", 77)
+    again, lengths = zhunt.scores(sequence.lower())
+    np.testing.assert_array_equal(score, again)
+    np.testing.assert_array_equal(length, lengths)
+
+
+def test_the_end_has_the_windows_that_fit():
+    score, length = zhunt.scores("CG" * 10, 6, 8)
+    assert length[-12:].tolist() == [12] + [0] * 11
+    assert (score[-11:] == 0).all()
+    assert (score[:9] > 1000).all()
+    circle, around = zhunt.scores("CG" * 10, 6, 8, wrap=True)
+    assert (around == 16).all()
+    np.testing.assert_allclose(circle[::2], circle[0])
+    short, none = zhunt.scores("CGCG")
+    assert (short == 0).all()
+    assert (none == 0).all()
+    assert [len(each) for each in zhunt.scores("")] == [0, 0]
+
+
+def test_z_forming_sequence_scores_above_the_rest():
+    alternating = {pair: zhunt.scores(pair * 8)[0][0] for pair in ("CG", "TG", "TA", "AA")}
+    assert alternating["CG"] > 1e5 > alternating["TG"] > 700 > 10 > alternating["TA"] > alternating["AA"]
+
+
+def test_lengths_that_cannot_be():
+    for least, most in ((0, 6), (7, 6), (6, 13)):
+        with pytest.raises(ZfliponError, match="expected 1 <= least <= most <= 12"):
+            zhunt.scores("ACGT", least, most)
+
+
+def test_it_is_a_model_like_the_others():
+    sequence = dna(700, seed=3) + "CG" * 12 + dna(300, seed=4)
+    predictor = Predictor(load("zhunt"), PredictConfig(device="cpu"))
+    (found,) = predictor.probabilities([sequence])
+    score, length = zhunt.scores(sequence)
+    best = np.zeros(len(sequence))
+    for n in (6, 7, 8):
+        each, size = zhunt.scores(sequence, n, n)
+        for start in np.flatnonzero(size):
+            covered = best[start : start + 2 * n]
+            np.maximum(covered, each[start], out=covered)
+    np.testing.assert_allclose(found, best / (best + 700), atol=1e-5)
+    assert (found[700:724] > 0.9).all()
+    assert length[700] == 16
+    assert score[700] > 1e5
+    short, _ = predictor.probabilities(["ACGT", "CG" * 20])
+    assert (short < 1e-6).all()
+
+
+def test_what_is_a_formula_is_not_trained():
+    with pytest.raises(ModelError, match="cannot be trained"):
+        create("zhunt", "token", load("zhunt").tokenizer)

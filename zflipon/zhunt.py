@@ -1,0 +1,327 @@
+"""Z-HUNT: how readily each stretch of a sequence turns into Z-DNA, by thermodynamics.
+
+The model of Ho, Ellison, Quigley & Rich (EMBO J. 5:2737, 1986) with the statistics of
+Schroth, Chou & Ho (J. Biol. Chem. 267:11846, 1992), as the program Z-HUNT computes it. For a
+start position and a number of dinucleotides:
+
+1. each dinucleotide is anti–syn or syn–anti; the assignment of least B→Z energy is taken;
+2. a partition function weighs every stretch of Z-DNA inside the window against none at all,
+   in a circle whose linking number is short by some amount;
+3. the *delta linking* at which half of the window's twist has gone is looked for: the
+   smaller it is, the more readily the window turns;
+4. the *Z-score* is the number of random bases among which one window does as well.
+
+All positions are computed at once, in torch, on whatever device the sequence lies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import repeat
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zflipon.errors import ZfliponError
+from zflipon.genome import UNKNOWN_BASE, base_codes
+
+MIN_DINUCLEOTIDES, MAX_DINUCLEOTIDES = 6, 8
+"""Window lengths looked at where nothing is said."""
+
+LONGEST = 12
+"""Dinucleotides of the longest window that can be asked for."""
+
+LOWEST, HIGHEST = 10.0, 50.0
+"""Delta linking is looked for from here to there; what lies beyond is given as `HIGHEST`."""
+
+# B→Z energies, hundredths of kcal/mol, of anti–syn dinucleotides by first base (row) and second, ACGT. Those of
+# syn–anti ones are the transpose; where the assignment turns over, only the number of G and C counts.
+_ANTI_SYN = ((440, 520, 340, 620), (140, 240, 66, 340), (330, 420, 240, 520), (250, 330, 140, 440))
+_TURN = (620, 520, 400)
+_UNKNOWN = 426  # of a dinucleotide with an N
+
+_RT = 0.59004  # kcal/mol
+_SCALE = 300  # taken off each energy and put back in the end: products then fit 32-bit numbers
+_TURN_TWIST, _JUNCTION_TWIST = 0.357, 0.4  # turns, of a dinucleotide that flips and of each B–Z junction
+_SUPERHELIX = -1100 / 4363  # energy of a linking difference, over RT
+_JUNCTIONS = 16.94800353  # energy of two junctions, 10 kcal/mol, over RT
+_MEAN, _SPREAD = 29.6537135, 2.71997  # of delta linking in random DNA
+
+_FIRST_GUESS = 30.0
+_CHUNK = {"cpu": 1 << 13, "cuda": 1 << 21}
+"""Start positions at a time: on a CPU what they need stays in its cache."""
+
+
+def scores(
+    sequence: str,
+    min_dinucleotides: int = MIN_DINUCLEOTIDES,
+    max_dinucleotides: int = MAX_DINUCLEOTIDES,
+    wrap: bool = False,
+    device: str = "cpu",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Z-score of each start position, and how long the window is that has it.
+
+    Parameters
+    ----------
+    sequence : str
+        DNA, upper or lower case. Any letter but A, C, G and T is an N, of middling energy.
+    min_dinucleotides, max_dinucleotides : int
+        Lengths of the windows, in dinucleotides, up to `LONGEST`.
+    wrap : bool
+        Whether the sequence is a circle. Otherwise positions near the end have the windows that
+        still fit, and a score and a length of 0 where none does.
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    score : numpy.ndarray
+        float64, shape (bases,): Z-score of the best window.
+    length : numpy.ndarray
+        int64, shape (bases,): bases of that window.
+
+    Raises
+    ------
+    ZfliponError
+        If the lengths are none.
+
+    Notes
+    -----
+    The reference program halves the interval of delta linking to 0.001, by which its Z-scores are up to
+    0.2 % off these.
+    """
+    linking, length = delta_linking(sequence, min_dinucleotides, max_dinucleotides, wrap, device)
+    return np.where(length > 0, z_score(linking), 0.0), length
+
+
+def delta_linking(
+    sequence: str,
+    min_dinucleotides: int = MIN_DINUCLEOTIDES,
+    max_dinucleotides: int = MAX_DINUCLEOTIDES,
+    wrap: bool = False,
+    device: str = "cpu",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least delta linking of each start position and its window's length; see `scores`."""
+    _check(min_dinucleotides, max_dinucleotides)
+    longest = 2 * max_dinucleotides
+    codes = torch.from_numpy(base_codes(sequence.upper()))
+    # an end that does not wrap is filled with N; windows that reach into it are taken out below
+    end = codes[torch.arange(longest) % max(1, len(codes))] if wrap and len(codes) else None
+    codes = torch.cat([codes, torch.full((longest,), UNKNOWN_BASE) if end is None else end])
+    best = np.full(len(sequence), HIGHEST)
+    length = np.zeros(len(sequence), dtype=np.int64)
+    size = _CHUNK.get(torch.device(device).type, _CHUNK["cpu"])
+    for first in range(0, len(sequence), size):
+        part = codes[first : first + size + longest - 1].to(device)
+        here = slice(first, first + size)
+        places = np.arange(len(sequence))[here]
+        for dinucleotides, found in window_linking(
+            part, min_dinucleotides, max_dinucleotides, as_program=True
+        ):
+            value = found[: len(places)].cpu().numpy()
+            fits = wrap | (places + 2 * dinucleotides <= len(sequence))
+            better = fits & ((value < best[here]) | (length[here] == 0))
+            best[here][better] = value[better]
+            length[here][better] = 2 * dinucleotides
+    return best, length
+
+
+def window_linking(
+    codes: Tensor,
+    min_dinucleotides: int,
+    max_dinucleotides: int,
+    dtype: torch.dtype = torch.float64,
+    as_program: bool = False,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield, for each window length, the delta linking of the window at each start position.
+
+    Parameters
+    ----------
+    codes : Tensor
+        int64, shape (…, bases): codes of `zflipon.genome.base_codes`.
+    min_dinucleotides, max_dinucleotides : int
+    dtype : torch.dtype
+        Of the arithmetic.
+    as_program : bool
+        Among assignments of one energy, take that which rounding makes least in the program, whose
+        running sum is a 32-bit number; else the first in its order, which is quicker.
+
+    Yields
+    ------
+    dinucleotides : int
+    linking : Tensor
+        Of that type, shape (…, bases − 2 × max_dinucleotides + 1).
+    """
+    energies = _energies(codes.device)
+    pairs = codes[..., :-1].clamp(max=UNKNOWN_BASE) * 5 + codes[..., 1:].clamp(max=UNKNOWN_BASE)
+    starts = codes.shape[-1] - 2 * max_dinucleotides + 1
+    steps = [table[pairs] for table in energies]
+    factors = [torch.exp((table.to(dtype) - _SCALE) / (-100 * _RT))[pairs] for table in energies]
+    first = _assignments(steps, max_dinucleotides, starts, syn_anti_bit=1)
+    last = _assignments(steps, max_dinucleotides, starts, syn_anti_bit=0) if as_program else repeat(None)
+    for dinucleotides, lowest, highest in zip(range(1, max_dinucleotides + 1), first, last, strict=False):
+        if dinucleotides < min_dinucleotides:
+            continue
+        if highest is not None:
+            used = (1 << LONGEST) - (1 << (LONGEST - dinucleotides))
+            tied = torch.nonzero(lowest != (~highest & used), as_tuple=True)
+            lowest[tied] = _program_choice(steps, tied, dinucleotides)
+        yield dinucleotides, _solve(_stretches(lowest, factors, dinucleotides, starts), dinucleotides)
+
+
+def z_score(linking: np.ndarray) -> np.ndarray:
+    """Return the Z-scores of delta linkings: one over the tail of the normal fit, below its mean; the tail above."""
+    return log_z_score(torch.from_numpy(np.asarray(linking, dtype=np.float64))).exp().numpy()
+
+
+def log_z_score(linking: Tensor) -> Tensor:
+    """Return the natural logarithm of the Z-scores of delta linkings, of their type and shape."""
+    deviation = (linking - _MEAN) / _SPREAD
+    tail = torch.special.log_ndtr(-deviation.abs())
+    return torch.where(deviation > 0, tail, -tail)
+
+
+def _check(least: int, most: int) -> None:
+    if not 1 <= least <= most <= LONGEST:
+        raise ZfliponError(
+            f"windows of {least} to {most} dinucleotides; expected 1 <= least <= most <= {LONGEST}"
+        )
+
+
+def _energies(device: torch.device) -> list[Tensor]:
+    """Return the energies of dinucleotides, 5 × first + second code: anti–syn, turned over, syn–anti; int32, (25,)."""
+    anti_syn = torch.full((5, 5), _UNKNOWN, dtype=torch.int32)
+    turn = anti_syn.clone()
+    anti_syn[:4, :4] = torch.tensor(_ANTI_SYN, dtype=torch.int32)
+    strong = torch.tensor([0, 1, 1, 0])
+    turn[:4, :4] = torch.tensor(_TURN, dtype=torch.int32)[strong[:, None] + strong]
+    return [table.flatten().to(device) for table in (anti_syn, turn, anti_syn.T.contiguous())]
+
+
+def _assignments(steps: list[Tensor], dinucleotides: int, starts: int, syn_anti_bit: int) -> Iterator[Tensor]:
+    """Yield the cheapest assignment of windows of 1, 2, … dinucleotides: a bit for each, the first one's highest.
+
+    Sums of energies lie above `LONGEST` bits, so that the least of such keys is the cheapest assignment and, among
+    equals, the one with the least bits. Bits are 1 at syn–anti, or at anti–syn where `syn_anti_bit` is 0.
+    """
+    anti_syn = syn_anti = None
+    for k in range(dinucleotides):
+        stay_as, turn, stay_sa = (step[..., 2 * k : 2 * k + starts] << LONGEST for step in steps)
+        bits = [1 << (LONGEST - 1 - k) if bit else 0 for bit in (1 - syn_anti_bit, syn_anti_bit)]
+        if anti_syn is None:
+            anti_syn, syn_anti = stay_as + bits[0], stay_sa + bits[1]
+        else:
+            anti_syn, syn_anti = (
+                torch.minimum(anti_syn + stay_as, syn_anti + turn) + bits[0],
+                torch.minimum(anti_syn + turn, syn_anti + stay_sa) + bits[1],
+            )
+        yield torch.minimum(anti_syn, syn_anti) & ((1 << LONGEST) - 1)
+
+
+def _program_choice(steps: list[Tensor], places: tuple[Tensor, ...], dinucleotides: int) -> Tensor:
+    """Return the program's assignment at places where several are cheapest.
+
+    It adds an anti–syn energy to a 32-bit sum, takes it off again and adds the syn–anti one; a later assignment
+    wins only by a smaller sum. Here only the cheapest are followed, from dinucleotide to dinucleotide.
+    """
+    windows = [
+        [step[(*places[:-1], places[-1] + 2 * k)] for step in steps] for k in range(dinucleotides)
+    ]  # anti–syn, turned over and syn–anti energy of each dinucleotide at each place
+    rest = [torch.zeros((2, len(places[-1])), dtype=steps[0].dtype, device=steps[0].device)]
+    for stay_as, turn, stay_sa in windows[:0:-1]:
+        after = rest[0]
+        after_as = torch.minimum(stay_as + after[0], turn + after[1])
+        after_sa = torch.minimum(turn + after[0], stay_sa + after[1])
+        rest.insert(0, torch.stack([after_as, after_sa]))
+    stay_as, _, stay_sa = windows[0]
+    least = torch.minimum(stay_as + rest[0][0], stay_sa + rest[0][1])
+    at = torch.arange(len(least), device=least.device)
+    state, bits, spent = torch.zeros_like(at), torch.zeros_like(at), torch.zeros_like(least)
+    total = torch.zeros(len(at), dtype=torch.float32, device=at.device)
+    for k, (energies, after) in enumerate(zip(windows, rest, strict=True)):
+        stay_as, turn, stay_sa = (energy[at] for energy in energies)
+        if k:
+            stay_as, stay_sa = torch.where(state == 1, turn, stay_as), torch.where(state == 1, stay_sa, turn)
+        with_as = total + _kcal(stay_as).float()
+        with_sa = ((with_as - _kcal(stay_as).float()).double() + _kcal(stay_sa)).float()
+        at, total = torch.cat([at, at]), torch.cat([with_as, with_sa])
+        spent = torch.cat([spent + stay_as, spent + stay_sa])
+        state = torch.cat([torch.zeros_like(state), torch.ones_like(state)])
+        bits = torch.cat([bits, bits]) | (state << (LONGEST - 1 - k))
+        cheapest = spent + after[state, at] == least[at]
+        at, total, spent, state, bits = (each[cheapest] for each in (at, total, spent, state, bits))
+    smallest = torch.full((len(least),), torch.inf, device=at.device).scatter_reduce(0, at, total, "amin")
+    bits = torch.where(total == smallest[at], bits, 1 << LONGEST)
+    first = torch.full((len(least),), 1 << LONGEST, device=at.device).scatter_reduce(0, at, bits, "amin")
+    return first.to(steps[0].dtype)
+
+
+def _kcal(energy: Tensor) -> Tensor:
+    return energy.double() / 100
+
+
+def _stretches(assignment: Tensor, factors: list[Tensor], dinucleotides: int, starts: int) -> list[Tensor]:
+    """Return the summed Boltzmann factors of the window's stretches of 1, 2, … dinucleotides."""
+    single = []
+    before = None
+    for k in range(dinucleotides):
+        stay_as, turn, stay_sa = (factor[..., 2 * k : 2 * k + starts] for factor in factors)
+        here = (assignment & (1 << (LONGEST - 1 - k))) != 0
+        factor = torch.where(here, stay_sa, stay_as)
+        single.append(factor if before is None else torch.where(here == before, factor, turn))
+        before = here
+    product, sums = list(single), []
+    for size in range(1, dinucleotides + 1):
+        total = product[0]
+        for other in product[1:]:
+            total = total + other
+        sums.append(total)
+        product = [one * after for one, after in zip(product, single[size:], strict=False)]
+    return sums
+
+
+def _solve(sums: list[Tensor], dinucleotides: int) -> Tensor:
+    """Return the delta linking at which the expected twist taken up is half of what the window can give.
+
+    A stretch of i dinucleotides takes up the twist t = 2 b + i a and weighs s exp(K (L − t)²) at the linking
+    difference L; no stretch weighs exp(K L² + σ). With h = a n / 2, the twist is h where
+    Σ weight (t − h) = h × weight of none. Over exp(K L²), terms are powers of exp(−2 K a L). Stretches too
+    short for a positive term join the other side, and the logarithms of both sides are all but straight lines, so
+    that Newton needs few steps.
+    """
+    half = _TURN_TWIST / 2 * dinucleotides
+    rate, junction_rate = (-2 * _SUPERHELIX * twist for twist in (_TURN_TWIST, 2 * _JUNCTION_TWIST))
+    none = half * math.exp(_JUNCTIONS)
+    scale = _SCALE / (100 * _RT)
+    twists = [2 * _JUNCTION_TWIST + size * _TURN_TWIST for size in range(1, dinucleotides + 1)]
+    terms = [
+        total * ((t - half) * math.exp(_SUPERHELIX * t * t)) for total, t in zip(sums, twists, strict=True)
+    ]
+    short = sum(t < half for t in twists)
+    linking = torch.full_like(terms[0], _FIRST_GUESS)
+    for _ in range(4 if dinucleotides <= 8 else 6):  # which leaves less than 1e-5
+        power = torch.exp(rate * linking - scale)
+        value, slope = _polynomial(terms[short:], short + 1, power)
+        excess = torch.log(value) + (junction_rate + short * rate) * linking - short * scale
+        slope = rate * slope / value + junction_rate
+        if short:
+            less, less_slope = _polynomial(terms[:short], 1, power)
+            junction = torch.exp(junction_rate * linking)
+            against = none - less * junction
+            slope = slope + (rate * less_slope + junction_rate * less) * junction / against
+            excess = excess - torch.log(against)
+        else:
+            excess = excess - math.log(none)
+        linking = linking - excess / slope
+    return linking.clamp(LOWEST, HIGHEST)
+
+
+def _polynomial(terms: list[Tensor], lowest: int, power: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Σ term × power^i, i from `lowest` on, and its derivative by log power, over power^(lowest − 1) both."""
+    value, slope = terms[-1], terms[-1] * (lowest + len(terms) - 1)
+    for i in range(len(terms) - 2, -1, -1):
+        value = value * power + terms[i]
+        slope = slope * power + terms[i] * (lowest + i)
+    return value * power, slope * power
