@@ -1,7 +1,8 @@
 """Z-HUNT as a model: no language and nothing to train, but run and written as the others are.
 
 The log-odds of a base are ln(Z / cutoff), Z being the best Z-score of the windows
-that cover it. So its probability is one half at the cutoff of published calls.
+that cover it, each taken two bases further at its end. So its probability is one half
+at the cutoff of published calls, and calls reach as far as those do.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel, DnaOutput
 from zflipon.models.heads import PADDING_BASE
 from zflipon.tokens import KmerTokenizer
-from zflipon.zhunt import LONGEST, MAX_DINUCLEOTIDES, MIN_DINUCLEOTIDES, log_z_score, window_linking
+from zflipon.zhunt import LONGEST, MIN_DINUCLEOTIDES, log_z_score, window_linking
 
 CUTOFF = 700.0
 """Z-score from which a window is called in published human maps."""
+
+LONGEST_CALLED, FURTHER = 7, 2
+"""Dinucleotides of the longest windows of those maps, and bases by which their calls pass a window's end."""
 
 
 class ZhuntConfig(PretrainedConfig):
@@ -29,6 +33,8 @@ class ZhuntConfig(PretrainedConfig):
     Parameters
     ----------
     min_dinucleotides, max_dinucleotides : int
+    further : int
+        Bases beyond a window's end that it stands for.
     vocab_size, pad_token_id : int
         Of the tokenizer, whose tokens are single bases.
     """
@@ -38,13 +44,15 @@ class ZhuntConfig(PretrainedConfig):
     def __init__(
         self,
         min_dinucleotides: int = MIN_DINUCLEOTIDES,
-        max_dinucleotides: int = MAX_DINUCLEOTIDES,
+        max_dinucleotides: int = LONGEST_CALLED,
+        further: int = FURTHER,
         vocab_size: int = 9,
         pad_token_id: int = 0,
         **rest,
     ):
         super().__init__(pad_token_id=pad_token_id, **rest)
         self.min_dinucleotides, self.max_dinucleotides = min_dinucleotides, max_dinucleotides
+        self.further = further
         self.vocab_size = vocab_size
 
 
@@ -76,9 +84,9 @@ class ZhuntModel(DnaModel):
             score = log_z_score(linking[:, :size])
             fits = padded[:, length - 1 : length - 1 + size] != PADDING_BASE
             score = torch.where(fits, score, -math.inf)
-            covering = F.max_pool1d(
-                F.pad(score, (length - 1, 0), value=-math.inf).unsqueeze(1), length, 1
-            ).squeeze(1)
+            reach = length + config.further
+            shifted = F.pad(score, (reach - 1, 0), value=-math.inf).unsqueeze(1)
+            covering = F.max_pool1d(shifted, reach, 1).squeeze(1)
             best = covering if best is None else torch.maximum(best, covering)
         # in a sequence shorter than a window nothing turns
         return DnaOutput(logits=(best.clamp(min=-30) - self.log_cutoff).float())
@@ -103,7 +111,7 @@ class BaseTokenizer(KmerTokenizer):
 MODEL = ZhuntModel
 CONFIG = ZhuntConfig
 TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-STORY = {"window": 4096, "margin": 2 * LONGEST, "objective": "base"}
+STORY = {"window": 4096, "margin": 2 * LONGEST + FURTHER, "objective": "base"}
 LORA_TARGETS: list[str] = []
 
 
