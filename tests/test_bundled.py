@@ -51,3 +51,11 @@ def test_it_finds_alternating_cg_and_not_its_shuffle():
     inside = slice(len(FLANK), len(FLANK) + len(forming))
     assert one[inside].mean() > 3 * other[inside].mean()
     assert one[inside].mean() > 10 * np.delete(one, range(inside.start - 20, inside.stop + 20)).mean()
+
+
+def test_the_help_says_what_a_threshold_gives():
+    told = load(DEFAULT_MODEL).story.quality["at"]
+    assert list(told) == ["0.3", "0.5", "0.8"]
+    shown = " ".join(CliRunner().invoke(cli, ["annotate", "--help"]).output.split())
+    for threshold, (precision, recall) in told.items():
+        assert f"{precision:.2f} and {recall:.2f} at {threshold}" in shown

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from zflipon.metrics import ScoreHistogram
-from zflipon.training.calibrate import platt
+from zflipon.models import Calibration
+from zflipon.predict import calibrated
+from zflipon.training.calibrate import bend, platt
 
 
 def histogram(scores, labels):
@@ -95,3 +97,37 @@ def test_extreme_log_odds_never_make_it_worse_than_the_base_rate(scores, labels)
     assert np.isfinite([scale, bias]).all()
     # pseudo-counts may cost a little
     assert likelihood(scores, labels, scale, bias) > likelihood(scores, labels, 0.0, rate) - 0.5
+
+
+def test_a_model_too_sure_of_its_best_is_bent_and_stays_in_order():
+    rng = np.random.default_rng(3)
+    scores = np.concatenate([rng.normal(-9, 1, 400_000), rng.uniform(-4, 4, 40_000)])
+    truth = 1 / (1 + np.exp(-scores))
+    truth[scores > -4] = 0.35 + 0.08 * scores[scores > -4]  # flatter than any logistic
+    truth = np.clip(truth, 0, 1)
+    labels = rng.random(len(scores)) < truth
+    counts = histogram(np.round(scores, 2), labels)
+    scale, bias = platt(counts)
+    calibration = Calibration(scale, bias, bend(counts, scale, bias))
+    odds = calibrated(scores, calibration)
+    p = 1 / (1 + np.exp(-odds))
+    for low in np.arange(0, 1, 0.1):
+        chosen = (p >= low) & (p < low + 0.1)
+        if chosen.sum() > 500:
+            assert p[chosen].mean() == pytest.approx(labels[chosen].mean(), abs=0.04)
+    line = np.linspace(-20, 20, 400)
+    assert (np.diff(calibrated(line, calibration)) > 0).all()
+    assert calibrated(np.array([-30.0]), calibration) == pytest.approx(scale * -30 + bias)
+
+
+def test_a_line_that_fits_is_hardly_bent():
+    rng = np.random.default_rng(4)
+    scores = rng.normal(-3, 3, 200_000)
+    labels = rng.random(len(scores)) < 1 / (1 + np.exp(-scores))
+    found = bend(histogram(np.round(scores, 2), labels), 1.0, 0.0)
+    assert found[0] == (-6.0, 0.0)
+    assert max(abs(added) for _, added in found) < 0.2
+
+
+def test_labels_that_are_all_alike_bend_nothing():
+    assert bend(histogram([-1.0, 0.0, 3.0], [True] * 3), 1.0, 0.0) == ()

@@ -116,7 +116,7 @@ def test_saved_and_loaded_back_unchanged(name, objective, make, tmp_path):
         label_threshold=0.66,
         label_comparison=">",
         threshold=0.42,
-        calibration=Calibration(1.25, -3.5),
+        calibration=Calibration(1.25, -3.5, ((-6.0, 0.0), (1.0, 0.25))),
         training={"on": ["kouzine"], "stages": {"one": {"steps": 3}}},
         quality={"genome": {"f1": 0.7}},
         versions={"zflipon": "0.1.0"},

@@ -106,6 +106,9 @@ def test_a_motif_is_learnt_and_the_story_told(recipe, tmp_path, objective):
     # about 6 % of the bases are motif: a model that has learnt nothing has an average precision of 0.06
     assert story.quality["average_precision"] > 0.5
     assert 0 < story.threshold < 1
+    (few, many), (_, least) = story.quality["at"]["0.8"], story.quality["at"]["0.3"]
+    assert many <= least
+    assert 0 <= few <= 1
     assert story.training["contigs"] == ["train"]
     assert [stage["name"] for stage in story.training["stages"]] == ["all", "some"]
     assert [row["step"] for row in validation_rows(out)] == [30, 60]

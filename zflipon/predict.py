@@ -16,7 +16,7 @@ from zflipon.models.batch import collate
 from zflipon.project import tokens_to_bases
 
 if TYPE_CHECKING:
-    from zflipon.models import Checkpoint
+    from zflipon.models import Calibration, Checkpoint
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -116,8 +116,17 @@ class Predictor:
     def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
         if not np.isfinite(log_odds).all():
             raise ModelError("the model returned a value that is not a number; try --precision float32")
-        calibrated = self.story.calibration.scale * log_odds + self.story.calibration.bias
-        return (1 / (1 + np.exp(-np.clip(calibrated, -80, 80)))).astype(np.float32)
+        odds = calibrated(log_odds, self.story.calibration)
+        return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
+
+
+def calibrated(log_odds: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """Return the log-odds under which probabilities mean what they say, of the same shape."""
+    odds = calibration.scale * log_odds + calibration.bias
+    if calibration.bend:
+        places, added = zip(*calibration.bend, strict=True)
+        odds = odds + np.interp(odds, places, added).astype(np.float32)
+    return odds
 
 
 def predict_tiles(

@@ -50,7 +50,7 @@ _JUNCTIONS = 16.94800353  # energy of two junctions, 10 kcal/mol, over RT
 _MEAN, _SPREAD = 29.6537135, 2.71997  # of delta linking in random DNA
 
 _FIRST_GUESS = 30.0
-_CHUNK = {"cpu": 1 << 13, "cuda": 1 << 21}
+_CHUNK = {"cpu": 1 << 15, "cuda": 1 << 21}
 """Start positions at a time: on a CPU what they need stays in its cache."""
 
 

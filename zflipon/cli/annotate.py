@@ -17,6 +17,7 @@ from zflipon.cli.options import (
     verbose_option,
 )
 from zflipon.config import DEFAULT_MODEL, CallConfig, PredictConfig, Selection
+from zflipon.models.files import locate
 
 EPILOG = """\b
 Examples:
@@ -24,6 +25,15 @@ Examples:
   zflipon annotate hg38.fa.gz -o - --region chr1:1,000,001-2,000,000
   zflipon annotate hg38.fa -o zdna.bw --model runs/dnabert2 --precision bfloat16
 """
+
+
+def expectation() -> str:
+    """Say what the default model's story tells of thresholds, if it does."""
+    quality = locate(DEFAULT_MODEL).config.get("zflipon", {}).get("quality", {})
+    told = [f"{right:.2f} and {found:.2f} at {at}" for at, (right, found) in quality.get("at", {}).items()]
+    if not told:
+        return ""
+    return f" Precision and recall of '{DEFAULT_MODEL}' on every base of held-back human contigs: {', '.join(told)}."
 
 
 @click.command(epilog=EPILOG)
@@ -50,7 +60,9 @@ Examples:
 )
 @click.option("--exclude-contigs", multiple=True, callback=names, metavar="NAMES", help="All but these.")
 @click.option(
-    "--threshold", type=float, help="Probability from which a base is called.  [default: the model's]"
+    "--threshold",
+    type=float,
+    help=f"Probability from which a base is called.{expectation()}  [default: the model's]",
 )
 @click.option(
     "--min-length",

@@ -109,7 +109,8 @@ def _lines(facts: dict) -> Iterator[str]:
         "window": f"{facts['window']} bp, {facts['margin']} bp of context at either side",
         "tokens": f"at most {limit} bp" if limit else "as the tokenizer has them",
         "call threshold": f"probability >= {facts['threshold']:g}",
-        "calibration": f"log-odds x {calibration['scale']:g} {calibration['bias']:+g}",
+        "calibration": f"log-odds x {calibration['scale']:g} {calibration['bias']:+g}"
+        + (", bent" if calibration["bend"] else ""),
     }
     if facts["objective"] == "token":
         comparison, share = facts["label_comparison"], facts["label_threshold"]

@@ -5,6 +5,7 @@ Only the standard library is imported here: a story is read in no time.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import NamedTuple
@@ -24,16 +25,20 @@ ARCHITECTURES = {
 
 
 class Calibration(NamedTuple):
-    """A probability is the sigmoid of `scale` × log-odds + `bias` (Platt scaling).
+    """A probability is the sigmoid of `scale` × log-odds + `bias` (Platt scaling), bent where a line does not fit.
 
     Attributes
     ----------
     scale, bias : float
         1 and 0 leave the model's own probability.
+    bend : tuple of (float, float)
+        Scaled log-odds, ascending, and what is added to them there; on straight lines between, and as at the
+        first and last beyond.
     """
 
     scale: float = 1.0
     bias: float = 0.0
+    bend: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,11 @@ class Story:
             value = getattr(self, name)
             _require(_number(value) and 0 <= value <= 1, name, "from 0 to 1", value)
         _require(self.label_comparison in (">=", ">"), "label_comparison", ">= or >", self.label_comparison)
-        for name, value in zip(Calibration._fields, self.calibration, strict=True):
+        for name in ("scale", "bias"):
+            value = getattr(self.calibration, name)
             _require(_number(value), f"calibration.{name}", "a number", value)
+        bend = self.calibration.bend
+        _require(_is_bend(bend), "calibration.bend", "pairs of numbers, the first ones ascending", bend)
         for name in ("training", "quality", "versions"):
             _require(isinstance(getattr(self, name), dict), name, "a table", getattr(self, name))
 
@@ -122,7 +130,9 @@ class Story:
         calibration = values.get("calibration", {})
         if not isinstance(calibration, Calibration):
             _refuse_unknown(calibration, Calibration._fields, "calibration.")
-            values["calibration"] = Calibration(**calibration)
+            bend = calibration.get("bend", ())
+            pairs = tuple(map(tuple, bend)) if _is_bend(bend) else bend
+            values["calibration"] = Calibration(**{**calibration, "bend": pairs})
         lacking = [name for name in ("family", "window", "margin") if name not in values]
         if lacking:
             raise ModelError(f"the checkpoint's story lacks {', '.join(lacking)}")
@@ -161,6 +171,18 @@ def _refuse_unknown(values: dict, known: Sequence[str], prefix: str) -> None:
 def _require(holds: bool, name: str, expected: str, found: object) -> None:
     if not holds:
         raise ModelError(f"the checkpoint's story: {name} must be {expected}, not {found!r}")
+
+
+def _is_bend(value: object) -> bool:
+    if not isinstance(value, list | tuple):
+        return False
+    pairs = [
+        pair
+        for pair in value
+        if isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_number, pair))
+    ]
+    places = [pair[0] for pair in pairs]
+    return len(pairs) == len(value) and all(one < other for one, other in itertools.pairwise(places))
 
 
 def _number(value: object) -> bool:

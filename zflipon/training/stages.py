@@ -18,15 +18,19 @@ from zflipon.config import DECIMALS, DataConfig, Recipe, StageConfig
 from zflipon.errors import InputError, OutputError, RecipeError, some
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, merge, read_bed
-from zflipon.metrics import ScoreHistogram
+from zflipon.metrics import ScoreHistogram, ratio
 from zflipon.models import Calibration, Checkpoint, create, load, save, start
+from zflipon.predict import calibrated
 from zflipon.recipe import inheritance
 from zflipon.tokens import BpeTokenizer, train_bpe
-from zflipon.training.calibrate import platt
+from zflipon.training.calibrate import bend, platt
 from zflipon.training.data import LabelledGenome, WindowBatches, WindowSampler, near_misses, without
 from zflipon.training.fit import Validation, fit
 
 log = logging.getLogger("zflipon")
+
+TOLD_THRESHOLDS = (0.3, 0.5, 0.8)
+"""Probabilities for which a checkpoint's story tells precision and recall."""
 
 _WORD = 1000
 """Bases of a stretch that the tokenizer is trained on."""
@@ -275,11 +279,12 @@ def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material) -> Check
     validation = material.judge(stage)
     if validation is not None:
         histogram = validation.histogram(replace(checkpoint, story=story), stage.precision)
-        calibration = Calibration(*platt(histogram))
+        line = Calibration(*platt(histogram))
+        calibration = line._replace(bend=bend(histogram, line.scale, line.bias))
         _, odds = histogram.best_f1()
-        odds = calibration.scale * (odds or 0.0) + calibration.bias
+        odds = float(calibrated(np.array(odds or 0.0), calibration))
         threshold = round(1 / (1 + math.exp(-odds)), DECIMALS)
-        quality = _quality(histogram, material)
+        quality = _quality(histogram, material) | {"at": _expected(histogram, calibration)}
         story = replace(story, calibration=calibration, threshold=threshold, quality=quality)
         log.info("validation: %s; threshold %s", quality, threshold)
     return replace(checkpoint, story=story)
@@ -298,3 +303,15 @@ def _quality(histogram: ScoreHistogram, material: Material) -> dict:
         "mcc": round(counts.mcc, 4),
         "note": "weights, calibration and threshold were chosen on these contigs",
     }
+
+
+def _expected(histogram: ScoreHistogram, calibration: Calibration) -> dict[str, list[float]]:
+    """Return precision and recall at some thresholds that a user may ask for."""
+    odds, without, labelled = histogram.counts()
+    found = {}
+    for threshold in TOLD_THRESHOLDS:
+        called = calibrated(odds, calibration) >= math.log(threshold / (1 - threshold))
+        right, wrong = int(labelled[called].sum()), int(without[called].sum())
+        precision, recall = ratio(right, right + wrong), ratio(right, int(labelled.sum()))
+        found[str(threshold)] = [round(precision, 3), round(recall, 3)]
+    return found
