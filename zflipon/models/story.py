@@ -140,7 +140,8 @@ class Story:
 
     def to_dict(self) -> dict:
         """Return plain dicts, strings and numbers, fit for JSON."""
-        return {**asdict(self), "calibration": self.calibration._asdict()}
+        bend = [list(pair) for pair in self.calibration.bend]
+        return {**asdict(self), "calibration": {**self.calibration._asdict(), "bend": bend}}
 
     @classmethod
     def is_whole(cls, values: dict) -> bool:
