@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from conftest import dna, make_fasta
 
 from zflipon.cli import cli
+from zflipon.config import ModelConfig
 from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
@@ -243,3 +245,11 @@ def test_the_average_lags_behind_the_weights(tmp_path):
 def test_a_stage_needs_what_it_learns(recipe, tmp_path):
     with pytest.raises(RecipeError, match=r"stage some learns tracks; set data\.tracks"):
         train(recipe("base", 'stage.some.auxiliary=["tracks"]', "stage.all.steps=1"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("setting", ["model.family=zhunt", "model.checkpoint=zhunt"])
+def test_a_formula_is_not_trained(recipe, tmp_path, setting):
+    made = recipe("base", "stage.all.steps=1")
+    model = ModelConfig(**dict([setting.removeprefix("model.").split("=")]))
+    with pytest.raises(RecipeError, match="zhunt is a formula"):
+        train(replace(made, model=model), tmp_path / "out")

@@ -19,7 +19,7 @@ from zflipon.errors import InputError, OutputError, RecipeError, some
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, merge, read_bed
 from zflipon.metrics import ScoreHistogram, ratio
-from zflipon.models import Calibration, Checkpoint, create, load, save, start
+from zflipon.models import FORMULAS, Calibration, Checkpoint, create, load, save, start
 from zflipon.predict import calibrated
 from zflipon.recipe import inheritance
 from zflipon.tokens import BpeTokenizer, train_bpe
@@ -196,6 +196,10 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     else:
         tokenizer = _trained_tokenizer(recipe, material, folder / "tokenizer.json")
         checkpoint = create(model.family, stage.objective, tokenizer, **settings)
+    if checkpoint.story.family in FORMULAS:
+        raise RecipeError(
+            f"{checkpoint.story.family} is a formula: nothing in it is trained; choose another model"
+        )
     size = sum(weights.numel() for weights in checkpoint.module.parameters())
     log.info("%s, %s head, %s parameters", checkpoint.story.family, stage.objective, f"{size:,}")
     return checkpoint
