@@ -259,6 +259,16 @@ def test_bfloat16_is_close(name):
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
+def test_the_base_head_in_bfloat16_is_close(name):
+    module = tiny(name, "base", initializer_range=0.05)
+    inputs = batch([40, 25])
+    expected = logits(module, **inputs)
+    narrow = logits(module.to(torch.bfloat16), **inputs)
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow, expected, atol=0.1, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
 def test_embeddings_in_the_place_of_ids(name):
     module = tiny(name, "token")
     ids = batch([20])["input_ids"]

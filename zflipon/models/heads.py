@@ -136,7 +136,7 @@ class BaseHead(nn.Module):
         bases = F.pad(bases, (0, -size % BIN), value=PADDING_BASE)
         base_tokens = F.pad(base_tokens, (0, -size % BIN))
         inside = (bases != PADDING_BASE).unsqueeze(1)
-        letters = _one_hot(bases)
+        letters = self._letters(bases)
         near = self._near(letters, bases, inside)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms(near)
@@ -150,7 +150,14 @@ class BaseHead(nn.Module):
 
     def can_form(self, bases: Tensor) -> Tensor:
         """Return the first factor alone: float32 log-odds of shape (batch, bases)."""
-        return self._forms(self._near(_one_hot(bases), bases, (bases != PADDING_BASE).unsqueeze(1))).float()
+        return self._forms(
+            self._near(self._letters(bases), bases, (bases != PADDING_BASE).unsqueeze(1))
+        ).float()
+
+    def _letters(self, bases: Tensor) -> Tensor:
+        """Return one-hot letters of the weights' type, shape (batch, 4, bases); 0 at N and beyond the end."""
+        one_hot = F.one_hot(bases, PADDING_BASE + 1)[..., : len(NUCLEOTIDES)]
+        return one_hot.transpose(1, 2).to(self.entry.weight.dtype)
 
     def _forms(self, near: Tensor) -> Tensor:
         return self.forms(near.transpose(1, 2)).squeeze(-1) + FORMS_PRIOR
@@ -212,11 +219,6 @@ def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> 
         ready = (_HOPELESS - linking).clamp(min=0) / 3 * (ends != PADDING_BASE)
         found += [ready, F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)]
     return torch.stack(found, dim=1)
-
-
-def _one_hot(bases: Tensor) -> Tensor:
-    """Return float32 letters, shape (batch, 4, bases); 0 at N and beyond the end."""
-    return F.one_hot(bases, PADDING_BASE + 1)[..., : len(NUCLEOTIDES)].transpose(1, 2).float()
 
 
 def _spread(steps: Tensor, inside: Tensor) -> Tensor:
