@@ -135,6 +135,11 @@ def test_the_scripts_run_in_their_order(tmp_path, truth):
     ]
     # a synthetic promoter is not one, and the model knows real ones
     assert sum(found) > len(truth) / 3
+    right = [
+        any(row[0] == contig and row[1] < end and start < row[2] for contig, start, end in truth)
+        for row in calls
+    ]
+    assert sum(right) > len(calls) / 2
 
     scores = json.loads((made / "demo" / "scores.json").read_text())["tracks"]
     assert set(scores) == {"demo.bw", "demo.bed"}
