@@ -58,6 +58,7 @@ class Material:
         if labels:
             negatives = without(self.candidates, self.labels)
         elif stage.target == "candidates" and stage.hard_negatives:
+            log.info("stage %s: looking for what Z-HUNT ranks just below the candidates", stage.name)
             negatives = near_misses(self.genome, self.training, self.candidates)
         else:
             negatives = {}
@@ -305,7 +306,7 @@ def _quality(histogram: ScoreHistogram, material: Material) -> dict:
         "precision": round(counts.precision, 4),
         "recall": round(counts.recall, 4),
         "mcc": round(counts.mcc, 4),
-        "note": "weights, calibration and threshold were chosen on these contigs",
+        "note": "calibration and threshold, and weights where a stage evaluates, were chosen on these contigs",
     }
 
 
