@@ -3,8 +3,9 @@
 python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--zseeker] [--calls NAME=FILE.bed]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``,
-``zhunt.bed``, ``deepz.bed``. The contigs are those that the bundled model was not trained on. OUT gets
-each model's tracks, ``accuracy.json``, ``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
+``zhunt.bed``, ``deepz.bed``. The contigs are those that the bundled model was not trained on. One row
+shows what the first model would score if its calls ended where Z-HUNT's published ones do. OUT gets each
+model's tracks, ``accuracy.json``, ``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyBigWig
 
 from zflipon.config import DEFAULT_MODEL, EvaluateConfig
 from zflipon.evaluate import Report, Result, evaluate
 from zflipon.genome import Genome
+from zflipon.intervals import merge, read_bed
 from zflipon.models import load
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
@@ -35,13 +38,17 @@ def main() -> None:
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     models = arguments.model or [DEFAULT_MODEL, "zhunt"]
-    contigs = arguments.contigs.split(",") if arguments.contigs else held_back(models[0])
+    contigs = arguments.contigs.split(",") if arguments.contigs else held_back(DEFAULT_MODEL)
     tracks = {f"zflipon {name}": annotate(data, out, Path(name).name, name, contigs) for name in models}
     peers = {name: data / file for name, file in PEERS.items() if (data / file).exists()}
     if arguments.zseeker:
         peers["ZSeeker"] = zseeker(arguments.zseeker, data / "hg19_part.fa.gz", contigs, out)
     peers |= {name: Path(path) for name, path in (pair.split("=", 1) for pair in arguments.calls)}
-    paths = [path for scored, called in tracks.values() for path in (scored, called)] + list(peers.values())
+    ends = published_ends(tracks[f"zflipon {models[0]}"][0], data, contigs, out)
+    paths = [path for scored, called in tracks.values() for path in (scored, called)] + [
+        *peers.values(),
+        ends,
+    ]
     report = evaluate(
         paths,
         data / "kouzine.bed",
@@ -100,6 +107,19 @@ def annotate(data: Path, out: Path, name: str, model: str, contigs: list[str]) -
     return paths
 
 
+def published_ends(scored: Path, data: Path, contigs: list[str], out: Path) -> Path:
+    """Give each of Z-HUNT's published calls the mean probability of its bases, and other bases none."""
+    path = out / "published_ends.bedgraph"
+    with Genome(data / "hg19_part.fa.gz") as source:
+        rows = read_bed(data / "zhunt.bed", source.lengths, "calls")
+    with pyBigWig.open(str(scored)) as track, open(path, "w") as lines:
+        for contig in contigs:
+            for start, end in merge(rows[contig]):
+                mean = track.stats(contig, int(start), int(end), exact=True)[0]
+                lines.write(f"{contig}\t{start}\t{end}\t{mean or 0:.4f}\n")
+    return path
+
+
 def zseeker(program: str, genome: Path, contigs: list[str], out: Path) -> Path:
     """Run ZSeeker with its defaults and write its calls as BED."""
     fasta = out / "zseeker.fa"
@@ -128,12 +148,22 @@ def table(tracks: dict, peers: dict, results: list[Result]) -> str:
         "| | AP, every base | best F1 | F1 of calls | precision / recall | best F1, 1:3 sample | F1 of calls, 1:3 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for number, name in enumerate(tracks):
-        scored, called = results[2 * number].summary(), results[2 * number + 1].summary()
+    for place, name in enumerate(tracks):
+        scored, called = results[2 * place].summary(), results[2 * place + 1].summary()
         ours = [scored["genome"]["average_precision"], scored["genome"]["best_f1"]]
         lines.append(row(name, ours, called, scored["sampled"]["best_f1"]))
-    for name, result in zip(peers, results[2 * len(tracks) :], strict=True):
+    for name, result in zip(peers, results[2 * len(tracks) : -1], strict=True):
         lines.append(row(name, [None, None], result.summary(), None))
+    ends = results[-1].summary()
+    figures = (
+        ends["genome"]["average_precision"],
+        ends["genome"]["best_f1"],
+        None,
+        None,
+        ends["sampled"]["best_f1"],
+    )
+    name = f"{next(iter(tracks))} with Z-HUNT's published ends"
+    lines.append(f"| {name} | " + " | ".join(map(number, (*figures, None))) + " |")
     return "\n".join(lines)
 
 
