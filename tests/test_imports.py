@@ -26,6 +26,7 @@ ORDER = [
     ("zhunt",),
     ("intervals",),
     ("windows",),
+    ("samples",),
     ("tokens",),
     ("project",),
     ("models",),

@@ -13,12 +13,11 @@ from zflipon.errors import InputError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.intervals import fill, merge
 from zflipon.project import IGNORE
+from zflipon.training.batches import Batches, token_labels
 from zflipon.training.data import (
     LabelledGenome,
-    WindowBatches,
     WindowSampler,
     near_misses,
-    token_labels,
     without,
 )
 
@@ -242,23 +241,23 @@ def same(one, other):
 @pytest.mark.parametrize("objective", ["base", "token"])
 def test_batch_depends_on_seed_and_number_alone(genome, tokenizer, objective):
     stage = replace(STAGE, objective=objective)
-    first = WindowBatches(WindowSampler(genome, stage), tokenizer, 6)
-    ahead = [first[number] for number in range(len(first))]
-    second = WindowBatches(WindowSampler(replace(genome), stage), tokenizer, 600)
+    first = Batches(WindowSampler(genome, stage), tokenizer)
+    ahead = [first[number] for number in range(6)]
+    second = Batches(WindowSampler(replace(genome), stage), tokenizer)
     back = [second[number] for number in reversed(range(6))][::-1]
     assert all(map(same, ahead, back))
     assert not same(ahead[0], ahead[1])
-    other = WindowBatches(WindowSampler(genome, replace(stage, seed=6)), tokenizer, 6)
+    other = Batches(WindowSampler(genome, replace(stage, seed=6)), tokenizer)
     assert not same(ahead[0], other[0])
 
 
 def test_base_batch_spells_its_windows(genome, tokenizer):
-    batches = WindowBatches(WindowSampler(genome, replace(STAGE, batch_size=32)), tokenizer, 4)
+    batches = Batches(WindowSampler(genome, replace(STAGE, batch_size=32)), tokenizer)
     for number in range(4):
         batch = batches[number]
         assert batch["labels"].shape == batch["bases"].shape == batch["base_tokens"].shape == (32, 200)
         rng = np.random.default_rng([STAGE.seed, number])
-        windows = [labelled(batches.sampler, rng) for _ in range(32)]
+        windows = [labelled(batches.source, rng) for _ in range(32)]
         for i, (sequence, labels) in enumerate(windows):
             size = len(sequence)
             assert "".join("ACGTN"[code] for code in batch["bases"][i, :size].tolist()) == sequence
@@ -274,14 +273,14 @@ def test_base_batch_spells_its_windows(genome, tokenizer):
 
 def test_token_batch_labels_tokens_by_share(genome, tokenizer):
     stage = replace(STAGE, objective="token", label_threshold=0.5, label_comparison=">", window=150)
-    batches = WindowBatches(WindowSampler(genome, stage), tokenizer, 3)
+    batches = Batches(WindowSampler(genome, stage), tokenizer)
     for number in range(3):
         batch = batches[number]
         assert set(batch) <= {"input_ids", "attention_mask", "labels"}
         assert batch["labels"].shape == batch["input_ids"].shape
         rng = np.random.default_rng([stage.seed, number])
         for i, (sequence, labels) in enumerate(
-            labelled(batches.sampler, rng) for _ in range(stage.batch_size)
+            labelled(batches.source, rng) for _ in range(stage.batch_size)
         ):
             found, base = tokenizer.encode([sequence])[0], 0
             expected = []
@@ -340,7 +339,7 @@ def test_a_track_is_told_by_the_middle_of_each_bin(richer):
 
 def test_a_batch_has_what_its_stage_learns(richer, tokenizer):
     stage = replace(STAGE, target="tracks", auxiliary=("candidates",), window=160, batch_size=4)
-    batch = WindowBatches(WindowSampler(richer, stage), tokenizer, 1)[0]
+    batch = Batches(WindowSampler(richer, stage), tokenizer)[0]
     assert "labels" not in batch
     assert batch["candidates"].shape == batch["bases"].shape
     assert batch["tracks"].shape == (4, 2, 10)

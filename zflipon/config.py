@@ -115,7 +115,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where a recipe's data lies; usually given by ``--set data.genome=…``.
+    """Where a recipe's data lies, usually given by ``--set data.genome=…``, and what is kept apart.
 
     Attributes
     ----------
@@ -131,8 +131,24 @@ class DataConfig:
     tracks : str or None
         Folder of BED files (chromatin marks, bound factors) that a stage may learn to tell from sequence: what makes
         a context worth something. No model needs them later.
-    validation_contigs : tuple of str
-        Contigs kept out of training; the best checkpoint is the one that does best there.
+    sequences, validation_sequences, test_sequences : str or None
+        CSV or TSV with the columns ``sequence`` and ``label``, in the place of genome and labels. Where only the first
+        is given, it is split by the shares below.
+    split : str
+        How tiled windows are kept apart: ``'contigs'`` (whole contigs), or ``'stratified'`` (the paper's: at random,
+        alike in labels and contigs).
+    validation_contigs, test_contigs : tuple of str
+        Contigs kept out of training; the best checkpoint is the one that does best on the former. Test contigs
+        are looked at once, in the end.
+    validation_share, test_share : float
+        Of the windows, where they are split at random.
+    folds : int
+        Of cross-validation: so many runs, each tested on another part (of the windows, alike in labels and contigs,
+        or of the contigs). 0: one run.
+    fold : int
+        The one that is run, from 1 on; 0 runs all.
+    seed : int
+        Of the split and of the draw of negatives.
     """
 
     genome: str = ""
@@ -140,7 +156,17 @@ class DataConfig:
     candidates: str | None = None
     blacklist: str | None = None
     tracks: str | None = None
+    sequences: str | None = None
+    validation_sequences: str | None = None
+    test_sequences: str | None = None
+    split: str = "contigs"
     validation_contigs: tuple[str, ...] = ()
+    test_contigs: tuple[str, ...] = ()
+    validation_share: float = 0.24
+    test_share: float = 0.20
+    folds: int = 0
+    fold: int = 0
+    seed: int = 42
 
 
 @dataclass(frozen=True)
@@ -195,22 +221,35 @@ class StageConfig:
     ----------
     name : str
     objective : str
-        ``'base'`` or ``'token'``.
+        ``'base'``, ``'token'``, ``'sequence'``, or ``'mlm'`` (masked tokens, no labels needed). A stage with another
+        objective than the one before keeps the encoder and starts a head anew.
     target : str
         What is learnt, and what windows lie around: ``'labels'``, ``'candidates'``, or ``'tracks'`` (anywhere).
     auxiliary : tuple of str
         What is learnt beside it, by the base objective: others of the same.
+    sampling : str
+        ``'drawn'``: windows around targets, around hard negatives and anywhere, at random places, for so many steps.
+        ``'tiled'``: the paper's: windows from 0 on at a stride of their width, the same ones each epoch.
     window, margin : int
         Bases of a window, and of the context on either side of its core.
     label_threshold, label_comparison : float, str
         Share of labelled bases from which a token is positive (token objective).
     positives, hard_negatives, background : float
         Relative numbers of windows around targets, around what looks like one (candidates without a label; where
-        candidates are the target, what Z-HUNT ranks just below them), and anywhere.
+        candidates are the target, what Z-HUNT ranks just below them), and anywhere. Of tiled windows all with a
+        label are taken, and of the others so many for each of them; ``inf`` takes all, as a genome has them.
     reverse_complement : bool
         Turn half of the windows round.
+    masked : float
+        Share of tokens to be told by the masked-LM objective.
+    epochs : float
+        Times that tiled windows or sequences are seen; 0 leaves it to `steps`.
     steps, batch_size : int
-        Optimizer steps, and windows in each.
+        Optimizer steps, and windows in each, whatever the number of processes.
+    gradient_accumulation : int
+        Parts of a batch that are computed one after the other, where memory is short.
+    gradient_checkpointing : bool
+        Compute activations twice in the place of keeping them, where memory is short.
     learning_rate, weight_decay, warmup : float
         AdamW; `warmup` is the share of steps.
     schedule : str
@@ -223,7 +262,12 @@ class StageConfig:
         Share of the running average of the weights that each step keeps, such as 0.995; the
         stage ends with the average. 0: none.
     evaluations : int
-        How often, evenly spaced, the validation contigs are predicted; the best weights are kept.
+        How often, evenly spaced, what is kept apart is predicted; the best weights are kept. As many as
+        epochs: after each of them.
+    monitor : str
+        The measure by which weights are best; ``''`` takes the objective's own (`MONITORS`).
+    patience : int
+        Evaluations without a better one after which the stage stops; 0: it never does.
     precision : str
         ``'float32'`` or ``'bfloat16'``.
     seed : int
@@ -233,6 +277,7 @@ class StageConfig:
     objective: str = "base"
     target: str = "labels"
     auxiliary: tuple[str, ...] = ()
+    sampling: str = "drawn"
     window: int = 1024
     margin: int = 256
     label_threshold: float = 0.7
@@ -241,8 +286,12 @@ class StageConfig:
     hard_negatives: float = 1.0
     background: float = 1.0
     reverse_complement: bool = True
+    masked: float = 0.15
+    epochs: float = 0.0
     steps: int = 1000
     batch_size: int = 16
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
     learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warmup: float = 0.1
@@ -251,13 +300,44 @@ class StageConfig:
     dropout: float | None = None
     average: float = 0.0
     evaluations: int = 4
+    monitor: str = ""
+    patience: int = 0
     precision: str = "float32"
     seed: int = 42
 
 
+MONITORS = {
+    "base": ("average_precision", "base_f1", "base_mcc", "base_precision", "base_recall", "best_f1"),
+    "token": (
+        "token_f1",
+        "token_mcc",
+        "average_precision",
+        "base_f1",
+        "base_mcc",
+        "base_precision",
+        "base_recall",
+        "best_f1",
+    ),
+    "sequence": ("mcc", "f1", "accuracy", "precision", "recall"),
+    "mlm": ("masked_accuracy",),
+}
+"""Objective → measures by which weights may be best; the first is taken where none is said."""
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run, as ``train/*.toml`` says it."""
+    """A whole training run, as ``train/*.toml`` says it.
+
+    Attributes
+    ----------
+    name, description : str
+    data, tokenizer, model : DataConfig, TokenizerConfig, ModelConfig
+    stage : tuple of StageConfig
+    sweep : dict of str to list
+        Key, as ``--set`` has it → values: the recipe is run with every combination of them.
+    report_to : tuple of str
+        Where the Trainer logs to beside our own files: ``'tensorboard'``, ``'wandb'``.
+    """
 
     name: str = "model"
     description: str = ""
@@ -265,3 +345,5 @@ class Recipe:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     stage: tuple[StageConfig, ...] = ()
+    sweep: dict = field(default_factory=dict)
+    report_to: tuple[str, ...] = ()

@@ -24,6 +24,10 @@ class ModelError(ZfliponError):
     """A checkpoint is incomplete, unknown or does not fit the request."""
 
 
+class NotANumberError(ModelError):
+    """A model returned a value that is not a number."""
+
+
 class RecipeError(ZfliponError):
     """A training recipe, or a setting given for it, is wrong."""
 

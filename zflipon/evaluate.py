@@ -19,9 +19,10 @@ from zflipon import __version__
 from zflipon.config import EvaluateConfig
 from zflipon.errors import InputError, some, suggest
 from zflipon.genome import Genome
-from zflipon.intervals import Intervals, fill, merge, read_bed
+from zflipon.intervals import Intervals, covered, fill, merge, read_bed, solid
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
 from zflipon.readers import Track, open_track
+from zflipon.samples import tile_labelled
 
 # ---- the ground truth ------------------------------------------------------------------------------------
 
@@ -90,12 +91,12 @@ def survey(
         If a contig is unknown, a file malformed, or nothing that is counted is labelled.
     """
     lengths = _choose(genome, contigs)
-    label_runs = _solid(read_bed(labels, genome.lengths, "labels"), lengths)
+    label_runs = solid(read_bed(labels, genome.lengths, "labels"), lengths)
     if not label_runs:
         raise InputError(
             f"{labels}: no label on the evaluated contigs ({some(lengths)}); expected a BED of Z-DNA"
         )
-    avoided = _solid(read_bed(blacklist, genome.lengths, "blacklisted regions"), lengths) if blacklist else {}
+    avoided = solid(read_bed(blacklist, genome.lengths, "blacklisted regions"), lengths) if blacklist else {}
     stretches = {}
     for contig, length in lengths.items():
         stretches[contig] = genome.scan(contig, min_gap=1).segments
@@ -146,52 +147,18 @@ def sample(
     counts : dict of str to int
         ``'positive'`` and ``'negative'`` windows.
     """
-    width = config.window
-    positive, other = {}, {}
-    for contig, length in lengths.items():
-        edges = np.arange(0, length + 1, width)
-        unknown = width - covered(stretches.get(contig), edges)
-        usable = (2 * unknown <= width) & (covered(blacklist.get(contig), edges) == 0)
-        labelled = covered(labels.get(contig), edges) > 0
-        positive[contig], other[contig] = usable & labelled, usable & ~labelled
-    wanted = config.negatives * sum(int(chosen.sum()) for chosen in positive.values())
-    available = sum(int(chosen.sum()) for chosen in other.values())
-    draw = np.random.default_rng(config.seed).choice(available, min(wanted, available), replace=False)
-    drawn = np.sort(draw)  # ranks among the other windows of all contigs, in the genome's order
-    windows, before = {}, 0
-    for contig in lengths:
-        rank = np.flatnonzero(other[contig])
-        low, high = np.searchsorted(drawn, [before, before + len(rank)])
-        chosen = np.union1d(np.flatnonzero(positive[contig]), rank[drawn[low:high] - before])
-        before += len(rank)
-        windows[contig] = merge(np.stack([chosen, chosen + 1], axis=1) * width)
-    return windows, {
-        "positive": sum(int(chosen.sum()) for chosen in positive.values()),
-        "negative": len(drawn),
+    tiled = tile_labelled(lengths, labels, stretches, blacklist, config.window)
+    positive, other = np.flatnonzero(tiled.labelled), np.flatnonzero(~tiled.labelled)
+    wanted = min(config.negatives * len(positive), len(other))
+    drawn = other[np.random.default_rng(config.seed).choice(len(other), wanted, replace=False)]
+    chosen = np.sort(np.concatenate([positive, drawn]))
+    starts = {
+        contig: tiled.start[chosen][tiled.contig[chosen] == i] for i, contig in enumerate(tiled.contigs)
     }
-
-
-def covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
-    """Count the bases between neighbouring edges that disjoint intervals cover.
-
-    Parameters
-    ----------
-    intervals : numpy.ndarray or None
-        int64, shape (n, 2), sorted, none empty.
-    edges : numpy.ndarray
-        Sorted positions, shape (m,).
-
-    Returns
-    -------
-    numpy.ndarray
-        int64, shape (max(m - 1, 0),).
-    """
-    if intervals is None or not len(intervals):
-        return np.zeros(max(len(edges) - 1, 0), dtype=np.int64)
-    after = np.cumsum(np.diff(intervals))
-    before = after - np.diff(intervals).ravel()
-    reached = np.interp(edges, intervals.ravel(), np.stack([before, after], axis=1).ravel())
-    return np.diff(reached).astype(np.int64)
+    windows = {
+        contig: merge(np.stack([start, start + config.window], axis=1)) for contig, start in starts.items()
+    }
+    return windows, {"positive": len(positive), "negative": len(drawn)}
 
 
 def _choose(genome: Genome, contigs: Sequence[str]) -> dict[str, int]:
@@ -204,13 +171,6 @@ def _choose(genome: Genome, contigs: Sequence[str]) -> dict[str, int]:
             )
     wanted = set(contigs or genome.lengths)
     return {contig: length for contig, length in genome.lengths.items() if contig in wanted}
-
-
-def _solid(intervals: Intervals, lengths: Mapping[str, int]) -> Intervals:
-    """Keep the chosen contigs; join intervals that overlap or touch; drop empty ones."""
-    joined = {contig: merge(intervals[contig]) for contig in lengths if contig in intervals}
-    solid = {contig: runs[runs[:, 1] > runs[:, 0]] for contig, runs in joined.items()}
-    return {contig: runs for contig, runs in solid.items() if len(runs)}
 
 
 def _complement(intervals: np.ndarray | None, length: int) -> np.ndarray:

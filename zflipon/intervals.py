@@ -164,6 +164,36 @@ def merge(intervals: np.ndarray, gap: int = 0) -> np.ndarray:
     return np.stack([intervals[first, 0], reach[last]], axis=1)
 
 
+def covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
+    """Count the bases between neighbouring edges that disjoint intervals cover.
+
+    Parameters
+    ----------
+    intervals : numpy.ndarray or None
+        int64, shape (n, 2), sorted, none empty.
+    edges : numpy.ndarray
+        Sorted positions, shape (m,).
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, shape (max(m - 1, 0),).
+    """
+    if intervals is None or not len(intervals):
+        return np.zeros(max(len(edges) - 1, 0), dtype=np.int64)
+    after = np.cumsum(np.diff(intervals))
+    before = after - np.diff(intervals).ravel()
+    reached = np.interp(edges, intervals.ravel(), np.stack([before, after], axis=1).ravel())
+    return np.diff(reached).astype(np.int64)
+
+
+def solid(intervals: Intervals, lengths: Mapping[str, int]) -> Intervals:
+    """Keep the chosen contigs; join intervals that overlap or touch; drop empty ones."""
+    joined = {contig: merge(intervals[contig]) for contig in lengths if contig in intervals}
+    solid = {contig: runs[runs[:, 1] > runs[:, 0]] for contig, runs in joined.items()}
+    return {contig: runs for contig, runs in solid.items() if len(runs)}
+
+
 def fill(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
     """Mark the bases of ``[start, end)`` that sorted intervals cover.
 

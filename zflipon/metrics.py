@@ -59,6 +59,11 @@ class Confusion:
         return ratio(self.tp, self.tp + self.fn)
 
     @property
+    def accuracy(self) -> float:
+        """Share of all that is called as it is labelled."""
+        return ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
+
+    @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall."""
         return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
@@ -118,7 +123,7 @@ class ScoreHistogram:
         self._settle()
         return self._rounded
 
-    def add(self, scores: np.ndarray, labels: np.ndarray) -> None:
+    def add(self, scores: np.ndarray, labels: np.ndarray, weight: int = 1) -> None:
         """Count bases.
 
         Parameters
@@ -127,6 +132,8 @@ class ScoreHistogram:
             Any float dtype, any shape; higher means rather Z-DNA.
         labels : numpy.ndarray
             bool (or 0/1), the same shape.
+        weight : int
+            Bases that each one stands for, where these are a sample.
 
         Raises
         ------
@@ -141,7 +148,7 @@ class ScoreHistogram:
             if len(values) and np.isnan(values[-1]):  # NaN sorts last
                 raise ValueError("scores hold NaN")
             both = np.zeros((len(values), 2), dtype=np.int64)
-            both[:, column] = counts
+            both[:, column] = counts * weight
             self._pending.append((values, both))
             self._waiting += len(values)
         # settling every portion would sort the whole histogram each time

@@ -10,10 +10,11 @@ import torch
 from accelerate import PartialState
 
 from zflipon.config import PredictConfig
-from zflipon.errors import ModelError, ZfliponError
+from zflipon.errors import ModelError, NotANumberError, ZfliponError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.models.batch import collate
 from zflipon.project import tokens_to_bases
+from zflipon.tokens import Tokens
 
 if TYPE_CHECKING:
     from zflipon.models import Calibration, Checkpoint
@@ -35,6 +36,8 @@ class Predictor:
     checkpoint : Checkpoint
         With a token or a base head.
     config : PredictConfig
+    objectives : tuple of str
+        Heads that will do; `probabilities` needs one that calls bases.
 
     Raises
     ------
@@ -42,12 +45,18 @@ class Predictor:
         If the checkpoint's head decides neither tokens nor bases, or the device or precision is not there.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: PredictConfig | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: PredictConfig | None = None,
+        objectives: tuple[str, ...] = ("base", "token"),
+    ):
         self.config = config or PredictConfig()
         self.story, self.tokenizer = checkpoint.story, checkpoint.tokenizer
-        if self.story.objective not in ("base", "token"):
+        if self.story.objective not in objectives:
+            wanted = " or ".join(map(repr, objectives))
             raise ModelError(
-                f"a model with the objective '{self.story.objective}' calls no bases; expected 'base' or 'token'"
+                f"a model with the objective '{self.story.objective}' calls no bases; expected {wanted}"
             )
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
@@ -79,8 +88,22 @@ class Predictor:
         backward = self._strand([reverse_complement(sequence) for sequence in sequences])
         return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
 
-    def _strand(self, sequences: Sequence[str]) -> list[np.ndarray]:
-        found: list[np.ndarray | None] = [None] * len(sequences)
+    def logits(self, sequences: Sequence[str]) -> Iterator[tuple[int, Tokens, np.ndarray]]:
+        """Run the model, sequences of like token counts together.
+
+        Parameters
+        ----------
+        sequences : sequence of str
+            Upper case.
+
+        Yields
+        ------
+        index : int
+            Of the sequence; they come in no order.
+        tokens : Tokens
+        logits : numpy.ndarray
+            float32, of shape (tokens, classes), (bases,) or (classes,), as the objective has it.
+        """
         for first in range(0, len(sequences), _POOL):
             pool = sequences[first : first + _POOL]
             tokens = self.tokenizer.encode(pool)
@@ -88,36 +111,46 @@ class Predictor:
             size = self.config.batch_size or self._batch_size(len(tokens[order[-1]].ids))
             for at in range(0, len(order), size):
                 chosen = order[at : at + size]
-                odds = self._log_odds([tokens[i] for i in chosen], [pool[i] for i in chosen])
-                for i, row in zip(chosen, odds, strict=True):
-                    found[first + i] = self._to_probability(row)
+                rows = self._forward([tokens[i] for i in chosen], [pool[i] for i in chosen])
+                for i, row in zip(chosen, rows, strict=True):
+                    yield first + i, tokens[i], self._own(row, tokens[i], pool[i])
+
+    def _strand(self, sequences: Sequence[str]) -> list[np.ndarray]:
+        found: list[np.ndarray | None] = [None] * len(sequences)
+        for i, tokens, row in self.logits(sequences):
+            found[i] = self._to_probability(base_log_odds(row, tokens))
         return found
 
     def _batch_size(self, tokens: int) -> int:
         return max(1, _TOKENS_PER_BATCH.get(self.device.type, 1 << 13) // max(tokens, 1))
 
     @torch.inference_mode()
-    def _log_odds(self, tokens, sequences) -> list[np.ndarray]:
-        """Return log-odds of each base: float32, shape (bases,) each."""
-        per_base = self.story.objective == "base"
-        inputs = collate(tokens, sequences, self.tokenizer.pad_id, with_bases=per_base)
+    def _forward(self, tokens: list[Tokens], sequences: list[str]) -> np.ndarray:
+        inputs = collate(tokens, sequences, self.tokenizer.pad_id, self.story.objective == "base")
         inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.module(**inputs).logits
-        if per_base:
-            rows = logits.float().cpu().numpy()
-            return [row[: len(sequence)] for row, sequence in zip(rows, sequences, strict=True)]
-        rows = (logits[..., 1] - logits[..., 0]).float().cpu().numpy()
-        return [
-            tokens_to_bases(row[: len(found.lengths)], found.lengths)
-            for row, found in zip(rows, tokens, strict=True)
-        ]
+        rows = logits.float().cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise NotANumberError("the model returned a value that is not a number; try --precision float32")
+        return rows
+
+    def _own(self, row: np.ndarray, tokens: Tokens, sequence: str) -> np.ndarray:
+        """Cut off what a row has beyond its own tokens or bases."""
+        if self.story.objective == "sequence":
+            return row
+        return row[: len(sequence) if self.story.objective == "base" else len(tokens.ids)]
 
     def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
-        if not np.isfinite(log_odds).all():
-            raise ModelError("the model returned a value that is not a number; try --precision float32")
         odds = calibrated(log_odds, self.story.calibration)
         return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
+
+
+def base_log_odds(logits: np.ndarray, tokens: Tokens) -> np.ndarray:
+    """Return log-odds of each base, shape (bases,), from a base head's logits or from a token head's."""
+    if logits.ndim == 1:
+        return logits
+    return tokens_to_bases(logits[:, 1] - logits[:, 0], tokens.lengths)
 
 
 def calibrated(log_odds: np.ndarray, calibration: Calibration) -> np.ndarray:

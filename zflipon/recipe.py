@@ -6,15 +6,17 @@ a suggestion. A stage inherits what it does not say from the stage before.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zflipon.config import Recipe, StageConfig
+from zflipon.config import MONITORS, Recipe, StageConfig
 from zflipon.errors import RecipeError, suggest
 
 try:
@@ -25,13 +27,26 @@ except ModuleNotFoundError:  # Python 3.10
 TARGETS = ("labels", "candidates", "tracks")
 
 _CHOICES = {
-    "objective": ("base", "token"),
+    "objective": tuple(MONITORS),
     "target": TARGETS,
+    "sampling": ("drawn", "tiled"),
+    "split": ("contigs", "stratified"),
     "label_comparison": (">=", ">"),
     "schedule": ("cosine", "linear", "constant"),
     "precision": ("float32", "bfloat16"),
+    "bias": ("none", "all", "lora_only"),
 }
-_POSITIVE = ("window", "steps", "batch_size", "learning_rate", "vocab_size", "max_token_length", "sample")
+_POSITIVE = (
+    "window",
+    "steps",
+    "batch_size",
+    "gradient_accumulation",
+    "learning_rate",
+    "vocab_size",
+    "max_token_length",
+    "sample",
+    "alpha",
+)
 _NOT_NEGATIVE = (
     "margin",
     "positives",
@@ -40,8 +55,17 @@ _NOT_NEGATIVE = (
     "weight_decay",
     "warmup",
     "evaluations",
+    "patience",
+    "epochs",
+    "folds",
+    "fold",
     "seed",
+    "r",
 )
+_SHARES = ("masked", "dropout", "average", "validation_share", "test_share")
+"""Keys whose value is from 0 to less than 1."""
+
+LOGGERS = ("tensorboard", "wandb")
 
 
 def load_recipe(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
@@ -60,31 +84,116 @@ def load_recipe(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
         If the file is missing or no TOML, or for every mistake in it, together.
     """
     path = Path(path)
+    problems: list[str] = []
+    table = _table(path, settings, problems)
+    recipe = _build_recipe(copy.deepcopy(table), problems)
+    for name, chosen in _combinations(recipe.sweep, problems):
+        found: list[str] = []
+        _variant(table, chosen, found)
+        problems += [f"sweep {name}: {problem}" for problem in found if problem not in problems]
+    if problems:
+        raise RecipeError(f"{path}: " + "; ".join(problems))
+    return recipe
+
+
+def variants(path: str | Path, settings: Iterable[str] = ()) -> list[tuple[str, Recipe]]:
+    """Return the runs that a recipe asks for: every combination of its sweep, every fold of its cross-validation.
+
+    Parameters
+    ----------
+    path, settings
+        As in `load_recipe`.
+
+    Returns
+    -------
+    list of (str, Recipe)
+        What tells a run from the others, fit for a folder's name (empty where there is one run), and its recipe.
+
+    Raises
+    ------
+    RecipeError
+        As `load_recipe`.
+    """
+    whole = load_recipe(path, settings)
+    table = _table(Path(path), settings, [])
+    runs = []
+    for name, chosen in _combinations(whole.sweep, []):
+        recipe = _variant(table, chosen, [])
+        data = recipe.data
+        folds = range(1, data.folds + 1) if data.folds and not data.fold else [data.fold]
+        for fold in folds:
+            told = [name, f"fold-{fold}" if fold else ""]
+            runs.append(("_".join(filter(None, told)), replace(recipe, data=replace(data, fold=fold))))
+    return runs
+
+
+def _table(path: Path, settings: Iterable[str], problems: list[str]) -> dict:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a TOML file ({error})") from error
-    problems: list[str] = []
     for setting in settings:
         _apply(table, setting, problems)
-    recipe = _build_recipe(table, problems)
-    if problems:
-        raise RecipeError(f"{path}: " + "; ".join(problems))
-    return recipe
+    return table
 
 
-def inheritance(recipe: Recipe) -> list[tuple[str, list[str]]]:
-    """Return, for each stage, its name and the settings that differ from the stage before (from the defaults)."""
+def _combinations(sweep: dict, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the settings of each combination; one of no name where nothing is swept."""
+    for key, listed in sweep.items():
+        if not isinstance(listed, list) or not listed:
+            problems.append(f"'sweep.{key}': expected a list of values, found {listed!r}")
+            return
+    for values in itertools.product(*sweep.values()):
+        chosen = dict(zip(sweep, values, strict=True))
+        yield "_".join(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items()), chosen
+
+
+def _plain(value: Any) -> str:
+    """Write a value so that it may be a folder's name."""
+    return re.sub(r"[^\w.-]+", "", str(value)) or {">=": "at-least", ">": "above"}.get(value, "other")
+
+
+def _variant(table: dict, chosen: dict[str, Any], problems: list[str]) -> Recipe:
+    table = copy.deepcopy(table)
+    table.pop("sweep", None)
+    for key, value in chosen.items():
+        _put(table, key, value, f"sweep {key}", problems)
+    return _build_recipe(table, problems)
+
+
+class Setting(typing.NamedTuple):
+    """One setting of a stage.
+
+    Attributes
+    ----------
+    name : str
+    value : object
+    before : object
+        Of the stage before, or the default.
+    """
+
+    name: str
+    value: Any
+    before: Any
+
+    @property
+    def inherited(self) -> bool:
+        """Whether the stage before had it so."""
+        return self.value == self.before
+
+
+def inheritance(recipe: Recipe) -> list[tuple[str, list[Setting]]]:
+    """Return, for each stage, its name and its settings beside those of the stage before (or the defaults)."""
     previous, told = StageConfig(), []
     for stage in recipe.stage:
-        changed = [
-            f"{item.name} = {getattr(stage, item.name)!r}"
+        settings = [
+            Setting(item.name, getattr(stage, item.name), getattr(previous, item.name))
             for item in fields(stage)
-            if item.name != "name" and getattr(stage, item.name) != getattr(previous, item.name)
+            if item.name != "name"
         ]
-        told.append((stage.name, changed))
+        told.append((stage.name, settings))
         previous = stage
     return told
 
@@ -97,9 +206,11 @@ def _build_recipe(table: dict, problems: list[str]) -> Recipe:
         problems.append("expected at least one [[stage]], in double brackets")
     for number, own in enumerate(listed, 1):
         said = _values(StageConfig, own, f"stage.{own.get('name', number)}", problems)
+        if "steps" in own and "epochs" not in own:  # a stage that counts steps does not inherit epochs
+            said["epochs"] = 0.0
         stage = replace(stage, **{"name": f"stage-{number}", **said})
         stages.append(stage)
-    recipe = Recipe(**_values(Recipe, table, "", problems))
+    recipe = replace(Recipe(**_values(Recipe, table, "", problems)), stage=tuple(stages))
     names = [stage.name for stage in stages]
     for name in names:
         if not re.fullmatch(r"[\w.-]+", name):
@@ -110,13 +221,50 @@ def _build_recipe(table: dict, problems: list[str]) -> Recipe:
         problems.append(f"every stage needs a name of its own, found {', '.join(names)}")
     for stage in stages:
         _check_stage(stage, problems)
-    if (recipe.model.checkpoint is None) == (recipe.model.family is None):
+    _check_whole(recipe, problems)
+    return recipe
+
+
+def _check_whole(recipe: Recipe, problems: list[str]) -> None:
+    """Note what does not fit together over the sections."""
+    data, model, tokenizer = recipe.data, recipe.model, recipe.tokenizer
+    if (model.checkpoint is None) == (model.family is None):
         problems.append("[model] needs one of 'checkpoint' and 'family'")
-    if recipe.model.checkpoint is None and not recipe.tokenizer.train:
+    if model.checkpoint is None and not tokenizer.train:
         problems.append("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
-    if recipe.model.checkpoint is not None and recipe.tokenizer.train:
+    if model.checkpoint is not None and tokenizer.train:
         problems.append("[tokenizer] train = true: a checkpoint's embeddings fit its own tokenizer alone")
-    return replace(recipe, stage=tuple(stages))
+    if data.validation_share + data.test_share >= 1:
+        problems.append("[data] validation_share and test_share leave nothing to train on")
+    if data.folds == 1 or data.fold > data.folds:
+        problems.append(
+            f"[data] expected 2 folds or more, and a fold among them, found {data.fold} of {data.folds}"
+        )
+    if set(data.validation_contigs) & set(data.test_contigs):
+        problems.append("[data] a contig is either for validation or for the test")
+    for name in recipe.report_to:
+        if name not in LOGGERS:
+            problems.append(
+                f"'report_to': expected some of {', '.join(LOGGERS)}, found {name!r}{suggest(name, LOGGERS)}"
+            )
+    for stage in recipe.stage:
+        where = f"stage.{stage.name}"
+        learns = stage.objective != "mlm"
+        if data.sequences and learns and stage.objective != "sequence":
+            problems.append(
+                f"{where}: data.sequences have a label each; only the objective 'sequence' learns them"
+            )
+        if (
+            (data.split == "stratified" or data.folds)
+            and learns
+            and not (data.sequences or stage.sampling == "tiled")
+        ):
+            problems.append(
+                f"{where}: windows that are 'drawn' anywhere cannot be split; set sampling = 'tiled'"
+            )
+        tables = data.sequences or (stage.objective == "sequence" and not data.genome)
+        if stage.epochs and stage.sampling == "drawn" and not tables:
+            problems.append(f"{where}.epochs: windows that are 'drawn' make no epochs; say steps")
 
 
 def _stages(table: dict) -> list[dict]:
@@ -135,18 +283,25 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         )
     if not 0 <= stage.warmup <= 1:
         problems.append(f"{where}.warmup: expected a share of the steps, from 0 to 1, found {stage.warmup}")
-    for name in ("dropout", "average"):
-        if not 0 <= (getattr(stage, name) or 0) < 1:
-            problems.append(
-                f"{where}.{name}: expected a share from 0 to less than 1, found {getattr(stage, name)}"
-            )
-    if stage.positives <= 0 and stage.target != "tracks":
+    if stage.positives <= 0 and stage.target != "tracks" and stage.objective != "mlm":
         problems.append(f"{where}.positives: nothing is learnt without positive windows")
     for name in stage.auxiliary:
         if name not in TARGETS or name == stage.target:
             problems.append(f"{where}.auxiliary: expected others of {', '.join(TARGETS)}, found {name!r}")
+    if "tracks" in (stage.target, *stage.auxiliary) and stage.sampling == "tiled":
+        problems.append(f"{where}: tracks are learnt from windows that are 'drawn'; set sampling")
     if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
         problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
+    monitors = MONITORS.get(stage.objective, ())
+    if stage.monitor and stage.monitor not in monitors:
+        problems.append(
+            f"{where}.monitor: expected one of {', '.join(monitors)}, found '{stage.monitor}'"
+            f"{suggest(stage.monitor, monitors)}"
+        )
+    if stage.batch_size % max(1, stage.gradient_accumulation):
+        problems.append(
+            f"{where}.gradient_accumulation: {stage.batch_size} windows have no {stage.gradient_accumulation} like parts"
+        )
     if stage.class_weights is not None and (len(stage.class_weights) != 2 or min(stage.class_weights) <= 0):
         problems.append(
             f"{where}.class_weights: expected two weights above 0, found {list(stage.class_weights)}"
@@ -204,6 +359,8 @@ def _in_range(key: str, name: str, value: Any, problems: list[str]) -> Any:
         problems.append(
             f"'{name}': expected a number {'above' if key in _POSITIVE else 'from'} 0, found {value}"
         )
+    elif key in _SHARES and not 0 <= value < 1:
+        problems.append(f"'{name}': expected a share from 0 to less than 1, found {value}")
     return value
 
 
@@ -225,18 +382,24 @@ def _apply(table: dict, setting: str, problems: list[str]) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    _put(table, key.strip(), value, f"--set {setting!r}", problems)
+
+
+def _put(table: dict, key: str, value: Any, where: str, problems: list[str]) -> None:
+    """Set ``a.b`` in the table; ``stage.b`` in all stages, ``stage.NAME.b`` in one."""
+    parts = key.split(".")
     if parts[0] == "stage":
-        _apply_to_stages(table, parts[1:], value, setting, problems)
+        _put_in_stages(table, parts[1:], value, where, problems)
         return
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            problems.append(f"--set {setting!r}: '{part}' is no section")
+            problems.append(f"{where}: '{part}' is no section")
             return
     table[parts[-1]] = value
 
 
-def _apply_to_stages(table: dict, parts: list[str], value: Any, setting: str, problems: list[str]) -> None:
+def _put_in_stages(table: dict, parts: list[str], value: Any, where: str, problems: list[str]) -> None:
     stages = _stages(table)
     if len(parts) == 1:
         chosen = stages
@@ -244,9 +407,11 @@ def _apply_to_stages(table: dict, parts: list[str], value: Any, setting: str, pr
         chosen = [stage for stage in stages if stage.get("name") == parts[0]]
         if not chosen:
             names = [str(stage.get("name")) for stage in stages]
-            problems.append(f"--set {setting!r}: no stage of that name{suggest(parts[0], names)}")
+            problems.append(f"{where}: no stage of that name{suggest(parts[0], names)}")
     else:
         chosen = []
-        problems.append(f"--set {setting!r}: expected stage.key=value or stage.NAME.key=value")
+        problems.append(f"{where}: expected stage.key or stage.NAME.key, then =value")
+    instead = {"steps": "epochs", "epochs": "steps"}
     for stage in chosen:
+        stage.pop(instead.get(parts[-1]), None)
         stage[parts[-1]] = value

@@ -47,9 +47,23 @@ class Tokens:
 
 
 class DnaTokenizer(Protocol):
-    """What a model family asks of its tokenizer."""
+    """What a model family asks of its tokenizer.
+
+    Attributes
+    ----------
+    pad_id : int
+    mask_id : int or None
+        Of ``[MASK]``; None where there is none.
+    base_ids : numpy.ndarray
+        int64, shape (n,): ids of the tokens that stand for bases.
+    span : int
+        Tokens that tell one base: so many in a row are masked together, or the neighbours would give it away.
+    """
 
     pad_id: int
+    mask_id: int | None
+    base_ids: np.ndarray
+    span: int
 
     def encode(self, sequences: Sequence[str]) -> list[Tokens]:
         """Tokenize many sequences at once; letters are upper-cased first."""
@@ -82,12 +96,15 @@ class BpeTokenizer:
             raise ModelError(f"the tokenizer has no token {', '.join(missing)}; is it a DNA tokenizer?")
         self.tokenizer = tokenizer
         self.pad_id: int = vocabulary["[PAD]"]
+        self.mask_id: int | None = vocabulary.get("[MASK]")
+        self.span = 1
         self.vocab_size: int = max(vocabulary.values()) + 1
         special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         self._token_length = np.zeros(self.vocab_size, dtype=np.int64)
         for token, index in vocabulary.items():
             if token not in special:
                 self._token_length[index] = len(token)
+        self.base_ids = np.flatnonzero(self._token_length)
 
     @classmethod
     def from_file(cls, path: str | Path) -> BpeTokenizer:
@@ -175,6 +192,9 @@ class KmerTokenizer:
             raise ModelError(
                 f"the vocabulary has no token {error}; is it DNABERT's {self.k}-mer vocab.txt?"
             ) from None
+        self.mask_id: int | None = vocabulary.get("[MASK]")
+        self.span = self.k
+        self.base_ids = np.array(table, dtype=np.int64)
         self._table = np.array([*table, self._unk], dtype=np.int64)
         self.vocab_size = max(vocabulary.values()) + 1
         self._code = np.full(256, -1, dtype=np.int64)

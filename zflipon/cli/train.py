@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,9 +11,12 @@ from zflipon.cli.options import limit_threads, log_to_stderr, quiet_option, thre
 from zflipon.recipe import load_recipe
 
 EPILOG = """\b
-Example:
+Examples:
   zflipon train train/compact.toml -o runs/compact \\
       --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
+  accelerate launch --num_processes 8 -m zflipon train train/dnabert2.toml \\
+      --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed --set stage.precision=bfloat16
+  zflipon train train/table-5.1.toml --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
 """
 
 
@@ -36,12 +40,19 @@ Example:
 def train(
     recipe: Path, output: Path | None, settings: tuple[str, ...], restart: bool, threads, quiet: bool
 ) -> None:
-    """Train a model by RECIPE, a TOML file; train/README.md lists those that come with zflipon."""
-    limit_threads(threads)
-    log_to_stderr(quiet)
-    plan = load_recipe(recipe, settings)
-    from zflipon.training.stages import train as run
+    """Train a model by RECIPE, a TOML file; train/README.md lists those that come with zflipon.
 
-    folder = output or Path("runs") / plan.name
-    run(plan, folder, restart)
-    click.echo(f"{folder}: the checkpoint is ready; zflipon models show {folder}", err=True)
+    The same command goes on where a run was stopped. A recipe with a [sweep] or with folds makes several runs and
+    prints a table of them on stdout.
+    """
+    limit_threads(threads)
+    log_to_stderr(quiet or int(os.environ.get("RANK", 0)) > 0)  # of several processes one speaks
+    plan = load_recipe(recipe, settings)  # before anything heavy is loaded
+    from zflipon.training.runs import run
+
+    folder, table = run(recipe, settings, output or Path("runs") / plan.name, restart)
+    if table:
+        click.echo(table)
+        click.echo(f"{folder}: the runs are done; {folder / 'results.md'} has this table", err=True)
+    else:
+        click.echo(f"{folder}: the checkpoint is ready; zflipon models show {folder}", err=True)

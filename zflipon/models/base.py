@@ -66,7 +66,7 @@ class DnaModel(PreTrainedModel):
 
     encoder_class: type[nn.Module]
     main_input_name = "input_ids"
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
 
     def __init__(self, config):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel
@@ -115,7 +116,7 @@ class Intermediate(nn.Module):
         return self.activation(self.dense(x))
 
 
-class PostNormLayer(nn.Module):
+class PostNormLayer(GradientCheckpointingLayer):
     """Attention and MLP, each with its layer norm after the residual."""
 
     def __init__(self, config):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.base import DnaModel
 from zflipon.tokens import BpeTokenizer
@@ -71,7 +72,7 @@ class Attention(nn.Module):
         return self.output(y.transpose(1, 2).reshape(batch, tokens, -1))
 
 
-class Layer(nn.Module):
+class Layer(GradientCheckpointingLayer):
     """Pre-norm attention and MLP, each with a residual."""
 
     def __init__(self, config: CompactConfig):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.bert import (
     Attention,
@@ -72,7 +73,7 @@ class GatedMlp(nn.Module):
         return self.layernorm(self.wo(self.dropout(F.gelu(gate) * value)) + x)
 
 
-class DnaBert2Layer(nn.Module):
+class DnaBert2Layer(GradientCheckpointingLayer):
     """Attention and MLP, each with its layer norm after the residual."""
 
     def __init__(self, config: DnaBert2Config):

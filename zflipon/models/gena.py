@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from transformers import BertConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.bert import (
     AddNorm,
@@ -31,7 +32,7 @@ class GenaConfig(BertConfig):
     last_layer_norm: bool = True
 
 
-class PreNormLayer(nn.Module):
+class PreNormLayer(GradientCheckpointingLayer):
     """Attention and MLP, each with its layer norm before it, inside the residual."""
 
     def __init__(self, config: GenaConfig):

@@ -1,9 +1,4 @@
-"""Genome + intervals → batches of labelled windows, drawn at random and reproducibly.
-
-A batch is a function of the seed and its number alone. So the data does not
-depend on the number of processes or on a resume, and each batch is tokenized
-whole, ahead of the model.
-"""
+"""Genome + intervals → labelled windows, drawn at random places and reproducibly."""
 
 from __future__ import annotations
 
@@ -13,18 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
 from zflipon import zhunt
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.intervals import Intervals, fill, holds, merge, overlapping
-from zflipon.models.batch import collate, pad
 from zflipon.models.heads import BIN
-from zflipon.project import IGNORE, labels_to_tokens
-from zflipon.tokens import DnaTokenizer
+from zflipon.project import IGNORE
+from zflipon.training.windows import Known
 
 NEAR_MISS = 300.0
 """Z-score from which a window that is no candidate teaches where candidates end."""
@@ -74,7 +66,7 @@ class LabelledGenome:
 
     def window(
         self, contig: str, start: int, end: int, turned: bool = False, wanted: Sequence[str] = ("labels",)
-    ) -> tuple[str, dict[str, np.ndarray]]:
+    ) -> tuple[str, Known]:
         """Return a window's sequence and what is known of it.
 
         Parameters
@@ -151,7 +143,7 @@ def near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Interval
 
 
 class WindowSampler:
-    """Draws windows around targets, around hard negatives and anywhere, by weight.
+    """Draws windows around targets, around hard negatives and anywhere, by weight; to learn the language, anywhere.
 
     Raises
     ------
@@ -160,23 +152,31 @@ class WindowSampler:
     """
 
     def __init__(self, data: LabelledGenome, stage: StageConfig):
-        self.data, self.stage = data, stage
+        self.data, self.stage, self.steps = data, stage, stage.steps
         self._contigs = [contig for contig, length in data.contigs.items() if length > 0]
         sizes = np.array([data.contigs[contig] for contig in self._contigs], dtype=float)
         self._share = sizes / sizes.sum()
         self._sites = [self._listed(data.targets), self._listed(data.hard_negatives)]
-        if not len(self._sites[0]) and stage.target != "tracks":
+        anywhere = stage.objective == "mlm"
+        if not len(self._sites[0]) and stage.target != "tracks" and not anywhere:
             raise InputError(
                 f"no labels on the training contigs ({', '.join(self._contigs)}); nothing can be learnt"
             )
         weights = np.array([stage.positives, stage.hard_negatives, stage.background])
         weights[:2] *= [len(sites) > 0 for sites in self._sites]
+        if anywhere:
+            weights = np.array([0.0, 0.0, 1.0])
         self._weights = weights / weights.sum()
 
     def _listed(self, intervals: Intervals) -> list[tuple[str, int, int]]:
         return [(contig, *map(int, row)) for contig in self._contigs for row in intervals.get(contig, ())]
 
-    def draw(self, rng: np.random.Generator) -> tuple[str, dict[str, np.ndarray]]:
+    def batch(self, step: int) -> list[tuple[str, Known]]:
+        """Return the windows of a step: a function of the seed and its number alone."""
+        rng = np.random.default_rng([self.stage.seed, step])
+        return [self.draw(rng) for _ in range(self.stage.batch_size)]
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, Known]:
         """Return one window's sequence and what is known of it, half of them turned round."""
         # only the base head tells what can form Z-DNA from what does; others take either for their labels
         both = self.stage.objective == "base"
@@ -204,47 +204,3 @@ class WindowSampler:
         length = self.data.contigs[contig]
         start = max(0, min(start, length - self.stage.window))
         return contig, start, min(start + self.stage.window, length)
-
-
-class WindowBatches(Dataset):
-    """A map from a step's number to that step's batch of tensors.
-
-    Parameters
-    ----------
-    sampler : WindowSampler
-    tokenizer : DnaTokenizer
-    batches : int
-        How many there are.
-    """
-
-    def __init__(self, sampler: WindowSampler, tokenizer: DnaTokenizer, batches: int):
-        self.sampler, self.tokenizer, self.batches = sampler, tokenizer, batches
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        stage = self.sampler.stage
-        rng = np.random.default_rng([stage.seed, number])
-        sequences, known = zip(*(self.sampler.draw(rng) for _ in range(stage.batch_size)), strict=True)
-        tokens = self.tokenizer.encode(sequences)
-        batch = collate(tokens, sequences, self.tokenizer.pad_id, with_bases=stage.objective == "base")
-        if stage.objective == "token":
-            batch["labels"] = pad(
-                [
-                    token_labels(row["labels"], found.lengths, stage.label_threshold, stage.label_comparison)
-                    for row, found in zip(known, tokens, strict=True)
-                ],
-                IGNORE,
-            )
-            return batch
-        for name in known[0]:
-            batch[name] = pad([row[name] for row in known], IGNORE)
-        return batch
-
-
-def token_labels(labels: np.ndarray, lengths: np.ndarray, threshold: float, comparison: str) -> np.ndarray:
-    """Label tokens from bases that may be `IGNORE`: a token with no known base is ignored too."""
-    found = labels_to_tokens(labels == 1, lengths, threshold, comparison)
-    unknown = labels_to_tokens(labels == IGNORE, lengths, 1.0)
-    return np.where(unknown == 1, IGNORE, found)

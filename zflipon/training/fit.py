@@ -1,75 +1,62 @@
-"""One stage: the Hugging Face Trainer on our batches, the best weights by genome-wide average precision."""
+"""One stage: the Hugging Face Trainer on our batches, the best weights by the stage's measure."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
-from zflipon.config import MIN_GAP, PredictConfig, StageConfig
-from zflipon.errors import ZfliponError
-from zflipon.genome import Genome
-from zflipon.intervals import Intervals, fill
-from zflipon.metrics import ScoreHistogram
+from zflipon.config import MONITORS, StageConfig
+from zflipon.errors import MissingExtraError, NotANumberError, OutputError, RecipeError, ZfliponError
 from zflipon.models import Checkpoint
-from zflipon.predict import Predictor, predict_tiles
-from zflipon.training.data import WindowBatches
-from zflipon.windows import tile
+from zflipon.training.batches import Batches, Source
+from zflipon.training.judges import Judge, uncalibrated
 
 log = logging.getLogger("zflipon")
 
+HISTORY, VALIDATION = "history.jsonl", "validation.jsonl"
+"""In a stage's folder: a row each time that the loss is logged, and a row an evaluation."""
+
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-_LOGIT_STEP = 64
-"""Log-odds are kept to 1/64 in the validation histogram, which bounds its size."""
-
-
-@dataclass
-class Validation:
-    """The contigs that judge a model: every base that is neither N nor ignored counts."""
-
-    genome: Genome
-    contigs: list[str]
-    labels: Intervals
-    ignored: Intervals
-
-    def histogram(self, checkpoint: Checkpoint, precision: str) -> ScoreHistogram:
-        """Predict the contigs and count log-odds by label."""
-        histogram = ScoreHistogram()
-        predictor = Predictor(checkpoint, PredictConfig(precision=precision))
-        story = checkpoint.story
-        for contig in self.contigs:
-            for start, end in self.genome.scan(contig, MIN_GAP).segments:
-                found = predict_tiles(
-                    predictor, self.genome, contig, tile(start, end, story.window, story.margin)
-                )
-                counted = ~np.isnan(found) & ~fill(self.ignored.get(contig), start, end)
-                odds = log_odds(found[counted].astype(np.float64))
-                histogram.add(odds, fill(self.labels.get(contig), start, end)[counted])
-        return histogram
-
-
-def log_odds(probability: np.ndarray) -> np.ndarray:
-    """Return log-odds, rounded to 1/64 and kept within ±30."""
-    odds = np.log(np.maximum(probability, 1e-13)) - np.log(np.maximum(1 - probability, 1e-13))
-    return np.round(odds * _LOGIT_STEP) / _LOGIT_STEP
+_STATE = "trainer_state.json"
+"""What the Trainer writes last into a checkpoint: one without it was cut short."""
 
 
 class StageTrainer(Trainer):
-    """The Trainer, where an item of the dataset is a whole batch, taken in order."""
+    """The Trainer, where an item of the dataset is a whole batch of this process, taken in order."""
 
-    def _get_train_sampler(self, *_dataset) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        # our losses are means of what they see, so that parts of a batch are averaged, not added up
+        self.model_accepts_loss_kwargs = False
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the batches as they are: each process takes its own part of every one."""
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            self.train_dataset,
+            batch_size=1,  # an item is a batch
+            collate_fn=itemgetter(0),
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+        )
 
 
 class Average(TrainerCallback):
@@ -97,9 +84,7 @@ class Average(TrainerCallback):
     def on_save(self, args, state, control, **_rest):
         """Keep the average beside the checkpoint."""
         if state.is_world_process_zero:
-            part = self.record.with_suffix(".part")
-            torch.save(self.weights, part)
-            part.replace(self.record)
+            save_whole(self.weights, self.record)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -112,114 +97,280 @@ class Average(TrainerCallback):
             self.module.load_state_dict(own)
 
 
-class Judge(TrainerCallback):
-    """Predicts the validation contigs now and then, and keeps the best weights."""
+class Evaluation(TrainerCallback):
+    """Measures the model now and then, keeps the best weights, and stops where nothing gets better any more.
+
+    What was measured so far stands in the stage's folder, and all else follows from it; so a resumed run goes on.
+    """
 
     def __init__(
         self,
-        validation: Validation,
+        judge: Judge,
         checkpoint: Checkpoint,
         stage: StageConfig,
+        steps: int,
         folder: Path,
         average: Average | None,
     ):
-        self.validation, self.checkpoint, self.stage, self.folder = validation, checkpoint, stage, folder
+        self.judge, self.checkpoint, self.stage, self.folder = judge, uncalibrated(checkpoint), stage, folder
         self.average = average
-        self.record = folder / "best.json"
-        self.best = json.loads(self.record.read_text())["average_precision"] if self.record.exists() else -1.0
-        self.every = max(1, stage.steps // max(1, stage.evaluations))
+        self.monitor = monitored(stage)
+        count = min(stage.evaluations, steps)
+        self.due = {round(steps * (number + 1) / count) for number in range(count)}
 
     def on_step_end(self, args, state, control, model=None, **_rest):
         """Evaluate when due."""
-        if state.global_step % self.every == 0 and state.is_world_process_zero:
+        if state.global_step not in self.due:
+            return
+        stop = [False]
+        if state.is_world_process_zero:
             with self.average.applied() if self.average else nullcontext():
-                self.evaluate(model, state.global_step)
-
-    def evaluate(self, model, step: int) -> None:
-        """Predict, report, and save the weights if they are the best so far."""
-        histogram = self.validation.histogram(self.checkpoint, self.stage.precision)
-        precision = histogram.average_precision()
-        best_f1, _ = histogram.best_f1()
-        log.info("step %d: validation average precision %.4f, best F1 %.4f", step, precision, best_f1)
-        with open(self.folder / "validation.jsonl", "a") as lines:
-            row = {"step": step, "average_precision": precision, "best_f1": best_f1}
-            lines.write(json.dumps(row) + "\n")
-        if precision > self.best:
-            self.best = precision
-            torch.save(self.checkpoint.module.state_dict(), self.folder / "best.pt")
-            self.record.write_text(json.dumps(row))
+                self.evaluate(state.global_step)
+            stop = [self.exhausted()]
         model.train()
+        control.should_training_stop |= broadcast_object_list(stop)[0]
+
+    def evaluate(self, step: int) -> None:
+        """Measure, report, and save the weights if they are the best so far."""
+        try:
+            measures = self.judge.measure(self.checkpoint, self.stage)
+        except NotANumberError as error:
+            raise _diverged(self.folder, f"step {step} gives values that are no numbers") from error
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items())
+        log.info("step %d: validation: %s", step, told)
+        rows = [*read_rows(self.folder / VALIDATION), {"step": step, **measures}]
+        if best_row(rows, self.monitor) is rows[-1]:
+            save_whole(self.checkpoint.module.state_dict(), self.folder / "best.pt")
+        with open(self.folder / VALIDATION, "a") as lines:
+            lines.write(json.dumps(rows[-1]) + "\n")
+
+    def exhausted(self) -> bool:
+        """Tell whether the stage's patience is at an end."""
+        rows = read_rows(self.folder / VALIDATION)
+        since = len(rows) - 1 - rows.index(best_row(rows, self.monitor))
+        if self.stage.patience and since >= self.stage.patience:
+            log.info("no better %s in %d evaluations: the stage stops", self.monitor.replace("_", " "), since)
+            return True
+        return False
 
 
 class Watch(TrainerCallback):
-    """Stops on a loss that is no number; the last checkpoint stays."""
+    """Writes down each logged loss, and stops on one that is no number; the last checkpoint stays.
+
+    A loss is logged before a checkpoint is saved, so that none holds weights which are no numbers.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.last = 0
+
+    def on_train_begin(self, args, state, control, **_rest):
+        """Remember where the run starts."""
+        self.last = state.global_step
 
     def on_log(self, args, state, control, logs=None, **_rest):
         """Look at each logged loss."""
-        if logs and not np.isfinite(logs.get("loss", 0.0)):
-            raise ZfliponError(
-                f"the loss at step {state.global_step} is {logs['loss']}; lower the learning rate. "
-                f"The checkpoints up to then are in {args.output_dir}"
+        if not logs or "loss" not in logs:
+            return
+        if not np.isfinite(float(logs["loss"])):
+            raise _diverged(
+                self.folder,
+                f"the loss is {logs['loss']} between steps {self.last + 1} and {state.global_step}",
             )
-        if logs and "loss" in logs:
-            log.info("step %d of %d: loss %.5f", state.global_step, state.max_steps, logs["loss"])
+        self.last = state.global_step
+        log.info("step %d of %d: loss %.5f", state.global_step, state.max_steps, logs["loss"])
+        if state.is_world_process_zero:
+            row = {
+                "step": state.global_step,
+                "loss": float(logs["loss"]),
+                "learning_rate": logs.get("learning_rate"),
+            }
+            with open(self.folder / HISTORY, "a") as lines:
+                lines.write(json.dumps(row) + "\n")
 
 
-def fit(checkpoint: Checkpoint, batches: WindowBatches, validation: Validation | None, folder: Path) -> None:
+def _diverged(folder: Path, found: str) -> ZfliponError:
+    saved = last_checkpoint(folder)
+    kept = f"the weights of step {_step(saved)} are in {saved}" if saved else "no weights are saved yet"
+    return ZfliponError(
+        f"stage {folder.name}: {found}; lower the learning rate, or take precision = 'float32'; {kept}"
+    )
+
+
+def fit(
+    checkpoint: Checkpoint, source: Source, judge: Judge | None, folder: Path, report_to: Sequence[str] = ()
+) -> None:
     """Train a checkpoint's module in place for one stage; go on from the folder's last checkpoint if there is one.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        Its module ends with the stage's best weights by validation average precision, or the
-        last ones where nothing validates.
-    batches : WindowBatches
-    validation : Validation or None
+        Its module ends with the stage's best weights, or the last ones where nothing validates.
+    source : Source
+    judge : Judge or None
     folder : Path
-        Of the stage: checkpoints, ``validation.jsonl``.
+        Of the stage: checkpoints, `HISTORY`, `VALIDATION`.
+    report_to : sequence of str
+        Loggers of the Trainer's.
 
     Raises
     ------
     ZfliponError
         If the loss is no longer a number.
+    OutputError
+        If a checkpoint cannot be written.
+    MissingExtraError
+        If a logger is asked for that is not installed.
     """
-    stage = batches.sampler.stage
+    stage, state = source.stage, PartialState()
+    parts = stage.gradient_accumulation * state.num_processes
+    if stage.batch_size < parts:
+        raise RecipeError(
+            f"stage {stage.name}: a batch of {stage.batch_size} windows cannot be shared by {state.num_processes} "
+            f"processes of {stage.gradient_accumulation} parts each; raise batch_size"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = TrainingArguments(
+    if stage.gradient_checkpointing:
+        recompute(checkpoint.module)
+    average = Average(checkpoint.module, stage.average, folder) if stage.average else None
+    evaluation = (
+        Evaluation(judge, checkpoint, stage, source.steps, folder, average)
+        if judge and stage.evaluations
+        else None
+    )
+    trainer = StageTrainer(
+        model=checkpoint.module,
+        args=_arguments(stage, source.steps, folder, report_to),
+        train_dataset=Batches(source, checkpoint.tokenizer, state.num_processes, state.process_index),
+        callbacks=[each for each in (evaluation, Watch(folder), average) if each],
+    )
+    trainer.remove_callback(PrinterCallback)  # our log says it once
+    disable_progress_bar()
+    _run(trainer, folder)
+    state.wait_for_everyone()
+    if evaluation and (folder / "best.pt").exists():
+        checkpoint.module.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
+    elif average:
+        checkpoint.module.load_state_dict(average.weights)
+
+
+def recompute(module: PreTrainedModel) -> None:
+    """Let a module's layers compute their activations again in the backward pass, in the place of keeping them."""
+    # transformers renames it on the way to its version 6
+    switch = getattr(module, "activation_checkpointing_enable", None) or module.gradient_checkpointing_enable
+    switch({"use_reentrant": False})  # which also works where the embeddings are frozen
+
+
+def _arguments(stage: StageConfig, steps: int, folder: Path, report_to: Sequence[str]) -> TrainingArguments:
+    for name in report_to:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(f"report_to = '{name}'", name, "log")
+    if "tensorboard" in report_to:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
+    logged = max(1, min(50, steps // 4))
+    gpu = torch.cuda.is_available()
+    return TrainingArguments(
         output_dir=str(folder),
-        max_steps=stage.steps,
-        per_device_train_batch_size=1,  # an item is a batch
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=stage.gradient_accumulation,
         learning_rate=stage.learning_rate,
         weight_decay=stage.weight_decay,
-        warmup_steps=round(stage.warmup * stage.steps),
+        warmup_steps=round(stage.warmup * steps),
         lr_scheduler_type=_SCHEDULES[stage.schedule],
         bf16=stage.precision == "bfloat16",
-        use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
-        dataloader_num_workers=2 if torch.cuda.is_available() else 0,
-        save_steps=max(1, min(500, stage.steps // 4)),
+        use_cpu=not gpu and not torch.backends.mps.is_available(),
+        dataloader_num_workers=2 if gpu else 0,
+        # a stage may train a part of the base head alone
+        ddp_find_unused_parameters=stage.objective == "base",
+        save_steps=logged * max(1, min(500, steps // 4) // logged),
         save_total_limit=2,
-        logging_steps=max(1, min(50, stage.steps // 4)),
+        logging_steps=logged,
         logging_nan_inf_filter=False,
-        report_to=[],
+        average_tokens_across_devices=False,
+        report_to=list(report_to),
+        run_name=folder.parent.parent.name,
         disable_tqdm=True,
         seed=stage.seed,
         remove_unused_columns=False,
     )
-    average = Average(checkpoint.module, stage.average, folder) if stage.average else None
-    judge = (
-        Judge(validation, checkpoint, stage, folder, average) if validation and stage.evaluations else None
+
+
+def _run(trainer: Trainer, folder: Path) -> None:
+    """Train, and turn a failure to write into one line."""
+    saved = last_checkpoint(folder)
+    if trainer.is_world_process_zero():
+        _forget(folder, _step(saved) if saved else 0)
+    try:
+        trainer.train(resume_from_checkpoint=str(saved) if saved else None)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(
+            f"{folder}: the run cannot be saved ({reason}); make room, and the same command goes on"
+        ) from error
+    except RuntimeError as error:
+        # torch.save reports a full disk so
+        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        raise OutputError(
+            f"{folder}: the run cannot be saved; make room, and the same command goes on"
+        ) from error
+
+
+def _forget(folder: Path, step: int) -> None:
+    """Drop what a stopped run wrote down after the checkpoint that it goes on from."""
+    for name in (VALIDATION, HISTORY):
+        rows = [row for row in read_rows(folder / name) if row["step"] <= step]
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _step(saved: Path) -> int:
+    return int(saved.name.rpartition("-")[2])
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is whole; those that a kill or a full disk cut short are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=_step)
+    while found:
+        try:
+            json.loads((found[-1] / _STATE).read_text())
+        except (OSError, ValueError):
+            if PartialState().is_main_process:
+                shutil.rmtree(found[-1], ignore_errors=True)
+            found.pop()
+        else:
+            return found[-1]
+    return None
+
+
+def monitored(stage: StageConfig) -> str:
+    """Return the measure by which a stage's weights are best."""
+    default = (
+        "average_precision"
+        if stage.sampling == "drawn" and stage.objective == "token"
+        else MONITORS[stage.objective][0]
     )
-    trainer = StageTrainer(
-        model=checkpoint.module,
-        args=arguments,
-        train_dataset=batches,
-        data_collator=lambda items: items[0],
-        callbacks=[each for each in (Watch(), average, judge) if each],
-    )
-    trainer.remove_callback(PrinterCallback)  # our log says it once
-    disable_progress_bar()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
-    if (folder / "best.pt").exists():
-        checkpoint.module.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
-    elif average:
-        checkpoint.module.load_state_dict(average.weights)
+    return stage.monitor or default
+
+
+def best_row(rows: Sequence[dict], monitor: str) -> dict | None:
+    """Return the evaluation of the highest measure, the first of equals; None where there is none."""
+    return max(rows, key=lambda row: row[monitor], default=None)
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Read a file of JSON lines; a last line that a kill cut short is left out, a missing file has none."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def save_whole(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a state dict beside its name, then give it that: a kill leaves the old one or the new one."""
+    part = path.with_suffix(".part")
+    torch.save(weights, part)
+    part.replace(path)

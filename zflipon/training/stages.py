@@ -6,79 +6,35 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
 
-from zflipon.config import DECIMALS, DataConfig, Recipe, StageConfig
-from zflipon.errors import InputError, OutputError, RecipeError, some
-from zflipon.genome import Genome
-from zflipon.intervals import Intervals, merge, read_bed
-from zflipon.metrics import ScoreHistogram, ratio
+from zflipon.config import DECIMALS, Recipe, StageConfig
+from zflipon.errors import OutputError, RecipeError
+from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, load, save, start
+from zflipon.models.story import OBJECTIVES, Story
 from zflipon.predict import calibrated
-from zflipon.recipe import inheritance
+from zflipon.recipe import Setting, inheritance
 from zflipon.tokens import BpeTokenizer, train_bpe
 from zflipon.training.calibrate import bend, platt
-from zflipon.training.data import LabelledGenome, WindowBatches, WindowSampler, near_misses, without
-from zflipon.training.fit import Validation, fit
+from zflipon.training.card import plot_curves, test_table, write_card
+from zflipon.training.fit import VALIDATION, best_row, fit, monitored, read_rows
+from zflipon.training.judges import Measures, uncalibrated
+from zflipon.training.material import Material, read_material
 
 log = logging.getLogger("zflipon")
 
 TOLD_THRESHOLDS = (0.3, 0.5, 0.8)
 """Probabilities for which a checkpoint's story tells precision and recall."""
 
-_WORD = 1000
-"""Bases of a stretch that the tokenizer is trained on."""
+CURVES = "training.png"
 
-
-@dataclass
-class Material:
-    """The files of a recipe, read and checked."""
-
-    genome: Genome
-    labels: Intervals
-    candidates: Intervals
-    blacklist: Intervals
-    tracks: list[Intervals]
-    training: dict[str, int]
-    validation: list[str]
-
-    def sampler(self, stage: StageConfig) -> WindowSampler:
-        """Return what draws a stage's windows."""
-        learnt = {stage.target, *stage.auxiliary}
-        for name in ("candidates", "tracks"):
-            if name in learnt and not getattr(self, name):
-                raise RecipeError(f"stage {stage.name} learns {name}; set data.{name}")
-        labels = stage.target == "labels"
-        if labels:
-            negatives = without(self.candidates, self.labels)
-        elif stage.target == "candidates" and stage.hard_negatives:
-            log.info("stage %s: looking for what Z-HUNT ranks just below the candidates", stage.name)
-            negatives = near_misses(self.genome, self.training, self.candidates)
-        else:
-            negatives = {}
-        data = LabelledGenome(
-            self.genome.path,
-            self.training,
-            targets=self.labels if labels else self.candidates,
-            hard_negatives=negatives,
-            ignored=self.blacklist,
-            candidates=self.candidates,
-            tracks=self.tracks,
-        )
-        return WindowSampler(data, stage)
-
-    def judge(self, stage: StageConfig) -> Validation | None:
-        """Return what validates a stage, or None where no contig is kept apart or tracks are learnt."""
-        if not self.validation or stage.target == "tracks":
-            return None
-        known = self.labels if stage.target == "labels" else self.candidates
-        return Validation(self.genome, self.validation, known, self.blacklist)
+_SLACK = 1e-3  # a threshold has three decimals, and may lie a little above the log-odds that it was read from
 
 
 def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
@@ -103,68 +59,61 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
         If a file is missing or does not fit, if `out` holds another recipe's run, or if the loss
         is no longer a number.
     """
-    material = read_material(recipe.data)
+    material = read_material(recipe.data, any(stage.objective != "mlm" for stage in recipe.stage))
     with PartialState().main_process_first():  # the others find the folder claimed and the tokenizer trained
         _claim(recipe, out, restart and PartialState().is_main_process)
+        if (out / "config.json").exists():
+            log.info("%s is finished already", out)
+            return load(out, OBJECTIVES)
         checkpoint = _beginning(recipe, material, out / "stages")
-    changes = dict(inheritance(recipe))
-    for number, stage in enumerate(recipe.stage, 1):
-        folder = out / "stages" / f"{number}-{stage.name}"
-        log.info("stage %d, %s: %s; the rest as before", number, stage.name, ", ".join(changes[stage.name]))
-        checkpoint = _run_stage(checkpoint, stage, material, folder)
-    checkpoint = _judged(checkpoint, recipe, material)
-    _save_once(checkpoint, out)
+    folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stage, 1)]
+    before = None
+    for (_, settings), stage, folder in zip(inheritance(recipe), recipe.stage, folders, strict=True):
+        _tell(stage, settings, first=before is None)
+        checkpoint = _run_stage(
+            _with_head(checkpoint, stage, before), stage, material, folder, recipe.report_to
+        )
+        before = folder
+    checkpoint = _judged(checkpoint, recipe, material, folders[-1])
+    _finish(checkpoint, recipe, out, folders)
     return checkpoint
 
 
-def read_material(data: DataConfig) -> Material:
-    """Open the genome and read the labels; raise `InputError` or `RecipeError` if they do not fit."""
-    missing = [f"data.{name}" for name in ("genome", "labels") if not getattr(data, name)]
-    if missing:
-        raise RecipeError(f"{' and '.join(missing)} must be set, as in --set {missing[0]}=FILE")
-    genome = Genome(data.genome)
-    unknown = [contig for contig in data.validation_contigs if contig not in genome.lengths]
-    if unknown:
-        raise InputError(
-            f"data.validation_contigs: {some(unknown)} not in {data.genome}, which has {some(genome.lengths)}"
-        )
-    read = {
-        name: read_bed(path, genome.lengths, name) if path else {}
-        for name, path in (
-            ("labels", data.labels),
-            ("candidates", data.candidates),
-            ("blacklist", data.blacklist),
-        )
-    }
-    training = {
-        contig: size for contig, size in genome.lengths.items() if contig not in data.validation_contigs
-    }
-    if not training:
-        raise InputError("every contig is a validation contig; none is left to train on")
-    tracks = [
-        {contig: merge(rows) for contig, rows in read_bed(path, genome.lengths, "tracks").items()}
-        for path in _track_files(data.tracks)
+def _tell(stage: StageConfig, settings: list[Setting], first: bool) -> None:
+    """Say of each setting whether the stage inherits it or overrides it."""
+    own = [
+        f"{each.name} = {each.value!r}" + ("" if first else f" (was {each.before!r})")
+        for each in settings
+        if not each.inherited
     ]
-    return Material(
-        genome, **read, tracks=tracks, training=training, validation=list(data.validation_contigs)
+    rest = [f"{each.name} = {each.value!r}" for each in settings if each.inherited]
+    log.info("stage %s overrides %s", stage.name, ", ".join(own) or "nothing")
+    log.info(
+        "stage %s inherits %s: %s",
+        stage.name,
+        "the defaults" if first else "from the stage before",
+        ", ".join(rest),
     )
 
 
-def _track_files(folder: str | None) -> list[Path]:
-    """Return the BED files of a folder, by name."""
-    if not folder:
-        return []
-    found = sorted(path for path in Path(folder).glob("*.bed*") if path.name.endswith((".bed", ".bed.gz")))
-    if not found:
-        raise InputError(f"data.tracks: no BED files (.bed, .bed.gz) in {folder}")
-    return found
+def _with_head(checkpoint: Checkpoint, stage: StageConfig, before: Path | None) -> Checkpoint:
+    """Return the checkpoint with the stage's head: a new one where the objective changes."""
+    if before is None or stage.objective == checkpoint.module.objective:
+        return checkpoint
+    log.info(
+        "stage %s: the objective is '%s' now: a head of its own starts anew", stage.name, stage.objective
+    )
+    torch.manual_seed(stage.seed)
+    found = start(before / "model", stage.objective)
+    return replace(found, files=checkpoint.files)
 
 
 def _claim(recipe: Recipe, out: Path, restart: bool) -> None:
     """Make the folder this recipe's, or refuse one that is another's or finished."""
     record = out / "stages" / "recipe.json"
-    if restart and (out / "stages").exists():
-        shutil.rmtree(out / "stages")
+    if restart:
+        shutil.rmtree(out / "stages", ignore_errors=True)
+        (out / "config.json").unlink(missing_ok=True)  # without which a folder is no checkpoint
     said = json.loads(json.dumps(asdict(recipe)))
     if record.exists():
         before = json.loads(record.read_text())
@@ -210,7 +159,7 @@ def _trained_tokenizer(recipe: Recipe, material: Material, path: Path) -> BpeTok
     if path.exists():
         return BpeTokenizer.from_file(path)
     tokenizer = train_bpe(
-        list(_stretches(material, recipe.tokenizer.sample, recipe.stage[0].seed)),
+        list(material.stretches(recipe.tokenizer.sample, recipe.stage[0].seed)),
         recipe.tokenizer.vocab_size,
         recipe.tokenizer.max_token_length or 16,
     )
@@ -219,19 +168,13 @@ def _trained_tokenizer(recipe: Recipe, material: Material, path: Path) -> BpeTok
     return tokenizer
 
 
-def _stretches(material: Material, bases: int, seed: int) -> Iterator[str]:
-    """Yield stretches from random places of the training contigs, in order."""
-    places = [
-        (contig, place)
-        for contig, length in material.training.items()
-        for place in range(0, max(1, length - _WORD + 1), _WORD)
-    ]
-    chosen = np.random.default_rng(seed).permutation(len(places))[: max(1, bases // _WORD)]
-    for contig, place in (places[i] for i in np.sort(chosen)):
-        yield material.genome.fetch(contig, place, min(place + _WORD, material.training[contig]))
-
-
-def _run_stage(checkpoint: Checkpoint, stage: StageConfig, material: Material, folder: Path) -> Checkpoint:
+def _run_stage(
+    checkpoint: Checkpoint, stage: StageConfig, material: Material, folder: Path, report_to: tuple[str, ...]
+) -> Checkpoint:
+    done = folder / "model"
+    if (done / "config.json").exists():
+        log.info("stage %s is done already", stage.name)
+        return load(done, OBJECTIVES)
     story = replace(
         checkpoint.story,
         window=stage.window,
@@ -239,23 +182,13 @@ def _run_stage(checkpoint: Checkpoint, stage: StageConfig, material: Material, f
         label_threshold=stage.label_threshold,
         label_comparison=stage.label_comparison,
     )
-    done = folder / "model"
-    if done.exists():
-        log.info("stage %s is done already", stage.name)
-        return load(done)
-    if stage.objective != checkpoint.story.objective:
-        raise RecipeError(
-            f"stage {stage.name}: objective '{stage.objective}' after '{checkpoint.story.objective}'; "
-            "all stages of a recipe train one head"
-        )
     checkpoint = replace(checkpoint, story=story)
     checkpoint.module.config.class_weights = stage.class_weights and list(stage.class_weights)
     if stage.dropout is not None:
         for module in checkpoint.module.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = stage.dropout
-    sampler = material.sampler(stage)
-    fit(checkpoint, WindowBatches(sampler, checkpoint.tokenizer, stage.steps), material.judge(stage), folder)
+    fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
     _save_once(checkpoint, done)
     return checkpoint
 
@@ -268,38 +201,139 @@ def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
     state.wait_for_everyone()
 
 
-def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material) -> Checkpoint:
-    """Calibrate on the validation contigs, choose the threshold of best F1, and write the story."""
+def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
+    """Calibrate and choose the threshold on what validates, measure on what tests, and write the story."""
     stage = recipe.stage[-1]
-    trained = {
-        "recipe": recipe.name,
-        "description": recipe.description,
-        "contigs": list(material.training),
-        "validation_contigs": material.validation,
-        "bases": sum(material.training.values()),
-        "labels": sum(len(rows) for contig, rows in material.labels.items() if contig in material.training),
-        "stages": [asdict(entry) for entry in recipe.stage],
-    }
-    story = replace(checkpoint.story, calibration=Calibration(), training=trained)
-    validation = material.judge(stage)
-    if validation is not None:
-        histogram = validation.histogram(replace(checkpoint, story=story), stage.precision)
+    checkpoint = uncalibrated(checkpoint)
+    quality: dict = {}
+    story = replace(checkpoint.story, training=_training(recipe, material))
+    measured = best_row(read_rows(folder / VALIDATION), monitored(stage))
+    if measured:
+        told = {name: _short(value) for name, value in measured.items() if name != "step"}
+        quality["validation"] = {"on": material.told("validation"), "step": measured["step"], **told}
+    judges = {part: material.genome_judge(stage, part) for part in ("validation", material.test_part)}
+    counts = {part: judge.histograms(checkpoint, stage) for part, judge in judges.items() if judge}
+    if "validation" in counts:
+        histogram = counts["validation"]["genome"]
         line = Calibration(*platt(histogram))
         calibration = line._replace(bend=bend(histogram, line.scale, line.bias))
         _, odds = histogram.best_f1()
-        odds = float(calibrated(np.array(odds or 0.0), calibration))
-        threshold = round(1 / (1 + math.exp(-odds)), DECIMALS)
-        quality = _quality(histogram, material) | {"at": _expected(histogram, calibration)}
-        story = replace(story, calibration=calibration, threshold=threshold, quality=quality)
+        threshold = _probability(0.0 if odds is None else odds, calibration)
+        story = replace(story, calibration=calibration, threshold=threshold)
+        quality |= _quality(histogram, material) | {"at": _expected(histogram, calibration)}
         log.info("validation: %s; threshold %s", quality, threshold)
-    return replace(checkpoint, story=story)
+    quality["test"] = _tested(checkpoint, stage, material, story, counts.get(material.test_part, {}))
+    return replace(
+        checkpoint, story=replace(story, quality={key: each for key, each in quality.items() if each})
+    )
+
+
+def _training(recipe: Recipe, material: Material) -> dict:
+    """Return how and on what the model was trained, in JSON's types."""
+    contigs = {part: list(names) for part, names in material.contigs.items()}
+    told = {
+        "recipe": recipe.name,
+        "description": recipe.description,
+        "stages": [_plain(asdict(stage)) for stage in recipe.stage],
+    }
+    if material.sequences:
+        files = (recipe.data.sequences, recipe.data.validation_sequences, recipe.data.test_sequences)
+        return told | {
+            "sequences": [Path(path).name for path in files if path],
+            "labels": int(material.sequences["train"].positive.sum()),
+        }
+    return told | {
+        "contigs": contigs["train"],
+        "validation_contigs": contigs["validation"],
+        "test_contigs": contigs["test"],
+        "split": recipe.data.split,
+        "bases": sum(material.contigs["train"].values()),
+        "labels": sum(len(rows) for contig, rows in material.labels.items() if contig in contigs["train"]),
+    }
+
+
+def _tested(
+    checkpoint: Checkpoint,
+    stage: StageConfig,
+    material: Material,
+    story: Story,
+    counts: dict[str, ScoreHistogram],
+) -> dict:
+    """Measure on what was kept for the test, by both protocols: the 1:3 sample, and every base."""
+    part, found = material.test_part, {}
+    windows = material.test_windows(stage, part)
+    if windows is not None:
+        # the published figures are of bases, called where the model thinks labelled likelier than not
+        measures = {
+            name.removeprefix("base_"): each for name, each in windows.measure(checkpoint, stage).items()
+        }
+        found["sampled"] = {"windows": len(windows.windows), **_shortened(measures)}
+    for protocol, histogram in counts.items():
+        found.setdefault(protocol, _of_bases(histogram, story))
+    if "genome" in found:
+        found["genome"]["estimated"] = not material.contigs[part]
+    also = "" if part == "test" else ", which chose the weights too: nothing is kept for a test"
+    return found and {"on": material.told(part) + also, **found}
+
+
+def _of_bases(histogram: ScoreHistogram, story: Story) -> dict:
+    """Return what bases tell that are called as the model calls them by default."""
+    counts = _at(histogram, story.threshold, story.calibration)
+    called = {name: getattr(counts, name) for name in ("f1", "mcc", "precision", "recall")}
+    free = {"average_precision": histogram.average_precision(), "best_f1": histogram.best_f1()[0]}
+    return _shortened({**free, **called, "threshold": story.threshold})
+
+
+def _finish(checkpoint: Checkpoint, recipe: Recipe, out: Path, folders: list[Path]) -> None:
+    """Write the checkpoint, its card and its curves, and say what it reached; by the first of the processes."""
+    state = PartialState()
+    if state.is_main_process:
+        curves = plot_curves(folders, out / CURVES)
+        if not curves:
+            log.info("no training curve: pip install 'zflipon[plot]' brings matplotlib")
+        size = sum(weights.numel() for weights in checkpoint.module.parameters())
+        write_card(out, recipe.name, checkpoint.story, size, curves)
+        save(checkpoint, out)  # last: a folder with a config is finished
+        if checkpoint.story.quality.get("test"):
+            log.info(
+                "test: %s\n%s",
+                checkpoint.story.quality["test"]["on"],
+                test_table({recipe.name: checkpoint.story.quality}),
+            )
+    state.wait_for_everyone()
+
+
+def _plain(table: dict) -> dict:
+    """Write what JSON has no number for as a text."""
+    return {key: str(value) if value == math.inf else value for key, value in table.items()}
+
+
+def _short(value: float) -> float:
+    return round(float(value), 4)
+
+
+def _shortened(measures: Measures) -> Measures:
+    return {name: _short(value) for name, value in measures.items()}
+
+
+def _probability(odds: float, calibration: Calibration) -> float:
+    """Return the probability that stands for log-odds of the model, to the decimals of a track."""
+    return round(1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration)))), DECIMALS)
+
+
+def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -> Confusion:
+    """Return the counts when bases of at least a calibrated probability are called."""
+    odds, without, labelled = histogram.counts()
+    called = calibrated(odds, calibration) >= math.log(threshold / (1 - threshold)) - _SLACK
+    tp, fp = int(labelled[called].sum()), int(without[called].sum())
+    return Confusion(tp, fp, int(labelled.sum()) - tp, int(without.sum()) - fp)
 
 
 def _quality(histogram: ScoreHistogram, material: Material) -> dict:
     best_f1, odds = histogram.best_f1()
     counts = histogram.at(math.inf if odds is None else odds)
     return {
-        "contigs": material.validation,
+        "contigs": list(material.contigs["validation"]) or material.told("validation"),
         "protocol": "genome",
         "average_precision": round(histogram.average_precision(), 4),
         "f1": round(best_f1, 4),
@@ -312,11 +346,8 @@ def _quality(histogram: ScoreHistogram, material: Material) -> dict:
 
 def _expected(histogram: ScoreHistogram, calibration: Calibration) -> dict[str, list[float]]:
     """Return precision and recall at some thresholds that a user may ask for."""
-    odds, without, labelled = histogram.counts()
     found = {}
     for threshold in TOLD_THRESHOLDS:
-        called = calibrated(odds, calibration) >= math.log(threshold / (1 - threshold))
-        right, wrong = int(labelled[called].sum()), int(without[called].sum())
-        precision, recall = ratio(right, right + wrong), ratio(right, int(labelled.sum()))
-        found[str(threshold)] = [round(precision, 3), round(recall, 3)]
+        counts = _at(histogram, threshold, calibration)
+        found[str(threshold)] = [round(counts.precision, 3), round(counts.recall, 3)]
     return found

@@ -1,0 +1,199 @@
+"""What is kept apart judges a model: whole contigs base by base, or stored windows, by objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from zflipon.config import MIN_GAP, PredictConfig, StageConfig
+from zflipon.genome import Genome
+from zflipon.intervals import Intervals, fill
+from zflipon.metrics import Confusion, ScoreHistogram, ratio
+from zflipon.models import Calibration, Checkpoint
+from zflipon.predict import Predictor, base_log_odds, predict_tiles
+from zflipon.project import IGNORE
+from zflipon.tokens import Tokens
+from zflipon.training.batches import tensors, token_labels
+from zflipon.training.windows import StoredWindows
+from zflipon.windows import tile
+
+_LOGIT_STEP = 64
+"""Log-odds are kept to 1/64 in a histogram, which bounds its size."""
+
+Measures = dict[str, float]
+"""Name, as in `zflipon.config.MONITORS` → figure."""
+
+
+class Judge(Protocol):
+    """Measures a checkpoint."""
+
+    def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
+        """Return figures, each the better the higher."""
+
+
+@dataclass
+class ContigJudge:
+    """Contigs kept apart: every base that is neither N nor ignored counts.
+
+    Attributes
+    ----------
+    genome : Genome
+    contigs : sequence of str
+    labels, ignored : Intervals
+    sample : Intervals
+        Windows of the published models' protocol.
+    """
+
+    genome: Genome
+    contigs: Sequence[str]
+    labels: Intervals
+    ignored: Intervals
+    sample: Intervals
+
+    def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
+        """Return what every base of the contigs tells."""
+        return of_bases(self.histograms(checkpoint, stage)["genome"])
+
+    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> dict[str, ScoreHistogram]:
+        """Predict the contigs and count log-odds by label: of every base, and of the published models' sample."""
+        counts = {"genome": ScoreHistogram(), "sampled": ScoreHistogram()}
+        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision))
+        story = checkpoint.story
+        for contig in self.contigs:
+            for start, end in self.genome.scan(contig, MIN_GAP).segments:
+                found = predict_tiles(
+                    predictor, self.genome, contig, tile(start, end, story.window, story.margin)
+                )
+                counted = ~np.isnan(found) & ~fill(self.ignored.get(contig), start, end)
+                labels = fill(self.labels.get(contig), start, end)
+                inside = {"genome": counted, "sampled": counted & fill(self.sample.get(contig), start, end)}
+                for protocol, chosen in inside.items():
+                    odds = log_odds(found[chosen].astype(np.float64))
+                    counts[protocol].add(odds, labels[chosen])
+        return counts
+
+
+@dataclass
+class WindowJudge:
+    """Stored windows: the published models' way, and the only one for whole sequences and masked tokens.
+
+    Attributes
+    ----------
+    windows : StoredWindows
+    """
+
+    windows: StoredWindows
+
+    def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
+        """Return figures of the stage's objective; bases and tokens are called at a probability of 0.5."""
+        if stage.objective == "mlm":
+            return {"masked_accuracy": self._masked_accuracy(checkpoint, stage)}
+        if stage.objective == "sequence":
+            return self._sequences(checkpoint, stage)
+        histogram, tokens = ScoreHistogram(), Confusion()
+        for index, found, logits in self._logits(checkpoint, stage):
+            labels = self.windows.labels[index].astype(np.int64)
+            known = labels != IGNORE
+            histogram.add(rounded(base_log_odds(logits, found)[known]), labels[known] == 1)
+            if stage.objective == "token":
+                tokens += _token_confusion(logits, labels, found, stage)
+        measured = of_bases(histogram)
+        if stage.objective == "token":
+            measured |= {"token_f1": tokens.f1, "token_mcc": tokens.mcc}
+        return measured
+
+    def histogram(self, checkpoint: Checkpoint, stage: StageConfig, weights: np.ndarray) -> ScoreHistogram:
+        """Count log-odds by label; each window stands for `weights` (int, shape (n,)) like it."""
+        histogram = ScoreHistogram()
+        for index, found, logits in self._logits(checkpoint, stage):
+            known = self.windows.labels[index] != IGNORE
+            labels = self.windows.labels[index][known] == 1
+            histogram.add(rounded(base_log_odds(logits, found)[known]), labels, int(weights[index]))
+        return histogram
+
+    def _logits(self, checkpoint: Checkpoint, stage: StageConfig) -> Iterator[tuple[int, Tokens, np.ndarray]]:
+        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), (stage.objective,))
+        return predictor.logits(self.windows.sequences)
+
+    def _sequences(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
+        called = np.zeros(len(self.windows), dtype=bool)
+        for index, _, logits in self._logits(checkpoint, stage):
+            called[index] = logits[1] > logits[0]
+        found = Confusion.of(called, self.windows.positive)
+        return {name: getattr(found, name) for name in ("mcc", "f1", "accuracy", "precision", "recall")}
+
+    @torch.inference_mode()
+    def _masked_accuracy(self, checkpoint: Checkpoint, stage: StageConfig) -> float:
+        """Return the share of hidden tokens that are told right; the same ones are hidden each time."""
+        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), ("mlm",))
+        right = hidden = 0
+        for first in range(0, len(self.windows), stage.batch_size):
+            chosen = range(first, min(first + stage.batch_size, len(self.windows)))
+            rng = np.random.default_rng([stage.seed, first, 2])
+            batch = tensors([self.windows.window(i) for i in chosen], checkpoint.tokenizer, stage, rng)
+            labels = batch.pop("labels")
+            batch = {name: tensor.to(predictor.device) for name, tensor in batch.items()}
+            told = predictor.module(**batch).logits.argmax(-1).cpu()
+            right += int((told == labels)[labels != IGNORE].sum())
+            hidden += int((labels != IGNORE).sum())
+        return ratio(right, hidden)
+
+
+@dataclass
+class GenomeEstimate:
+    """What every base of a genome would tell, from a sample of its windows, each standing for others like it.
+
+    Where windows are split at random, no contig is kept apart. But the windows with a label that are kept apart stand
+    for all that have one, and those without that were never drawn for all without.
+
+    Attributes
+    ----------
+    windows : StoredWindows
+    weights : numpy.ndarray
+        int64, shape (n,): windows that each one stands for.
+    """
+
+    windows: StoredWindows
+    weights: np.ndarray
+
+    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> dict[str, ScoreHistogram]:
+        """Predict the windows and count log-odds by label."""
+        return {"genome": WindowJudge(self.windows).histogram(checkpoint, stage, self.weights)}
+
+
+def of_bases(histogram: ScoreHistogram) -> Measures:
+    """Return the measures of bases, called at a probability of 0.5, and those that need no threshold."""
+    counts = histogram.at(0.0)
+    return {
+        "average_precision": histogram.average_precision(),
+        "best_f1": histogram.best_f1()[0],
+        "base_f1": counts.f1,
+        "base_mcc": counts.mcc,
+        "base_precision": counts.precision,
+        "base_recall": counts.recall,
+    }
+
+
+def uncalibrated(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with its model's own log-odds."""
+    return replace(checkpoint, story=replace(checkpoint.story, calibration=Calibration()))
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """Return log-odds, rounded to 1/64 and kept within ±30."""
+    return rounded(np.log(np.maximum(probability, 1e-13)) - np.log(np.maximum(1 - probability, 1e-13)))
+
+
+def rounded(odds: np.ndarray) -> np.ndarray:
+    """Round log-odds to 1/64 and keep them within ±30."""
+    return np.round(np.clip(odds, -30, 30) * _LOGIT_STEP) / _LOGIT_STEP
+
+
+def _token_confusion(logits: np.ndarray, labels: np.ndarray, tokens: Tokens, stage: StageConfig) -> Confusion:
+    truth = token_labels(labels, tokens.lengths, stage.label_threshold, stage.label_comparison)
+    known = truth != IGNORE
+    return Confusion.of((logits[:, 1] > logits[:, 0])[known], truth[known] == 1)
