@@ -2,7 +2,7 @@
 
 python tests/small_models.py OUT [--tokenizers FOLDER]
 
-OUT gets ``dnabert2``, ``gena``, ``dnabert`` and ``modernbert``, each with ``config.json`` (of the official keys, no story of
+OUT gets ``dnabert2``, ``gena``, ``dnabert`` and ``modernbert``, each with ``config.json`` (official keys, no story of
 ours), ``pytorch_model.bin`` (encoder and masked-LM head) and the tokenizer. FOLDER holds the
 published tokenizers (``dnabert2_max5.json``, ``gena_t2t_32k.json``); without it a tokenizer is trained on random DNA.
 """

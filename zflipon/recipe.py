@@ -300,7 +300,7 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         )
     if stage.batch_size % max(1, stage.gradient_accumulation):
         problems.append(
-            f"{where}.gradient_accumulation: {stage.batch_size} windows have no {stage.gradient_accumulation} like parts"
+            f"{where}.gradient_accumulation: {stage.batch_size} windows have no {stage.gradient_accumulation} parts"
         )
     if stage.class_weights is not None and (len(stage.class_weights) != 2 or min(stage.class_weights) <= 0):
         problems.append(

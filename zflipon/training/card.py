@@ -56,14 +56,13 @@ class _Block(NamedTuple):
 _TEST = (
     _Block(
         "bases",
-        "Bases of the test sample{on}: a window with a label to three without, where the recipe asks for no other "
-        "share; called at a probability of 0.5, or what 'at' says",
+        "Bases of the test sample{on}: a window with a label to three without, or as the recipe asks for",
         ("test", "sampled"),
         _BASES,
     ),
     _Block(
         "bases",
-        "Every base of the genome, as a user meets it{on}; called at the probability 'at'",
+        "Every base of the genome, as a user meets it{on}",
         ("test", "genome"),
         _EVERY_BASE,
     ),
@@ -74,11 +73,12 @@ _TEST = (
 _VALIDATION = (
     _Block(
         "bases",
-        "Validation{on}; bases called at a probability of 0.5",
+        "Validation{on}; bases called from a probability of 0.5",
         ("validation",),
         {
             head: f"base_{name}" if head in ("F1", "MCC", "Precision", "Recall") else name
             for head, name in _BASES.items()
+            if name != "threshold"
         },
     ),
     _Block("sequence", "Validation{on}", ("validation",), _SEQUENCES),
@@ -86,7 +86,7 @@ _VALIDATION = (
 )
 
 Row = tuple[str, Sequence[Mapping]]
-"""Name of a row, and the qualities that it tells: several are told as mean ± standard deviation."""
+"""Name of a row, and the qualities that it tells: of several the mean ± standard deviation is told."""
 
 
 def test_table(results: Mapping[str, Mapping]) -> str:
@@ -105,8 +105,7 @@ def test_table(results: Mapping[str, Mapping]) -> str:
     str
         A missing figure is blank, a column without any is left out; empty where nothing was tested.
     """
-    rows = [(name, [quality]) for name, quality in results.items()]
-    return _tables(_TEST, rows, _shared(_at(quality, ("test",)).get("on") for quality in results.values()))
+    return _tables(_TEST, [(name, [quality]) for name, quality in results.items()])
 
 
 def folds_table(runs: Sequence[Mapping]) -> str:
@@ -120,13 +119,14 @@ def folds_table(runs: Sequence[Mapping]) -> str:
     Returns
     -------
     str
-        Markdown with the columns of `test_table`. A single fold has no deviation.
+        Markdown with the columns of `test_table`. The mean is of the folds that have a figure; a single one has no
+        deviation.
     """
     rows: list[Row] = []
     for number, quality in enumerate(runs, 1):
         on = str(_at(quality, ("test",)).get("on") or "")
         rows.append((f"fold {number}" + (f" ({on})" if on and not on.startswith("fold ") else ""), [quality]))
-    return _tables(_TEST, [*rows, ("mean ± sd", runs)] if runs else [], "")
+    return _tables(_TEST, [*rows, ("mean ± sd", runs)] if runs else [], located=False)
 
 
 def sweep_table(runs: Sequence[tuple[Mapping[str, object], Mapping]]) -> str:
@@ -223,27 +223,44 @@ def _short_keys(keys: Sequence[str]) -> dict[str, str]:
     return {key: short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)}
 
 
-def _tables(blocks: Iterable[_Block], rows: Sequence[Row], on: str) -> str:
-    """Lay out every block that has figures, and the footnote if a figure asks for it."""
+def _tables(blocks: Iterable[_Block], rows: Sequence[Row], located: bool = True) -> str:
+    """Lay out every block that has figures, by default with what they are of, and the footnote if one asks for it."""
     parts = []
     for block in blocks:
-        found = [
-            (name, [_at(quality, block.path) for quality in qualities])
-            for name, qualities in rows
-            if _kind(qualities[0]) == block.kind
-        ]
+        chosen = [(name, qualities) for name, qualities in rows if _kind(qualities[0]) == block.kind]
+        found = [(name, [_at(quality, block.path) for quality in qualities]) for name, qualities in chosen]
         columns = {
             head: name
             for head, name in block.columns.items()
             if any(_numbers(each.get(name) for each in figures) for _, figures in found)
         }
         if columns:
+            on = _judged_on(chosen, block.path) if located else ""
+            title = block.title.replace("{on}", on and f" ({on})") + _called(block, found)
             cells = [_row(name, figures, columns) for name, figures in found]
-            title = block.title.format(on=on and f" ({on})")
             parts.append(f"{title}:\n\n{_markdown(['', *columns], cells)}")
     if any("†" in part for part in parts):
         parts.append(_ESTIMATED)
     return "\n\n".join(parts)
+
+
+def _judged_on(rows: Sequence[Row], path: Sequence[str]) -> str:
+    """Name what the figures at a path are of, as the table around them tells it."""
+    having = [quality for _, qualities in rows for quality in qualities if path and _at(quality, path)]
+    return _shared(_at(quality, path[:1]).get("on") for quality in having)
+
+
+def _called(block: _Block, rows: Sequence[tuple[str, Sequence[Figures]]]) -> str:
+    """Say from which probability the bases of a table are called."""
+    told = ["threshold" in each for _, figures in rows for each in figures if each]
+    if any(told):
+        return "; called from the probability 'at'" + ("" if all(told) else ", or 0.5 where there is none")
+    # the published figures are of bases that are likelier labelled than not
+    return (
+        "; called from a probability of 0.5"
+        if block.path == ("test", "sampled") and block.kind == "bases"
+        else ""
+    )
 
 
 def _row(name: str, figures: Sequence[Figures], columns: Mapping[str, str]) -> list[str]:
@@ -436,11 +453,14 @@ def _points(stage: _Stage, rows: Iterable[dict], name: str) -> tuple[list[int], 
 def _draw_loss(axes, stages: Sequence[_Stage]) -> None:
     values = [row["loss"] for stage in stages for row in stage.history]
     for stage in stages:  # the losses of two stages may be of different things: no line joins them
-        axes.plot(*_points(stage, stage.history, "loss"), color="#000000", linewidth=1.2)
-        if len(stage.history) == 1:
-            axes.plot(*_points(stage, stage.history, "loss"), "o", color="#000000", markersize=3)
+        marker = "o" if len(stage.history) == 1 else ""
+        points = _points(stage, stage.history, "loss")
+        axes.plot(*points, color="#000000", linewidth=1.2, marker=marker, markersize=3, clip_on=False)
     if values and min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        # less than a decade may hold no power of ten
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     axes.set_ylabel("training loss\n(cross-entropy, nats)")
     axes.grid(axis="y", color="0.9", linewidth=0.6)
 
@@ -448,7 +468,14 @@ def _draw_loss(axes, stages: Sequence[_Stage]) -> None:
 def _draw_validation(axes, stages: Sequence[_Stage]) -> None:
     present = {name for stage in stages for row in stage.validation for name in row}
     for name, (label, colour, line, marker) in _CURVE.items():
-        style = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4, "linewidth": 1.2}
+        style = {
+            "color": colour,
+            "linestyle": line,
+            "marker": marker,
+            "markersize": 4,
+            "linewidth": 1.2,
+            "clip_on": False,
+        }
         if line == "--":  # told from the full line of the same colour in small print too
             style["markerfacecolor"] = "white"
         for stage in stages if name in present else ():
@@ -461,30 +488,24 @@ def _draw_validation(axes, stages: Sequence[_Stage]) -> None:
 
 
 def _mark_best(axes, stages: Sequence[_Stage]) -> None:
-    """Ring the evaluation of each stage whose weights were kept: the first of the highest."""
-    label = "best evaluation"
+    """Ring the evaluation of each stage whose weights were kept, the first of the highest, and write it above."""
+    label = "best evaluation (value above)"
+    ring = {"markersize": 11, "markeredgewidth": 1.4, "markerfacecolor": "none", "markeredgecolor": "0.25"}
     for stage in stages:
         steps, values = _points(stage, stage.validation, stage.monitor)
         if not values:
             continue
         at = int(np.argmax(values))
-        ring = {
-            "markersize": 11,
-            "markeredgewidth": 1.4,
-            "markerfacecolor": "none",
-            "markeredgecolor": "0.25",
-        }
         axes.plot(steps[at], values[at], "o", linestyle="none", label=label, clip_on=False, zorder=4, **ring)
-        late = steps[at] > (stages[-1].end + stage.start) / 2 or steps[at] == stage.end
         axes.annotate(
             f"{values[at]:.3f}",
-            (steps[at], values[at]),
-            (-7 if late else 7, 7),
+            (steps[at], 1),
+            (0, 3),
+            xycoords=("data", "axes fraction"),
             textcoords="offset points",
-            ha="right" if late else "left",
+            ha="center",
             fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-            zorder=5,
+            annotation_clip=False,
         )
         label = None
 
@@ -588,13 +609,14 @@ def write_card(folder: Path, name: str, story: Story, parameters: int, curves: b
     }
     told = [f"## {head}\n\n{text}" for head, text in sections.items() if text]
     lead = [_FRONT.format(family=story.family), f"# {name}", _GIST[story.objective]]
+    if story.training.get("description"):
+        lead.append(story.training["description"])
     with whole(Path(folder) / CARD) as part:
         part.write_text("\n\n".join([*lead, *told]) + "\n", encoding="utf-8")
 
 
 def _what(story: Story, parameters: int) -> str:
     facts = {
-        "in short": story.training.get("description"),
         "family": story.family,
         "objective": story.objective,
         "parameters": f"{parameters:,}",
@@ -622,7 +644,7 @@ def _bullets(facts: Mapping[str, object]) -> str:
 def _calibration(calibration: Calibration) -> str:
     if calibration == Calibration():
         return ""
-    line = f"log-odds × {calibration.scale:.4g} {calibration.bias:+.4g}"
+    line = f"log-odds × {calibration.scale:.4g} {'−' if calibration.bias < 0 else '+'} {abs(calibration.bias):.4g}"
     return line + (", bent" if calibration.bend else "")
 
 
@@ -666,19 +688,28 @@ def _trained_on(told: Mapping) -> str:
 
 def _stages(stages: Iterable[Mapping]) -> Iterator[str]:
     """Tell the first stage in full, but for what it leaves unset, and what each later one has otherwise."""
-    before: dict[str, str] | None = None
+    before: dict[str, str] = {}
     for number, stage in enumerate(stages, 1):
-        now = dict(_settings({key: value for key, value in stage.items() if key != "name"}))
-        if before is None:
-            told = [f"`{key}` {value}" for key, value in now.items() if value]
-        else:
-            told = [
-                f"`{key}` {now.get(key) or 'unset'} (was {before.get(key) or 'unset'})"
-                for key in dict.fromkeys([*now, *before])
-                if now.get(key, "") != before.get(key, "")
-            ]
+        idle = {"name", *_idle(stage)}
+        now = dict(_settings({key: value for key, value in stage.items() if key not in idle}))
+        now = {key: value for key, value in now.items() if value}
+        told = [
+            f"`{key}` {now.get(key, 'unset')}" + (f" (was {before[key]})" if key in before else "")
+            for key in dict.fromkeys([*now, *before])
+            if now.get(key) != before.get(key) and key not in idle
+        ]
         yield f"{number}. **{stage.get('name', f'stage {number}')}**: {', '.join(told) or 'as before'}"
         before = now
+
+
+def _idle(stage: Mapping) -> Iterator[str]:
+    """Yield settings that a stage has but does not use: a reader would take them for what was done."""
+    if stage.get("epochs"):
+        yield "steps"
+    if stage.get("objective") != "mlm":
+        yield "masked"
+    if stage.get("objective") != "token":
+        yield from ("label_threshold", "label_comparison")
 
 
 def _settings(table: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -695,7 +726,7 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return " + ".join(map(_value, value))
+        return f"[{', '.join(map(_value, value))}]" if value else ""
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -709,7 +740,7 @@ def _goodness(name: str, story: Story) -> str:
         "labelled, and genomes are full of it. What a user meets is every base of the genome (see zflipon's README)."
         if sampled
         else "",
-        _tables(_VALIDATION, [(name, [quality])], _shared([_at(quality, ("validation",)).get("on")])),
+        _tables(_VALIDATION, [(name, [quality])]),
         _validated(name, quality),
         _expected(story),
     ]
@@ -720,13 +751,8 @@ def _validated(name: str, quality: Mapping) -> str:
     """Tell what every base of the validation contigs gave, where calibration and threshold were chosen."""
     on = _contigs(quality)
     figures = {**quality, "estimated": _is_estimated(quality)}
-    block = _Block(
-        _kind(quality),
-        "Every base of what validates{on}, at the threshold of the highest F1",
-        (),
-        _EVERY_BASE,
-    )
-    table = _tables([block], [(name, [figures])], on)
+    title = f"Every base of what validates{on and f' ({on})'}, at the threshold of the highest F1"
+    table = _tables([_Block(_kind(quality), title, (), _EVERY_BASE)], [(name, [figures])])
     note = quality.get("note")
     return table and table + (f"\n\nNote: {note}." if note else "")
 

@@ -23,7 +23,7 @@ RESULTS, TABLE = "results.json", "results.md"
 def run(
     path: str | Path, settings: Iterable[str], out: Path | None = None, restart: bool = False
 ) -> tuple[Path, str]:
-    """Run a recipe, however many runs it asks for; each goes on where it was stopped, and a finished one is not run again.
+    """Run a recipe, however many runs it asks for; each goes on where it was stopped, a finished one stays.
 
     Parameters
     ----------
