@@ -34,7 +34,7 @@ from zflipon.genome import Genome
 from zflipon.intervals import merge, parse_region, read_bed
 from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, whole
-from zflipon.predict import Predictor, predict_tiles
+from zflipon.predict import Predictor, predict_tiles, processes
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
 from zflipon.tracks import STDOUT, TrackOutputs, writer_for
 from zflipon.windows import tile, touching
@@ -144,7 +144,7 @@ def annotate(
     for path in files:
         for claimed in (path, sidecar(path)):
             refuse_existing(claimed, force)
-    state = PartialState(cpu=_on_cpu(predict))
+    state = processes(predict.device if predict else "auto")
     with Genome(genome_path) as genome:
         checkpoint = load(model)
         call = _settled(call or CallConfig(), checkpoint)
@@ -294,10 +294,6 @@ def _write(genome: Genome, plan: Plan, outputs: Sequence[str], call: CallConfig,
 
 def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:
     return call if call.threshold is not None else replace(call, threshold=checkpoint.story.threshold)
-
-
-def _on_cpu(predict: PredictConfig | None) -> bool | None:
-    return True if predict is not None and predict.device == "cpu" else None
 
 
 @contextmanager

@@ -211,11 +211,23 @@ def _pools(tiles: np.ndarray) -> Iterator[np.ndarray]:
         yield tiles[first : first + _POOL]
 
 
+def processes(device: str = "auto") -> PartialState:
+    """Return this process's place among those of a run, however it was launched; on CPUs alone too.
+
+    Parameters
+    ----------
+    device : str
+        As `zflipon.config.PredictConfig` has it.
+    """
+    alone = not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    return PartialState(cpu=torch.device(device).type == "cpu" if device != "auto" else alone)
+
+
 def pick_device(name: str) -> torch.device:
     """Return the device of that name; ``'auto'`` is this process's GPU if there is one, then MPS, then CPU."""
     if name == "auto":
         if torch.cuda.is_available():
-            return PartialState().device
+            return processes().device
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

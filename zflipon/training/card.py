@@ -418,7 +418,7 @@ def _read_stages(folders: Sequence[Path], monitors: Sequence[str]) -> list[_Stag
     read: list[_Stage] = []
     for number, folder in enumerate(map(Path, folders)):
         history = [row for row in _rows(folder / "history.jsonl") if _numbers([row.get("loss")])]
-        validation = _rows(folder / "validation.jsonl")
+        validation = [row for row in _rows(folder / "validation.jsonl") if _numbers(map(row.get, _CURVE))]
         if not history and not validation:
             continue
         start = read[-1].end if read else 0
@@ -452,7 +452,8 @@ def _points(stage: _Stage, rows: Iterable[dict], name: str) -> tuple[list[int], 
 
 def _draw_loss(axes, stages: Sequence[_Stage]) -> None:
     values = [row["loss"] for stage in stages for row in stage.history]
-    for stage in stages:  # the losses of two stages may be of different things: no line joins them
+    # the losses of two stages may be of different things: no line joins them
+    for stage in (stage for stage in stages if stage.history):  # an empty line would widen the margins
         marker = "o" if len(stage.history) == 1 else ""
         points = _points(stage, stage.history, "loss")
         axes.plot(*points, color="#000000", linewidth=1.2, marker=marker, markersize=3, clip_on=False)
@@ -466,7 +467,6 @@ def _draw_loss(axes, stages: Sequence[_Stage]) -> None:
 
 
 def _draw_validation(axes, stages: Sequence[_Stage]) -> None:
-    present = {name for stage in stages for row in stage.validation for name in row}
     for name, (label, colour, line, marker) in _CURVE.items():
         style = {
             "color": colour,
@@ -478,9 +478,10 @@ def _draw_validation(axes, stages: Sequence[_Stage]) -> None:
         }
         if line == "--":  # told from the full line of the same colour in small print too
             style["markerfacecolor"] = "white"
-        for stage in stages if name in present else ():
-            axes.plot(*_points(stage, stage.validation, name), **style, label=label)
-            label = None
+        for steps, values in (_points(stage, stage.validation, name) for stage in stages):
+            if values:
+                axes.plot(steps, values, **style, label=label)
+                label = None
     _mark_best(axes, stages)
     axes.set_ylabel("validation measure\n(no unit; 1 is perfect)")
     axes.grid(axis="y", color="0.9", linewidth=0.6)
@@ -505,6 +506,7 @@ def _mark_best(axes, stages: Sequence[_Stage]) -> None:
             textcoords="offset points",
             ha="center",
             fontsize=8,
+            rotation=_turned(stages),
             annotation_clip=False,
         )
         label = None
@@ -512,9 +514,6 @@ def _mark_best(axes, stages: Sequence[_Stage]) -> None:
 
 def _draw_borders(panels: Sequence, stages: Sequence[_Stage]) -> None:
     """Draw a line where a stage begins, with its name above."""
-    total = stages[-1].end
-    # a letter takes about a hundredth of the width
-    narrow = any(len(stage.name) > 90 * (stage.end - stage.start) / total for stage in stages)
     for stage in stages:
         for axes in panels if stage.start else ():
             axes.axvline(stage.start, color="0.55", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
@@ -524,13 +523,19 @@ def _draw_borders(panels: Sequence, stages: Sequence[_Stage]) -> None:
             (3, 3),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
-            rotation=30 if narrow else 0,
+            rotation=_turned(stages),
             fontsize=9,
             color="0.25",
             annotation_clip=False,
         )
-    panels[-1].set_xlim(0, total)
+    panels[-1].set_xlim(0, stages[-1].end)
     panels[-1].set_xlabel("optimizer steps" + (", over all stages" if len(stages) > 1 else ""))
+
+
+def _turned(stages: Sequence[_Stage]) -> int:
+    """Return the degrees by which words are turned: upright where a stage is too short for its name."""
+    total = stages[-1].end  # a letter takes about a ninetieth of the width
+    return 90 if any(len(stage.name) * total > 90 * (stage.end - stage.start) for stage in stages) else 0
 
 
 _FRONT = """---
@@ -605,7 +610,9 @@ def write_card(folder: Path, name: str, story: Story, parameters: int, curves: b
         "How and on what it was trained": _training(story, curves),
         "How good it is": _goodness(name, story),
         "Limits": _limits(story),
-        "Versions": "\n".join(f"- {package} {version}" for package, version in story.versions.items()),
+        "Versions": "\n".join(
+            f"- {package} {version}" for package, version in story.versions.items() if version
+        ),
     }
     told = [f"## {head}\n\n{text}" for head, text in sections.items() if text]
     lead = [_FRONT.format(family=story.family), f"# {name}", _GIST[story.objective]]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
@@ -25,6 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from zflipon.config import MONITORS, StageConfig
 from zflipon.errors import MissingExtraError, NotANumberError, OutputError, RecipeError, ZfliponError
 from zflipon.models import Checkpoint
+from zflipon.predict import processes
 from zflipon.training.batches import Batches, Source
 from zflipon.training.judges import Judge, uncalibrated
 
@@ -222,7 +222,7 @@ def fit(
     MissingExtraError
         If a logger is asked for that is not installed.
     """
-    stage, state = source.stage, PartialState()
+    stage, state = source.stage, processes()
     parts = stage.gradient_accumulation * state.num_processes
     if stage.batch_size < parts:
         raise RecipeError(
@@ -335,7 +335,7 @@ def last_checkpoint(folder: Path) -> Path | None:
         try:
             json.loads((found[-1] / _STATE).read_text())
         except (OSError, ValueError):
-            if PartialState().is_main_process:
+            if processes().is_main_process:
                 shutil.rmtree(found[-1], ignore_errors=True)
             found.pop()
         else:

@@ -7,9 +7,8 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from accelerate import PartialState
-
 from zflipon.config import Recipe
+from zflipon.predict import processes
 from zflipon.recipe import load_recipe, variants
 from zflipon.training.card import folds_table, sweep_table
 from zflipon.training.stages import train
@@ -60,7 +59,7 @@ def run(
             {"run": name, "settings": _chosen(recipe, plan), "fold": recipe.data.fold, "quality": quality}
         )
     table = _table(rows)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         (out / RESULTS).write_text(json.dumps(rows, indent=1) + "\n")
         (out / TABLE).write_text(table + "\n")
     return out, table

@@ -11,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from zflipon.config import DECIMALS, Recipe, StageConfig
 from zflipon.errors import OutputError, RecipeError
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, load, save, start
 from zflipon.models.story import OBJECTIVES, Story
-from zflipon.predict import calibrated
+from zflipon.predict import calibrated, processes
 from zflipon.recipe import Setting, inheritance
 from zflipon.tokens import BpeTokenizer, train_bpe
 from zflipon.training.calibrate import bend, platt
-from zflipon.training.card import plot_curves, test_table, write_card
+from zflipon.training.card import CURVES, plot_curves, test_table, write_card
 from zflipon.training.fit import VALIDATION, best_row, fit, monitored, read_rows
 from zflipon.training.judges import Measures, uncalibrated
 from zflipon.training.material import Material, read_material
@@ -31,8 +30,6 @@ log = logging.getLogger("zflipon")
 
 TOLD_THRESHOLDS = (0.3, 0.5, 0.8)
 """Probabilities for which a checkpoint's story tells precision and recall."""
-
-CURVES = "training.png"
 
 _SLACK = 1e-3  # a threshold has three decimals, and may lie a little above the log-odds that it was read from
 
@@ -60,8 +57,9 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
         is no longer a number.
     """
     material = read_material(recipe.data, any(stage.objective != "mlm" for stage in recipe.stage))
-    with PartialState().main_process_first():  # the others find the folder claimed and the tokenizer trained
-        _claim(recipe, out, restart and PartialState().is_main_process)
+    state = processes()
+    with state.main_process_first():  # the others find the folder claimed and the tokenizer trained
+        _claim(recipe, out, restart and state.is_main_process)
         if (out / "config.json").exists():
             log.info("%s is finished already", out)
             return load(out, OBJECTIVES)
@@ -195,7 +193,7 @@ def _run_stage(
 
 def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
     """Save by the first of the processes, while the others wait."""
-    state = PartialState()
+    state = processes()
     if state.is_main_process:
         save(checkpoint, folder)
     state.wait_for_everyone()
@@ -286,9 +284,9 @@ def _of_bases(histogram: ScoreHistogram, story: Story) -> dict:
 
 def _finish(checkpoint: Checkpoint, recipe: Recipe, out: Path, folders: list[Path]) -> None:
     """Write the checkpoint, its card and its curves, and say what it reached; by the first of the processes."""
-    state = PartialState()
+    state = processes()
     if state.is_main_process:
-        curves = plot_curves(folders, out / CURVES)
+        curves = plot_curves(folders, out / CURVES, [monitored(stage) for stage in recipe.stage])
         if not curves:
             log.info("no training curve: pip install 'zflipon[plot]' brings matplotlib")
         size = sum(weights.numel() for weights in checkpoint.module.parameters())
@@ -340,7 +338,7 @@ def _quality(histogram: ScoreHistogram, material: Material) -> dict:
         "precision": round(counts.precision, 4),
         "recall": round(counts.recall, 4),
         "mcc": round(counts.mcc, 4),
-        "note": "calibration and threshold, and weights where a stage evaluates, were chosen on these contigs",
+        "note": "calibration and threshold, and weights where a stage evaluates, were chosen here",
     }
 
 

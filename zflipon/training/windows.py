@@ -58,7 +58,7 @@ class StoredWindows:
     @property
     def positive(self) -> np.ndarray:
         """Which windows have a label: bool, shape (n,)."""
-        return (self.labels == 1).reshape(len(self), -1).any(axis=1)
+        return (self.labels == 1).any(axis=tuple(range(1, self.labels.ndim)))
 
 
 def cut(
