@@ -12,7 +12,7 @@ import pytest
 from zflipon.config import StageConfig
 from zflipon.errors import OutputError
 from zflipon.models import Calibration, Story
-from zflipon.training import card  # as a module: pytest would take its test_table for a test
+from zflipon.training import card, curves, tables  # as modules: pytest would take test_table for a test
 
 SAMPLED = {"windows": 800, "f1": 0.8908, "mcc": 0.8878, "precision": 0.8399, "recall": 0.95}
 TOKENS = {"token_f1": 0.81, "token_mcc": 0.8}
@@ -47,7 +47,7 @@ QUALITY = {
 }
 
 
-def tables(text):
+def read_tables(text):
     """Read every Markdown table of a text: a list of rows (head → cell), the first column's head '' or its key."""
     found = []
     for block in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
@@ -57,7 +57,7 @@ def tables(text):
 
 
 def test_the_test_table_has_the_papers_shape_first():
-    sampled, genome = tables(card.test_table({"DNABERT-2": QUALITY}))
+    sampled, genome = read_tables(tables.test_table({"DNABERT-2": QUALITY}))
     assert list(sampled[0]) == ["", "F1", "MCC", "Precision", "Recall"]
     assert list(sampled[0].values()) == ["DNABERT-2", "0.8908", "0.8878", "0.8399", "0.9500"]
     assert list(genome[0]) == ["", "AP", "F1", "MCC", "Precision", "Recall", "at"]
@@ -74,31 +74,31 @@ def test_the_test_table_has_the_papers_shape_first():
 
 def test_a_missing_figure_is_blank():
     token = {"test": {"sampled": {**SAMPLED, **TOKENS, "precision": None, "recall": math.nan}}}
-    sampled, genome = tables(card.test_table({"with": QUALITY, "with|out": token}))
+    sampled, genome = read_tables(tables.test_table({"with": QUALITY, "with|out": token}))
     assert [row["token F1"] for row in sampled] == ["", "0.8100"]
     assert [row["token MCC"] for row in sampled] == ["", "0.8000"]
     assert sampled[1]["Precision"] == sampled[1]["Recall"] == ""
     assert list(genome[1].values()) == [r"with\|out", "", "", "", "", "", ""]
-    assert card.test_table({"nothing": {}}) == card.test_table({}) == card.folds_table([]) == ""
+    assert tables.test_table({"nothing": {}}) == tables.test_table({}) == tables.folds_table([]) == ""
 
 
 def test_what_was_tested_and_how_it_was_called_stands_above():
     other = {"test": {"on": "chrX", "sampled": {**SAMPLED, "threshold": 0.25}}}
-    text = card.test_table({"one": QUALITY, "other": other})
+    text = tables.test_table({"one": QUALITY, "other": other})
     above = [line for line in text.splitlines() if line.endswith(":")]
     assert "(chr22; chrX)" in above[0]
     assert above[0].endswith("called from the probability 'at', or 0.5 where there is none:")
     assert "(chr22)" in above[1]
-    assert "called from a probability of 0.5:" in card.test_table({"one": QUALITY})
+    assert "called from a probability of 0.5:" in tables.test_table({"one": QUALITY})
 
 
 def test_an_estimate_is_said_to_be_one():
     estimated = {**QUALITY, "test": {"sampled": SAMPLED, "genome": {**GENOME, "estimated": True}}}
-    text = card.test_table({"one": estimated, "other": QUALITY})
-    assert [row[""] for row in tables(text)[1]] == ["one †", "other"]
+    text = tables.test_table({"one": estimated, "other": QUALITY})
+    assert [row[""] for row in read_tables(text)[1]] == ["one †", "other"]
     assert text.splitlines()[-1].startswith("† estimated from a weighted sample")
-    assert "†" not in card.test_table({"other": QUALITY})
-    assert "genome AP †" in card.sweep_table([({"a.b": 1}, estimated), ({"a.b": 2}, estimated)])
+    assert "†" not in tables.test_table({"other": QUALITY})
+    assert "genome AP †" in tables.sweep_table([({"a.b": 1}, estimated), ({"a.b": 2}, estimated)])
 
 
 def test_sequences_and_hidden_tokens_have_tables_of_their_own():
@@ -107,7 +107,7 @@ def test_sequences_and_hidden_tokens_have_tables_of_their_own():
         "promoters": {"test": {"sampled": SEQUENCES}},
         "language": {"test": {"sampled": {"masked_accuracy": 0.4}}},
     }
-    sampled, genome, sequences, hidden = tables(card.test_table(results))
+    sampled, genome, sequences, hidden = read_tables(tables.test_table(results))
     assert [len(table) for table in (sampled, genome, sequences, hidden)] == [1, 1, 1, 1]
     assert list(sequences[0]) == ["", "MCC", "F1", "Accuracy", "Precision", "Recall"]
     assert list(sequences[0].values())[:4] == ["promoters", "0.7000", "0.8000", "0.8500"]
@@ -121,8 +121,8 @@ def sweep(f1, **test):
 def test_the_best_f1_of_a_sweep_is_in_bold():
     key = ("tokenizer.max_token_length", "stage.label_threshold")
     runs = [((5, 0.66), 0.855), ((5, 0.7), 0.8614), ((6, 0.7), 0.815)]
-    (rows,) = tables(
-        card.sweep_table([(dict(zip(key, values, strict=True)), sweep(f1)) for values, f1 in runs])
+    (rows,) = read_tables(
+        tables.sweep_table([(dict(zip(key, values, strict=True)), sweep(f1)) for values, f1 in runs])
     )
     assert rows == [
         {
@@ -153,7 +153,7 @@ def test_a_sweeps_test_figures_stand_beside_and_equals_are_all_bold():
     tested = {"test": {"sampled": SAMPLED, "genome": GENOME}}
     runs = [({"stage.window": 70}, sweep(0.8, **tested)), ({"stage.window": 110}, sweep(0.80004))]
     runs.append(({"stage.window": 510}, {}))
-    (rows,) = tables(card.sweep_table(runs))
+    (rows,) = read_tables(tables.sweep_table(runs))
     assert [row["F1"] for row in rows] == ["**0.8000**", "**0.8000**", ""]
     assert [row["test F1"] for row in rows] == ["0.8908", "", ""]
     assert [row["genome AP"] for row in rows] == ["0.4500", "", ""]
@@ -166,7 +166,7 @@ def test_keys_that_end_alike_are_named_in_full():
         "stage.seed": 1,
         "stage.class_weights": (1.0, 2.5),
     }
-    (rows,) = tables(card.sweep_table([(settings, sweep(0.8))]))
+    (rows,) = read_tables(tables.sweep_table([(settings, sweep(0.8))]))
     assert list(rows[0].items())[:4] == [
         ("stage.a.window", "70"),
         ("stage.b.window", "510"),
@@ -176,18 +176,18 @@ def test_keys_that_end_alike_are_named_in_full():
 
 
 def test_a_sweep_of_sequences_and_one_that_never_evaluated():
-    (rows,) = tables(card.sweep_table([({"stage.seed": 1}, {"validation": SEQUENCES})]))
+    (rows,) = read_tables(tables.sweep_table([({"stage.seed": 1}, {"validation": SEQUENCES})]))
     assert rows == [{"seed": "1", "F1": "**0.8000**", "MCC": "0.7000", "Accuracy": "0.8500"}]
     never = {name: value for name, value in QUALITY.items() if name not in ("validation", "test")}
-    text = card.sweep_table([({"stage.seed": 1}, never)])
+    text = tables.sweep_table([({"stage.seed": 1}, never)])
     assert "best threshold" in text
-    assert tables(text) == [[{"seed": "1", "F1": "**0.7169**", "MCC": "0.7220", "Precision": "0.6364"}]]
-    assert tables(card.sweep_table([({"stage.seed": 1}, {})])) == [[{"seed": "1"}]]
+    assert read_tables(text) == [[{"seed": "1", "F1": "**0.7169**", "MCC": "0.7220", "Precision": "0.6364"}]]
+    assert read_tables(tables.sweep_table([({"stage.seed": 1}, {})])) == [[{"seed": "1"}]]
 
 
 def test_folds_of_one_combination_are_one_row_of_a_sweep():
     runs = [({"stage.seed": seed}, sweep(f1)) for seed, f1 in ((1, 0.7), (1, 0.8), (2, 0.76), (2, 0.76))]
-    (rows,) = tables(card.sweep_table(runs))
+    (rows,) = read_tables(tables.sweep_table(runs))
     assert [row["F1"] for row in rows] == ["0.7500 ± 0.0707", "**0.7600 ± 0.0000**"]
 
 
@@ -195,14 +195,14 @@ def test_folds_end_with_mean_and_sample_deviation():
     runs = [
         {"test": {"on": f"fold {n} of 3", "sampled": {"f1": f1}}} for n, f1 in enumerate((0.7, 0.8, 0.9), 1)
     ]
-    (rows,) = tables(card.folds_table(runs))
+    (rows,) = read_tables(tables.folds_table(runs))
     assert [row[""] for row in rows] == ["fold 1", "fold 2", "fold 3", "mean ± sd"]
     # deviations -0.1, 0, 0.1: sqrt(0.02 / (3 - 1)) = 0.1
     assert [row["F1"] for row in rows] == ["0.7000", "0.8000", "0.9000", "0.8000 ± 0.1000"]
 
 
 def test_a_fold_of_contigs_names_them_and_one_alone_has_no_deviation():
-    sampled, genome = tables(card.folds_table([QUALITY]))
+    sampled, genome = read_tables(tables.folds_table([QUALITY]))
     assert [row[""] for row in sampled] == ["fold 1 (chr22)", "mean ± sd"]
     assert [row["F1"] for row in sampled] == ["0.8908", "0.8908"]
     assert list(genome[0])[1:] == ["AP", "F1", "MCC", "Precision", "Recall", "at"]
@@ -227,7 +227,7 @@ def test_curves_are_drawn(tmp_path):
     measures = [{"token_f1": 0.5, "base_f1": 0.6}, {"token_f1": 0.7, "base_f1": 0.65}]
     first = write_stage(tmp_path / "1-language", [3, 2, 1, 0.1], [{"masked_accuracy": 0.3}])
     second = write_stage(tmp_path / "2-width-510", [0.3, 0.2, 0.1, 0.05], measures)
-    assert card.plot_curves([first, second], tmp_path / "curves.png") is True
+    assert curves.plot_curves([first, second], tmp_path / "curves.png") is True
     image = pixels(tmp_path / "curves.png")
     assert min(image.shape[:2]) > 1000
     assert 0.01 < (image.min(axis=2) < 0.9).mean() < 0.5
@@ -241,11 +241,11 @@ def test_stages_lie_side_by_side_and_the_caller_may_say_what_chose(tmp_path):
     folders = [
         write_stage(tmp_path / f"{n}-{name}", [1, 2, 3, 4], measures) for n, name in ((1, "a"), (2, "b-2"))
     ]
-    first, second = card._read_stages(folders, ["base_f1"])
+    first, second = curves._read_stages(folders, ["base_f1"])
     assert (first.name, first.start, first.end) == ("a", 0, 200)
     assert (second.name, second.start, second.end) == ("b-2", 200, 400)
     assert (first.monitor, second.monitor) == ("base_f1", "average_precision")
-    assert card._points(second, second.validation, "base_f1") == ([300, 400], [0.8, 0.7])
+    assert curves._points(second, second.validation, "base_f1") == ([300, 400], [0.8, 0.7])
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_stages_lie_side_by_side_and_the_caller_may_say_what_chose(tmp_path):
 )
 def test_stages_that_lack_something_are_drawn(tmp_path, losses, evaluations):
     folders = [tmp_path / "1-absent", write_stage(tmp_path / "2-here", losses, evaluations)]
-    assert card.plot_curves(folders, tmp_path / "curves.png")
+    assert curves.plot_curves(folders, tmp_path / "curves.png")
     assert pixels(tmp_path / "curves.png").std() > 0.01
 
 
@@ -262,15 +262,15 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path):
     folder = write_stage(tmp_path / "1-a", [2.0, 1.0])
     with open(folder / "history.jsonl", "a") as lines:
         lines.write('{"step": 150, "lo')
-    (stage,) = card._read_stages([folder], ())
+    (stage,) = curves._read_stages([folder], ())
     assert stage.end == 100
 
 
 def test_no_picture_without_figures_or_matplotlib(tmp_path, monkeypatch):
-    assert card.plot_curves([write_stage(tmp_path / "1-empty")], tmp_path / "curves.png") is False
+    assert curves.plot_curves([write_stage(tmp_path / "1-empty")], tmp_path / "curves.png") is False
     folder = write_stage(tmp_path / "2-full", [1.0, 0.5])
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert card.plot_curves([folder], tmp_path / "curves.png") is False
+    assert curves.plot_curves([folder], tmp_path / "curves.png") is False
     assert not (tmp_path / "curves.png").exists()
 
 
@@ -351,7 +351,7 @@ def test_a_stage_tells_what_it_changes_and_only_what_it_uses(tmp_path):
 
 
 def test_the_cards_figures_are_the_storys(tmp_path):
-    sampled, genome, validation, every, at = tables(written(tmp_path, token_story()))
+    sampled, genome, validation, every, at = read_tables(written(tmp_path, token_story()))
     assert (sampled[0]["F1"], genome[0]["AP"]) == ("0.8908", "0.4500")
     assert validation[0] == {
         "": "gena-z",
@@ -398,7 +398,7 @@ def test_the_card_of_a_sequence_model(tmp_path):
     quality = {"validation": {"on": "dev.csv", **SEQUENCES}, "test": {"on": "test.csv", "sampled": SEQUENCES}}
     text = written(tmp_path, Story("dnabert2", "sequence", 70, 0, training=training, quality=quality))
     assert "trained on: train.csv, test.csv; 1,200 training sequences of label 1" in text
-    tested, validated = tables(text)
+    tested, validated = read_tables(text)
     assert tested == validated
     assert "flatters" not in text
 

@@ -17,7 +17,8 @@ from zflipon.models import load
 from zflipon.models.story import OBJECTIVES
 from zflipon.recipe import load_recipe, variants
 from zflipon.training import fit
-from zflipon.training.fit import best_row, last_checkpoint, read_rows
+from zflipon.training.fit import last_checkpoint
+from zflipon.training.history import best_row, read_rows
 from zflipon.training.material import read_material
 from zflipon.training.runs import run
 from zflipon.training.stages import train

@@ -192,6 +192,31 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (Hu et al. 2021): what is trained in the place of the encoder's weights.
+
+    Attributes
+    ----------
+    r : int
+        Rank; 0 trains all weights and no adapters.
+    alpha : float
+        An adapter counts alpha / r times.
+    dropout : float
+        Share of an adapter's inputs dropped while training.
+    bias : str
+        Biases trained too: ``'none'``, ``'all'``, or ``'lora_only'`` (of the layers that have adapters).
+    targets : tuple of str
+        Ends of the names of the linear layers that get adapters; none: the family's.
+    """
+
+    r: int = 0
+    alpha: float = 32.0
+    dropout: float = 0.05
+    bias: str = "none"
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The model to start from: a checkpoint, or a family with a shape.
 
@@ -205,12 +230,15 @@ class ModelConfig:
         Settings of the family's config, such as ``hidden_size``.
     base_head : dict
         Shape of the base head: ``channels``, ``kernel``, ``dilations``, ``dropout``.
+    lora : LoraConfig
+        Adapters beside the weights of a checkpoint.
     """
 
     checkpoint: str | None = None
     family: str | None = None
     shape: dict = field(default_factory=dict)
     base_head: dict = field(default_factory=dict)
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,10 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
         problems.append("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
     if model.checkpoint is not None and tokenizer.train:
         problems.append("[tokenizer] train = true: a checkpoint's embeddings fit its own tokenizer alone")
+    if model.lora.r and model.checkpoint is None:
+        problems.append(
+            "[model.lora] adapters lie beside the weights of a checkpoint; random weights have none to keep"
+        )
     if data.validation_share + data.test_share >= 1:
         problems.append("[data] validation_share and test_share leave nothing to train on")
     if data.folds == 1 or data.fold > data.folds:

@@ -6,10 +6,13 @@ import ast
 import importlib.util
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from zflipon.cli.options import force_option
+from zflipon.errors import OutputError
 from zflipon.models import FAMILIES
 from zflipon.models.files import BUNDLED, Files, bundled, found_objective, locate
 
@@ -18,13 +21,14 @@ Examples:
   zflipon models
   zflipon models show compact
   zflipon models show runs/mine --json
+  zflipon models merge runs/mine-lora -o runs/mine-whole
 """
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List the bundled models and the model families; SHOW prints one checkpoint's story."""
+    """List bundled models and families; SHOW prints a checkpoint's story, MERGE folds its adapters in."""
     if context.invoked_subcommand is None:
         click.echo("Bundled models")
         rows = [_summary(name) for name in bundled()]
@@ -40,6 +44,23 @@ def show(name: str, as_json: bool) -> None:
     """Print the story of the checkpoint NAME: a bundled model, a folder, a file of weights or a hub id."""
     facts = describe(name)
     click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
+
+
+@models.command()
+@click.argument("name")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the whole checkpoint."
+)
+@force_option
+def merge(name: str, output: Path, force: bool) -> None:
+    """Fold the low-rank adapters of the checkpoint NAME into the weights that they belong to."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
+        raise OutputError(f"{output}: exists and is not empty; give --force to replace what it holds")
+    from zflipon.models import adapters, load, save
+    from zflipon.models.story import OBJECTIVES
+
+    save(adapters.merge(load(name, OBJECTIVES)), output)
+    click.echo(f"{output}: the whole checkpoint is ready; zflipon models show {output}", err=True)
 
 
 def describe(name: str | Path) -> dict:
@@ -69,7 +90,21 @@ def describe(name: str | Path) -> dict:
         "parameters": sum(parameters.values()),
         "bytes": files.size,
         "sha256": files.sha256(),
+        "adapters": _adapters(files, parameters),
         **story.to_dict(),
+    }
+
+
+def _adapters(files: Files, parameters: dict[str, int]) -> dict | None:
+    """Return what is known of low-rank adapters; None where there are none."""
+    if files.adapter is None:
+        return None
+    trained = replace(files, base=None).parameters()
+    return {
+        "base": files.base.name,
+        **{key: files.adapter.get(key) for key in ("r", "lora_alpha", "target_modules", "bias")},
+        "trained_parameters": sum(trained.values()),
+        "adapter_parameters": sum(size for name, size in trained.items() if "lora_" in name),
     }
 
 
@@ -115,6 +150,13 @@ def _lines(facts: dict) -> Iterator[str]:
     if facts["objective"] == "token":
         comparison, share = facts["label_comparison"], facts["label_threshold"]
         plain["token labels"] = f"1 if the labelled share of its bases {comparison} {share:g}"
+    if facts["adapters"]:
+        told = facts["adapters"]
+        plain["adapters"] = (
+            f"LoRA, r {told['r']}, alpha {told['lora_alpha']:g}, on {', '.join(told['target_modules'])}; "
+            f"{told['trained_parameters']:,} parameters with the head"
+        )
+        plain["base"] = told["base"]
     yield from (f"{name:<14}  {text}" for name, text in plain.items())
     for name in ("training", "quality", "versions"):
         yield from _tree({name: facts[name] or "not told"}, 0)

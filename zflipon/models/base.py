@@ -36,6 +36,18 @@ CANDIDATES_WEIGHT, TRACKS_WEIGHT = 1.0, 0.1
 """Weights in the loss of what can form Z-DNA, and of the tracks, beside the labels' 1."""
 
 
+HEADS = (
+    "classifier.",
+    "base_head.",
+    "cls.predictions.",
+    "cls.seq_relationship.",
+    "bert.pooler.",
+    "head.",
+    "decoder.",
+)
+"""Beginnings of the names of task heads: what a module has none of is left out, and only these may be new."""
+
+
 @dataclass
 class DnaOutput(ModelOutput):
     """Result of a forward pass.

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +28,9 @@ from transformers.utils import logging as transformers_logging
 
 from zflipon import __version__
 from zflipon.errors import ModelError, OutputError, some, suggest
+from zflipon.models import adapters, recognise
 from zflipon.models import family as family_module
-from zflipon.models import recognise
-from zflipon.models.base import DnaModel
+from zflipon.models.base import HEADS, DnaModel
 from zflipon.models.files import Files, found_objective, locate
 from zflipon.models.story import Story
 from zflipon.tokens import BpeTokenizer, DnaTokenizer
@@ -45,17 +45,6 @@ PREFIXES = ("module.", "_orig_mod.")
 
 HARMLESS = re.compile(r"(^|\.)(position_ids|inv_freq|alibi)$")
 """Buffers that are computed, and that older releases saved all the same."""
-
-HEADS = (
-    "classifier.",
-    "base_head.",
-    "cls.predictions.",
-    "cls.seq_relationship.",
-    "bert.pooler.",
-    "head.",
-    "decoder.",
-)
-"""Beginnings of the names of task heads: what a module has none of is left out, and only these may be new."""
 
 FOREIGN_KEYS = (
     "model_type",
@@ -231,6 +220,8 @@ def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:
     """Write ``config.json`` with the story, ``model.safetensors`` and the tokenizer.
 
+    Of a module with low-rank adapters, these and the head are written, with the name of their base.
+
     Each file gets its name only once all of them are whole; other files in the folder stay.
 
     Raises
@@ -247,7 +238,10 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
         part = Path(tempfile.mkdtemp(prefix=".part.", dir=folder))
         try:
             with _quiet():
-                module.save_pretrained(part)
+                if adapters.is_adapted(module):
+                    adapters.save(module, checkpoint.files, part)
+                else:
+                    module.save_pretrained(part)
             checkpoint.tokenizer.save(part)
             mode = (part / "config.json").stat().st_mode  # safetensors keeps its files to their owner
             # the config goes last: a folder without it is no checkpoint
@@ -263,7 +257,7 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
 
 
 def read_tensors(files: Files) -> dict[str, Tensor]:
-    """Read a state dict from its file or shards; floating-point tensors become float32.
+    """Read a state dict from its file or shards (of adapters, their base's); floating-point tensors become float32.
 
     Raises
     ------
@@ -271,7 +265,7 @@ def read_tensors(files: Files) -> dict[str, Tensor]:
         If a file is cut short or holds anything but tensors.
     """
     tensors: dict[str, Tensor] = {}
-    for path in files.weights:
+    for path in files.base.weights if files.base else files.weights:
         tensors.update(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
     while tensors and any(all(name.startswith(prefix) for name in tensors) for prefix in PREFIXES):
         tensors = {name.split(".", 1)[1]: tensor for name, tensor in tensors.items()}
@@ -370,11 +364,22 @@ def _module(
     kind = family_module(name)
     config = _config(kind, files.config, objective, files.folder / "config.json", **settings)
     module = kind.MODEL(config)
-    fill(module, tensors, files.folder, fresh_head)
+    if files.adapter is None:
+        fill(module, tensors, files.folder, fresh_head)
+    else:
+        adapters.restore(
+            module, files, kind.LORA_TARGETS, partial(fill, module, tensors, files.folder, fresh_head)
+        )
     return module
 
 
-def fill(module: DnaModel, tensors: dict[str, Tensor], where: object, fresh_head: bool) -> None:
+def fill(
+    module: DnaModel,
+    tensors: dict[str, Tensor],
+    where: object,
+    fresh_head: bool,
+    over: Mapping[str, Tensor] | None = None,
+) -> None:
     """Put tensors into a module, strictly.
 
     Parameters
@@ -386,6 +391,8 @@ def fill(module: DnaModel, tensors: dict[str, Tensor], where: object, fresh_head
         Named in errors.
     fresh_head : bool
         Whether a task head may stay as it was initialised; it is said in a warning.
+    over : mapping of str to Tensor, optional
+        Of the module's own names: taken in the place of those in `tensors`.
 
     Raises
     ------
@@ -393,7 +400,9 @@ def fill(module: DnaModel, tensors: dict[str, Tensor], where: object, fresh_head
         If an encoder tensor is missing, unexpected or of another shape, or a head is and may not be new.
     """
     expected = module.state_dict()
-    tensors = _official(tensors, module, expected)
+    tied = module.all_tied_weights_keys
+    over = {tied.get(name, name): tensor for name, tensor in (over or {}).items()}
+    tensors = {**_official(tensors, module, expected), **over}
     unexpected = [name for name in tensors if name not in expected]
     missing = [name for name in expected if name not in tensors and name not in module.all_tied_weights_keys]
     shapes = [

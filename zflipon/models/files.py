@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zflipon.errors import ModelError, some, suggest
@@ -26,8 +26,22 @@ WEIGHTS = (
 )
 """Names of weights in the official layout, best first."""
 
-WANTED = ["config.json", "*.safetensors", "*.bin", "*.index.json", "tokenizer.json", "vocab.txt"]
+WANTED = [
+    "config.json",
+    "adapter_config.json",
+    "*.safetensors",
+    "*.bin",
+    "*.index.json",
+    "tokenizer.json",
+    "vocab.txt",
+]
 """What is fetched from the hub: no code."""
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Low-rank adapters in the layout of peft."""
+
+BASE_SHA256 = "zflipon_base_sha256"
+"""Key of a ``config.json`` beside adapters: the weights that they were trained on."""
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -44,21 +58,35 @@ class Files:
         Content of ``config.json``.
     weights : tuple of Path
         One file, or the shards of a large model.
+    name : str
+        Under which it was found.
+    adapter : dict or None
+        Content of ``adapter_config.json``, where the weights are low-rank adapters and a head.
+    base : Files or None
+        What the adapters belong to.
     """
 
     folder: Path
     config: dict
     weights: tuple[Path, ...]
+    name: str = ""
+    adapter: dict | None = None
+    base: Files | None = None
 
     @property
     def size(self) -> int:
         """Bytes of the weights."""
-        return sum(path.stat().st_size for path in self.weights)
+        return sum(path.stat().st_size for path in self._all)
+
+    @property
+    def _all(self) -> tuple[Path, ...]:
+        """The weights' files, those of the base first."""
+        return (*(self.base.weights if self.base else ()), *self.weights)
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the weights as hex; of shards, that of one after the other."""
+        """Return the SHA-256 of the weights as hex; of shards, or base and adapters, that of one after the other."""
         digest = hashlib.sha256()
-        for path in self.weights:
+        for path in self._all:
             with open(path, "rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
@@ -69,6 +97,8 @@ class Files:
 
         The headers of safetensors files tell; other files are read, for which torch is needed.
         """
+        if self.base:
+            return {**self.base.parameters(), **replace(self, base=None).parameters()}
         if any(path.suffix != ".safetensors" for path in self.weights):
             from zflipon.models.checkpoints import read_tensors
 
@@ -159,7 +189,33 @@ def locate(name: str | Path) -> Files:
         path = _fetch(str(name))
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / "config.json", "a checkpoint needs its config.json")
-    return Files(folder, config, _find_weights(path))
+    if path.is_dir() and (folder / ADAPTER_CONFIG).is_file():
+        return _adapted(folder, config, str(name))
+    return Files(folder, config, _find_weights(path), str(name))
+
+
+def _adapted(folder: Path, config: dict, name: str) -> Files:
+    """Find the base that a folder of adapters belongs to, and see that it is the same as in training."""
+    adapter = _read_json(folder / ADAPTER_CONFIG, "")
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise ModelError(
+            f"{folder}: no {ADAPTER_WEIGHTS} beside its {ADAPTER_CONFIG}; is the checkpoint complete?"
+        )
+    told = adapter.get("base_model_name_or_path")
+    if not told:
+        raise ModelError(f"{folder / ADAPTER_CONFIG}: names no base model (base_model_name_or_path)")
+    try:
+        base = locate(told)
+    except ModelError as error:
+        raise ModelError(f"{folder}: the base model of these adapters is not to be had: {error}") from error
+    expected = config.get(BASE_SHA256)
+    if expected and expected != base.sha256():
+        raise ModelError(
+            f"{folder}: these adapters were trained on other weights than those of {told} now; "
+            f"give back the ones of SHA-256 {expected}"
+        )
+    return Files(folder, config, (weights,), name, adapter, base)
 
 
 def _fetch(repository: str) -> Path:

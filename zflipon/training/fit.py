@@ -26,12 +26,10 @@ from zflipon.errors import MissingExtraError, NotANumberError, OutputError, Reci
 from zflipon.models import Checkpoint
 from zflipon.predict import processes
 from zflipon.training.batches import Batches, Source
+from zflipon.training.history import HISTORY, VALIDATION, add_row, best_row, forget, read_rows
 from zflipon.training.judges import Judge, uncalibrated
 
 log = logging.getLogger("zflipon")
-
-HISTORY, VALIDATION = "history.jsonl", "validation.jsonl"
-"""In a stage's folder: a row each time that the loss is logged, and a row an evaluation."""
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _STATE = "trainer_state.json"
@@ -141,8 +139,7 @@ class Evaluation(TrainerCallback):
         rows = [*read_rows(self.folder / VALIDATION), {"step": step, **measures}]
         if best_row(rows, self.monitor) is rows[-1]:
             save_whole(self.checkpoint.module.state_dict(), self.folder / "best.pt")
-        with open(self.folder / VALIDATION, "a") as lines:
-            lines.write(json.dumps(rows[-1]) + "\n")
+        add_row(self.folder / VALIDATION, rows[-1])
 
     def exhausted(self) -> bool:
         """Tell whether the stage's patience is at an end."""
@@ -185,8 +182,7 @@ class Watch(TrainerCallback):
                 "loss": float(logs["loss"]),
                 "learning_rate": logs.get("learning_rate"),
             }
-            with open(self.folder / HISTORY, "a") as lines:
-                lines.write(json.dumps(row) + "\n")
+            add_row(self.folder / HISTORY, row)
 
 
 def _diverged(folder: Path, found: str) -> ZfliponError:
@@ -300,7 +296,7 @@ def _run(trainer: Trainer, folder: Path) -> None:
     """Train, and turn a failure to write into one line."""
     saved = last_checkpoint(folder)
     if trainer.is_world_process_zero():
-        _forget(folder, _step(saved) if saved else 0)
+        forget(folder, _step(saved) if saved else 0)
     try:
         trainer.train(resume_from_checkpoint=str(saved) if saved else None)
     except (OSError, SafetensorError) as error:
@@ -315,13 +311,6 @@ def _run(trainer: Trainer, folder: Path) -> None:
         raise OutputError(
             f"{folder}: the run cannot be saved; make room, and the same command goes on"
         ) from error
-
-
-def _forget(folder: Path, step: int) -> None:
-    """Drop what a stopped run wrote down after the checkpoint that it goes on from."""
-    for name in (VALIDATION, HISTORY):
-        rows = [row for row in read_rows(folder / name) if row["step"] <= step]
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _step(saved: Path) -> int:
@@ -351,22 +340,6 @@ def monitored(stage: StageConfig) -> str:
         else MONITORS[stage.objective][0]
     )
     return stage.monitor or default
-
-
-def best_row(rows: Sequence[dict], monitor: str) -> dict | None:
-    """Return the evaluation of the highest measure, the first of equals; None where there is none."""
-    return max(rows, key=lambda row: row[monitor], default=None)
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Read a file of JSON lines; a last line that a kill cut short is left out, a missing file has none."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def save_whole(weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from zflipon.config import Recipe
 from zflipon.predict import processes
 from zflipon.recipe import load_recipe, variants
-from zflipon.training.card import folds_table, sweep_table
 from zflipon.training.stages import train
+from zflipon.training.tables import folds_table, sweep_table
 
 log = logging.getLogger("zflipon")
 

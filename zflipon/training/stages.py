@@ -15,16 +15,20 @@ import torch
 from zflipon.config import DECIMALS, Recipe, StageConfig
 from zflipon.errors import OutputError, RecipeError
 from zflipon.metrics import Confusion, ScoreHistogram
-from zflipon.models import FORMULAS, Calibration, Checkpoint, create, load, save, start
+from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
+from zflipon.models.adapters import attach
 from zflipon.models.story import OBJECTIVES, Story
 from zflipon.predict import calibrated, processes
 from zflipon.recipe import Setting, inheritance
 from zflipon.tokens import BpeTokenizer, train_bpe
 from zflipon.training.calibrate import bend, platt
-from zflipon.training.card import CURVES, plot_curves, test_table, write_card
-from zflipon.training.fit import VALIDATION, best_row, fit, monitored, read_rows
+from zflipon.training.card import write_card
+from zflipon.training.curves import CURVES, plot_curves
+from zflipon.training.fit import fit, monitored
+from zflipon.training.history import VALIDATION, best_row, read_rows
 from zflipon.training.judges import Measures, uncalibrated
 from zflipon.training.material import Material, read_material
+from zflipon.training.tables import test_table
 
 log = logging.getLogger("zflipon")
 
@@ -148,8 +152,14 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
         raise RecipeError(
             f"{checkpoint.story.family} is a formula: nothing in it is trained; choose another model"
         )
-    size = sum(weights.numel() for weights in checkpoint.module.parameters())
-    log.info("%s, %s head, %s parameters", checkpoint.story.family, stage.objective, f"{size:,}")
+    if model.lora.r:
+        attach(checkpoint.module, model.lora, family(checkpoint.story.family).LORA_TARGETS)
+    size, trained = (
+        sum(weights.numel() for weights in checkpoint.module.parameters() if weights.requires_grad or every)
+        for every in (True, False)
+    )
+    some = "" if trained == size else f", {trained:,} of them trained"
+    log.info("%s, %s head, %s parameters%s", checkpoint.story.family, stage.objective, f"{size:,}", some)
     return checkpoint
 
 

@@ -1,0 +1,237 @@
+"""Low-rank adapters (LoRA; Hu et al., arXiv:2106.09685) beside the weights of a checkpoint, through peft.
+
+Adapters are put into the module itself, so that all that runs or trains it goes on as before. They are saved by
+themselves, in peft's layout: the adapters, the head, the biases that were trained, and the name of the base.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from peft import LoraConfig as PeftConfig
+from peft import inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from zflipon.config import LoraConfig
+from zflipon.errors import ModelError, some
+from zflipon.models.base import HEADS, DnaModel
+from zflipon.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
+
+if TYPE_CHECKING:
+    from zflipon.models.checkpoints import Checkpoint
+
+_NAME = "default"
+"""Of the adapter, inside the module; peft leaves it out of files."""
+
+_PREFIX = "base_model.model."
+"""Before each name in peft's files."""
+
+
+def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
+    """Put adapters into a module, and freeze all but these, the head and the biases asked for.
+
+    Parameters
+    ----------
+    module : DnaModel
+    lora : LoraConfig
+    targets : sequence of str
+        The family's ``LORA_TARGETS``, for where the config names none.
+
+    Raises
+    ------
+    ModelError
+        If the module has adapters already, or no layer of the names.
+    """
+    if is_adapted(module):
+        raise ModelError(
+            "the checkpoint has adapters already; train these (r = 0), or merge them first: zflipon models merge"
+        )
+    linear = {
+        name
+        for name, each in module.named_modules()
+        if isinstance(each, nn.Linear) and not name.startswith(HEADS)
+    }
+    wanted = tuple(lora.targets or targets)
+    unknown = [end for end in wanted if not any(name == end or name.endswith(f".{end}") for name in linear)]
+    if unknown or not wanted:
+        ends = sorted({name.rpartition(".")[2] for name in linear})
+        raise ModelError(
+            f"lora.targets: no layer is called {some(unknown)}; the linear layers are {', '.join(ends)}"
+        )
+    layers = [name for name in linear if name.endswith(tuple(f".{end}" for end in wanted)) or name in wanted]
+    config = PeftConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        bias=lora.bias,
+        target_modules=sorted(layers),
+    )
+    inject_adapter_in_model(config, module, adapter_name=_NAME)
+    module.lora = replace(lora, targets=wanted)
+    for name, weights in module.named_parameters():
+        weights.requires_grad = _is_trained(name, module)
+
+
+def is_adapted(module: nn.Module) -> bool:
+    """Tell whether a module has adapters."""
+    return getattr(module, "lora", None) is not None
+
+
+def merge(checkpoint: Checkpoint) -> Checkpoint:
+    """Fold adapters into the weights that they lie beside.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Its module is changed.
+
+    Returns
+    -------
+    Checkpoint
+        A plain one, of the same probabilities; its story tells of the merge.
+
+    Raises
+    ------
+    ModelError
+        If there are no adapters.
+    """
+    module = checkpoint.module
+    if not is_adapted(module):
+        raise ModelError(f"{checkpoint.path}: has no adapters to merge; it is a whole checkpoint already")
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, LoraLayer):
+            layer.merge()
+            parent, _, last = name.rpartition(".")
+            setattr(module.get_submodule(parent), last, layer.get_base_layer())
+    lora, module.lora = module.lora, None
+    del module.peft_config
+    for weights in module.parameters():
+        weights.requires_grad = True
+    told = {"r": lora.r, "alpha": lora.alpha, "targets": list(lora.targets)}
+    base = checkpoint.files.base.name if checkpoint.files and checkpoint.files.base else None
+    training = {**checkpoint.story.training, "merged": {**told, "base": base}}
+    return replace(checkpoint, story=replace(checkpoint.story, training=training), files=None)
+
+
+def save(module: DnaModel, files: Files | None, folder: Path) -> None:
+    """Write adapters, head, trained biases and the config.
+
+    Parameters
+    ----------
+    module : DnaModel
+    files : Files or None
+        Of the base, or of an earlier save of the adapters.
+    folder : Path
+
+    Raises
+    ------
+    ModelError
+        If there is no base on disk that the adapters could be put beside.
+    """
+    base = files and (files.base or files)
+    if base is None:
+        raise ModelError("adapters need a base on disk; save the model without them first")
+    lora = module.lora
+    config = PeftConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        bias=lora.bias,
+        target_modules=list(lora.targets),
+        modules_to_save=sorted(
+            {name.split(".")[0] for name, _ in module.named_parameters() if name.startswith(HEADS)}
+        ),
+        inference_mode=True,
+        base_model_name_or_path=_lasting_name(base),
+    ).to_dict()
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    trained = {
+        _PREFIX + _plain(name): weights.detach().contiguous()
+        for name, weights in module.named_parameters()  # tied ones once
+        if weights.requires_grad
+    }
+    save_file(trained, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    setattr(module.config, BASE_SHA256, base.sha256())
+    module.config.save_pretrained(folder)
+    delattr(module.config, BASE_SHA256)
+
+
+def restore(
+    module: DnaModel, files: Files, targets: Sequence[str], fill: Callable[[Mapping[str, Tensor]], None]
+) -> None:
+    """Fill a module with its base's weights and put the adapters of a folder beside them.
+
+    Parameters
+    ----------
+    module : DnaModel
+    files : Files
+        Of the adapters.
+    targets : sequence of str
+        The family's ``LORA_TARGETS``.
+    fill : callable
+        Fills the module with the base's tensors; takes tensors of the module's own names that go over them.
+
+    Raises
+    ------
+    ModelError
+        If the files do not fit the module.
+    """
+    try:
+        stored = load_file(files.weights[0])
+    except Exception as error:  # a damaged file makes the Rust library raise nearly any kind
+        raise ModelError(f"{files.weights[0]}: not a safetensors file, or cut short ({error})") from error
+    stored = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
+    own = module.state_dict()
+    fill(over={name: tensor for name, tensor in stored.items() if name in own})
+    told = files.adapter
+    lora = LoraConfig(
+        r=told.get("r", 0),
+        alpha=told.get("lora_alpha", LoraConfig.alpha),
+        dropout=told.get("lora_dropout", 0.0),
+        bias=told.get("bias", "none"),
+        targets=tuple(told.get("target_modules") or ()),
+    )
+    attach(module, lora, targets)
+    expected = {_plain(name): weights for name, weights in module.named_parameters() if "lora_" in name}
+    lacking = [
+        name
+        for name, weights in expected.items()
+        if name not in stored or stored[name].shape != weights.shape
+    ]
+    extra = [name for name in stored if "lora_" in name and name not in expected]
+    if lacking or extra:
+        raise ModelError(
+            f"{files.folder}: the adapters do not fit {type(module).__name__}: {some(lacking + extra, 3)}"
+        )
+    with torch.no_grad():
+        for name, weights in expected.items():
+            weights.copy_(stored[name])
+
+
+def _is_trained(name: str, module: DnaModel) -> bool:
+    if "lora_" in name or name.startswith(HEADS):
+        return True
+    if not name.endswith(".bias") or module.lora.bias == "none":
+        return False
+    return module.lora.bias == "all" or name.endswith(".base_layer.bias")
+
+
+def _plain(name: str) -> str:
+    """Return a parameter's name as peft's files have it, and as it was before adapters came."""
+    return name.replace(f".{_NAME}.", ".").replace(".base_layer.", ".")
+
+
+def _lasting_name(base: Files) -> str:
+    """Return a name under which the base will be found from anywhere."""
+    if base.folder.parent == BUNDLED:
+        return base.folder.name
+    path = Path(base.name)
+    return str(path.resolve()) if path.exists() else base.name
