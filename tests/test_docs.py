@@ -37,7 +37,7 @@ def test_every_option_that_the_readme_uses_exists():
                 continue
             command = cli.get_command(None, verb)
             known = {name for parameter in command.params for name in parameter.opts}
-            known |= {"show", "--json", "--help"}
+            known |= {"show", "merge", "--json", "--help", "-o"}
             used = set(re.findall(r"(?<!\S)(--?[a-z][\w-]*)", rest))
             assert used <= known, f"{used - known} in: {line}"
 
