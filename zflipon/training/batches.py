@@ -83,11 +83,11 @@ def tensors(
     tokens = tokenizer.encode(sequences)
     batch = collate(tokens, sequences, tokenizer.pad_id, with_bases=stage.objective == "base")
     if stage.objective == "token":
-        rows = [
-            token_labels(row["labels"], found.lengths, stage.label_threshold, stage.label_comparison)
-            for row, found in zip(known, tokens, strict=True)
-        ]
-        batch["labels"] = pad(rows, IGNORE)
+        # tokens tile their windows, so that those of all windows are labelled in one go
+        lengths = [found.lengths for found in tokens]
+        labels = np.concatenate([row["labels"] for row in known])
+        rows = token_labels(labels, np.concatenate(lengths), stage.label_threshold, stage.label_comparison)
+        batch["labels"] = pad(np.split(rows, np.cumsum([len(each) for each in lengths])[:-1]), IGNORE)
     elif stage.objective == "sequence":
         batch["labels"] = torch.tensor([int((row["labels"] == 1).any()) for row in known])
     elif stage.objective == "mlm":
