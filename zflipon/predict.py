@@ -219,8 +219,8 @@ def processes(device: str = "auto") -> PartialState:
     device : str
         As `zflipon.config.PredictConfig` has it.
     """
-    alone = not torch.cuda.is_available() and not torch.backends.mps.is_available()
-    return PartialState(cpu=torch.device(device).type == "cpu" if device != "auto" else alone)
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return PartialState(cpu=device.startswith("cpu") or (device == "auto" and not accelerated))
 
 
 def pick_device(name: str) -> torch.device:

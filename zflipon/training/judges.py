@@ -21,8 +21,8 @@ from zflipon.training.batches import tensors, token_labels
 from zflipon.training.windows import StoredWindows
 from zflipon.windows import tile
 
-_LOGIT_STEP = 64
-"""Log-odds are kept to 1/64 in a histogram, which bounds its size."""
+_LOGIT_STEP = 1024
+"""Log-odds are kept to 1/1024 in a histogram, which bounds its size."""
 
 Measures = dict[str, float]
 """Name, as in `zflipon.config.MONITORS` → figure."""
@@ -184,12 +184,12 @@ def uncalibrated(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:
-    """Return log-odds, rounded to 1/64 and kept within ±30."""
+    """Return log-odds, rounded to 1/1024 and kept within ±30."""
     return rounded(np.log(np.maximum(probability, 1e-13)) - np.log(np.maximum(1 - probability, 1e-13)))
 
 
 def rounded(odds: np.ndarray) -> np.ndarray:
-    """Round log-odds to 1/64 and keep them within ±30."""
+    """Round log-odds to 1/1024 and keep them within ±30."""
     return np.round(np.clip(odds, -30, 30) * _LOGIT_STEP) / _LOGIT_STEP
 
 

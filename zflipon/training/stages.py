@@ -35,8 +35,6 @@ log = logging.getLogger("zflipon")
 TOLD_THRESHOLDS = (0.3, 0.5, 0.8)
 """Probabilities for which a checkpoint's story tells precision and recall."""
 
-_SLACK = 1e-3  # a threshold has three decimals, and may lie a little above the log-odds that it was read from
-
 
 def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
     """Run a recipe.
@@ -330,9 +328,10 @@ def _probability(odds: float, calibration: Calibration) -> float:
 
 
 def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -> Confusion:
-    """Return the counts when bases of at least a calibrated probability are called."""
+    """Return the counts when bases are called whose probability, as a track has it, reaches the threshold."""
     odds, without, labelled = histogram.counts()
-    called = calibrated(odds, calibration) >= math.log(threshold / (1 - threshold)) - _SLACK
+    written = np.round(1 / (1 + np.exp(-calibrated(odds.astype(np.float64), calibration))), DECIMALS)
+    called = written >= np.round(threshold, DECIMALS)
     tp, fp = int(labelled[called].sum()), int(without[called].sum())
     return Confusion(tp, fp, int(labelled.sum()) - tp, int(without.sum()) - fp)
 
