@@ -10,10 +10,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import dna, make_fasta
+from small_models import make_small_models
 
 from zflipon.cli import cli
 from zflipon.errors import InputError, MissingExtraError, OutputError, RecipeError, ZfliponError
-from zflipon.models import load
+from zflipon.models import load, load_module
 from zflipon.models.story import OBJECTIVES
 from zflipon.recipe import load_recipe, variants
 from zflipon.training import fit
@@ -230,6 +231,38 @@ def test_a_language_needs_no_labels(folder):
     )
     made = train(plan(folder, *settings), folder / "out")
     assert made.story.objective == "mlm"
+
+
+def test_adapters_learn_beside_a_checkpoint_and_are_saved_by_themselves(folder):
+    base = make_small_models(folder / "models")["dnabert2"]
+    text = (folder / "recipe.toml").read_text()
+    before, _, rest = text.partition("[tokenizer]")
+    _, _, stage = rest.partition("[[stage]]")
+    model = f'[model]\ncheckpoint = "{base}"\nlora = {{ r = 8, alpha = 16, dropout = 0.0 }}\n\n[[stage]]'
+    (folder / "recipe.toml").write_text(before + model + stage)
+    recipe = plan(folder, "stage.epochs=8", "stage.evaluations=2")
+    made = train(recipe, folder / "out")
+    assert made.story.quality["test"]["sampled"]["best_f1"] > 0.4
+    assert not (folder / "out" / "model.safetensors").exists()
+    again, start = load(folder / "out"), load_module(base, "token")
+    encoder = {name: each for name, each in start.state_dict().items() if not name.startswith("classifier.")}
+    for name, each in again.module.state_dict().items():
+        plain = name.replace(".base_layer.", ".")
+        if plain in encoder:
+            assert each.equal(encoder[plain])
+    assert train(recipe, folder / "out").story == again.story  # finished: nothing is run again
+    words = [
+        "annotate",
+        f"{folder}/genome.fa",
+        "-o",
+        f"{folder}/z.bed",
+        "--model",
+        f"{folder}/out",
+        "--device",
+        "cpu",
+    ]
+    assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+    assert len((folder / "z.bed").read_text().splitlines()) > 20
 
 
 # ---- what is kept apart --------------------------------------------------------------------------------------

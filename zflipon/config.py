@@ -297,7 +297,7 @@ class StageConfig:
     patience : int
         Evaluations without a better one after which the stage stops; 0: it never does.
     precision : str
-        ``'float32'`` or ``'bfloat16'``.
+        ``'float32'``, ``'bfloat16'``, or ``'auto'`` (bfloat16 on a GPU that has it, else float32).
     seed : int
     """
 

@@ -33,7 +33,7 @@ _CHOICES = {
     "split": ("contigs", "stratified"),
     "label_comparison": (">=", ">"),
     "schedule": ("cosine", "linear", "constant"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("auto", "float32", "bfloat16"),
     "bias": ("none", "all", "lora_only"),
 }
 _POSITIVE = (

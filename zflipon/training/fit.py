@@ -19,12 +19,12 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from zflipon.config import MONITORS, StageConfig
 from zflipon.errors import MissingExtraError, NotANumberError, OutputError, RecipeError, ZfliponError
 from zflipon.models import Checkpoint
-from zflipon.predict import processes
+from zflipon.predict import pick_device, pick_precision, processes
 from zflipon.training.batches import Batches, Source
 from zflipon.training.history import HISTORY, VALIDATION, add_row, best_row, forget, read_rows
 from zflipon.training.judges import Judge, uncalibrated
@@ -242,6 +242,7 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)  # our log says it once
     disable_progress_bar()
+    set_verbosity_error()
     _run(trainer, folder)
     state.wait_for_everyone()
     if evaluation and (folder / "best.pt").exists():
@@ -274,7 +275,7 @@ def _arguments(stage: StageConfig, steps: int, folder: Path, report_to: Sequence
         weight_decay=stage.weight_decay,
         warmup_steps=round(stage.warmup * steps),
         lr_scheduler_type=_SCHEDULES[stage.schedule],
-        bf16=stage.precision == "bfloat16",
+        bf16=pick_precision(stage.precision, pick_device("auto")) == torch.bfloat16,
         use_cpu=not gpu and not torch.backends.mps.is_available(),
         dataloader_num_workers=2 if gpu else 0,
         # a stage may train a part of the base head alone
