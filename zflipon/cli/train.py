@@ -15,7 +15,7 @@ Examples:
   zflipon train train/compact.toml -o runs/compact \\
       --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
   accelerate launch --num_processes 8 -m zflipon train train/dnabert2.toml \\
-      --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed --set stage.precision=bfloat16
+      --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
   zflipon train train/table-5.1.toml --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
 """
 
