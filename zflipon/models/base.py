@@ -167,6 +167,13 @@ class DnaModel(PreTrainedModel):
         logits = logits.float()
         return DnaOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)
 
+    def surroundings(
+        self, input_ids: Tensor, base_tokens: Tensor, bases: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Return what the base head reads of the context of each bin; see `BaseHead.surroundings`."""
+        states = self.base_model(input_ids=input_ids, attention_mask=attention_mask)
+        return self.base_head.surroundings(states, base_tokens, bases)
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy over labelled positions, weighted by ``config.class_weights``."""
         weights = None if self.objective == "mlm" else self._class_weights(logits)

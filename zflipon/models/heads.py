@@ -114,10 +114,8 @@ class BaseHead(nn.Module):
         )
         self.context_norm = nn.LayerNorm(context)
         self.tracks = nn.Linear(context, tracks) if tracks else None
-        self.narrow = nn.Linear(context, channels)
         self.dropout = nn.Dropout(dropout)
-        self.join = nn.Linear(2 * channels, 2 * channels)
-        self.flips = nn.Linear(2 * channels, 1)
+        self.flips = nn.Linear(context, 1)
 
     def forward(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> BaseCalls:
         """Decide each base.
@@ -131,22 +129,23 @@ class BaseHead(nn.Module):
         bases : Tensor
             int64, shape (batch, bases): nucleotide codes, `PADDING_BASE` beyond a sequence's end.
         """
-        # whole bins; what lies beyond a sequence's end stays 0 everywhere, so that nothing depends on the padding
         size = bases.shape[1]
-        bases = F.pad(bases, (0, -size % BIN), value=PADDING_BASE)
-        base_tokens = F.pad(base_tokens, (0, -size % BIN))
+        bases, base_tokens = _whole_bins(bases, base_tokens)
         inside = (bases != PADDING_BASE).unsqueeze(1)
         letters = self._letters(bases)
         near = self._near(letters, bases, inside)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms(near)
-        around = _spread(self.narrow(context), inside)
-        joined = F.gelu(self.join(torch.cat([near, around], dim=1).transpose(1, 2)))
-        flips = self.flips(self.dropout(joined)).squeeze(-1) + FLIPS_PRIOR
+        flips = _spread(self.flips(self.dropout(context)), inside).squeeze(1) + FLIPS_PRIOR
         forms, flips = forms.float(), flips.float()
         both = -torch.logsumexp(torch.stack([-forms, -flips, -forms - flips]), dim=0)
         told = self.tracks(context).transpose(1, 2) if self.training and self.tracks is not None else None
         return BaseCalls(both[:, :size], forms[:, :size], told)
+
+    def surroundings(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
+        """Return what the second factor is read from: float, (batch, bins, context); arguments as `forward`."""
+        bases, base_tokens = _whole_bins(bases, base_tokens)
+        return self._context(self._letters(bases), states, base_tokens, (bases != PADDING_BASE).unsqueeze(1))
 
     def can_form(self, bases: Tensor) -> Tensor:
         """Return the first factor alone: float32 log-odds of shape (batch, bases)."""
@@ -219,6 +218,12 @@ def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> 
         ready = (_HOPELESS - linking).clamp(min=0) / 3 * (ends != PADDING_BASE)
         found += [ready, F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)]
     return torch.stack(found, dim=1)
+
+
+def _whole_bins(bases: Tensor, base_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Fill sequences up to whole bins; what lies beyond an end stays 0 everywhere, so that nothing depends on it."""
+    more = -bases.shape[1] % BIN
+    return F.pad(bases, (0, more), value=PADDING_BASE), F.pad(base_tokens, (0, more))
 
 
 def _spread(steps: Tensor, inside: Tensor) -> Tensor:

@@ -1,0 +1,131 @@
+"""The last layer of the base head's second factor, fitted again: a penalised logistic regression on whole calls.
+
+Gradient descent sees every base, but the bases of a call are all but one example, and a genome has a
+thousand labels. So the layer that tells from the context which call flips is fitted to one example a
+call, with a price on its weights, by Newton's method. All else stays as trained.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from zflipon.genome import Genome
+from zflipon.intervals import Intervals, merge, overlapping
+from zflipon.models import Checkpoint
+from zflipon.models.batch import collate
+from zflipon.models.heads import BIN, FLIPS_PRIOR
+
+log = logging.getLogger("zflipon")
+
+_BATCH = 16
+
+
+def refit(
+    checkpoint: Checkpoint,
+    genome: Genome,
+    contigs: dict[str, int],
+    calls: Intervals,
+    labels: Intervals,
+    ignored: Intervals,
+    penalty: float,
+) -> None:
+    """Fit the readout of the context to the calls of some contigs, in place.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        With a base head.
+    genome : Genome
+    contigs : dict of str to int
+        With their lengths.
+    calls, labels, ignored : Intervals
+        What can form Z-DNA; what of it does; what counts for nothing.
+    penalty : float
+        Times half the squared weights of standardised features, beside the sum of the calls' losses.
+    """
+    found = [
+        (context, label)
+        for contig, length in contigs.items()
+        for context, label in _examples(checkpoint, genome, contig, length, calls, labels, ignored)
+    ]
+    features, flips = np.stack([context for context, _ in found]), np.array([label for _, label in found])
+    log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
+    weights, bias = logistic(features, flips, penalty)
+    layer = checkpoint.module.base_head.flips
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights)[None])
+        layer.bias.fill_(bias - FLIPS_PRIOR)
+
+
+def logistic(features: np.ndarray, labels: np.ndarray, penalty: float, steps: int = 50) -> tuple[np.ndarray, float]:
+    """Fit a logistic regression with a price on the weights of standardised features.
+
+    Parameters
+    ----------
+    features : numpy.ndarray
+        float, shape (n, features).
+    labels : numpy.ndarray
+        bool, shape (n,).
+    penalty : float
+        Half of it times the squared weights is added to the summed loss; the bias is free.
+    steps : int
+        Newton steps at most.
+
+    Returns
+    -------
+    weights : numpy.ndarray
+        float64, shape (features,), of the features as they are.
+    bias : float
+    """
+    mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    spread = np.where(spread > 0, spread, 1.0)
+    design = np.concatenate([(features - mean) / spread, np.ones((len(features), 1))], axis=1)
+    price = np.append(np.full(features.shape[1], penalty), 0.0)
+    beta = np.zeros(design.shape[1])
+    beta[-1] = np.log((labels.sum() + 0.5) / ((~labels).sum() + 0.5))
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -80, 80)))
+        gradient = design.T @ (p - labels) + price * beta
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(price)
+        move = np.linalg.solve(hessian, gradient)
+        beta = beta - move
+        if np.abs(move).max() < 1e-8:
+            break
+    weights = beta[:-1] / spread
+    return weights, float(beta[-1] - weights @ mean)
+
+
+@torch.inference_mode()
+def _examples(
+    checkpoint: Checkpoint,
+    genome: Genome,
+    contig: str,
+    length: int,
+    calls: Intervals,
+    labels: Intervals,
+    ignored: Intervals,
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield the mean context of each call of a contig, from a window around it, and whether it is labelled."""
+    window, module = checkpoint.story.window, checkpoint.module.eval()
+    device = next(module.parameters()).device
+    none = np.empty((0, 2), dtype=np.int64)
+    known, barred = (merge(each[contig]) if contig in each else none for each in (labels, ignored))
+    places = [
+        (start, end)
+        for start, end in (merge(calls[contig]).tolist() if contig in calls else ())
+        if not len(overlapping(barred, start, end))
+    ]
+    for first in range(0, len(places), _BATCH):
+        chosen = places[first : first + _BATCH]
+        begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
+        sequences = [genome.fetch(contig, begin, min(begin + window, length)) for begin in begins]
+        tokens = checkpoint.tokenizer.encode(sequences)
+        batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, with_bases=True)
+        context = module.surroundings(**{name: tensor.to(device) for name, tensor in batch.items()})
+        for row, begin, (start, end) in zip(context.float().cpu().numpy(), begins, chosen, strict=True):
+            bins = row[(start - begin) // BIN : (end - 1 - begin) // BIN + 1]
+            yield bins.mean(0), bool(len(overlapping(known, start, end)))
