@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE
-from zflipon.zhunt import window_linking
+from zflipon.zhunt import inside_calls, published_starts, published_windows
 
 PADDING_BASE = UNKNOWN_BASE + 1
 
@@ -31,6 +31,7 @@ _MOTIF, _PAIR = (
     7,
 )  # bases that the first convolution of the context sees, and steps of 4 that the second sees
 _QUARTER = 4
+_CALLED = ("start", "inside")  # channels of Z-HUNT's calls
 _HOPELESS = 26.0  # delta linking of a window that turns no more readily than most
 
 
@@ -55,9 +56,9 @@ class BaseCalls(NamedTuple):
 class BaseHead(nn.Module):
     """One decision a base: it can form Z-DNA, and where it lies it does.
 
-    The first factor looks at the nearest bases and at the energy that Z-DNA costs there (Z-HUNT's delta linking). The
-    second looks at the same and at the context: motifs and token states in steps of `BIN` bases, through
-    dilated convolutions. The probability is their product.
+    The first factor looks at the nearest bases, at the energy that Z-DNA costs there (Z-HUNT's delta linking) and at
+    what Z-HUNT calls. The second looks at the same and at the context: motifs and token states in steps of `BIN`
+    bases, through dilated convolutions; the bases of one call share it. The probability is their product.
 
     Parameters
     ----------
@@ -96,7 +97,12 @@ class BaseHead(nn.Module):
         super().__init__()
         self.zhunt = tuple(zhunt)
         lengths = zhunt[1] - zhunt[0] + 1 if zhunt else 0
-        self.entry = nn.Conv1d(len(NUCLEOTIDES) + 2 * lengths, channels, kernel, padding=kernel // 2)
+        self.entry = nn.Conv1d(
+            len(NUCLEOTIDES) + (2 * lengths + len(_CALLED) if zhunt else 0),
+            channels,
+            kernel,
+            padding=kernel // 2,
+        )
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
             for dilation in dilations
@@ -137,12 +143,15 @@ class BaseHead(nn.Module):
         base_tokens = F.pad(base_tokens, (0, -size % BIN))
         inside = (bases != PADDING_BASE).unsqueeze(1)
         letters = self._letters(bases)
-        near = self._near(letters, bases, inside)
+        ready, called = self._zhunt(bases)
+        near = self._near(letters, ready, inside)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms(near)
         around = _spread(self.narrow(context), inside)
         joined = F.gelu(self.join(torch.cat([near, around], dim=1).transpose(1, 2)))
         flips = self.flips(self.dropout(joined)).squeeze(-1) + FLIPS_PRIOR
+        if called is not None:
+            flips = _level(flips, called)
         forms, flips = forms.float(), flips.float()
         both = -torch.logsumexp(torch.stack([-forms, -flips, -forms - flips]), dim=0)
         told = self.tracks(context).transpose(1, 2) if self.training and self.tracks is not None else None
@@ -150,9 +159,14 @@ class BaseHead(nn.Module):
 
     def can_form(self, bases: Tensor) -> Tensor:
         """Return the first factor alone: float32 log-odds of shape (batch, bases)."""
+        ready, _ = self._zhunt(bases)
         return self._forms(
-            self._near(self._letters(bases), bases, (bases != PADDING_BASE).unsqueeze(1))
+            self._near(self._letters(bases), ready, (bases != PADDING_BASE).unsqueeze(1))
         ).float()
+
+    def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the channels of Z-HUNT and what it calls; none where the head does without."""
+        return readiness(bases, *self.zhunt) if self.zhunt else (None, None)
 
     def _letters(self, bases: Tensor) -> Tensor:
         """Return one-hot letters of the weights' type, shape (batch, 4, bases); 0 at N and beyond the end."""
@@ -162,13 +176,9 @@ class BaseHead(nn.Module):
     def _forms(self, near: Tensor) -> Tensor:
         return self.forms(near.transpose(1, 2)).squeeze(-1) + FORMS_PRIOR
 
-    def _near(self, letters: Tensor, bases: Tensor, inside: Tensor) -> Tensor:
+    def _near(self, letters: Tensor, ready: Tensor | None, inside: Tensor) -> Tensor:
         """Return what single bases show: (batch, channels, bases)."""
-        seen = (
-            torch.cat([letters, readiness(bases, *self.zhunt).to(letters.dtype)], dim=1)
-            if self.zhunt
-            else letters
-        )
+        seen = letters if ready is None else torch.cat([letters, ready.to(letters.dtype)], dim=1)
         x = F.gelu(self.entry(seen)) * inside
         for convolution in self.convolutions:
             x = x + F.gelu(convolution(x)) * inside
@@ -194,7 +204,7 @@ class BaseHead(nn.Module):
 
 
 @torch.no_grad()
-def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> Tensor:
+def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> tuple[Tensor, Tensor]:
     """Return how readily the windows that start at a base, and the best of those that cover it, turn into Z-DNA.
 
     Parameters
@@ -205,20 +215,33 @@ def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> 
 
     Returns
     -------
-    Tensor
-        float32, shape (batch, 2 × lengths, bases): 0 where delta linking is as in most DNA or
-        the window passes the end, growing as it falls.
+    channels : Tensor
+        float32, shape (batch, 2 × lengths + 2, bases): of each length the window that starts there and the best that
+        covers, 0 where delta linking is as in most DNA or the window passes the end, growing as it falls; then 1
+        where a window starts that published maps would call, and 1 inside their calls.
+    called : Tensor
+        bool, shape (batch, bases): inside their calls.
     """
-    padded = F.pad(bases, (0, 2 * max_dinucleotides - 1), value=PADDING_BASE)
-    found = []
-    # the calls that labels are made from turn on how the program settles ties
-    windows = window_linking(padded, min_dinucleotides, max_dinucleotides, torch.float32, as_program=True)
-    for dinucleotides, linking in windows:
-        size = 2 * dinucleotides
-        ends = F.pad(bases, (0, size), value=PADDING_BASE)[:, size - 1 : size - 1 + bases.shape[1]]
-        ready = (_HOPELESS - linking).clamp(min=0) / 3 * (ends != PADDING_BASE)
-        found += [ready, F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)]
-    return torch.stack(found, dim=1)
+    linking = published_windows(bases, min_dinucleotides, max_dinucleotides)
+    excess, ends = published_starts(linking, min_dinucleotides)
+    starts = excess >= 0
+    called = inside_calls(starts, ends)
+    ready = (_HOPELESS - linking).clamp(min=0) / 3
+    channels = []
+    for number, each in enumerate(ready.unbind(1)):
+        size = 2 * (min_dinucleotides + number)
+        channels += [each, F.max_pool1d(F.pad(each, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)]
+    return torch.stack([*channels, starts.float(), called.float()], dim=1), called
+
+
+def _level(values: Tensor, called: Tensor) -> Tensor:
+    """Give the bases of one call their mean: a stretch of DNA turns as a whole, and so it was labelled."""
+    first = called & ~F.pad(called, (1, 0))[:, :-1]
+    number = first.cumsum(1) * called  # 0 outside
+    sums = values.new_zeros(values.shape[0], values.shape[1] + 1)
+    counts = sums.scatter_add(1, number, torch.ones_like(values))
+    means = sums.scatter_add(1, number, values) / counts.clamp(min=1)
+    return torch.where(called, means.gather(1, number), values)
 
 
 def _spread(steps: Tensor, inside: Tensor) -> Tensor:
