@@ -37,7 +37,7 @@ MIN_DINUCLEOTIDES, MAX_DINUCLEOTIDES = 6, 8
 LONGEST = 12
 """Dinucleotides of the longest window that can be asked for."""
 
-CUTOFF, SEED = 700.0, 418.0
+CUTOFF, SEED = 700.0, 420.0
 """Z-scores of published calls: of the best window at a start, and of the shortest one there."""
 
 FURTHER = 2
@@ -186,8 +186,16 @@ def window_linking(
         yield dinucleotides, _solve(_stretches(lowest, factors, dinucleotides, starts), dinucleotides)
 
 
-def published_windows(codes: Tensor, least: int, most: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the delta linking of windows as the published maps have it.
+def published_starts(
+    codes: Tensor,
+    least: int = MIN_DINUCLEOTIDES,
+    most: int = LONGEST,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how far each start is above what published calls ask for, and the end of the call that begins there.
+
+    A start counts if its shortest window has a Z-score of `SEED` and its best one of `CUTOFF`. This rule was
+    found by comparing scores with published calls; its authors do not tell it.
 
     Parameters
     ----------
@@ -196,47 +204,36 @@ def published_windows(codes: Tensor, least: int, most: int, dtype: torch.dtype =
     least, most : int
         Dinucleotides of the shortest and of the longest windows.
     dtype : torch.dtype
+        Of the arithmetic.
 
     Returns
     -------
-    Tensor
-        Of that type, shape (batch, lengths, bases): by start position; `HIGHEST` where a window passes the end.
-    """
-    size = codes.shape[-1]
-    padded = F.pad(codes, (0, 2 * most - 1), value=UNKNOWN_BASE + 1)
-    return torch.stack(
-        [
-            linking.masked_fill(padded[:, 2 * n - 1 : 2 * n - 1 + size] > UNKNOWN_BASE, HIGHEST)
-            for n, linking in window_linking(padded, least, most, dtype, free_first=True)
-        ],
-        dim=1,
-    )
-
-
-def published_starts(linking: Tensor, least: int) -> tuple[Tensor, Tensor]:
-    """Return how far each start is above what published calls ask for, and the end of the call that begins there.
-
-    A start counts if its shortest window has a Z-score of `SEED` and its best one of `CUTOFF`. This rule
-    was found by comparing scores with published calls; its authors do not tell it.
-
-    Parameters
-    ----------
-    linking : Tensor
-        As `published_windows` gives it.
-    least : int
-        Dinucleotides of the shortest windows.
-
-    Returns
-    -------
+    shortest : Tensor
+        Of that type, shape (batch, bases): delta linking of the shortest window; `HIGHEST` where it passes the end.
     excess : Tensor
-        float, shape (batch, bases): logarithm of score over what is asked, the lesser of the two; 0 and more counts.
+        Of that type and shape: logarithm of score over what is asked, the lesser of the two; from 0 on a start
+        counts. Where the shortest window has too little, its own.
     end : Tensor
         int64, shape (batch, bases): `FURTHER` bases beyond the best window.
     """
-    best, which = linking.min(dim=1)
-    excess = torch.minimum(log_z_score(best) - math.log(CUTOFF), log_z_score(linking[:, 0]) - math.log(SEED))
-    places = torch.arange(linking.shape[-1], device=linking.device)
-    return excess, places + 2 * (least + which) + FURTHER
+    size, beyond = codes.shape[-1], UNKNOWN_BASE + 1
+    padded = F.pad(codes, (0, 2 * most - 1), value=beyond)
+    ((_, shortest),) = window_linking(padded[:, : size + 2 * least - 1], least, least, dtype, free_first=True)
+    shortest = shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == beyond, HIGHEST)
+    excess = log_z_score(shortest) - math.log(SEED)
+    length = torch.full_like(codes, 2 * least)
+    # hardly one start in a hundred gets this far
+    seeds = torch.nonzero(excess >= 0, as_tuple=True)
+    windows = padded.unfold(1, 2 * most, 1)[seeds]
+    best = shortest[seeds]
+    which = length[seeds]
+    for n, linking in window_linking(windows, least, most, dtype, free_first=True) if len(best) else ():
+        linking = linking[:, 0].masked_fill(windows[:, 2 * n - 1] == beyond, HIGHEST)
+        which = torch.where(linking < best, 2 * n, which)
+        best = torch.minimum(linking, best)
+    excess[seeds] = torch.minimum(log_z_score(best) - math.log(CUTOFF), excess[seeds])
+    length[seeds] = which
+    return shortest, excess, torch.arange(size, device=codes.device) + length + FURTHER
 
 
 def inside_calls(starts: Tensor, ends: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE
-from zflipon.zhunt import inside_calls, published_starts, published_windows
+from zflipon.zhunt import inside_calls, published_starts
 
 PADDING_BASE = UNKNOWN_BASE + 1
 
@@ -31,7 +31,9 @@ _MOTIF, _PAIR = (
     7,
 )  # bases that the first convolution of the context sees, and steps of 4 that the second sees
 _QUARTER = 4
-_CALLED = ("start", "inside")  # channels of Z-HUNT's calls
+
+READINESS = 5
+"""Channels of what Z-HUNT says."""
 _HOPELESS = 26.0  # delta linking of a window that turns no more readily than most
 
 
@@ -77,7 +79,7 @@ class BaseHead(nn.Module):
     context_dilations : sequence of int
         One residual convolution of the context each, over three bins.
     zhunt : sequence of int
-        Least and most dinucleotides of the windows whose delta linking is read; none if empty.
+        Least and most dinucleotides of the windows that Z-HUNT looks at; none if empty.
     tracks : int
         How many tracks the context also learns to tell, in training.
     """
@@ -96,13 +98,8 @@ class BaseHead(nn.Module):
     ):
         super().__init__()
         self.zhunt = tuple(zhunt)
-        lengths = zhunt[1] - zhunt[0] + 1 if zhunt else 0
-        self.entry = nn.Conv1d(
-            len(NUCLEOTIDES) + (2 * lengths + len(_CALLED) if zhunt else 0),
-            channels,
-            kernel,
-            padding=kernel // 2,
-        )
+        seen = len(NUCLEOTIDES) + (READINESS if zhunt else 0)
+        self.entry = nn.Conv1d(seen, channels, kernel, padding=kernel // 2)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
             for dilation in dilations
@@ -205,7 +202,7 @@ class BaseHead(nn.Module):
 
 @torch.no_grad()
 def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> tuple[Tensor, Tensor]:
-    """Return how readily the windows that start at a base, and the best of those that cover it, turn into Z-DNA.
+    """Return how readily the windows around a base turn into Z-DNA, and what published maps would call.
 
     Parameters
     ----------
@@ -216,22 +213,18 @@ def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> 
     Returns
     -------
     channels : Tensor
-        float32, shape (batch, 2 × lengths + 2, bases): of each length the window that starts there and the best that
-        covers, 0 where delta linking is as in most DNA or the window passes the end, growing as it falls; then 1
-        where a window starts that published maps would call, and 1 inside their calls.
+        float32, shape (batch, `READINESS`, bases): of the shortest window that starts here, then of the best such
+        window that covers, 0 where delta linking is as in most DNA, growing as it falls; by how much a start
+        of a call passes what is asked; 1 at such a start; 1 inside a call.
     called : Tensor
-        bool, shape (batch, bases): inside their calls.
+        bool, shape (batch, bases): inside a call.
     """
-    linking = published_windows(bases, min_dinucleotides, max_dinucleotides)
-    excess, ends = published_starts(linking, min_dinucleotides)
-    starts = excess >= 0
+    shortest, excess, ends = published_starts(bases, min_dinucleotides, max_dinucleotides)
+    size, starts = 2 * min_dinucleotides, excess >= 0
+    ready = (_HOPELESS - shortest).clamp(min=0) / 3
+    covering = F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)
     called = inside_calls(starts, ends)
-    ready = (_HOPELESS - linking).clamp(min=0) / 3
-    channels = []
-    for number, each in enumerate(ready.unbind(1)):
-        size = 2 * (min_dinucleotides + number)
-        channels += [each, F.max_pool1d(F.pad(each, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)]
-    return torch.stack([*channels, starts.float(), called.float()], dim=1), called
+    return torch.stack([ready, covering, excess.clamp(min=0), starts.float(), called.float()], dim=1), called
 
 
 def _level(values: Tensor, called: Tensor) -> Tensor:

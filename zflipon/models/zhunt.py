@@ -20,11 +20,9 @@ from zflipon.zhunt import (
     CUTOFF,
     FURTHER,
     LONGEST,
-    MAX_DINUCLEOTIDES,
     MIN_DINUCLEOTIDES,
     inside_calls,
     published_starts,
-    published_windows,
 )
 
 _LOWEST = -36.0
@@ -49,7 +47,7 @@ class ZhuntConfig(PretrainedConfig):
     def __init__(
         self,
         min_dinucleotides: int = MIN_DINUCLEOTIDES,
-        max_dinucleotides: int = MAX_DINUCLEOTIDES,
+        max_dinucleotides: int = LONGEST,
         vocab_size: int = 9,
         pad_token_id: int = 0,
         **rest,
@@ -78,17 +76,15 @@ class ZhuntModel(DnaModel):
         """Return the log-odds of bases: float32, of the shape of `bases` (int64, (batch, bases))."""
         least, most = self.config.min_dinucleotides, self.config.max_dinucleotides
         dtype = torch.float32 if bases.device.type == "mps" else torch.float64  # which MPS has none of
-        linking = published_windows(bases, least, most, dtype)
-        excess, ends = published_starts(linking, least)
-        excess = excess - (self.log_cutoff - math.log(CUTOFF))
+        _, excess, ends = published_starts(bases, least, most, dtype)
+        excess = (excess - self.log_cutoff + math.log(CUTOFF)).clamp(min=_LOWEST)
         called = inside_calls(excess >= 0, ends)
+        places = torch.arange(bases.shape[1], device=bases.device)
         best = torch.full_like(excess, _LOWEST)
-        for number, length in enumerate(range(2 * least, 2 * most + 1, 2)):
-            # a window counts where its start's best one is as long
-            mine = torch.where(linking.argmin(1) == number, excess.clamp(min=_LOWEST), _LOWEST)
-            reach = length + FURTHER
-            shifted = F.pad(mine, (reach - 1, 0), value=_LOWEST).unsqueeze(1)
-            best = torch.maximum(best, F.max_pool1d(shifted, reach, 1).squeeze(1))
+        for length in range(2 * least + FURTHER, 2 * most + FURTHER + 1, 2):
+            mine = torch.where(ends - places == length, excess, _LOWEST)
+            shifted = F.pad(mine, (length - 1, 0), value=_LOWEST).unsqueeze(1)
+            best = torch.maximum(best, F.max_pool1d(shifted, length, 1).squeeze(1))
         return DnaOutput(logits=torch.where(called, best, best.clamp(max=_OUTSIDE)).float())
 
 
