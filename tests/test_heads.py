@@ -8,7 +8,7 @@ from conftest import dna
 from zflipon import zhunt
 from zflipon.genome import base_codes
 from zflipon.models import create
-from zflipon.models.heads import BIN, PADDING_BASE, BaseHead, _spread, readiness
+from zflipon.models.heads import BIN, PADDING_BASE, READINESS, BaseHead, _level, _spread, readiness
 from zflipon.project import IGNORE
 
 
@@ -30,7 +30,7 @@ def head(**changes) -> BaseHead:
         "dropout": 0.5,
         "context": 12,
         "context_dilations": [1, 2],
-        "zhunt": [6, 8],
+        "zhunt": [6, 12],
         "tracks": 3,
     }
     return BaseHead(6, **{**shape, **changes})
@@ -43,19 +43,32 @@ def inputs(*sequences: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return states, torch.arange(bases.shape[1]).expand_as(bases).contiguous(), bases
 
 
-def test_readiness_is_the_delta_linking_of_each_window():
+def test_readiness_is_what_zhunt_says():
     sequence = dna(120, seed=2) + "CG" * 9 + "NN" + dna(40, seed=4)
-    found = readiness(codes(sequence, sequence[:50]), 6, 8)
-    assert found.shape == (2, 6, len(sequence))
-    for number, n in enumerate((6, 7, 8)):
-        linking, length = zhunt.delta_linking(sequence, n, n)
-        expected = np.where(length > 0, np.maximum(26 - linking, 0) / 3, 0)
-        np.testing.assert_allclose(found[0, 2 * number], expected, atol=1e-4)
-        best = [max(expected[max(0, i - 2 * n + 1) : i + 1]) for i in range(len(sequence))]
-        np.testing.assert_allclose(found[0, 2 * number + 1], best, atol=1e-4)
+    found, called = readiness(codes(sequence, sequence[:50]), 6, 12)
+    assert found.shape == (2, READINESS, len(sequence))
+    shortest, excess, ends = zhunt.published_starts(codes(sequence))
+    ready = np.maximum(26 - shortest[0].numpy(), 0) / 3
+    np.testing.assert_allclose(found[0, 0], ready, atol=1e-5)
+    np.testing.assert_allclose(
+        found[0, 1], [max(ready[max(0, i - 11) : i + 1]) for i in range(len(sequence))]
+    )
+    torch.testing.assert_close(found[0, 2], excess[0].clamp(min=0))
+    assert (found[0, 3] == (excess[0] >= 0)).all()
+    assert (called[0] == zhunt.inside_calls(excess >= 0, ends)[0]).all()
+    assert (found[:, 4] == called).all()
+    assert called[0, 120:138].all()
     assert (found[1, :, 50:] == 0).all()
     assert (found[1, 0, 39:] == 0).all()
-    torch.testing.assert_close(found[1, :, :50], readiness(codes(sequence[:50]), 6, 8)[0])
+    torch.testing.assert_close(found[1, :, :50], readiness(codes(sequence[:50]), 6, 12)[0][0])
+
+
+def test_bases_of_one_call_share_what_surrounds_them():
+    values = torch.tensor([[1.0, 2.0, 4.0, 3.0, 5.0, 7.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+    called = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    level = _level(values, called)
+    torch.testing.assert_close(level[0], torch.tensor([1.0, 3.0, 3.0, 3.0, 6.0, 6.0]))
+    torch.testing.assert_close(level[1], values[1])
 
 
 def test_the_probability_is_the_product_of_the_factors():

@@ -222,6 +222,21 @@ def test_a_context_learnt_from_tracks_and_an_average_of_weights(recipe, tmp_path
     assert found.story.quality["average_precision"] > 0.3
 
 
+def test_frozen_weights_stay_as_the_stage_before_left_them(recipe, tmp_path):
+    short = ("stage.steps=3", "stage.some.evaluations=0")
+    train(
+        recipe("base", *short, 'stage.some.freeze=["base_head.entry", "base_head.forms"]'), tmp_path / "out"
+    )
+    before, after = (
+        load(folder).module.state_dict() for folder in (tmp_path / "out/stages/1-all/model", tmp_path / "out")
+    )
+    kept = {name for name, weights in before.items() if weights.equal(after[name])}
+    assert {"base_head.entry.weight", "base_head.forms.bias"} <= kept
+    assert "base_head.flips.weight" not in kept
+    with pytest.raises(RecipeError, match="no weights begin with 'nowhere'"):
+        train(recipe("base", *short, 'stage.some.freeze=["nowhere"]'), tmp_path / "other")
+
+
 def test_the_average_lags_behind_the_weights(tmp_path):
     module = torch.nn.Linear(1, 1, bias=False)
     module.weight.data.zero_()

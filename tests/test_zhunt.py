@@ -12,7 +12,8 @@ from conftest import SHARED, dna, needs_shared
 from zflipon import zhunt
 from zflipon.config import PredictConfig
 from zflipon.errors import ModelError, ZfliponError
-from zflipon.genome import base_codes
+from zflipon.genome import Genome, base_codes
+from zflipon.intervals import fill, read_bed
 from zflipon.models import create, load
 from zflipon.predict import Predictor
 
@@ -33,8 +34,11 @@ def energy(pair: str, state: str, before: str) -> float:
     return ENERGY[pair] if state == "A" else ENERGY[pair[::-1]]
 
 
-def literal(window: str) -> float:
-    """Return the Z-score of one window, step by step: all assignments, partition function, bisection."""
+def literal(window: str, free_first: bool = False) -> float:
+    """Return the Z-score of one window, step by step: all assignments, partition function, bisection.
+
+    The first dinucleotide's own energy may be left out of the choice of assignment.
+    """
     pairs = [window[i : i + 2] for i in range(0, len(window), 2)]
     n = len(pairs)
 
@@ -43,7 +47,9 @@ def literal(window: str) -> float:
             energy(p, s, states[max(0, i - 1)]) for i, (p, s) in enumerate(zip(pairs, states, strict=True))
         ]
 
-    best = min((round(sum(energies(states)), 6), states) for states in itertools.product("AS", repeat=n))[1]
+    best = min(
+        (round(sum(energies(states)[free_first:]), 6), states) for states in itertools.product("AS", repeat=n)
+    )[1]
     factors = np.exp(-np.array(energies(best)) / 0.59004)
 
     def excess(linking):
@@ -133,21 +139,68 @@ def test_lengths_that_cannot_be():
             zhunt.scores("ACGT", least, most)
 
 
+def test_starts_of_published_calls_equal_a_literal_computation():
+    sequence = "ATGGCATGCGTGCAACACACACACACACACAGTACGCNGCGCTGCGCG"
+    shortest, excess, end = (
+        each[0].numpy() for each in zhunt.published_starts(torch.from_numpy(base_codes(sequence))[None], 6, 8)
+    )
+    for start in range(len(sequence)):
+        scores = {
+            n: literal(sequence[start : start + 2 * n], free_first=True)
+            for n in (6, 7, 8)
+            if start + 2 * n <= len(sequence)
+        }
+        if not scores:
+            assert shortest[start] == zhunt.HIGHEST
+            assert excess[start] < 0
+            continue
+        assert zhunt.z_score(shortest[start]) == pytest.approx(scores[6], rel=1e-3)
+        asked = math.log(scores[6] / 420)
+        if asked >= 0:
+            best = max(scores, key=scores.get)
+            asked = min(asked, math.log(scores[best] / 700))
+            assert end[start] == start + 2 * best + 2
+        assert excess[start] == pytest.approx(asked, abs=1e-3)
+    # TG before (GC)n: the program would turn it over and lose the window, published maps have it
+    assert zhunt.scores(sequence[1:13], 6, 6)[0][0] < 700
+    assert excess[1] > 0
+
+
+def test_the_last_start_decides_where_a_call_ends():
+    starts, ends = torch.zeros(2, 12, dtype=torch.bool), torch.zeros(2, 12, dtype=torch.int64)
+    for start, end in ((1, 9), (3, 6), (8, 11)):
+        starts[0, start], ends[0, start] = True, end
+    inside = zhunt.inside_calls(starts, ends).int()
+    assert inside.tolist() == [[0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0], [0] * 12]
+
+
+@needs_shared
+def test_the_rule_finds_published_calls():
+    with Genome(SHARED / "hg19" / "hg19_part.fa.gz") as genome:
+        length = genome.length("chr22_50M")
+        rows = read_bed(SHARED / "hg19" / "zhunt.bed", genome.lengths, "calls")["chr22_50M"]
+        codes = torch.from_numpy(base_codes(genome.fetch("chr22_50M", 0, length)))[None]
+    _, excess, end = zhunt.published_starts(codes)
+    found, published = zhunt.inside_calls(excess >= 0, end)[0].numpy(), fill(rows, 0, length)
+    both = (found & published).sum()
+    assert 2 * both / (found.sum() + published.sum()) > 0.97
+    edges = np.flatnonzero(np.diff(np.pad(found.astype(np.int8), 1))).reshape(-1, 2)
+    exact = set(map(tuple, edges.tolist())) & set(map(tuple, rows.tolist()))
+    assert len(exact) > 0.9 * len(rows)
+
+
 def test_it_is_a_model_like_the_others():
     sequence = dna(700, seed=3) + "CG" * 12 + dna(300, seed=4)
     predictor = Predictor(load("zhunt"), PredictConfig(device="cpu"))
     (found,) = predictor.probabilities([sequence])
-    score, length = zhunt.scores(sequence)
-    best = np.zeros(len(sequence))
-    for n in (6, 7):
-        each, size = zhunt.scores(sequence, n, n)
-        for start in np.flatnonzero(size):
-            covered = best[start : start + 2 * n + 2]
-            np.maximum(covered, each[start], out=covered)
-    np.testing.assert_allclose(found, best / (best + 700), atol=1e-5)
+    _, excess, end = zhunt.published_starts(torch.from_numpy(base_codes(sequence))[None])
+    called = zhunt.inside_calls(excess >= 0, end)[0].numpy()
+    assert ((found >= 0.5) == called).all()
+    best = np.full(len(sequence), -36.0)
+    for start, (odds, stop) in enumerate(zip(excess[0].numpy(), end[0].numpy(), strict=True)):
+        np.maximum(best[start:stop], odds, out=best[start:stop])
+    np.testing.assert_allclose(found[called], 1 / (1 + np.exp(-best[called])), atol=1e-4)
     assert (found[700:724] > 0.9).all()
-    assert length[700] == 16
-    assert score[700] > 1e5
     short, _ = predictor.probabilities(["ACGT", "CG" * 20])
     assert (short < 1e-6).all()
 

@@ -286,6 +286,8 @@ class StageConfig:
         Weights of unlabelled and labelled in the loss.
     dropout : float or None
         Share of units dropped in this stage; None: as the model's config says.
+    freeze : tuple of str
+        Beginnings of names of weights that stay as the stage before left them, such as ``base_head.forms``.
     average : float
         Share of the running average of the weights that each step keeps, such as 0.995; the
         stage ends with the average. 0: none.
@@ -326,6 +328,7 @@ class StageConfig:
     schedule: str = "cosine"
     class_weights: tuple[float, ...] | None = None
     dropout: float | None = None
+    freeze: tuple[str, ...] = ()
     average: float = 0.0
     evaluations: int = 4
     monitor: str = ""

@@ -12,6 +12,9 @@ start position and a number of dinucleotides:
 4. the *Z-score* is the number of random bases among which one window does as well.
 
 All positions are computed at once, in torch, on whatever device the sequence lies.
+
+Published maps of human Z-DNA were made by another rule than "every window above a score"; `published_starts` and
+`inside_calls` hold what it was found to be, from the maps themselves.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from itertools import repeat
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from zflipon.errors import ZfliponError
 from zflipon.genome import UNKNOWN_BASE, base_codes
@@ -32,6 +36,12 @@ MIN_DINUCLEOTIDES, MAX_DINUCLEOTIDES = 6, 8
 
 LONGEST = 12
 """Dinucleotides of the longest window that can be asked for."""
+
+CUTOFF, SEED = 700.0, 420.0
+"""Z-scores of published calls: of the best window at a start, and of the shortest one there."""
+
+FURTHER = 2
+"""Bases by which published calls pass a window's end."""
 
 LOWEST, HIGHEST = 10.0, 50.0
 """Delta linking is looked for from here to there; what lies beyond is given as `HIGHEST`."""
@@ -134,6 +144,7 @@ def window_linking(
     max_dinucleotides: int,
     dtype: torch.dtype = torch.float64,
     as_program: bool = False,
+    free_first: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield, for each window length, the delta linking of the window at each start position.
 
@@ -147,6 +158,9 @@ def window_linking(
     as_program : bool
         Among assignments of one energy, take that which rounding makes least in the program, whose
         running sum is a 32-bit number; else the first in its order, which is quicker.
+    free_first : bool
+        Choose the assignment without the first dinucleotide's own energy, as in the published maps; ties are settled
+        by order then.
 
     Yields
     ------
@@ -159,8 +173,9 @@ def window_linking(
     starts = codes.shape[-1] - 2 * max_dinucleotides + 1
     steps = [table[pairs] for table in energies]
     factors = [torch.exp((table.to(dtype) - _SCALE) / (-100 * _RT))[pairs] for table in energies]
-    first = _assignments(steps, max_dinucleotides, starts, syn_anti_bit=1)
-    last = _assignments(steps, max_dinucleotides, starts, syn_anti_bit=0) if as_program else repeat(None)
+    first = _assignments(steps, max_dinucleotides, starts, 1, free_first)
+    as_program &= not free_first
+    last = _assignments(steps, max_dinucleotides, starts, 0) if as_program else repeat(None)
     for dinucleotides, lowest, highest in zip(range(1, max_dinucleotides + 1), first, last, strict=False):
         if dinucleotides < min_dinucleotides:
             continue
@@ -169,6 +184,78 @@ def window_linking(
             tied = torch.nonzero(lowest != (~highest & used), as_tuple=True)
             lowest[tied] = _program_choice(steps, tied, dinucleotides)
         yield dinucleotides, _solve(_stretches(lowest, factors, dinucleotides, starts), dinucleotides)
+
+
+def published_starts(
+    codes: Tensor,
+    least: int = MIN_DINUCLEOTIDES,
+    most: int = LONGEST,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how far each start is above what published calls ask for, and the end of the call that begins there.
+
+    A start counts if its shortest window has a Z-score of `SEED` and its best one of `CUTOFF`. This rule was
+    found by comparing scores with published calls; its authors do not tell it.
+
+    Parameters
+    ----------
+    codes : Tensor
+        int64, shape (batch, bases): codes of `zflipon.genome.base_codes`; above `UNKNOWN_BASE` beyond a sequence's end.
+    least, most : int
+        Dinucleotides of the shortest and of the longest windows.
+    dtype : torch.dtype
+        Of the arithmetic.
+
+    Returns
+    -------
+    shortest : Tensor
+        Of that type, shape (batch, bases): delta linking of the shortest window; `HIGHEST` where it passes the end.
+    excess : Tensor
+        Of that type and shape: logarithm of score over what is asked, the lesser of the two; from 0 on a start
+        counts. Where the shortest window has too little, its own.
+    end : Tensor
+        int64, shape (batch, bases): `FURTHER` bases beyond the best window.
+    """
+    size, beyond = codes.shape[-1], UNKNOWN_BASE + 1
+    padded = F.pad(codes, (0, 2 * most - 1), value=beyond)
+    ((_, shortest),) = window_linking(padded[:, : size + 2 * least - 1], least, least, dtype, free_first=True)
+    shortest = shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == beyond, HIGHEST)
+    excess = log_z_score(shortest) - math.log(SEED)
+    length = torch.full_like(codes, 2 * least)
+    # hardly one start in a hundred gets this far
+    seeds = torch.nonzero(excess >= 0, as_tuple=True)
+    windows = padded.unfold(1, 2 * most, 1)[seeds]
+    best = shortest[seeds]
+    which = length[seeds]
+    for n, linking in window_linking(windows, least, most, dtype, free_first=True) if len(best) else ():
+        linking = linking[:, 0].masked_fill(windows[:, 2 * n - 1] == beyond, HIGHEST)
+        which = torch.where(linking < best, 2 * n, which)
+        best = torch.minimum(linking, best)
+    excess[seeds] = torch.minimum(log_z_score(best) - math.log(CUTOFF), excess[seeds])
+    length[seeds] = which
+    return shortest, excess, torch.arange(size, device=codes.device) + length + FURTHER
+
+
+def inside_calls(starts: Tensor, ends: Tensor) -> Tensor:
+    """Tell which bases lie in a call: those that the last start before them reaches.
+
+    So a call ends where the last of its windows does, even where an earlier one reached further: published calls do.
+
+    Parameters
+    ----------
+    starts : Tensor
+        bool, shape (batch, bases).
+    ends : Tensor
+        int64, shape (batch, bases): one past the last base of the call that begins there.
+
+    Returns
+    -------
+    Tensor
+        bool, shape (batch, bases).
+    """
+    places = torch.arange(starts.shape[-1], device=starts.device)
+    last = places.where(starts, -1).cummax(dim=-1).values
+    return (last >= 0) & (places < ends.gather(-1, last.clamp(min=0)))
 
 
 def z_score(linking: np.ndarray) -> np.ndarray:
@@ -200,7 +287,9 @@ def _energies(device: torch.device) -> list[Tensor]:
     return [table.flatten().to(device) for table in (anti_syn, turn, anti_syn.T.contiguous())]
 
 
-def _assignments(steps: list[Tensor], dinucleotides: int, starts: int, syn_anti_bit: int) -> Iterator[Tensor]:
+def _assignments(
+    steps: list[Tensor], dinucleotides: int, starts: int, syn_anti_bit: int, free_first: bool = False
+) -> Iterator[Tensor]:
     """Yield the cheapest assignment of windows of 1, 2, … dinucleotides: a bit for each, the first one's highest.
 
     Sums of energies lie above `LONGEST` bits, so that the least of such keys is the cheapest assignment and, among
@@ -211,7 +300,8 @@ def _assignments(steps: list[Tensor], dinucleotides: int, starts: int, syn_anti_
         stay_as, turn, stay_sa = (step[..., 2 * k : 2 * k + starts] << LONGEST for step in steps)
         bits = [1 << (LONGEST - 1 - k) if bit else 0 for bit in (1 - syn_anti_bit, syn_anti_bit)]
         if anti_syn is None:
-            anti_syn, syn_anti = stay_as + bits[0], stay_sa + bits[1]
+            own = 0 if free_first else 1
+            anti_syn, syn_anti = own * stay_as + bits[0], own * stay_sa + bits[1]
         else:
             anti_syn, syn_anti = (
                 torch.minimum(anti_syn + stay_as, syn_anti + turn) + bits[0],

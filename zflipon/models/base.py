@@ -27,7 +27,7 @@ BASE_HEAD_DEFAULTS = {
     "dropout": 0.1,
     "context": 96,
     "context_dilations": [1, 2, 4, 8, 16],
-    "zhunt": [6, 8],
+    "zhunt": [6, 12],
     "tracks": 0,
 }
 """Shape of the base head where a config says nothing."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE
-from zflipon.zhunt import window_linking
+from zflipon.zhunt import inside_calls, published_starts
 
 PADDING_BASE = UNKNOWN_BASE + 1
 
@@ -31,6 +31,9 @@ _MOTIF, _PAIR = (
     7,
 )  # bases that the first convolution of the context sees, and steps of 4 that the second sees
 _QUARTER = 4
+
+READINESS = 5
+"""Channels of what Z-HUNT says."""
 _HOPELESS = 26.0  # delta linking of a window that turns no more readily than most
 
 
@@ -55,9 +58,9 @@ class BaseCalls(NamedTuple):
 class BaseHead(nn.Module):
     """One decision a base: it can form Z-DNA, and where it lies it does.
 
-    The first factor looks at the nearest bases and at the energy that Z-DNA costs there (Z-HUNT's delta linking). The
-    second looks at the same and at the context: motifs and token states in steps of `BIN` bases, through
-    dilated convolutions. The probability is their product.
+    The first factor looks at the nearest bases, at the energy that Z-DNA costs there (Z-HUNT's delta linking) and at
+    what Z-HUNT calls. The second looks at the same and at the context: motifs and token states in steps of `BIN`
+    bases, through dilated convolutions; the bases of one call share it. The probability is their product.
 
     Parameters
     ----------
@@ -76,7 +79,7 @@ class BaseHead(nn.Module):
     context_dilations : sequence of int
         One residual convolution of the context each, over three bins.
     zhunt : sequence of int
-        Least and most dinucleotides of the windows whose delta linking is read; none if empty.
+        Least and most dinucleotides of the windows that Z-HUNT looks at; none if empty.
     tracks : int
         How many tracks the context also learns to tell, in training.
     """
@@ -95,8 +98,8 @@ class BaseHead(nn.Module):
     ):
         super().__init__()
         self.zhunt = tuple(zhunt)
-        lengths = zhunt[1] - zhunt[0] + 1 if zhunt else 0
-        self.entry = nn.Conv1d(len(NUCLEOTIDES) + 2 * lengths, channels, kernel, padding=kernel // 2)
+        seen = len(NUCLEOTIDES) + (READINESS if zhunt else 0)
+        self.entry = nn.Conv1d(seen, channels, kernel, padding=kernel // 2)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
             for dilation in dilations
@@ -133,10 +136,13 @@ class BaseHead(nn.Module):
         bases, base_tokens = _whole_bins(bases, base_tokens)
         inside = (bases != PADDING_BASE).unsqueeze(1)
         letters = self._letters(bases)
-        near = self._near(letters, bases, inside)
+        ready, called = self._zhunt(bases)
+        near = self._near(letters, ready, inside)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms(near)
         flips = _spread(self.flips(self.dropout(context)), inside).squeeze(1) + FLIPS_PRIOR
+        if called is not None:
+            flips = _level(flips, called)
         forms, flips = forms.float(), flips.float()
         both = -torch.logsumexp(torch.stack([-forms, -flips, -forms - flips]), dim=0)
         told = self.tracks(context).transpose(1, 2) if self.training and self.tracks is not None else None
@@ -149,9 +155,14 @@ class BaseHead(nn.Module):
 
     def can_form(self, bases: Tensor) -> Tensor:
         """Return the first factor alone: float32 log-odds of shape (batch, bases)."""
+        ready, _ = self._zhunt(bases)
         return self._forms(
-            self._near(self._letters(bases), bases, (bases != PADDING_BASE).unsqueeze(1))
+            self._near(self._letters(bases), ready, (bases != PADDING_BASE).unsqueeze(1))
         ).float()
+
+    def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the channels of Z-HUNT and what it calls; none where the head does without."""
+        return readiness(bases, *self.zhunt) if self.zhunt else (None, None)
 
     def _letters(self, bases: Tensor) -> Tensor:
         """Return one-hot letters of the weights' type, shape (batch, 4, bases); 0 at N and beyond the end."""
@@ -161,13 +172,9 @@ class BaseHead(nn.Module):
     def _forms(self, near: Tensor) -> Tensor:
         return self.forms(near.transpose(1, 2)).squeeze(-1) + FORMS_PRIOR
 
-    def _near(self, letters: Tensor, bases: Tensor, inside: Tensor) -> Tensor:
+    def _near(self, letters: Tensor, ready: Tensor | None, inside: Tensor) -> Tensor:
         """Return what single bases show: (batch, channels, bases)."""
-        seen = (
-            torch.cat([letters, readiness(bases, *self.zhunt).to(letters.dtype)], dim=1)
-            if self.zhunt
-            else letters
-        )
+        seen = letters if ready is None else torch.cat([letters, ready.to(letters.dtype)], dim=1)
         x = F.gelu(self.entry(seen)) * inside
         for convolution in self.convolutions:
             x = x + F.gelu(convolution(x)) * inside
@@ -193,8 +200,8 @@ class BaseHead(nn.Module):
 
 
 @torch.no_grad()
-def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> Tensor:
-    """Return how readily the windows that start at a base, and the best of those that cover it, turn into Z-DNA.
+def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> tuple[Tensor, Tensor]:
+    """Return how readily the windows around a base turn into Z-DNA, and what published maps would call.
 
     Parameters
     ----------
@@ -204,20 +211,29 @@ def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> 
 
     Returns
     -------
-    Tensor
-        float32, shape (batch, 2 × lengths, bases): 0 where delta linking is as in most DNA or
-        the window passes the end, growing as it falls.
+    channels : Tensor
+        float32, shape (batch, `READINESS`, bases): of the shortest window that starts here, then of the best such
+        window that covers, 0 where delta linking is as in most DNA, growing as it falls; by how much a start
+        of a call passes what is asked; 1 at such a start; 1 inside a call.
+    called : Tensor
+        bool, shape (batch, bases): inside a call.
     """
-    padded = F.pad(bases, (0, 2 * max_dinucleotides - 1), value=PADDING_BASE)
-    found = []
-    # the calls that labels are made from turn on how the program settles ties
-    windows = window_linking(padded, min_dinucleotides, max_dinucleotides, torch.float32, as_program=True)
-    for dinucleotides, linking in windows:
-        size = 2 * dinucleotides
-        ends = F.pad(bases, (0, size), value=PADDING_BASE)[:, size - 1 : size - 1 + bases.shape[1]]
-        ready = (_HOPELESS - linking).clamp(min=0) / 3 * (ends != PADDING_BASE)
-        found += [ready, F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)]
-    return torch.stack(found, dim=1)
+    shortest, excess, ends = published_starts(bases, min_dinucleotides, max_dinucleotides)
+    size, starts = 2 * min_dinucleotides, excess >= 0
+    ready = (_HOPELESS - shortest).clamp(min=0) / 3
+    covering = F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)
+    called = inside_calls(starts, ends)
+    return torch.stack([ready, covering, excess.clamp(min=0), starts.float(), called.float()], dim=1), called
+
+
+def _level(values: Tensor, called: Tensor) -> Tensor:
+    """Give the bases of one call their mean: a stretch of DNA turns as a whole, and so it was labelled."""
+    first = called & ~F.pad(called, (1, 0))[:, :-1]
+    number = first.cumsum(1) * called  # 0 outside
+    sums = values.new_zeros(values.shape[0], values.shape[1] + 1)
+    counts = sums.scatter_add(1, number, torch.ones_like(values))
+    means = sums.scatter_add(1, number, values) / counts.clamp(min=1)
+    return torch.where(called, means.gather(1, number), values)
 
 
 def _whole_bins(bases: Tensor, base_tokens: Tensor) -> tuple[Tensor, Tensor]:

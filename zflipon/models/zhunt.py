@@ -1,8 +1,7 @@
 """Z-HUNT as a model: no language and nothing to train, but run and written as the others are.
 
-The log-odds of a base are ln(Z / cutoff), Z being the best Z-score of the windows
-that cover it, each taken two bases further at its end. So its probability is one half
-at the cutoff of published calls, and calls reach as far as those do.
+It calls what published maps call, by `zflipon.zhunt.published_starts`. The log-odds of a base are
+ln(Z / what is asked of Z) of the best window that covers it, so that its probability is one half at the cutoff.
 """
 
 from __future__ import annotations
@@ -16,15 +15,21 @@ from transformers import PretrainedConfig
 
 from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel, DnaOutput
-from zflipon.models.heads import PADDING_BASE
 from zflipon.tokens import KmerTokenizer
-from zflipon.zhunt import LONGEST, MIN_DINUCLEOTIDES, log_z_score, window_linking
+from zflipon.zhunt import (
+    CUTOFF,
+    FURTHER,
+    LONGEST,
+    MIN_DINUCLEOTIDES,
+    inside_calls,
+    published_starts,
+)
 
-CUTOFF = 700.0
-"""Z-score from which a window is called in published human maps."""
+_LOWEST = -36.0
+"""Log-odds where nothing turns."""
 
-LONGEST_CALLED, FURTHER = 7, 2
-"""Dinucleotides of the longest windows of those maps, and bases by which their calls pass a window's end."""
+_OUTSIDE = -0.01
+"""Log-odds at most of bases that a window covers and no call holds."""
 
 
 class ZhuntConfig(PretrainedConfig):
@@ -33,8 +38,6 @@ class ZhuntConfig(PretrainedConfig):
     Parameters
     ----------
     min_dinucleotides, max_dinucleotides : int
-    further : int
-        Bases beyond a window's end that it stands for.
     vocab_size, pad_token_id : int
         Of the tokenizer, whose tokens are single bases.
     """
@@ -44,15 +47,13 @@ class ZhuntConfig(PretrainedConfig):
     def __init__(
         self,
         min_dinucleotides: int = MIN_DINUCLEOTIDES,
-        max_dinucleotides: int = LONGEST_CALLED,
-        further: int = FURTHER,
+        max_dinucleotides: int = LONGEST,
         vocab_size: int = 9,
         pad_token_id: int = 0,
         **rest,
     ):
         super().__init__(pad_token_id=pad_token_id, **rest)
         self.min_dinucleotides, self.max_dinucleotides = min_dinucleotides, max_dinucleotides
-        self.further = further
         self.vocab_size = vocab_size
 
 
@@ -73,23 +74,18 @@ class ZhuntModel(DnaModel):
 
     def forward(self, bases: Tensor, **_ignored) -> DnaOutput:
         """Return the log-odds of bases: float32, of the shape of `bases` (int64, (batch, bases))."""
-        config, size = self.config, bases.shape[1]
+        least, most = self.config.min_dinucleotides, self.config.max_dinucleotides
         dtype = torch.float32 if bases.device.type == "mps" else torch.float64  # which MPS has none of
-        padded = F.pad(bases, (0, 2 * config.max_dinucleotides), value=PADDING_BASE)
-        best = None
-        for dinucleotides, linking in window_linking(
-            padded, config.min_dinucleotides, config.max_dinucleotides, dtype, as_program=True
-        ):
-            length = 2 * dinucleotides
-            score = log_z_score(linking[:, :size])
-            fits = padded[:, length - 1 : length - 1 + size] != PADDING_BASE
-            score = torch.where(fits, score, -math.inf)
-            reach = length + config.further
-            shifted = F.pad(score, (reach - 1, 0), value=-math.inf).unsqueeze(1)
-            covering = F.max_pool1d(shifted, reach, 1).squeeze(1)
-            best = covering if best is None else torch.maximum(best, covering)
-        # in a sequence shorter than a window nothing turns
-        return DnaOutput(logits=(best.clamp(min=-30) - self.log_cutoff).float())
+        _, excess, ends = published_starts(bases, least, most, dtype)
+        excess = (excess - self.log_cutoff + math.log(CUTOFF)).clamp(min=_LOWEST)
+        called = inside_calls(excess >= 0, ends)
+        places = torch.arange(bases.shape[1], device=bases.device)
+        best = torch.full_like(excess, _LOWEST)
+        for length in range(2 * least + FURTHER, 2 * most + FURTHER + 1, 2):
+            mine = torch.where(ends - places == length, excess, _LOWEST)
+            shifted = F.pad(mine, (length - 1, 0), value=_LOWEST).unsqueeze(1)
+            best = torch.maximum(best, F.max_pool1d(shifted, length, 1).squeeze(1))
+        return DnaOutput(logits=torch.where(called, best, best.clamp(max=_OUTSIDE)).float())
 
 
 class BaseTokenizer(KmerTokenizer):

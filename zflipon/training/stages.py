@@ -194,9 +194,20 @@ def _run_stage(
         for module in checkpoint.module.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = stage.dropout
+    _freeze(checkpoint.module, stage)
     fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
     _save_once(checkpoint, done)
     return checkpoint
+
+
+def _freeze(module: torch.nn.Module, stage: StageConfig) -> None:
+    """Leave a stage's frozen weights out of its training, and take those of the stage before in again."""
+    names = [name for name, _ in module.named_parameters()]
+    for beginning in stage.freeze:
+        if not any(name.startswith(beginning) for name in names):
+            raise RecipeError(f"stage {stage.name}: freeze: no weights begin with '{beginning}'")
+    for name, weights in module.named_parameters():
+        weights.requires_grad_(not name.startswith(stage.freeze))
 
 
 def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
