@@ -25,8 +25,8 @@ log = logging.getLogger("zflipon")
 
 PARTS = ("train", "validation", "test")
 
-ESTIMATE_WINDOWS = 20_000
-"""Windows without a label that an estimate of the whole genome looks at."""
+ESTIMATE_BASES = 2_500_000
+"""Bases without a label that an estimate of the whole genome looks at."""
 
 LANGUAGE_WINDOWS = 512
 """Windows by which masked tokens are judged."""
@@ -193,7 +193,7 @@ class Material:
         positive = np.flatnonzero(windows.positive)
         never = np.setdiff1d(np.flatnonzero(~tiling.tiled.labelled), tiling.chosen)
         rng = np.random.default_rng(self.data.seed)
-        drawn = np.sort(rng.permutation(never)[:ESTIMATE_WINDOWS])
+        drawn = np.sort(rng.permutation(never)[: ESTIMATE_BASES // stage.window])
         if not len(drawn):  # all are drawn already, so the part is a fair sample
             return GenomeEstimate(windows, np.ones(len(windows), dtype=np.int64))
         others = cut(self.genome, tiling.tiled, drawn, self._learnt(stage), self.blacklist)
