@@ -291,6 +291,9 @@ class StageConfig:
     average : float
         Share of the running average of the weights that each step keeps, such as 0.995; the
         stage ends with the average. 0: none.
+    readout : float
+        Above 0: in the end the layer that tells from the context which candidates are labelled is fitted again, to one
+        example a candidate, with this price on its weights (base objective). 0: it stays as trained.
     evaluations : int
         How often, evenly spaced, what is kept apart is predicted; the best weights are kept. As many as
         epochs: after each of them.
@@ -330,6 +333,7 @@ class StageConfig:
     dropout: float | None = None
     freeze: tuple[str, ...] = ()
     average: float = 0.0
+    readout: float = 0.0
     evaluations: int = 4
     monitor: str = ""
     patience: int = 0

@@ -54,6 +54,7 @@ _NOT_NEGATIVE = (
     "background",
     "weight_decay",
     "warmup",
+    "readout",
     "evaluations",
     "patience",
     "epochs",
@@ -296,6 +297,8 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         problems.append(f"{where}: tracks are learnt from windows that are 'drawn'; set sampling")
     if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
         problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
+    if stage.readout and (stage.objective != "base" or stage.target != "labels"):
+        problems.append(f"{where}.readout: only the objective 'base' on the target 'labels' has one")
     monitors = MONITORS.get(stage.objective, ())
     if stage.monitor and stage.monitor not in monitors:
         problems.append(

@@ -88,7 +88,8 @@ class Material:
     def _check_targets(self, stage: StageConfig) -> None:
         if stage.objective == "mlm":
             return
-        for name in {stage.target, *stage.auxiliary} - {"labels"}:
+        needed = {stage.target, *stage.auxiliary, *(["candidates"] if stage.readout else [])}
+        for name in needed - {"labels"}:
             if not getattr(self, name):
                 raise RecipeError(f"stage {stage.name} learns {name}; set data.{name}")
 

@@ -13,44 +13,30 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from zflipon.genome import Genome
-from zflipon.intervals import Intervals, merge, overlapping
+from zflipon.intervals import merge, overlapping
 from zflipon.models import Checkpoint
 from zflipon.models.batch import collate
 from zflipon.models.heads import BIN, FLIPS_PRIOR
+from zflipon.training.material import Material
 
 log = logging.getLogger("zflipon")
 
 _BATCH = 16
 
 
-def refit(
-    checkpoint: Checkpoint,
-    genome: Genome,
-    contigs: dict[str, int],
-    calls: Intervals,
-    labels: Intervals,
-    ignored: Intervals,
-    penalty: float,
-) -> None:
-    """Fit the readout of the context to the calls of some contigs, in place.
+def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
+    """Fit the readout of the context to the candidates of the training contigs, in place.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         With a base head.
-    genome : Genome
-    contigs : dict of str to int
-        With their lengths.
-    calls, labels, ignored : Intervals
-        What can form Z-DNA; what of it does; what counts for nothing.
+    material : Material
     penalty : float
-        Times half the squared weights of standardised features, beside the sum of the calls' losses.
+        Half of it times the squared weights of standardised features goes beside the summed loss.
     """
     found = [
-        (context, label)
-        for contig, length in contigs.items()
-        for context, label in _examples(checkpoint, genome, contig, length, calls, labels, ignored)
+        example for contig in material.contigs["train"] for example in _examples(checkpoint, material, contig)
     ]
     features, flips = np.stack([context for context, _ in found]), np.array([label for _, label in found])
     log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
@@ -61,7 +47,9 @@ def refit(
         layer.bias.fill_(bias - FLIPS_PRIOR)
 
 
-def logistic(features: np.ndarray, labels: np.ndarray, penalty: float, steps: int = 50) -> tuple[np.ndarray, float]:
+def logistic(
+    features: np.ndarray, labels: np.ndarray, penalty: float, steps: int = 50
+) -> tuple[np.ndarray, float]:
     """Fit a logistic regression with a price on the weights of standardised features.
 
     Parameters
@@ -100,32 +88,22 @@ def logistic(features: np.ndarray, labels: np.ndarray, penalty: float, steps: in
 
 
 @torch.inference_mode()
-def _examples(
-    checkpoint: Checkpoint,
-    genome: Genome,
-    contig: str,
-    length: int,
-    calls: Intervals,
-    labels: Intervals,
-    ignored: Intervals,
-) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield the mean context of each call of a contig, from a window around it, and whether it is labelled."""
+def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield the mean context of each candidate of a contig, from a window around it, and whether it is labelled."""
     window, module = checkpoint.story.window, checkpoint.module.eval()
-    device = next(module.parameters()).device
-    none = np.empty((0, 2), dtype=np.int64)
-    known, barred = (merge(each[contig]) if contig in each else none for each in (labels, ignored))
-    places = [
-        (start, end)
-        for start, end in (merge(calls[contig]).tolist() if contig in calls else ())
-        if not len(overlapping(barred, start, end))
-    ]
+    length, device = material.genome.lengths[contig], next(module.parameters()).device
+    calls, labels, ignored = (
+        merge(each[contig]) if contig in each else np.empty((0, 2), dtype=np.int64)
+        for each in (material.candidates, material.labels, material.blacklist)
+    )
+    places = [place for place in calls.tolist() if not len(overlapping(ignored, *place))]
     for first in range(0, len(places), _BATCH):
         chosen = places[first : first + _BATCH]
         begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
-        sequences = [genome.fetch(contig, begin, min(begin + window, length)) for begin in begins]
+        sequences = [material.genome.fetch(contig, begin, min(begin + window, length)) for begin in begins]
         tokens = checkpoint.tokenizer.encode(sequences)
         batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, with_bases=True)
         context = module.surroundings(**{name: tensor.to(device) for name, tensor in batch.items()})
         for row, begin, (start, end) in zip(context.float().cpu().numpy(), begins, chosen, strict=True):
             bins = row[(start - begin) // BIN : (end - 1 - begin) // BIN + 1]
-            yield bins.mean(0), bool(len(overlapping(known, start, end)))
+            yield bins.mean(0), bool(len(overlapping(labels, start, end)))

@@ -28,6 +28,7 @@ from zflipon.training.fit import fit, monitored
 from zflipon.training.history import VALIDATION, best_row, read_rows
 from zflipon.training.judges import Measures, uncalibrated
 from zflipon.training.material import Material, read_material
+from zflipon.training.readout import refit
 from zflipon.training.tables import test_table
 
 log = logging.getLogger("zflipon")
@@ -196,6 +197,8 @@ def _run_stage(
                 module.p = stage.dropout
     _freeze(checkpoint.module, stage)
     fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
+    if stage.readout:
+        refit(checkpoint, material, stage.readout)
     _save_once(checkpoint, done)
     return checkpoint
 

@@ -1,0 +1,88 @@
+"""The readout of the context: no step away from it is better, and it tells calls apart by their surroundings."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import dna, make_fasta
+
+from zflipon.genome import Genome
+from zflipon.models import create
+from zflipon.models.batch import collate
+from zflipon.training.readout import logistic, refit
+
+
+def loss(features, labels, weights, bias, penalty):
+    """Return the penalised loss, with the price on weights of standardised features."""
+    odds = features @ weights + bias
+    price = penalty / 2 * np.sum((weights * features.std(0)) ** 2)
+    return np.sum(np.logaddexp(0, odds) - labels * odds) + price
+
+
+@pytest.mark.parametrize("penalty", [0.1, 10.0, 1000.0])
+def test_no_step_away_is_better(penalty):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(400, 5)) * [1, 10, 0.1, 1, 3] + [0, 5, 0, -2, 0]
+    labels = rng.random(400) < 1 / (1 + np.exp(-features[:, 0] - 0.3 * (features[:, 1] - 5)))
+    weights, bias = logistic(features, labels, penalty)
+    best = loss(features, labels, weights, bias, penalty)
+    for at in range(6):
+        for step in (-1e-3, 1e-3):
+            other, moved = weights.copy(), bias + step * (at == 5)
+            if at < 5:
+                other[at] += step / features[:, at].std()
+            assert loss(features, labels, other, moved, penalty) > best
+
+
+def test_a_price_shrinks_weights_and_leaves_the_share_of_labels():
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(1000, 3))
+    labels = rng.random(1000) < 1 / (1 + np.exp(-2 * features[:, 0] + 1))
+    sizes = []
+    for penalty in (1, 100, 1e9):
+        weights, bias = logistic(features, labels, penalty)
+        sizes.append(np.abs(weights).max())
+        # the bias is free: probabilities add up to the number of labels
+        assert np.sum(1 / (1 + np.exp(-features @ weights - bias))) == pytest.approx(labels.sum(), abs=0.01)
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert sizes[2] < 1e-4
+
+
+def test_features_that_never_change_weigh_nothing():
+    features = np.stack([np.arange(10.0), np.full(10, 7.0)], axis=1)
+    weights, bias = logistic(features, np.arange(10) > 4, 1.0)
+    assert np.isfinite([*weights, bias]).all()
+    assert weights[1] == 0
+
+
+def test_calls_that_only_their_surroundings_tell_apart(tmp_path, tokenizer):
+    pieces, calls, labels, at = [], [], [], 0
+    for number in range(120):
+        flank = dna(200, number, "GGCCAT" if number % 3 == 0 else "AATTGC")
+        pieces += [flank, "CG" * 8, flank]
+        calls.append((at + 200, at + 216))
+        if number % 3 == 0:
+            labels.append(calls[-1])
+        at += 416
+    path = make_fasta(tmp_path, {"c": "".join(pieces)})
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    made = create("compact", "base", tokenizer, **shape, base_head={"channels": 8, "context": 24})
+    made.module.eval()
+    made = replace(made, story=replace(made.story, window=256, margin=64))
+    with Genome(path) as genome:
+        known = {name: {"c": np.array(rows)} for name, rows in (("candidates", calls), ("labels", labels))}
+        material = SimpleNamespace(genome=genome, contigs={"train": {"c": at}}, blacklist={}, **known)
+        refit(made, material, penalty=1.0)
+        told = []
+        for start, end in calls:
+            begin = max(0, min((start + end - 256) // 2, at - 256))
+            sequence = genome.fetch("c", begin, begin + 256)
+            batch = collate(tokenizer.encode([sequence]), [sequence], tokenizer.pad_id, with_bases=True)
+            with torch.no_grad():
+                told.append(made.module(**batch).logits[0, start - begin : end - begin].mean().item())
+    flips = np.array([row in labels for row in calls])
+    # of a random network's context, a readout tells GC-rich surroundings from others
+    assert np.mean(np.array(told)[flips][:, None] > np.array(told)[~flips]) > 0.95
