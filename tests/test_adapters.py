@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,24 +10,31 @@ from click.testing import CliRunner
 from conftest import dna, make_fasta
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from small_models import make_small_models
+from small_models import SHAPE, make_small_models
+from transformers import Trainer, TrainingArguments
 
 from zflipon.cli import cli
 from zflipon.config import LoraConfig
-from zflipon.errors import ModelError
-from zflipon.models import family, load, load_module, save, start
-from zflipon.models.adapters import attach, is_adapted, merge
+from zflipon.errors import ModelError, OutputError
+from zflipon.models import FAMILIES, FORMULAS, create, family, load, load_module, save, start
+from zflipon.models.adapters import attach, is_adapted, merge, thaw
 from zflipon.models.base import HEADS
 from zflipon.models.batch import collate
+from zflipon.models.files import locate
 from zflipon.models.story import OBJECTIVES
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
 
+TRAINED = [name for name in FAMILIES if name not in FORMULAS]
+
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory):
-    """Return folders of small models in the official layouts, by family."""
-    return make_small_models(tmp_path_factory.mktemp("models"))
+def bases(tmp_path_factory, tokenizer):
+    """Return folders of small models by family, in the official layouts where there is one."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    save(create("compact", "mlm", tokenizer, **SHAPE), folder / "compact")
+    return {**make_small_models(folder), "compact": folder / "compact"}
 
 
 def adapted(base, objective="token", lora=LORA):
@@ -52,19 +60,32 @@ def outputs(checkpoint, module=None):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("name", ["dnabert2", "gena", "dnabert", "modernbert"])
-def test_saved_and_loaded_they_say_the_same(bases, tmp_path, name, objective):
-    made = adapted(bases[name], objective)
+@pytest.mark.parametrize("name", TRAINED)
+def test_saved_and_loaded_they_say_the_same_to_us_and_to_peft(bases, tmp_path, name, objective):
+    made = adapted(bases[name], objective, replace(LORA, bias="all"))
     save(made, tmp_path / "lora")
     assert not (tmp_path / "lora" / "model.safetensors").exists()
-    again = load(tmp_path / "lora", OBJECTIVES)
+    again, said = load(tmp_path / "lora", OBJECTIVES), outputs(made)
     assert is_adapted(again.module)
-    assert outputs(again).equal(outputs(made))
+    assert not again.module.training
+    assert outputs(again).equal(said)
     plain = load_module(bases[name], objective)
-    assert not outputs(made).equal(outputs(made, plain))
+    assert not said.equal(outputs(made, plain))
+    theirs = PeftModel.from_pretrained(plain, str(tmp_path / "lora")).eval()
+    torch.testing.assert_close(outputs(made, theirs), said, atol=1e-4, rtol=0)
+    count = sum(weights.numel() for weights in again.module.parameters())
+    assert sum(locate(tmp_path / "lora").parameters().values()) == count
 
 
-@pytest.mark.parametrize("name", ["dnabert2", "gena", "dnabert", "modernbert"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_by_default_every_attention_layer_gets_them(bases, name):
+    made = adapted(bases[name])
+    layers = [name for name, each in made.module.named_modules() if hasattr(each, "lora_A")]
+    assert len(layers) == SHAPE["num_hidden_layers"] * len(family(name).LORA_TARGETS)
+    assert all("att" in layer for layer in layers)
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_merged_they_say_the_same_without_them(bases, name):
     made = adapted(bases[name], "base")
     before = outputs(made)
@@ -100,11 +121,69 @@ def test_adapters_head_and_the_asked_for_biases_are_trained(bases, tmp_path, bia
     assert outputs(load(tmp_path / "lora")).equal(outputs(made))
 
 
-def test_peft_reads_what_we_write(bases, tmp_path):
-    made = adapted(bases["dnabert2"])
+@pytest.mark.parametrize(("objective", "bias"), [("sequence", "lora_only"), ("mlm", "none")])
+def test_peft_leaves_the_head_alone_too_where_its_layers_have_the_targets_names(
+    bases, tmp_path, objective, bias
+):
+    made = adapted(bases["dnabert"], objective, replace(LORA, targets=("dense",), bias=bias))
+    assert not any("lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEADS))
     save(made, tmp_path / "lora")
-    theirs = PeftModel.from_pretrained(load_module(bases["dnabert2"], "token"), str(tmp_path / "lora")).eval()
+    theirs = PeftModel.from_pretrained(
+        load_module(bases["dnabert"], objective), str(tmp_path / "lora")
+    ).eval()
     torch.testing.assert_close(outputs(made, theirs), outputs(made))
+
+
+def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
+    sequences = [dna(60, seed) for seed in range(8)]
+
+    def trained(objective, **resume):
+        torch.manual_seed(5)
+        made = start(bases["gena"], objective)
+        attach(made.module, replace(LORA, dropout=0.1), family("gena").LORA_TARGETS)
+        tokens = made.tokenizer.encode(sequences)
+        batch = collate(tokens, sequences, made.tokenizer.pad_id, objective == "base")
+        batch["labels"] = torch.ones_like(batch["bases" if objective == "base" else "input_ids"])
+        settings = {"max_steps": 4, "save_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 0.01}
+        told = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "remove_unused_columns": False}
+        items = [{key: each[number] for key, each in batch.items()} for number in range(len(sequences))]
+        arguments = TrainingArguments(str(tmp_path / objective), **settings, **told)
+        Trainer(made.module, arguments, train_dataset=items).train(**resume)
+        return made.module.state_dict()
+
+    for objective in ("base", "mlm"):  # the latter with tied weights
+        whole = trained(objective)
+        again = trained(objective, resume_from_checkpoint=str(tmp_path / objective / "checkpoint-2"))
+        assert whole.keys() == again.keys()
+        assert all(each.equal(again[name]) for name, each in whole.items())
+        assert any(each.any() for name, each in whole.items() if "lora_B" in name)
+
+
+def test_what_a_stage_froze_is_saved_and_thawed(bases, tmp_path):
+    made = adapted(bases["gena"], "base")
+    trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
+    for name, weights in made.module.named_parameters():
+        weights.requires_grad = "lora_" in name
+    save(made, tmp_path / "lora")
+    again = load(tmp_path / "lora").module.state_dict()  # logits differ in their last digit by what is frozen
+    assert all(each.equal(again[name]) for name, each in made.module.state_dict().items())
+    thaw(made.module)
+    assert {name for name, weights in made.module.named_parameters() if weights.requires_grad} == trained
+
+
+def test_whole_weights_take_the_place_of_adapters_and_adapters_not_that_of_their_base(bases, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(bases["dnabert2"], base)
+    made = adapted(base)
+    with pytest.raises(OutputError, match="holds the base that the adapters need"):
+        save(made, base)
+    save(adapted(bases["dnabert2"], "base"), tmp_path / "lora")
+    said = outputs(made)
+    save(merge(made), tmp_path / "lora")
+    again = load(tmp_path / "lora")
+    assert not is_adapted(again.module)
+    torch.testing.assert_close(outputs(again), said)
+    assert not any("sha256" in key for key in json.loads((tmp_path / "lora" / "config.json").read_text()))
 
 
 def test_training_goes_on_from_adapters_and_with_another_head(bases, tmp_path):
@@ -127,6 +206,31 @@ def test_layers_that_are_not_there(bases):
     made = start(bases["dnabert2"], "token")
     with pytest.raises(ModelError, match=r"no layer is called querry; the linear layers are .*Wqkv"):
         attach(made.module, LoraConfig(r=2, targets=("querry",)), ["Wqkv"])
+    with pytest.raises(ModelError, match=r"lora\.r must be 1 or more for adapters, not 0"):
+        attach(made.module, LoraConfig(), ["Wqkv"])
+    with pytest.raises(ModelError, match="ZhuntModel has no linear layers"):
+        attach(load("zhunt").module, LORA, family("zhunt").LORA_TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("use_rslora", True, "only plain LoRA is read, not use_rslora"),
+        ("peft_type", "IA3", "only plain LoRA is read, not IA3"),
+        ("target_modules", "all-linear", "target_modules a list of names"),
+        ("base_model_name_or_path", None, "names no base model"),
+        ("base_model_name_or_path", "{folder}", "holds adapters itself, no whole weights"),
+    ],
+)
+def test_a_config_that_asks_for_something_else(bases, tmp_path, key, value, said):
+    folder = tmp_path / "lora"
+    save(adapted(bases["dnabert2"]), folder)
+    told = json.loads((folder / "adapter_config.json").read_text())
+    told[key] = value.format(folder=folder) if isinstance(value, str) else value
+    (folder / "adapter_config.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match=said) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_base_that_is_gone_or_another(bases, tmp_path):

@@ -2,6 +2,9 @@
 
 Adapters are put into the module itself, so that all that runs or trains it goes on as before. They are saved by
 themselves, in peft's layout: the adapters, the head, the biases that were trained, and the name of the base.
+
+A module keeps its class and the state dict of a plain one with more names in it (``lora_A``, ``base_layer``), so the
+Trainer saves it and goes on from it with no adapter code of its own: attach the adapters before it is made.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 from zflipon.config import LoraConfig
 from zflipon.errors import ModelError, some
 from zflipon.models.base import HEADS, DnaModel
-from zflipon.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
+from zflipon.models.files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
 
 if TYPE_CHECKING:
     from zflipon.models.checkpoints import Checkpoint
@@ -30,8 +33,15 @@ if TYPE_CHECKING:
 _NAME = "default"
 """Of the adapter, inside the module; peft leaves it out of files."""
 
-_PREFIX = "base_model.model."
-"""Before each name in peft's files."""
+_BEYOND = (
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_to_transform",
+    "target_parameters",
+)
+"""Settings of peft's that would make other adapters of the same files: none of ours has them."""
 
 
 def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
@@ -47,8 +57,10 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
     Raises
     ------
     ModelError
-        If the module has adapters already, or no layer of the names.
+        If the rank is not positive, the module has adapters already, or it has no layer of the names.
     """
+    if lora.r < 1:
+        raise ModelError(f"lora.r must be 1 or more for adapters, not {lora.r}; 0 trains without them")
     if is_adapted(module):
         raise ModelError(
             "the checkpoint has adapters already; train these (r = 0), or merge them first: zflipon models merge"
@@ -59,22 +71,31 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
         if isinstance(each, nn.Linear) and not name.startswith(HEADS)
     }
     wanted = tuple(lora.targets or targets)
-    unknown = [end for end in wanted if not any(name == end or name.endswith(f".{end}") for name in linear)]
+    unknown = [end for end in wanted if not any(_ends(name, [end]) for name in linear)]
+    if not linear:
+        raise ModelError(f"{type(module).__name__} has no linear layers that adapters could lie beside")
     if unknown or not wanted:
         ends = sorted({name.rpartition(".")[2] for name in linear})
         raise ModelError(
             f"lora.targets: no layer is called {some(unknown)}; the linear layers are {', '.join(ends)}"
         )
-    layers = [name for name in linear if name.endswith(tuple(f".{end}" for end in wanted)) or name in wanted]
     config = PeftConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         bias=lora.bias,
-        target_modules=sorted(layers),
+        target_modules=sorted(name for name in linear if _ends(name, wanted)),
     )
     inject_adapter_in_model(config, module, adapter_name=_NAME)
     module.lora = replace(lora, targets=wanted)
+    thaw(module)
+
+
+def thaw(module: DnaModel) -> None:
+    """Let all weights be trained that training is for: beside adapters these, the head and the biases asked for.
+
+    What a stage froze beyond that is trained again.
+    """
     for name, weights in module.named_parameters():
         weights.requires_grad = _is_trained(name, module)
 
@@ -112,8 +133,7 @@ def merge(checkpoint: Checkpoint) -> Checkpoint:
             setattr(module.get_submodule(parent), last, layer.get_base_layer())
     lora, module.lora = module.lora, None
     del module.peft_config
-    for weights in module.parameters():
-        weights.requires_grad = True
+    thaw(module)
     told = {"r": lora.r, "alpha": lora.alpha, "targets": list(lora.targets)}
     base = checkpoint.files.base.name if checkpoint.files and checkpoint.files.base else None
     training = {**checkpoint.story.training, "merged": {**told, "base": base}}
@@ -145,18 +165,16 @@ def save(module: DnaModel, files: Files | None, folder: Path) -> None:
         lora_dropout=lora.dropout,
         bias=lora.bias,
         target_modules=list(lora.targets),
-        modules_to_save=sorted(
-            {name.split(".")[0] for name, _ in module.named_parameters() if name.startswith(HEADS)}
-        ),
+        modules_to_save=_whole_heads(module) or None,
         inference_mode=True,
         base_model_name_or_path=_lasting_name(base),
     ).to_dict()
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     trained = {
-        _PREFIX + _plain(name): weights.detach().contiguous()
+        ADAPTER_PREFIX + _stored(name): weights.detach().contiguous()
         for name, weights in module.named_parameters()  # tied ones once
-        if weights.requires_grad
+        if _is_trained(name, module)  # a stage may have frozen some of it for a while
     }
     save_file(trained, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     setattr(module.config, BASE_SHA256, base.sha256())
@@ -188,19 +206,11 @@ def restore(
         stored = load_file(files.weights[0])
     except Exception as error:  # a damaged file makes the Rust library raise nearly any kind
         raise ModelError(f"{files.weights[0]}: not a safetensors file, or cut short ({error})") from error
-    stored = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
+    stored = {_plain(name.removeprefix(ADAPTER_PREFIX)): tensor for name, tensor in stored.items()}
     own = module.state_dict()
     fill(over={name: tensor for name, tensor in stored.items() if name in own})
-    told = files.adapter
-    lora = LoraConfig(
-        r=told.get("r", 0),
-        alpha=told.get("lora_alpha", LoraConfig.alpha),
-        dropout=told.get("lora_dropout", 0.0),
-        bias=told.get("bias", "none"),
-        targets=tuple(told.get("target_modules") or ()),
-    )
-    attach(module, lora, targets)
-    expected = {_plain(name): weights for name, weights in module.named_parameters() if "lora_" in name}
+    attach(module, _told(files), targets)
+    expected = {_stored(name): weights for name, weights in module.named_parameters() if "lora_" in name}
     lacking = [
         name
         for name, weights in expected.items()
@@ -216,17 +226,65 @@ def restore(
             weights.copy_(stored[name])
 
 
+def _told(files: Files) -> LoraConfig:
+    """Read peft's config; raise `ModelError` where it asks for more than plain adapters."""
+    told = files.adapter
+    beyond = [key for key in _BEYOND if told.get(key)]
+    if told.get("peft_type", "LORA") != "LORA" or beyond:
+        raise ModelError(
+            f"{files.folder / ADAPTER_CONFIG}: only plain LoRA is read, not "
+            f"{some(beyond) if beyond else told['peft_type']}; merge it with peft"
+        )
+    ends = told.get("target_modules")
+    if not isinstance(told.get("r"), int) or not isinstance(ends, list):
+        raise ModelError(
+            f"{files.folder / ADAPTER_CONFIG}: r must be a number, target_modules a list of names"
+        )
+    return LoraConfig(
+        r=told["r"],
+        alpha=told.get("lora_alpha", LoraConfig.alpha),
+        dropout=told.get("lora_dropout", 0.0),
+        bias=told.get("bias", "none"),
+        targets=tuple(ends),
+    )
+
+
+def _ends(name: str, ends: Sequence[str]) -> bool:
+    return any(name == end or name.endswith(f".{end}") for end in ends)
+
+
+def _whole_heads(module: DnaModel) -> list[str]:
+    """Return the head's modules of which peft can keep a copy: no containers, and nothing tied to the encoder.
+
+    What is in none of them stands in the file under its own name, where peft finds it too. Nor does peft put adapters
+    into these, whatever the names of their layers.
+    """
+    found: list[str] = []
+    for name, each in module.named_modules():  # a module comes before what it holds
+        inside = name.startswith(tuple(f"{outer}." for outer in found))
+        head = f"{name}.".startswith(HEADS) and any(True for _ in each.parameters())
+        tied = any(key.startswith(f"{name}.") for key in module.all_tied_weights_keys)
+        if head and not inside and not tied and not isinstance(each, nn.ModuleDict | nn.ModuleList):
+            found.append(name)
+    return found
+
+
 def _is_trained(name: str, module: DnaModel) -> bool:
-    if "lora_" in name or name.startswith(HEADS):
+    if not is_adapted(module) or "lora_" in name or name.startswith(HEADS):
         return True
     if not name.endswith(".bias") or module.lora.bias == "none":
         return False
     return module.lora.bias == "all" or name.endswith(".base_layer.bias")
 
 
+def _stored(name: str) -> str:
+    """Return a parameter's name as peft's files have it."""
+    return name.replace(f".{_NAME}.", ".") if "lora_" in name else name
+
+
 def _plain(name: str) -> str:
-    """Return a parameter's name as peft's files have it, and as it was before adapters came."""
-    return name.replace(f".{_NAME}.", ".").replace(".base_layer.", ".")
+    """Return the name that a parameter had before adapters came."""
+    return name.replace(".base_layer.", ".")
 
 
 def _lasting_name(base: Files) -> str:

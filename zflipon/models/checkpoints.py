@@ -31,7 +31,7 @@ from zflipon.errors import ModelError, OutputError, some, suggest
 from zflipon.models import adapters, recognise
 from zflipon.models import family as family_module
 from zflipon.models.base import HEADS, DnaModel
-from zflipon.models.files import Files, found_objective, locate
+from zflipon.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_SHA256, Files, found_objective, locate
 from zflipon.models.story import Story
 from zflipon.tokens import BpeTokenizer, DnaTokenizer
 
@@ -54,6 +54,7 @@ FOREIGN_KEYS = (
     "torch_dtype",
     "dtype",
     "zflipon",
+    BASE_SHA256,
 )
 """Keys of a ``config.json`` that say nothing of the shape: not taken over."""
 
@@ -222,15 +223,22 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
 
     Of a module with low-rank adapters, these and the head are written, with the name of their base.
 
-    Each file gets its name only once all of them are whole; other files in the folder stay.
+    Each file gets its name only once all of them are whole; other files in the folder stay, but for adapters
+    where whole weights are written now: they would be taken for the checkpoint.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written, or holds the base of the adapters.
+    ModelError
+        If adapters have no base on disk.
     """
     folder = Path(folder)
     module = checkpoint.module
+    adapted = adapters.is_adapted(module)
+    base = checkpoint.files and (checkpoint.files.base or checkpoint.files)
+    if adapted and base and base.folder.resolve() == folder.resolve():
+        raise OutputError(f"{folder}: holds the base that the adapters need; save them in another folder")
     module.config.objective = module.objective
     module.config.zflipon = replace(checkpoint.story, objective=module.objective).to_dict()
     try:
@@ -238,11 +246,14 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
         part = Path(tempfile.mkdtemp(prefix=".part.", dir=folder))
         try:
             with _quiet():
-                if adapters.is_adapted(module):
+                if adapted:
                     adapters.save(module, checkpoint.files, part)
                 else:
                     module.save_pretrained(part)
             checkpoint.tokenizer.save(part)
+            if not adapted:
+                for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+                    (folder / name).unlink(missing_ok=True)
             mode = (part / "config.json").stat().st_mode  # safetensors keeps its files to their owner
             # the config goes last: a folder without it is no checkpoint
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):

@@ -40,6 +40,9 @@ WANTED = [
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Low-rank adapters in the layout of peft."""
 
+ADAPTER_PREFIX = "base_model.model."
+"""Before each name in ``adapter_model.safetensors``."""
+
 BASE_SHA256 = "zflipon_base_sha256"
 """Key of a ``config.json`` beside adapters: the weights that they were trained on."""
 
@@ -98,7 +101,17 @@ class Files:
         The headers of safetensors files tell; other files are read, for which torch is needed.
         """
         if self.base:
-            return {**self.base.parameters(), **replace(self, base=None).parameters()}
+            from zflipon.models.base import HEADS
+
+            encoder = {
+                name: size for name, size in self.base.parameters().items() if not name.startswith(HEADS)
+            }
+            own = replace(self, base=None).parameters()  # with the whole head
+            plain = {
+                name.removeprefix(ADAPTER_PREFIX).replace(".base_layer.", "."): size
+                for name, size in own.items()
+            }
+            return {**encoder, **plain}
         if any(path.suffix != ".safetensors" for path in self.weights):
             from zflipon.models.checkpoints import read_tensors
 
@@ -163,7 +176,7 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
 
 
-def locate(name: str | Path) -> Files:
+def locate(name: str | Path, adapters: bool = True) -> Files:
     """Find a checkpoint.
 
     Parameters
@@ -171,11 +184,13 @@ def locate(name: str | Path) -> Files:
     name : str or Path
         A bundled model, a folder in the official layout, a file of weights beside
         its ``config.json``, or a hub id ``owner/name``.
+    adapters : bool
+        Whether low-rank adapters will do, or only whole weights.
 
     Raises
     ------
     ModelError
-        If there is none, or it lacks its config or its weights.
+        If there is none, it lacks its config or its weights, or the base of its adapters is not what it was.
     """
     path = Path(name)
     if str(name) in bundled():
@@ -190,6 +205,10 @@ def locate(name: str | Path) -> Files:
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / "config.json", "a checkpoint needs its config.json")
     if path.is_dir() and (folder / ADAPTER_CONFIG).is_file():
+        if not adapters:
+            raise ModelError(
+                f"{name}: holds adapters itself, no whole weights; zflipon models merge makes them"
+            )
         return _adapted(folder, config, str(name))
     return Files(folder, config, _find_weights(path), str(name))
 
@@ -206,14 +225,14 @@ def _adapted(folder: Path, config: dict, name: str) -> Files:
     if not told:
         raise ModelError(f"{folder / ADAPTER_CONFIG}: names no base model (base_model_name_or_path)")
     try:
-        base = locate(told)
+        base = locate(told, adapters=False)
     except ModelError as error:
         raise ModelError(f"{folder}: the base model of these adapters is not to be had: {error}") from error
     expected = config.get(BASE_SHA256)
-    if expected and expected != base.sha256():
+    if expected and expected != (found := base.sha256()):
         raise ModelError(
-            f"{folder}: these adapters were trained on other weights than those of {told} now; "
-            f"give back the ones of SHA-256 {expected}"
+            f"{folder}: these adapters were trained on other weights than those of {told} now "
+            f"(SHA-256 {found}); give back the ones of SHA-256 {expected}"
         )
     return Files(folder, config, (weights,), name, adapter, base)
 
