@@ -14,7 +14,7 @@ from small_models import SHAPE, make_small_models
 from transformers import Trainer, TrainingArguments
 
 from zflipon.cli import cli
-from zflipon.config import LoraConfig
+from zflipon.config import LoraConfig, StageConfig
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import FAMILIES, FORMULAS, create, family, load, load_module, save, start
 from zflipon.models.adapters import attach, is_adapted, merge, thaw
@@ -22,6 +22,7 @@ from zflipon.models.base import HEADS
 from zflipon.models.batch import collate
 from zflipon.models.files import locate
 from zflipon.models.story import OBJECTIVES
+from zflipon.training.stages import _freeze
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
 
@@ -291,3 +292,17 @@ def test_on_the_command_line(bases, tmp_path):
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     found = CliRunner().invoke(cli, ["models", "merge", str(tmp_path / "lora"), "-o", str(tmp_path / "full")])
     assert "is not empty; give --force" in str(found.exception)
+
+
+def test_a_stage_freezes_and_thaws_within_what_adapters_train(bases):
+    made = adapted(bases["dnabert2"], "base")
+    trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
+    _freeze(made.module, StageConfig(freeze=("base_head.entry",)))
+    found = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
+    assert found == {name for name in trained if not name.startswith("base_head.entry")} != trained
+    _freeze(made.module, StageConfig())
+    assert {name for name, weights in made.module.named_parameters() if weights.requires_grad} == trained
+    plain = start(bases["dnabert2"], "base").module
+    _freeze(plain, StageConfig(freeze=("bert.",)))
+    _freeze(plain, StageConfig())
+    assert all(weights.requires_grad for weights in plain.parameters())

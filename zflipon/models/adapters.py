@@ -92,12 +92,12 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
 
 
 def thaw(module: DnaModel) -> None:
-    """Let all weights be trained that training is for: beside adapters these, the head and the biases asked for.
+    """Let all weights be trained; where there are adapters, these, the head and the biases asked for.
 
     What a stage froze beyond that is trained again.
     """
     for name, weights in module.named_parameters():
-        weights.requires_grad = _is_trained(name, module)
+        weights.requires_grad = not is_adapted(module) or _is_trained(name, module)
 
 
 def is_adapted(module: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from zflipon.config import DECIMALS, Recipe, StageConfig
 from zflipon.errors import OutputError, RecipeError
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
-from zflipon.models.adapters import attach
+from zflipon.models.adapters import attach, thaw
 from zflipon.models.story import OBJECTIVES, Story
 from zflipon.predict import calibrated, processes
 from zflipon.recipe import Setting, inheritance
@@ -192,8 +192,8 @@ def _run_stage(
     checkpoint = replace(checkpoint, story=story)
     checkpoint.module.config.class_weights = stage.class_weights and list(stage.class_weights)
     if stage.dropout is not None:
-        for module in checkpoint.module.modules():
-            if isinstance(module, torch.nn.Dropout):
+        for name, module in checkpoint.module.named_modules():
+            if isinstance(module, torch.nn.Dropout) and "lora_" not in name:  # adapters have their own
                 module.p = stage.dropout
     _freeze(checkpoint.module, stage)
     fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
@@ -209,8 +209,10 @@ def _freeze(module: torch.nn.Module, stage: StageConfig) -> None:
     for beginning in stage.freeze:
         if not any(name.startswith(beginning) for name in names):
             raise RecipeError(f"stage {stage.name}: freeze: no weights begin with '{beginning}'")
+    thaw(module)
     for name, weights in module.named_parameters():
-        weights.requires_grad_(not name.startswith(stage.freeze))
+        if name.startswith(stage.freeze):
+            weights.requires_grad = False
 
 
 def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
