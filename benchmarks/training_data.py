@@ -50,7 +50,7 @@ def main() -> None:
     data = DataConfig(genome=arguments.genome, labels=arguments.labels, split="stratified")
     began = time.perf_counter()
     material = read_material(data)
-    tiling = material._tiling(STAGE)
+    tiling = material.tiling(STAGE)
     seconds = time.perf_counter() - began
     count = sum(map(len, tiling.parts.values()))
     print(f"preparation: {count:,} windows of {STAGE.window} bp in {seconds:.1f} s")

@@ -271,7 +271,7 @@ def test_adapters_learn_beside_a_checkpoint_and_are_saved_by_themselves(folder):
 def test_parts_share_no_window_and_the_paper_s_shares_hold(folder):
     recipe = plan(folder)
     material = read_material(recipe.data)
-    parts = material._tiling(recipe.stage[0]).parts
+    parts = material.tiling(recipe.stage[0]).parts
     count = sum(map(len, parts.values()))
     sequences = [sequence for windows in parts.values() for sequence in windows.sequences]
     assert len(set(sequences)) == count  # random DNA: two windows are never alike
@@ -283,12 +283,12 @@ def test_parts_share_no_window_and_the_paper_s_shares_hold(folder):
 def test_an_estimate_stands_for_every_window(folder):
     recipe = plan(folder)
     material = read_material(recipe.data)
-    tiled = material._tiling(recipe.stage[0]).tiled
+    tiled = material.tiling(recipe.stage[0]).tiled
     estimate = material.genome_judge(recipe.stage[0], "test")
     positive = estimate.windows.positive
     assert estimate.weights[positive].sum() == pytest.approx(tiled.labelled.sum(), rel=0.15)
     assert estimate.weights[~positive].sum() == pytest.approx((~tiled.labelled).sum(), rel=0.35)
-    trained = set(material._tiling(recipe.stage[0]).parts["train"].sequences)
+    trained = set(material.tiling(recipe.stage[0]).parts["train"].sequences)
     assert not trained & set(estimate.windows.sequences)
 
 

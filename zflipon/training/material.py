@@ -80,7 +80,7 @@ class Material:
             return Epochs(self.sequences["train"], stage)
         self._check_targets(stage)
         if stage.sampling == "tiled":
-            tiling = self._tiling(stage)
+            tiling = self.tiling(stage)
             log.info("stage %s: windows: %s", stage.name, summary(tiling.parts))
             return Epochs(tiling.parts["train"], stage)
         return self._sampler(stage)
@@ -176,7 +176,7 @@ class Material:
         if stage.objective == "mlm":
             return self._language_windows(stage, part)
         if stage.sampling == "tiled" or stage.objective == "sequence":
-            return self._tiling(stage).parts.get(part)
+            return self.tiling(stage).parts.get(part)
         return None
 
     def _language_windows(self, stage: StageConfig, part: str) -> StoredWindows:
@@ -189,7 +189,7 @@ class Material:
 
     def _estimate(self, stage: StageConfig, part: str) -> GenomeEstimate:
         """Sample the genome: the part's windows with a label, and windows without one that no part holds."""
-        tiling = self._tiling(stage)
+        tiling = self.tiling(stage)
         windows = tiling.parts[part]
         positive = np.flatnonzero(windows.positive)
         never = np.setdiff1d(np.flatnonzero(~tiling.tiled.labelled), tiling.chosen)
@@ -211,7 +211,7 @@ class Material:
 
     # ---- tiled windows -----------------------------------------------------------------------------------
 
-    def _tiling(self, stage: StageConfig) -> Tiling:
+    def tiling(self, stage: StageConfig) -> Tiling:
         """Return a stage's tiled windows, kept for as long as the next stages ask for the same."""
         key = (stage.window, stage.target, stage.auxiliary, stage.hard_negatives, stage.background)
         if self._tiled is None or self._tiled[0] != key:
