@@ -1,7 +1,6 @@
 """`zflipon annotate` from a FASTA to tracks that other programs read."""
 
 import json
-import signal
 import subprocess
 import sys
 
@@ -123,7 +122,7 @@ def test_every_base_with_sequence_is_decided_once(run, contigs, tiny_checkpoint,
 
 def test_the_track_does_not_depend_on_batches_shards_or_case(run, contigs, tmp_path, monkeypatch):
     run("-o", tmp_path / "a.bw", "-o", tmp_path / "a.bed", "--threshold", 0.5)
-    monkeypatch.setattr("zflipon.annotate.SHARD_BASES", 300)
+    monkeypatch.setattr("zflipon.shards.SHARD_BASES", 300)
     monkeypatch.setattr("zflipon.predict._POOL", 3)
     lower = make_fasta(tmp_path / "lower.bgz.fa.gz", {name: text.lower() for name, text in contigs.items()})
     result = run(
@@ -230,16 +229,36 @@ def test_dry_run_writes_nothing(run, tmp_path):
     assert not [path for path in set(tmp_path.iterdir()) - before if "shards" in path.name]
 
 
-def test_nothing_is_left_behind_on_failure(run, tmp_path, monkeypatch):
+def test_a_failure_while_writing_keeps_what_was_predicted(run, tmp_path, monkeypatch):
     def broken(*_arguments, **_rest):
         raise ZfliponError("the roof is on fire")
 
-    monkeypatch.setattr("zflipon.annotate.call_track", broken)
-    out = tmp_path / "out"
-    out.mkdir()
-    result = run("-o", out / "z.bw", "-o", out / "z.bed.gz")
-    assert isinstance(result.exception, ZfliponError)
-    assert list(out.iterdir()) == []
+    words = ["-o", tmp_path / "out" / "z.bw", "-o", tmp_path / "out" / "z.bed.gz"]
+    (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("zflipon.annotate.call_track", broken)
+        assert isinstance(run(*words).exception, ZfliponError)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["z.bw.unfinished"]
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "going on" in result.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "z.bw",
+        "z.bw.json",
+        "z.bed.gz",
+        "z.bed.gz.tbi",
+        "z.bed.gz.json",
+    }
+
+
+def test_a_failure_before_anything_is_done_leaves_nothing(run, tmp_path, monkeypatch):
+    def broken(*_arguments, **_rest):
+        raise ZfliponError("the roof is on fire")
+
+    monkeypatch.setattr("zflipon.predict.Predictor.launch", broken)
+    (tmp_path / "out").mkdir()
+    assert isinstance(run("-o", tmp_path / "out" / "z.bw").exception, ZfliponError)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -291,33 +310,6 @@ def test_errors_are_one_line_with_status_one(tmp_path):
     assert found.returncode == 1
     assert found.stdout == ""
     assert found.stderr.splitlines() == [f"zflipon: error: {tmp_path / 'absent.fa'}: no such file"]
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_leaves_nothing_behind(rng, tiny_checkpoint, tmp_path, number, status):
-    fasta = make_fasta(tmp_path, {"long": random_dna(rng, 3_000_000)})
-    out = tmp_path / "out"
-    out.mkdir()
-    words = [
-        "annotate",
-        str(fasta),
-        "-o",
-        str(out / "z.bw"),
-        "--model",
-        str(tiny_checkpoint),
-        "--device",
-        "cpu",
-    ]
-    with subprocess.Popen(
-        [sys.executable, "-m", "zflipon", *words], stderr=subprocess.PIPE, text=True
-    ) as process:
-        line = process.stderr.readline()  # the announcement: the work begins
-        process.send_signal(number)
-        rest = process.stderr.read()
-    assert "windows of 256" in line
-    assert process.returncode == status
-    assert "Traceback" not in rest
-    assert list(out.iterdir()) == []
 
 
 def test_two_processes_write_what_one_writes(run, contigs, tiny_checkpoint, tmp_path):

@@ -1,9 +1,8 @@
 """Genome → tracks: cut into shards, predict each, write them in genome order.
 
-Shards do not depend on the number of processes. Each is predicted by one
-process and laid down as a file in a scratch folder beside the output, so that
-results never travel through one process's memory; the first process then writes
-the tracks contig by contig.
+Shards do not depend on the number of processes. Each is predicted by one process and kept in a journal beside
+the first output (`zflipon.journal`); the first process also writes the tracks, contig by contig as they are completed.
+A run that was stopped, however it was, goes on by the same command and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -12,15 +11,17 @@ import json
 import logging
 import os
 import platform
-import shutil
+import resource
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
+from hashlib import sha256
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,71 +29,23 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from zflipon.config import MIN_GAP, SHARD_BASES, CallConfig, PredictConfig, Selection
-from zflipon.errors import InputError, OutputError, some
+from zflipon.config import SHARD_BASES, CallConfig, PredictConfig, Selection
+from zflipon.errors import Stopped, ZfliponError
 from zflipon.genome import Genome
-from zflipon.intervals import merge, parse_region, read_bed
+from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
-from zflipon.outputs import refuse_existing, whole
-from zflipon.predict import Predictor, predict_tiles, processes
+from zflipon.outputs import refuse_existing, sweep, whole
+from zflipon.predict import Predictor, Stretch, predict_stretches, predict_tiles, processes
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
+from zflipon.shards import Plan, Shard, make_plan
 from zflipon.tracks import STDOUT, TrackOutputs, writer_for
-from zflipon.windows import tile, touching
 
 log = logging.getLogger("zflipon")
 
-_PILOT_WINDOWS = 64
+_PILOT_BASES = 1 << 17
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Consecutive windows of one stretch, predicted together.
-
-    Attributes
-    ----------
-    number : int
-        Position in genome order.
-    contig : str
-    start, end : int
-        The bases that are wanted of it.
-    tiles : numpy.ndarray
-        `zflipon.windows.WINDOW_DTYPE`; their cores cover ``[start, end)``.
-    """
-
-    number: int
-    contig: str
-    start: int
-    end: int
-    tiles: np.ndarray
-
-
-@dataclass
-class Plan:
-    """What will be predicted.
-
-    Attributes
-    ----------
-    shards : list of Shard
-        In genome order.
-    md5 : dict of str to str
-        Contig → checksum of its upper-case sequence, for the contigs that are touched.
-    asked : int
-        Bases asked for; those in gaps of N are among them.
-    """
-
-    shards: list[Shard] = field(default_factory=list)
-    md5: dict[str, str] = field(default_factory=dict)
-    asked: int = 0
-
-    @property
-    def bases(self) -> int:
-        """Bases in stretches of sequence."""
-        return sum(shard.end - shard.start for shard in self.shards)
-
-    @property
-    def windows(self) -> int:
-        """Windows that the model reads."""
-        return sum(len(shard.tiles) for shard in self.shards)
+PATIENCE = 5.0
+"""Seconds that a run which is told to stop may take to finish the shard in flight."""
 
 
 def annotate(
@@ -105,6 +58,7 @@ def annotate(
     force: bool = False,
     quiet: bool = False,
     dry_run: bool = False,
+    restart: bool = False,
 ) -> dict:
     """Write the Z-DNA tracks of a genome.
 
@@ -125,7 +79,9 @@ def annotate(
     quiet : bool
         No progress bar.
     dry_run : bool
-        Plan, time a few windows, say what a run would take, and write nothing.
+        Plan, time a pilot, say what a run would take, and write nothing.
+    restart : bool
+        Throw away what a stopped run left, in the place of going on with it.
 
     Returns
     -------
@@ -135,12 +91,15 @@ def annotate(
     Raises
     ------
     ZfliponError
-        If an input, an output or the model cannot be used.
+        If an input, an output or the model cannot be used, or an unfinished run of these outputs differs from this one.
+    Stopped
+        If a signal asked to stop; what is done is kept.
     """
     started = time.time()
     for output in outputs:
         writer_for(output)
     files = [Path(output) for output in outputs if output != STDOUT]
+    force |= bool(files) and Journal(unfinished(files[0])).was_finishing
     for path in files:
         for claimed in (path, sidecar(path)):
             refuse_existing(claimed, force)
@@ -149,19 +108,38 @@ def annotate(
         checkpoint = load(model)
         call = _settled(call or CallConfig(), checkpoint)
         predictor = Predictor(checkpoint, predict)
-        plan = make_plan(genome, selection or Selection(), checkpoint.story.window, checkpoint.story.margin)
+        story = checkpoint.story
+        plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
-        report = _report(genome, plan, checkpoint, predictor, call, outputs, started)
+        report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started)
         if dry_run:
-            return {**report, "estimate": _estimate(genome, plan, predictor, state)}
-        with _scratch(files, state) as folder:
-            _predict_shards(genome, plan, predictor, state, folder, quiet)
-            state.wait_for_everyone()
+            return {**report, "estimate": _estimate(genome, plan, predictor, state, outputs)}
+        with _kept(files, state, _key(genome, plan, checkpoint, predictor), restart) as journal:
+            done = agreed(state, lambda: journal.done(range(len(plan.shards))))
+            if done:
+                log.info("going on: %d of %d shards are done", len(done), len(plan.shards))
+            with (
+                _Stop(journal, plan).heard() as stop,
+                TrackOutputs(outputs if state.is_main_process else (), genome.lengths) as tracks,
+            ):
+                if state.is_main_process:
+                    writer = _Writer(tracks, plan, call, journal)
+                    _predict(genome, plan, predictor, journal, done, stop, quiet, writer.advance)
+                    with predictor.clock("write"):
+                        writer.finish(stop)
+                        journal.finishing()
+                        tracks.commit()
+                else:
+                    _predict(genome, plan, predictor, journal, done, stop, True, lambda: None)
             if state.is_main_process:
-                report["tracks"] = _write(genome, plan, outputs, call, folder)
+                report["tracks"] = writer.told
                 report["seconds"] = round(time.time() - started, 2)
+                report["seconds_in"] = {
+                    name: round(spent, 2) for name, spent in predictor.clock.seconds.items()
+                }
                 for path in files:
                     _write_sidecar(path, report)
+                journal.remove()
     return report
 
 
@@ -170,126 +148,180 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def make_plan(genome: Genome, selection: Selection, window: int, margin: int) -> Plan:
-    """Choose windows and cut them into shards.
+def unfinished(path: Path) -> Path:
+    """Return where what is done of an output is kept until it is whole."""
+    return path.with_name(path.name + ".unfinished")
 
-    The windows of a contig are the same whatever part of it is selected, so a
-    region has the probabilities that it has in the whole genome's track.
 
-    Raises
-    ------
-    InputError
-        If a contig or region is unknown, or nothing is left.
+def agreed(state: PartialState, find: Callable):
+    """Let the first process find something, and tell it to all; its error ends them all, and one of them says it."""
+    told: list = [None, None]
+    if state.is_main_process:
+        try:
+            told[0] = find()
+        except ZfliponError as error:
+            told[1] = error
+    if state.num_processes > 1:
+        broadcast_object_list(told)
+    if told[1] is not None:
+        if state.is_main_process:
+            raise told[1]
+        sys.exit(1)
+    return told[0]
+
+
+class _Writer:
+    """Writes the contigs whose shards are done, in genome order.
+
+    Attributes
+    ----------
+    told : dict of str to int
+        What the tracks hold.
     """
-    chosen = _choose(genome, selection)
-    plan = Plan()
-    for contig, wanted in chosen.items():
-        found = genome.scan(contig, MIN_GAP)
-        plan.md5[contig] = found.md5
-        plan.asked += int((wanted[:, 1] - wanted[:, 0]).sum())
-        for segment in found.segments:
-            tiles = tile(int(segment[0]), int(segment[1]), window, margin)
-            for start, end in wanted:
-                low, high = max(int(start), int(segment[0])), min(int(end), int(segment[1]))
-                if low < high:
-                    plan.shards += _shards(contig, low, high, touching(tiles, low, high), len(plan.shards))
-    return plan
+
+    def __init__(self, tracks: TrackOutputs, plan: Plan, call: CallConfig, journal: Journal):
+        self._tracks, self._call, self._journal = tracks, call, journal
+        self._left = list(plan.by_contig().items())
+        self.told = {"calls": 0, "called_bases": 0, "bases": 0}
+
+    def advance(self) -> None:
+        """Write what can be written."""
+        stored = self._journal.stored() if self._left else set()
+        while self._left and stored.issuperset(shard.number for shard in self._left[0][1]):
+            self._write(*self._left.pop(0))
+
+    def finish(self, stop: Callable[[], None]) -> None:
+        """Write all, waiting for other processes."""
+        for contig, shards in self._left:
+            self._journal.wait((shard.number for shard in shards), stop)
+            self._write(contig, shards)
+
+    def _write(self, contig: str, shards: list[Shard]) -> None:
+        pieces = [(shard.start, self._journal.load(shard.number)) for shard in shards]
+        track = ContigTrack(contig, pieces)
+        calls = call_track(track, self._call.threshold, self._call.min_length, self._call.merge_gap)
+        self._tracks.add(track, calls)
+        self.told["calls"] += len(calls)
+        self.told["called_bases"] += int((calls["end"] - calls["start"]).sum())
+        self.told["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.pieces)
 
 
-def _choose(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
-    """Return contig → merged intervals that are asked for, in genome order."""
-    named = [*selection.contigs, *selection.exclude_contigs]
-    unknown = [contig for contig in named if contig not in genome.lengths]
-    if unknown:
-        raise InputError(f"no contig {some(unknown)} in {genome.path}, which has {some(genome.lengths)}")
-    rows: dict[str, list] = {}
-    for text in selection.regions:
-        contig, start, end = parse_region(text, genome.lengths)
-        rows.setdefault(contig, []).append((start, end))
-    if selection.regions_bed:
-        for contig, intervals in read_bed(selection.regions_bed, genome.lengths, "regions").items():
-            rows.setdefault(contig, []).extend(map(tuple, intervals))
-    limited = bool(selection.regions or selection.regions_bed)
-    chosen = {}
-    for contig, length in genome.lengths.items():
-        if (selection.contigs and contig not in selection.contigs) or contig in selection.exclude_contigs:
-            continue
-        if not limited:
-            chosen[contig] = np.array([(0, length)], dtype=np.int64)
-        elif contig in rows:
-            chosen[contig] = merge(np.array(sorted(rows[contig]), dtype=np.int64))
-    if not chosen:
-        raise InputError("nothing is left to annotate: the contigs and regions asked for exclude each other")
-    return chosen
-
-
-def _shards(contig: str, start: int, end: int, tiles: np.ndarray, first: int) -> Iterator[Shard]:
-    """Cut windows where their cores have covered another `SHARD_BASES` of the contig's own coordinates."""
-    part = tiles["core_start"] // SHARD_BASES
-    cuts = [0, *(np.flatnonzero(np.diff(part)) + 1), len(tiles)]
-    for number, (low, high) in enumerate(pairwise(cuts), first):
-        group = tiles[low:high]
-        yield Shard(
-            number,
-            contig,
-            max(start, int(group["core_start"][0])),
-            min(end, int(group["core_end"][-1])),
-            group,
-        )
-
-
-def _predict_shards(
-    genome: Genome, plan: Plan, predictor: Predictor, state: PartialState, folder: Path, quiet: bool
+def _predict(
+    genome: Genome,
+    plan: Plan,
+    predictor: Predictor,
+    journal: Journal,
+    done: set[int],
+    stop: _Stop,
+    quiet: bool,
+    stored: Callable[[], None],
 ) -> None:
-    """Predict this process's shards; each lands in the scratch folder."""
-    own = plan.shards[state.process_index :: state.num_processes]
-    with tqdm(
-        total=sum(shard.end - shard.start for shard in own),
+    """Predict the shards that this process takes; each lands in the journal.
+
+    `stored` is called after each, beside the model's work on the next.
+    """
+    shards = plan.shards
+    taken: list[Shard] = []
+
+    def stretches() -> Iterator[Stretch]:
+        for number in journal.claim(number for number in range(len(shards)) if number not in done):
+            taken.append(shards[number])
+            yield Stretch(shards[number].contig, shards[number].tiles)
+
+    def keep(shard: Shard, found: np.ndarray) -> None:
+        first = int(shard.tiles["core_start"][0])
+        with predictor.clock("store"):
+            journal.store(shard.number, to_decimals(found[shard.start - first : shard.end - first]))
+        log.debug("%s is done", shard)
+        with predictor.clock("write"):
+            stored()
+
+    with (
+        _progress(plan, done, quiet) as bar,
+        ThreadPoolExecutor(1) as aside,
+    ):
+
+        def progress(bases: int) -> None:
+            bar.update(bases)
+            journal.alive()
+            stop.in_flight(bases)
+
+        kept = None
+        for number, (_, found) in enumerate(predict_stretches(predictor, genome, stretches(), progress)):
+            if kept is not None:
+                kept.result()
+            kept = aside.submit(keep, taken[number], found)
+            if stop.asked:
+                break
+            stop.next()
+        if kept is not None:
+            kept.result()
+        stop()
+
+
+def _progress(plan: Plan, done: set[int], quiet: bool) -> tqdm:
+    return tqdm(
+        total=plan.bases,
+        initial=sum(plan.shards[number].end - plan.shards[number].start for number in done),
         unit="b",
         unit_scale=True,
         desc="zflipon",
-        disable=quiet or not state.is_main_process,
+        disable=quiet,
         mininterval=0.5 if sys.stderr.isatty() else 10,
         file=sys.stderr,
-    ) as bar:
-        for shard in own:
-            core_start = int(shard.tiles["core_start"][0])
-            found = predict_tiles(predictor, genome, shard.contig, shard.tiles, bar.update)
-            values = to_decimals(found[shard.start - core_start : shard.end - core_start])
-            _store(folder, shard, values)
-            log.debug("%s:%d-%d is done (%d windows)", shard.contig, shard.start, shard.end, len(shard.tiles))
+    )
 
 
-def _store(folder: Path, shard: Shard, values: np.ndarray) -> None:
-    part = folder / f"{shard.number}.part.npz"
-    try:
-        np.savez_compressed(part, values=values)
-        os.replace(part, _stored(folder, shard))
-    except OSError as error:
-        raise OutputError(f"{folder}: a shard cannot be stored ({error.strerror})") from error
+class _Stop:
+    """Hears SIGINT and SIGTERM: the shard in flight is finished where that takes no more than `PATIENCE`.
 
+    Attributes
+    ----------
+    asked : int
+        Number of the signal that came; 0: none.
+    """
 
-def _stored(folder: Path, shard: Shard) -> Path:
-    return folder / f"{shard.number}.npz"
+    def __init__(self, journal: Journal, plan: Plan):
+        self._journal, self._plan = journal, plan
+        self.asked = 0
+        self.next()
 
+    def next(self) -> None:
+        """Begin a shard."""
+        self._began, self._decided = time.monotonic(), 0
 
-def _write(genome: Genome, plan: Plan, outputs: Sequence[str], call: CallConfig, folder: Path) -> dict:
-    """Write all tracks, and return what they hold."""
-    told = {"calls": 0, "called_bases": 0, "bases": 0}
-    shards: dict[str, list[Shard]] = {contig: [] for contig in plan.md5}
-    for shard in plan.shards:
-        shards[shard.contig].append(shard)
-    with TrackOutputs(outputs, genome.lengths) as tracks:
-        for contig, own in shards.items():
-            pieces = [(shard.start, np.load(_stored(folder, shard))["values"]) for shard in own]
-            track = ContigTrack(contig, pieces)
-            calls = call_track(track, call.threshold, call.min_length, call.merge_gap)
-            tracks.add(track, calls)
-            told["calls"] += len(calls)
-            told["called_bases"] += int((calls["end"] - calls["start"]).sum())
-            told["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.pieces)
-        tracks.commit()
-    return told
+    def in_flight(self, bases: int) -> None:
+        """Count bases of the shard that were decided, and leave it if a signal came and it would take too long."""
+        self._decided += bases
+        left = max(0, SHARD_BASES - self._decided) / max(1, self._decided) * (time.monotonic() - self._began)
+        if self.asked and left > PATIENCE:
+            self()
+
+    def __call__(self) -> None:
+        """Raise `Stopped` if a signal came."""
+        if self.asked:
+            number, self.asked = self.asked, 0
+            raise Stopped(
+                number,
+                f"stopped; {len(self._journal.stored())} of {len(self._plan.shards)} shards are kept in "
+                f"{self._journal.folder}, and the same command goes on from there",
+            )
+
+    @contextmanager
+    def heard(self) -> Iterator[_Stop]:
+        """Listen while the body runs."""
+
+        def note(number: int, _frame) -> None:
+            if self.asked:  # a second one does not wait
+                self()
+            self.asked = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:
@@ -297,21 +329,39 @@ def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:
 
 
 @contextmanager
-def _scratch(files: Sequence[Path], state: PartialState) -> Iterator[Path]:
-    """Make one folder that all processes share, and remove it at the end."""
-    made = [None]
+def _kept(files: Sequence[Path], state: PartialState, key: dict, restart: bool) -> Iterator[Journal]:
+    """Open the journal that all processes share; where it holds nothing in the end, it goes."""
+    place = (
+        unfinished(files[0]) if files else Path(agreed(state, lambda: tempfile.mkdtemp(prefix="zflipon-")))
+    )
+    journal = Journal(place)
+    agreed(state, lambda: journal.begin(key, restart))
     if state.is_main_process:
-        place = files[0].parent if files else None
-        made[0] = tempfile.mkdtemp(
-            prefix=f".{files[0].name}." if files else "zflipon-", suffix=".shards", dir=place
-        )
-    if state.num_processes > 1:
-        broadcast_object_list(made)
+        for path in files:
+            sweep(path)
+            sweep(sidecar(path))
     try:
-        yield Path(made[0])
+        yield journal
     finally:
-        if state.is_main_process:
-            shutil.rmtree(made[0], ignore_errors=True)
+        journal.release()
+        if state.is_main_process and not (files and journal.stored()):
+            journal.remove()
+
+
+def _key(genome: Genome, plan: Plan, checkpoint: Checkpoint, predictor: Predictor) -> dict[str, object]:
+    """Return what the stored values follow from; threshold and formats do not touch them."""
+    sequence = sha256(
+        "".join(f"{name} {genome.lengths[name]} {md5}\n" for name, md5 in plan.md5.items()).encode()
+    )
+    return {
+        "genome": sequence.hexdigest(),
+        "regions": plan.digest(),
+        "model": checkpoint.sha256 or checkpoint.path.name,
+        "strands": "both" if predictor.config.both_strands else "forward",
+        "precision": str(predictor.dtype).removeprefix("torch."),
+        "device": predictor.device.type,
+        "version": version("zflipon"),
+    }
 
 
 def _announcement(plan: Plan, checkpoint: Checkpoint, predictor: Predictor, state: PartialState) -> str:
@@ -324,19 +374,48 @@ def _announcement(plan: Plan, checkpoint: Checkpoint, predictor: Predictor, stat
     )
 
 
-def _estimate(genome: Genome, plan: Plan, predictor: Predictor, state: PartialState) -> dict:
-    """Time a few windows from the middle of the work."""
+def _estimate(
+    genome: Genome, plan: Plan, predictor: Predictor, state: PartialState, outputs: Sequence[str]
+) -> dict:
+    """Time a pilot from the middle of the work, and weigh what it writes."""
     if not plan.shards:
-        return {"bases_per_second": 0, "seconds": 0}
+        return {"bases_per_second": 0, "seconds": 0, "memory": 0, "temporary": 0, "written": 0}
     shard = plan.shards[len(plan.shards) // 2]
-    middle = max(0, len(shard.tiles) // 2 - _PILOT_WINDOWS // 2)
-    tiles = shard.tiles[middle : middle + _PILOT_WINDOWS]
+    tiles = shard.tiles
+    tiles = tiles[tiles["core_start"] < tiles["core_start"][0] + _PILOT_BASES]
     predict_tiles(predictor, genome, shard.contig, tiles[:2])  # first calls are slow
     started = time.perf_counter()
-    predict_tiles(predictor, genome, shard.contig, tiles)
-    bases = int(tiles["core_end"][-1] - tiles["core_start"][0])
-    speed = bases / (time.perf_counter() - started) * state.num_processes
-    return {"bases_per_second": round(speed), "seconds": round(plan.bases / speed, 1)}
+    found = to_decimals(predict_tiles(predictor, genome, shard.contig, tiles))
+    speed = len(found) / (time.perf_counter() - started) * state.num_processes
+    first = int(tiles["core_start"][0])
+    with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
+        journal = Journal(Path(folder))
+        journal.store(0, found)
+        temporary = sum(path.stat().st_size for path in journal.folder.iterdir())
+        tracks = [
+            Path(folder) / f"{number}{Path(name).name}"
+            for number, name in enumerate(outputs)
+            if name != STDOUT
+        ]
+        track = ContigTrack(shard.contig, [(first, found)])
+        with TrackOutputs(tracks, genome.lengths) as writers:
+            writers.add(track, call_track(track, 1.0, 1, 0))
+            writers.commit()
+        written = sum(path.stat().st_size for path in tracks)
+    share = plan.bases / len(found)
+    return {
+        "bases_per_second": round(speed),
+        "seconds": round(plan.bases / speed, 1),
+        "memory": peak_memory(),
+        "temporary": round(temporary * share),
+        "written": round(written * share),
+    }
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has held so far: bytes of the host."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _report(
@@ -346,6 +425,7 @@ def _report(
     predictor: Predictor,
     call: CallConfig,
     outputs: Sequence[str],
+    state: PartialState,
     started: float,
 ) -> dict:
     return {
@@ -357,6 +437,7 @@ def _report(
         "bases_in_gaps": plan.asked - plan.bases,
         "windows": plan.windows,
         "shards": len(plan.shards),
+        "processes": state.num_processes,
         "model": {"name": checkpoint.path.name, "sha256": checkpoint.sha256, **checkpoint.story.to_dict()},
         "call": asdict(call),
         "predict": {

@@ -16,8 +16,8 @@ MIN_GAP = 50
 DECIMALS = 3
 """Decimals of a written probability."""
 
-SHARD_BASES = 1 << 21
-"""Bases of a shard: what one process predicts, and loses if it is killed."""
+SHARD_BASES = 1 << 18
+"""Bases of a shard: what a process predicts at a time, and loses if it is killed."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,20 @@ class RecipeError(ZfliponError):
     """A training recipe, or a setting given for it, is wrong."""
 
 
+class Stopped(Exception):
+    """A signal asked to stop, and what was done is kept.
+
+    Attributes
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int, told: str):
+        super().__init__(told)
+        self.number = number
+
+
 class MissingExtraError(ZfliponError):
     """An optional dependency is needed but not installed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from zflipon.errors import OutputError
@@ -43,6 +44,18 @@ def refuse_existing(path: str | Path, force: bool) -> None:
         trial = _beside(path)  # asking for permission alone misses read-only disks and names too long
         trial.touch()
         trial.unlink()
+
+
+def sweep(path: str | Path) -> None:
+    """Remove what killed runs have left of an output: files under the temporary names that `whole` gives.
+
+    No other process may be writing this output.
+    """
+    path = Path(path)
+    for suffix in ("", *INDEX_SUFFIXES):
+        for part in path.parent.glob(f".*.part.{escape(path.name)}{suffix}"):
+            with suppress(OSError):
+                part.unlink()
 
 
 @contextmanager

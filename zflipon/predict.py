@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Full, Queue
+from threading import Event, Thread
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +25,76 @@ from zflipon.tokens import Tokens
 if TYPE_CHECKING:
     from zflipon.models import Calibration, Checkpoint
 
+log = logging.getLogger("zflipon")
+
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _TOKENS_PER_BATCH = {"cpu": 1 << 13, "mps": 1 << 15, "cuda": 1 << 18}
 """Automatic batch size: tokens that keep a device busy and fit the smallest of its kind."""
 
-_POOL = 256
+_POOL = 4096
 """Windows sorted by token count together, so that a batch holds little padding."""
+
+FLOOR = 0.0
+"""Probability of bases that a screen found not worth reading."""
+
+_AHEAD = 4
+"""Batches that are read and tokenized while the model works."""
+
+
+class Clock:
+    """Adds up what each stage takes; stages run side by side, so that the sum may pass the time that went by.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+    """
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the body's time for a stage."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences that are predicted together.
+
+    Attributes
+    ----------
+    indices : list of int
+        Of the sequences.
+    tokens : list of Tokens
+    sizes : list of int or None
+        Rows of the logits that are a sequence's own; None: all.
+    inputs : dict of str to Tensor
+        On the CPU.
+    """
+
+    indices: list[int]
+    tokens: list[Tokens]
+    sizes: list[int | None]
+    inputs: dict[str, torch.Tensor]
+
+    def rows(self, logits: np.ndarray) -> Iterator[tuple[int, Tokens, np.ndarray]]:
+        """Yield index, tokens and own logits of each sequence."""
+        for index, tokens, size, row in zip(self.indices, self.tokens, self.sizes, logits, strict=True):
+            yield index, tokens, row[:size]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A batch that the device is at: where its logits will be, and what tells that they are."""
+
+    logits: torch.Tensor
+    done: torch.cuda.Event | None
 
 
 class Predictor:
@@ -63,6 +132,8 @@ class Predictor:
         self.device = pick_device(self.config.device)
         self.dtype = pick_precision(self.config.precision, self.device)
         self.module = checkpoint.module.to(self.device).eval()
+        self.clock = Clock()
+        self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
 
     def probabilities(self, sequences: Sequence[str]) -> list[np.ndarray]:
         """Return the probability of each base of each sequence.
@@ -104,6 +175,15 @@ class Predictor:
         logits : numpy.ndarray
             float32, of shape (tokens, classes), (bases,) or (classes,), as the objective has it.
         """
+        for batch in self.batches(sequences):
+            yield from batch.rows(self.collect(self.launch(batch)))
+
+    def batches(self, sequences: Sequence[str]) -> Iterator[Batch]:
+        """Tokenize sequences, and lay those of like token counts side by side.
+
+        What is in a batch follows from the sequences and the batch size alone, so that other processes
+        and later runs get the same values to the last bit.
+        """
         for first in range(0, len(sequences), _POOL):
             pool = sequences[first : first + _POOL]
             tokens = self.tokenizer.encode(pool)
@@ -111,35 +191,93 @@ class Predictor:
             size = self.config.batch_size or self._batch_size(len(tokens[order[-1]].ids))
             for at in range(0, len(order), size):
                 chosen = order[at : at + size]
-                rows = self._forward([tokens[i] for i in chosen], [pool[i] for i in chosen])
-                for i, row in zip(chosen, rows, strict=True):
-                    yield first + i, tokens[i], self._own(row, tokens[i], pool[i])
+                own = [tokens[i] for i in chosen]
+                inputs = collate(
+                    own, [pool[i] for i in chosen], self.tokenizer.pad_id, self.story.objective == "base"
+                )
+                if self.device.type == "cuda":
+                    inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
+                yield Batch(
+                    [first + i for i in chosen], own, [self._size(pool[i], tokens[i]) for i in chosen], inputs
+                )
 
-    def _strand(self, sequences: Sequence[str]) -> list[np.ndarray]:
-        found: list[np.ndarray | None] = [None] * len(sequences)
-        for i, tokens, row in self.logits(sequences):
-            found[i] = self._to_probability(base_log_odds(row, tokens))
-        return found
+    def launch(self, batch: Batch) -> Launched:
+        """Set the model to work on a batch; a GPU may still be at it when this returns."""
+        logits = self._forward(batch.inputs)
+        if logits.device.type != "cuda":
+            return Launched(logits, None)
+        host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
+        host.copy_(logits, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        return Launched(host, done)
 
-    def _batch_size(self, tokens: int) -> int:
-        return max(1, _TOKENS_PER_BATCH.get(self.device.type, 1 << 13) // max(tokens, 1))
-
-    @torch.inference_mode()
-    def _forward(self, tokens: list[Tokens], sequences: list[str]) -> np.ndarray:
-        inputs = collate(tokens, sequences, self.tokenizer.pad_id, self.story.objective == "base")
-        inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.module(**inputs).logits
-        rows = logits.float().cpu().numpy()
+    def collect(self, launched: Launched) -> np.ndarray:
+        """Wait for a batch; return float32 logits, a row a sequence; raise `NotANumberError` where one is none."""
+        if launched.done is not None:
+            launched.done.synchronize()
+        rows = launched.logits.cpu().numpy()
         if not np.isfinite(rows).all():
             raise NotANumberError("the model returned a value that is not a number; try --precision float32")
         return rows
 
-    def _own(self, row: np.ndarray, tokens: Tokens, sequence: str) -> np.ndarray:
-        """Cut off what a row has beyond its own tokens or bases."""
-        if self.story.objective == "sequence":
-            return row
-        return row[: len(sequence) if self.story.objective == "base" else len(tokens.ids)]
+    def _strand(self, sequences: Sequence[str]) -> list[np.ndarray]:
+        found: list[np.ndarray | None] = [None] * len(sequences)
+        for batch in self.batches(sequences):
+            values = self.base_probabilities(batch, self.collect(self.launch(batch)))
+            ends = np.cumsum([len(sequences[i]) for i in batch.indices])
+            for i, row in zip(batch.indices, np.split(values, ends[:-1]), strict=True):
+                found[i] = row
+        return found
+
+    def base_probabilities(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
+        """Return the probabilities of a batch's bases, one sequence after the other: float32, shape (bases,)."""
+        if self.story.objective == "base":
+            odds = rows[np.arange(rows.shape[1]) < np.array(batch.sizes)[:, None]]
+        else:
+            lengths = np.zeros(rows.shape[:2], dtype=np.int64)
+            for line, tokens in zip(lengths, batch.tokens, strict=True):
+                line[: len(tokens.lengths)] = tokens.lengths
+            odds = tokens_to_bases((rows[..., 1] - rows[..., 0]).ravel(), lengths.ravel())
+        return self._to_probability(odds)
+
+    def _batch_size(self, tokens: int) -> int:
+        return max(1, self._most // max(tokens, 1))
+
+    @torch.inference_mode()
+    def _forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Run the model; where memory does not suffice, on one half of the batch after the other."""
+        try:
+            moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                return self.module(**moved).logits.float()
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            size = len(inputs["input_ids"])
+            if not _is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise ZfliponError(
+                    f"one window of {self.story.window} bases does not fit the memory of {self.device}; "
+                    "free some, or take a smaller model or --device cpu"
+                ) from None
+        if (
+            self.device.type == "cuda"
+        ):  # out of the except block, which held what the failed attempt had taken
+            torch.cuda.empty_cache()
+        half = size // 2
+        log.warning(
+            "%d windows at once do not fit the memory of %s; going on with %d", size, self.device, half
+        )
+        self._most = min(self._most, half * inputs["input_ids"].shape[1])
+        parts = (
+            {name: tensor[rows] for name, tensor in inputs.items()}
+            for rows in (slice(half), slice(half, None))
+        )
+        return torch.cat([self._forward(part) for part in parts])
+
+    def _size(self, sequence: str, tokens: Tokens) -> int | None:
+        """Return how many rows of the logits are the sequence's own: bases, tokens, or all there are."""
+        return {"base": len(sequence), "sequence": None}.get(self.story.objective, len(tokens.ids))
 
     def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
         odds = calibrated(log_odds, self.story.calibration)
@@ -160,6 +298,24 @@ def calibrated(log_odds: np.ndarray, calibration: Calibration) -> np.ndarray:
         places, added = zip(*calibration.bend, strict=True)
         odds = odds + np.interp(odds, places, added).astype(np.float32)
     return odds
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive windows of one stretch of a contig.
+
+    Attributes
+    ----------
+    contig : str
+    tiles : numpy.ndarray
+        `zflipon.windows.WINDOW_DTYPE`, shape (n,).
+    read : numpy.ndarray or None
+        bool, shape (n,): windows that the model reads; the cores of the others get `FLOOR`. None: all.
+    """
+
+    contig: str
+    tiles: np.ndarray
+    read: np.ndarray | None = None
 
 
 def predict_tiles(
@@ -187,28 +343,205 @@ def predict_tiles(
         float32, shape (tiles["core_end"][-1] - tiles["core_start"][0],); NaN at N and
         in windows of which more than half is N.
     """
-    origin = int(tiles["core_start"][0])
-    found = np.full(int(tiles["core_end"][-1]) - origin, np.nan, dtype=np.float32)
-    for pool in _pools(tiles):
-        text_start = int(pool["start"].min())
-        text = genome.fetch(contig, text_start, int(pool["end"].max()))
-        sequences = [text[int(w["start"]) - text_start : int(w["end"]) - text_start] for w in pool]
-        kept = [i for i, sequence in enumerate(sequences) if 2 * sequence.count("N") <= len(sequence)]
-        for i, row in zip(kept, predictor.probabilities([sequences[i] for i in kept]), strict=True):
-            window = pool[i]
-            core = slice(
-                int(window["core_start"] - window["start"]), int(window["core_end"] - window["start"])
-            )
-            letters = np.frombuffer(sequences[i][core].encode(), dtype=np.uint8)
-            values = np.where(letters == ord("N"), np.float32(np.nan), row[core])
-            found[int(window["core_start"]) - origin : int(window["core_end"]) - origin] = values
-        progress(int((pool["core_end"] - pool["core_start"]).sum()))
+    ((_, found),) = predict_stretches(predictor, genome, [Stretch(contig, tiles)], progress)
     return found
 
 
-def _pools(tiles: np.ndarray) -> Iterator[np.ndarray]:
-    for first in range(0, len(tiles), _POOL):
-        yield tiles[first : first + _POOL]
+def predict_stretches(
+    predictor: Predictor,
+    genome: Genome,
+    stretches: Iterable[Stretch],
+    progress: Callable[[int], None] = lambda bases: None,
+) -> Iterator[tuple[Stretch, np.ndarray]]:
+    """Predict one stretch after the other, reading and tokenizing ahead of the model.
+
+    Parameters
+    ----------
+    predictor, genome, progress
+        As `predict_tiles` has them. Nothing else may read the genome meanwhile.
+    stretches : iterable of Stretch
+        Taken one by one, some batches ahead.
+
+    Yields
+    ------
+    stretch : Stretch
+    probabilities : numpy.ndarray
+        float32, as `predict_tiles` returns them.
+    """
+    with ahead(_prepared(predictor, genome, stretches), _AHEAD) as items:
+        for job, pending in _launched(predictor, items):
+            if isinstance(pending, _Job):
+                with predictor.clock("project"):
+                    found = pending.result()
+                yield pending.stretch, found
+                continue
+            with predictor.clock("model"):
+                rows = job.collected(predictor, pending[1])
+            with predictor.clock("project"):
+                progress(job.add(predictor, pending[0], rows))
+
+
+def _launched(
+    predictor: Predictor, items: Iterable[tuple[_Job, Batch | None]]
+) -> Iterator[tuple[_Job, tuple[Batch, Launched] | _Job]]:
+    """Keep the device busy: a batch is launched before the one before it is asked for."""
+    waiting: tuple[_Job, tuple[Batch, Launched] | _Job] | None = None
+    for job, batch in items:
+        if batch is None:
+            step = (job, job)
+        else:
+            with predictor.clock("model"):
+                step = (job, (batch, predictor.launch(batch)))
+        if waiting is not None:
+            yield waiting
+        waiting = step
+        if predictor.device.type != "cuda":  # whose results are there already
+            yield waiting
+            waiting = None
+    if waiting is not None:
+        yield waiting
+
+
+class _Job:
+    """A stretch on its way: its text in windows, and the probabilities that have come in."""
+
+    def __init__(self, stretch: Stretch, text: str, both_strands: bool):
+        tiles = stretch.tiles
+        origin = int(tiles["start"].min())
+        self.stretch, self.both_strands = stretch, both_strands
+        letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
+        unknown = np.concatenate([[0], np.cumsum(letters)])
+        start, end = tiles["start"] - origin, tiles["end"] - origin
+        kept = 2 * (unknown[end] - unknown[start]) <= end - start
+        self.first = int(tiles["core_start"][0])
+        size = int(tiles["core_end"][-1]) - self.first
+        self.nothing = letters[self.first - origin :][:size]
+        self.found = np.full(size, np.nan, dtype=np.float32)
+        if stretch.read is not None:
+            for window in tiles[kept & ~stretch.read]:
+                self._core(window)[:] = FLOOR
+            kept &= stretch.read
+        self.windows = np.flatnonzero(kept)
+        self.sequences = [text[start[i] : end[i]] for i in self.windows]
+        if both_strands:
+            self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
+
+    def _core(self, window: np.ndarray) -> np.ndarray:
+        return self.found[int(window["core_start"]) - self.first : int(window["core_end"]) - self.first]
+
+    def add(self, predictor: Predictor, batch: Batch, rows: np.ndarray) -> int:
+        """Lay down a batch; return how many bases it has decided."""
+        values = predictor.base_probabilities(batch, rows)
+        ends = np.cumsum([int(tokens.lengths.sum()) for tokens in batch.tokens])
+        decided = 0
+        for index, low, high in zip(batch.indices, [0, *ends[:-1]], ends, strict=True):
+            turned = index >= len(self.windows)
+            own = values[low:high][:: -1 if turned else 1]
+            window = self.stretch.tiles[self.windows[index - turned * len(self.windows)]]
+            core = own[
+                int(window["core_start"] - window["start"]) : int(window["core_end"] - window["start"])
+            ]
+            place = self._core(window)
+            if not self.both_strands:
+                place[:] = core
+            else:  # the second of the two strands completes the mean
+                place[:] = np.where(np.isnan(place), core, (place + core) / 2)
+            decided += 0 if turned else len(core)
+        return decided
+
+    def collected(self, predictor: Predictor, launched: Launched) -> np.ndarray:
+        """Wait for a batch; an error says where in the genome it was."""
+        try:
+            return predictor.collect(launched)
+        except NotANumberError as error:
+            tiles = self.stretch.tiles
+            place = f"{self.stretch.contig}:{tiles['start'].min() + 1:,}-{tiles['end'].max():,}"
+            raise NotANumberError(f"{place}: {error}") from None
+
+    def result(self) -> np.ndarray:
+        """Return all probabilities, without a value at N."""
+        self.found[self.nothing] = np.nan
+        return self.found
+
+
+def _prepared(
+    predictor: Predictor, genome: Genome, stretches: Iterable[Stretch]
+) -> Iterator[tuple[_Job, Batch | None]]:
+    """Yield the batches of each stretch, then None for its end."""
+    for stretch in stretches:
+        with predictor.clock("read"):
+            tiles = stretch.tiles
+            text = genome.fetch(stretch.contig, int(tiles["start"].min()), int(tiles["end"].max()))
+            job = _Job(stretch, text, predictor.config.both_strands)
+        batches = predictor.batches(job.sequences)
+        while True:
+            with predictor.clock("tokenize"):
+                batch = next(batches, None)
+            yield job, batch
+            if batch is None:
+                break
+
+
+class ahead:
+    """Runs an iterator in a thread of its own, up to `depth` items ahead.
+
+    A context manager, so that the thread ends when its reader does. What the iterator raises is raised to the reader.
+
+    Parameters
+    ----------
+    items : iterator
+    depth : int
+    """
+
+    _END = object()
+
+    def __init__(self, items: Iterator, depth: int):
+        self._items = items
+        self._queue: Queue = Queue(depth)
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Iterator:
+        """Start the thread."""
+        self._thread.start()
+        return self._read()
+
+    def __exit__(self, *_exception) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _read(self) -> Iterator:
+        while True:
+            item, error = self._queue.get()
+            if error is not None:
+                raise error
+            if item is self._END:
+                return
+            yield item
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item, None):
+                    return
+            self._put(self._END, None)
+        except BaseException as error:  # whatever it is, the reader has to know
+            self._put(None, error)
+
+    def _put(self, item: object, error: BaseException | None) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put((item, error), timeout=0.1)
+            except Full:
+                continue
+            return True
+        return False
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell want of memory from other failures; on CPUs torch has no class for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def processes(device: str = "auto") -> PartialState:

@@ -16,7 +16,9 @@ WINDOW_DTYPE = np.dtype(
 """One window: what is read, ``[start, end)``, and what is decided, ``[core_start, core_end)``."""
 
 
-def tile(start: int, end: int, window: int, margin: int) -> np.ndarray:
+def tile(
+    start: int, end: int, window: int, margin: int, first: int = 0, last: int | None = None
+) -> np.ndarray:
     """Tile the stretch ``[start, end)`` of a contig.
 
     Parameters
@@ -27,6 +29,8 @@ def tile(start: int, end: int, window: int, margin: int) -> np.ndarray:
         Bases a model reads at once.
     margin : int
         Bases of context on either side of a core that has a neighbour there; less than half of `window`.
+    first, last : int, optional
+        Return windows ``[first, last)`` of all, from 0 on.
 
     Returns
     -------
@@ -46,14 +50,13 @@ def tile(start: int, end: int, window: int, margin: int) -> np.ndarray:
         return np.empty(0, dtype=WINDOW_DTYPE)
     stride = window - 2 * margin
     count = 1 + max(0, -(-(length - window) // stride))
-    regular = start + stride * np.arange(count, dtype=np.int64)
-    tiles = np.empty(count, dtype=WINDOW_DTYPE)
+    index = np.arange(count, dtype=np.int64)[first:last]
+    regular = start + stride * index
+    tiles = np.empty(len(index), dtype=WINDOW_DTYPE)
     tiles["start"] = np.minimum(regular, max(start, end - window))
     tiles["end"] = np.minimum(tiles["start"] + window, end)
-    tiles["core_start"] = regular + margin
-    tiles["core_start"][0] = start
-    tiles["core_end"][:-1] = tiles["core_start"][1:]
-    tiles["core_end"][-1] = end
+    tiles["core_start"] = np.where(index == 0, start, regular + margin)
+    tiles["core_end"] = np.where(index == count - 1, end, regular + stride + margin)
     return tiles
 
 

@@ -13,7 +13,7 @@ import sys
 import click
 
 from zflipon import __version__
-from zflipon.errors import ZfliponError
+from zflipon.errors import Stopped, ZfliponError
 
 COMMANDS = {
     "annotate": "Write the Z-DNA track of a genome.",
@@ -60,6 +60,9 @@ def main() -> None:
     except click.exceptions.Abort:  # click's name for Ctrl-C
         click.echo("zflipon: stopped", err=True)
         status = 130
+    except Stopped as stopped:
+        click.echo(f"zflipon: {stopped}", err=True)
+        status = 128 + stopped.number
     except ZfliponError as error:
         click.echo(f"zflipon: error: {error}", err=True)
         status = 1

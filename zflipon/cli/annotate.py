@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.launch import launch, launched
 from zflipon.cli.options import (
     default,
     force_option,
@@ -94,6 +95,15 @@ def expectation() -> str:
     help="auto: CUDA, then MPS, then CPU; or a torch device.",
 )
 @threads_option
+@click.option(
+    "-n",
+    "--num-processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine: one a GPU, or sharing its cores.",
+)
+@click.option("--restart", is_flag=True, help="Throw away what a stopped run left, and start over.")
 @force_option
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing."
@@ -116,6 +126,8 @@ def annotate(
     precision,
     device,
     threads,
+    num_processes,
+    restart,
     force,
     dry_run,
     quiet,
@@ -124,12 +136,15 @@ def annotate(
     """Write the Z-DNA track of GENOME, a FASTA file (plain, gzip or bgzip).
 
     Each base gets the probability of lying in Z-DNA; calls are runs of bases at
-    or above the threshold. Runs on several processes under `accelerate launch -m zflipon annotate …`.
+    or above the threshold. A run that was stopped goes on by the same command. On several machines, start it under
+    `accelerate launch -m zflipon annotate …`.
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise click.BadParameter(
             f"expected a probability above 0 and up to 1, found {threshold}", param_hint="--threshold"
         )
+    if num_processes > 1 and not launched():
+        raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
     from zflipon.annotate import annotate as run
@@ -144,6 +159,7 @@ def annotate(
         force=force,
         quiet=quiet,
         dry_run=dry_run,
+        restart=restart,
     )
     if dry_run:
         _tell_estimate(report)
@@ -160,6 +176,17 @@ def _tell_estimate(report: dict) -> None:
     estimate = report["estimate"]
     click.echo(
         f"would write {', '.join(report['outputs'])}: {report['bases']:,} bases on {len(report['contigs'])} contigs, "
-        f"{report['windows']:,} windows in {report['shards']} shards; about {estimate['seconds']:,.0f} s at "
-        f"{estimate['bases_per_second']:,} bases a second here"
+        f"{report['windows']:,} windows in {report['shards']:,} shards, {report['processes']} "
+        f"process{'es' if report['processes'] > 1 else ''}; about {estimate['seconds']:,.0f} s at "
+        f"{estimate['bases_per_second']:,} bases a second here, {_size(estimate['memory'])} of memory a process, "
+        f"{_size(estimate['temporary'])} of temporary files and {_size(estimate['written'])} of output"
     )
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes as people say it."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
