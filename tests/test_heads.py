@@ -8,6 +8,7 @@ from conftest import dna
 from zflipon import zhunt
 from zflipon.genome import base_codes
 from zflipon.models import create
+from zflipon.models.base import BASE_HEAD_DEFAULTS
 from zflipon.models.heads import BIN, PADDING_BASE, READINESS, BaseHead, _level, _spread, readiness
 from zflipon.project import IGNORE
 
@@ -155,3 +156,21 @@ def test_what_can_form_is_learnt_without_reading_tokens(tokenizer):
     inside = bases != PADDING_BASE
     torch.testing.assert_close(alone.forms[inside], whole.forms[inside])
     torch.testing.assert_close(alone.loss, whole.loss)
+
+
+def test_a_core_is_decided_as_with_the_whole():
+    """The first factor of a part is computed from no more bases than it looks at."""
+    torch.manual_seed(0)
+    shape = {**BASE_HEAD_DEFAULTS, "dropout": 0.0}
+    head = BaseHead(8, **shape).eval()
+    bases = torch.randint(0, 4, (2, 500))
+    states, base_tokens = (
+        torch.randn(2, 100, 8),
+        torch.arange(500).div(5, rounding_mode="floor").expand(2, -1),
+    )
+    whole = head(states, base_tokens, bases).logits
+    for low, high in ((0, 500), (150, 350), (0, 40), (460, 500)):
+        part = head(states, base_tokens, bases, (low, high)).logits
+        assert part.shape == whole.shape
+        torch.testing.assert_close(part[:, low:high], whole[:, low:high])
+    assert not torch.allclose(head(states, base_tokens, bases, (200, 220)).logits, whole)

@@ -26,7 +26,7 @@ ORDER = [
     ("zhunt",),
     ("intervals",),
     ("windows",),
-    ("shards",),
+    ("shards", "screen"),
     ("samples",),
     ("tokens",),
     ("project",),

@@ -125,10 +125,10 @@ def stopped_after(monkeypatch, shards: int, error: BaseException):
 
     plain = Journal.store
 
-    def store(self, number, values):
+    def store(self, number, values, read):
         if len(self.stored()) == shards:
             raise error
-        plain(self, number, values)
+        plain(self, number, values, read)
 
     monkeypatch.setattr(Journal, "store", store)
 
@@ -150,9 +150,9 @@ def test_what_is_done_is_not_done_again(half_done, fasta, tiny_checkpoint, whole
     read = []
     plain = Predictor.batches
 
-    def batches(self, sequences):
+    def batches(self, sequences, cores=None):
         read.append(len(sequences))
-        return plain(self, sequences)
+        return plain(self, sequences, cores)
 
     monkeypatch.setattr(Predictor, "batches", batches)
     annotate(fasta, tiny_checkpoint, half_done)
@@ -206,8 +206,8 @@ def test_a_shard_that_is_damaged_meanwhile_is_named(fasta, tiny_checkpoint, out,
 
     plain = Journal.store
 
-    def store(self, number, values):
-        plain(self, number, values)
+    def store(self, number, values, read):
+        plain(self, number, values, read)
         if number == 3:
             self._path(number).write_bytes(b"what is this?")
 

@@ -37,6 +37,7 @@ from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, sweep, whole
 from zflipon.predict import Predictor, Stretch, predict_stretches, predict_tiles, processes
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
+from zflipon.screen import windows_worth_reading
 from zflipon.shards import Plan, Shard, make_plan
 from zflipon.tracks import STDOUT, TrackOutputs, writer_for
 
@@ -59,6 +60,7 @@ def annotate(
     quiet: bool = False,
     dry_run: bool = False,
     restart: bool = False,
+    screen: bool = False,
 ) -> dict:
     """Write the Z-DNA tracks of a genome.
 
@@ -82,6 +84,9 @@ def annotate(
         Plan, time a pilot, say what a run would take, and write nothing.
     restart : bool
         Throw away what a stopped run left, in the place of going on with it.
+    screen : bool
+        Read only windows that hold what the model's story asks for (`zflipon.screen`); the others' bases get
+        `zflipon.predict.FLOOR`.
 
     Returns
     -------
@@ -112,9 +117,10 @@ def annotate(
         plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
         report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started)
+        report["screen"] = asdict(story.screen) if screen else None
         if dry_run:
             return {**report, "estimate": _estimate(genome, plan, predictor, state, outputs)}
-        with _kept(files, state, _key(genome, plan, checkpoint, predictor), restart) as journal:
+        with _kept(files, state, _key(genome, plan, checkpoint, predictor, screen), restart) as journal:
             done = agreed(state, lambda: journal.done(range(len(plan.shards))))
             if done:
                 log.info("going on: %d of %d shards are done", len(done), len(plan.shards))
@@ -124,13 +130,13 @@ def annotate(
             ):
                 if state.is_main_process:
                     writer = _Writer(tracks, plan, call, journal)
-                    _predict(genome, plan, predictor, journal, done, stop, quiet, writer.advance)
+                    _predict(genome, plan, predictor, journal, done, stop, quiet, screen, writer.advance)
                     with predictor.clock("write"):
                         writer.finish(stop)
                         journal.finishing()
                         tracks.commit()
                 else:
-                    _predict(genome, plan, predictor, journal, done, stop, True, lambda: None)
+                    _predict(genome, plan, predictor, journal, done, stop, True, screen, lambda: None)
             if state.is_main_process:
                 report["tracks"] = writer.told
                 report["seconds"] = round(time.time() - started, 2)
@@ -182,7 +188,7 @@ class _Writer:
     def __init__(self, tracks: TrackOutputs, plan: Plan, call: CallConfig, journal: Journal):
         self._tracks, self._call, self._journal = tracks, call, journal
         self._left = list(plan.by_contig().items())
-        self.told = {"calls": 0, "called_bases": 0, "bases": 0}
+        self.told = {"calls": 0, "called_bases": 0, "bases": 0, "windows_read": 0}
 
     def advance(self) -> None:
         """Write what can be written."""
@@ -197,7 +203,11 @@ class _Writer:
             self._write(contig, shards)
 
     def _write(self, contig: str, shards: list[Shard]) -> None:
-        pieces = [(shard.start, self._journal.load(shard.number)) for shard in shards]
+        pieces = []
+        for shard in shards:
+            values, read = self._journal.load(shard.number)
+            pieces.append((shard.start, values))
+            self.told["windows_read"] += read
         track = ContigTrack(contig, pieces)
         calls = call_track(track, self._call.threshold, self._call.min_length, self._call.merge_gap)
         self._tracks.add(track, calls)
@@ -214,6 +224,7 @@ def _predict(
     done: set[int],
     stop: _Stop,
     quiet: bool,
+    screen: bool,
     stored: Callable[[], None],
 ) -> None:
     """Predict the shards that this process takes; each lands in the journal.
@@ -225,13 +236,21 @@ def _predict(
 
     def stretches() -> Iterator[Stretch]:
         for number in journal.claim(number for number in range(len(shards)) if number not in done):
-            taken.append(shards[number])
-            yield Stretch(shards[number].contig, shards[number].tiles)
+            shard = shards[number]
+            taken.append(shard)
+            tiles, read = shard.tiles, None
+            if screen:
+                with predictor.clock("screen"):
+                    read = windows_worth_reading(
+                        genome, shard.contig, tiles, predictor.story.screen, predictor.device
+                    )
+            yield Stretch(shard.contig, tiles, read)
 
-    def keep(shard: Shard, found: np.ndarray) -> None:
-        first = int(shard.tiles["core_start"][0])
+    def keep(shard: Shard, stretch: Stretch, found: np.ndarray) -> None:
+        first = int(stretch.tiles["core_start"][0])
+        read = len(stretch.tiles) if stretch.read is None else int(stretch.read.sum())
         with predictor.clock("store"):
-            journal.store(shard.number, to_decimals(found[shard.start - first : shard.end - first]))
+            journal.store(shard.number, to_decimals(found[shard.start - first : shard.end - first]), read)
         log.debug("%s is done", shard)
         with predictor.clock("write"):
             stored()
@@ -247,10 +266,12 @@ def _predict(
             stop.in_flight(bases)
 
         kept = None
-        for number, (_, found) in enumerate(predict_stretches(predictor, genome, stretches(), progress)):
+        for number, (stretch, found) in enumerate(
+            predict_stretches(predictor, genome, stretches(), progress)
+        ):
             if kept is not None:
                 kept.result()
-            kept = aside.submit(keep, taken[number], found)
+            kept = aside.submit(keep, taken[number], stretch, found)
             if stop.asked:
                 break
             stop.next()
@@ -348,7 +369,9 @@ def _kept(files: Sequence[Path], state: PartialState, key: dict, restart: bool) 
             journal.remove()
 
 
-def _key(genome: Genome, plan: Plan, checkpoint: Checkpoint, predictor: Predictor) -> dict[str, object]:
+def _key(
+    genome: Genome, plan: Plan, checkpoint: Checkpoint, predictor: Predictor, screen: bool
+) -> dict[str, object]:
     """Return what the stored values follow from; threshold and formats do not touch them."""
     sequence = sha256(
         "".join(f"{name} {genome.lengths[name]} {md5}\n" for name, md5 in plan.md5.items()).encode()
@@ -357,6 +380,7 @@ def _key(genome: Genome, plan: Plan, checkpoint: Checkpoint, predictor: Predicto
         "genome": sequence.hexdigest(),
         "regions": plan.digest(),
         "model": checkpoint.sha256 or checkpoint.path.name,
+        "screen": asdict(checkpoint.story.screen) if screen else "none",
         "strands": "both" if predictor.config.both_strands else "forward",
         "precision": str(predictor.dtype).removeprefix("torch."),
         "device": predictor.device.type,
@@ -390,7 +414,7 @@ def _estimate(
     first = int(tiles["core_start"][0])
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
         journal = Journal(Path(folder))
-        journal.store(0, found)
+        journal.store(0, found, len(tiles))
         temporary = sum(path.stat().st_size for path in journal.folder.iterdir())
         tracks = [
             Path(folder) / f"{number}{Path(name).name}"

@@ -85,6 +85,25 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
+class ScreenConfig:
+    """What the core of a window has to hold to be read, where a run screens.
+
+    Attributes
+    ----------
+    linking : float
+        Delta linking at most of some stretch of six dinucleotides: 23 keeps 99.8 % of what Z-DNABERT calls.
+    published : bool
+        In the place of this: some base that published maps of Z-HUNT would call.
+    strong : float
+        Share of G and C at least, in the 512 bases on either side of it.
+    """
+
+    linking: float = 23.0
+    published: bool = False
+    strong: float = 0.0
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How tracks are held against labels.
 

@@ -115,7 +115,7 @@ class Journal:
                     os.utime(claim)
                 self._beats[claim] = now
 
-    def store(self, number: int, values: np.ndarray) -> None:
+    def store(self, number: int, values: np.ndarray, read: int) -> None:
         """Keep a shard's values.
 
         Parameters
@@ -123,26 +123,28 @@ class Journal:
         number : int
         values : numpy.ndarray
             uint16, shape (bases,): `zflipon.regions.to_decimals`.
+        read : int
+            Windows that the model read for them.
 
         Raises
         ------
         OutputError
             If the disk refuses.
         """
-        packed = zlib.compress(np.ascontiguousarray(values, dtype="<u2").tobytes(), 1)
+        packed = read.to_bytes(4, "little") + zlib.compress(np.asarray(values, dtype="<u2").tobytes(), 1)
         self._write(self._path(number), zlib.crc32(packed).to_bytes(4, "little") + packed)
         claim = self._claim(number)
         self._beats.pop(claim, None)
         claim.unlink(missing_ok=True)
 
-    def load(self, number: int) -> np.ndarray:
-        """Return a shard's values: uint16, shape (bases,); raise `OutputError` if the file is damaged."""
+    def load(self, number: int) -> tuple[np.ndarray, int]:
+        """Return what `store` was given: uint16, shape (bases,), and windows; raise `OutputError` if it is damaged."""
         path = self._path(number)
         try:
             content = path.read_bytes()
             if zlib.crc32(content[4:]).to_bytes(4, "little") != content[:4]:
                 raise OutputError(f"{path}: fails its checksum; the same command predicts this part again")
-            return np.frombuffer(zlib.decompress(content[4:]), dtype="<u2")
+            return np.frombuffer(zlib.decompress(content[8:]), "<u2"), int.from_bytes(content[4:8], "little")
         except (OSError, zlib.error) as error:
             raise OutputError(
                 f"{path}: cannot be read ({error}); the same command predicts this part again"

@@ -76,12 +76,15 @@ class Batch:
         Rows of the logits that are a sequence's own; None: all.
     inputs : dict of str to Tensor
         On the CPU.
+    core : (int, int) or None
+        Where the bases lie that are wanted of any of them; None: anywhere.
     """
 
     indices: list[int]
     tokens: list[Tokens]
     sizes: list[int | None]
     inputs: dict[str, torch.Tensor]
+    core: tuple[int, int] | None = None
 
     def rows(self, logits: np.ndarray) -> Iterator[tuple[int, Tokens, np.ndarray]]:
         """Yield index, tokens and own logits of each sequence."""
@@ -178,11 +181,17 @@ class Predictor:
         for batch in self.batches(sequences):
             yield from batch.rows(self.collect(self.launch(batch)))
 
-    def batches(self, sequences: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, sequences: Sequence[str], cores: np.ndarray | None = None) -> Iterator[Batch]:
         """Tokenize sequences, and lay those of like token counts side by side.
 
         What is in a batch follows from the sequences and the batch size alone, so that other processes
         and later runs get the same values to the last bit.
+
+        Parameters
+        ----------
+        sequences : sequence of str
+        cores : numpy.ndarray, optional
+            int64, shape (sequences, 2): the bases of each that are wanted; a base head may leave others undecided.
         """
         for first in range(0, len(sequences), _POOL):
             pool = sequences[first : first + _POOL]
@@ -197,13 +206,13 @@ class Predictor:
                 )
                 if self.device.type == "cuda":
                     inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
-                yield Batch(
-                    [first + i for i in chosen], own, [self._size(pool[i], tokens[i]) for i in chosen], inputs
-                )
+                indices = [first + i for i in chosen]
+                sizes = [self._size(pool[i], tokens[i]) for i in chosen]
+                yield Batch(indices, own, sizes, inputs, None if cores is None else _span(cores[indices]))
 
     def launch(self, batch: Batch) -> Launched:
         """Set the model to work on a batch; a GPU may still be at it when this returns."""
-        logits = self._forward(batch.inputs)
+        logits = self._forward(batch.inputs, batch.core)
         if logits.device.type != "cuda":
             return Launched(logits, None)
         host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
@@ -245,12 +254,12 @@ class Predictor:
         return max(1, self._most // max(tokens, 1))
 
     @torch.inference_mode()
-    def _forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _forward(self, inputs: dict[str, torch.Tensor], core: tuple[int, int] | None) -> torch.Tensor:
         """Run the model; where memory does not suffice, on one half of the batch after the other."""
         try:
             moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                return self.module(**moved).logits.float()
+                return self.module(**moved, core=core).logits.float()
         except (torch.OutOfMemoryError, RuntimeError) as error:
             size = len(inputs["input_ids"])
             if not _is_out_of_memory(error):
@@ -273,7 +282,7 @@ class Predictor:
             {name: tensor[rows] for name, tensor in inputs.items()}
             for rows in (slice(half), slice(half, None))
         )
-        return torch.cat([self._forward(part) for part in parts])
+        return torch.cat([self._forward(part, core) for part in parts])
 
     def _size(self, sequence: str, tokens: Tokens) -> int | None:
         """Return how many rows of the logits are the sequence's own: bases, tokens, or all there are."""
@@ -371,6 +380,7 @@ def predict_stretches(
     with ahead(_prepared(predictor, genome, stretches), _AHEAD) as items:
         for job, pending in _launched(predictor, items):
             if isinstance(pending, _Job):
+                progress(job.skipped)
                 with predictor.clock("project"):
                     found = pending.result()
                 yield pending.stretch, found
@@ -422,9 +432,14 @@ class _Job:
                 self._core(window)[:] = FLOOR
             kept &= stretch.read
         self.windows = np.flatnonzero(kept)
+        cores = np.stack([tiles["core_start"] - tiles["start"], tiles["core_end"] - tiles["start"]], axis=1)
+        self.cores = cores[self.windows]
+        self.skipped = size - int((self.cores[:, 1] - self.cores[:, 0]).sum())
         self.sequences = [text[start[i] : end[i]] for i in self.windows]
         if both_strands:
             self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
+            widths = (end - start)[self.windows]
+            self.cores = np.concatenate([self.cores, (widths[:, None] - self.cores)[:, ::-1]])
 
     def _core(self, window: np.ndarray) -> np.ndarray:
         return self.found[int(window["core_start"]) - self.first : int(window["core_end"]) - self.first]
@@ -473,7 +488,7 @@ def _prepared(
             tiles = stretch.tiles
             text = genome.fetch(stretch.contig, int(tiles["start"].min()), int(tiles["end"].max()))
             job = _Job(stretch, text, predictor.config.both_strands)
-        batches = predictor.batches(job.sequences)
+        batches = predictor.batches(job.sequences, job.cores)
         while True:
             with predictor.clock("tokenize"):
                 batch = next(batches, None)
@@ -537,6 +552,10 @@ class ahead:
                 continue
             return True
         return False
+
+
+def _span(cores: np.ndarray) -> tuple[int, int]:
+    return int(cores[:, 0].min()), int(cores[:, 1].max())
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

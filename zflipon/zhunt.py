@@ -60,6 +60,9 @@ _JUNCTIONS = 16.94800353  # energy of two junctions, 10 kcal/mol, over RT
 _MEAN, _SPREAD = 29.6537135, 2.71997  # of delta linking in random DNA
 
 _FIRST_GUESS = 30.0
+_BEYOND = UNKNOWN_BASE + 1
+"""Code of what lies beyond a sequence's end."""
+
 _CHUNK = {"cpu": 1 << 15, "cuda": 1 << 21}
 """Start positions at a time: on a CPU what they need stays in its cache."""
 
@@ -216,24 +219,58 @@ def published_starts(
     end : Tensor
         int64, shape (batch, bases): `FURTHER` bases beyond the best window.
     """
-    size, beyond = codes.shape[-1], UNKNOWN_BASE + 1
-    padded = F.pad(codes, (0, 2 * most - 1), value=beyond)
-    ((_, shortest),) = window_linking(padded[:, : size + 2 * least - 1], least, least, dtype, free_first=True)
-    shortest = shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == beyond, HIGHEST)
+    shortest = shortest_linking(codes, least, dtype)
     excess = log_z_score(shortest) - math.log(SEED)
     length = torch.full_like(codes, 2 * least)
     # hardly one start in a hundred gets this far
     seeds = torch.nonzero(excess >= 0, as_tuple=True)
-    windows = padded.unfold(1, 2 * most, 1)[seeds]
-    best = shortest[seeds]
-    which = length[seeds]
-    for n, linking in window_linking(windows, least, most, dtype, free_first=True) if len(best) else ():
-        linking = linking[:, 0].masked_fill(windows[:, 2 * n - 1] == beyond, HIGHEST)
-        which = torch.where(linking < best, 2 * n, which)
-        best = torch.minimum(linking, best)
+    best, length[seeds] = best_windows(codes, seeds, shortest[seeds], least, most)
     excess[seeds] = torch.minimum(log_z_score(best) - math.log(CUTOFF), excess[seeds])
-    length[seeds] = which
-    return shortest, excess, torch.arange(size, device=codes.device) + length + FURTHER
+    places = torch.arange(codes.shape[-1], device=codes.device)
+    return shortest, excess, places + length + FURTHER
+
+
+def shortest_linking(codes: Tensor, least: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the delta linking of the shortest window at each start, by the rule of published calls.
+
+    Parameters and result are those of `published_starts`.
+    """
+    size = codes.shape[-1]
+    padded = F.pad(codes, (0, 2 * least - 1), value=_BEYOND)
+    ((_, shortest),) = window_linking(padded, least, least, dtype, free_first=True)
+    return shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == _BEYOND, HIGHEST)
+
+
+def best_windows(
+    codes: Tensor, seeds: tuple[Tensor, Tensor], shortest: Tensor, least: int, most: int
+) -> tuple[Tensor, Tensor]:
+    """Return delta linking and length of the best window at some starts, by the rule of published calls.
+
+    Parameters
+    ----------
+    codes : Tensor
+        int64, shape (batch, bases).
+    seeds : (Tensor, Tensor)
+        int64, shape (n,): rows and starts.
+    shortest : Tensor
+        Shape (n,): `shortest_linking` there.
+    least, most : int
+
+    Returns
+    -------
+    linking : Tensor
+        Of `shortest`'s type, shape (n,).
+    length : Tensor
+        int64, shape (n,): bases.
+    """
+    windows = F.pad(codes, (0, 2 * most - 1), value=_BEYOND).unfold(1, 2 * most, 1)[seeds]
+    best, length = shortest, torch.full_like(seeds[0], 2 * least)
+    found = window_linking(windows, least, most, shortest.dtype, free_first=True) if len(best) else ()
+    for n, linking in found:
+        linking = linking[:, 0].masked_fill(windows[:, 2 * n - 1] == _BEYOND, HIGHEST)
+        length = torch.where(linking < best, 2 * n, length)
+        best = torch.minimum(linking, best)
+    return best, length
 
 
 def inside_calls(starts: Tensor, ends: Tensor) -> Tensor:

@@ -80,6 +80,11 @@ def expectation() -> str:
     help="Join calls at most this far apart (bases).",
 )
 @click.option("--both-strands", is_flag=True, help="Average with the reverse complement (half the speed).")
+@click.option(
+    "--screen",
+    is_flag=True,
+    help="Read only windows with a stretch that turns readily into Z-DNA (much faster); other bases get 0.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]")
 @click.option(
     "--precision",
@@ -122,6 +127,7 @@ def annotate(
     min_length,
     merge_gap,
     both_strands,
+    screen,
     batch_size,
     precision,
     device,
@@ -160,6 +166,7 @@ def annotate(
         quiet=quiet,
         dry_run=dry_run,
         restart=restart,
+        screen=screen,
     )
     if dry_run:
         _tell_estimate(report)

@@ -129,6 +129,7 @@ class DnaModel(PreTrainedModel):
         candidates: Tensor | None = None,
         tracks: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        core: tuple[int, int] | None = None,
         **_ignored,
     ) -> DnaOutput:
         """Run the encoder and the head.
@@ -148,6 +149,8 @@ class DnaModel(PreTrainedModel):
             (batch, bases), and which tracks cover each bin, int64 of shape (batch, tracks, bins).
         inputs_embeds : Tensor, optional
             Token embeddings in the place of `input_ids`, shape (batch, tokens, hidden).
+        core : (int, int), optional
+            Bases that are wanted; the base head leaves others undecided.
         """
         if self.training and candidates is not None and labels is None and tracks is None:
             # what can form Z-DNA shows in the nearest bases: tokens need not be read to learn it
@@ -157,7 +160,8 @@ class DnaModel(PreTrainedModel):
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
         if self.objective == "base":
-            return self._base_output(self.base_head(states, base_tokens, bases), labels, candidates, tracks)
+            calls = self.base_head(states, base_tokens, bases, core)
+            return self._base_output(calls, labels, candidates, tracks)
         if self.objective == "token":
             logits = self.classifier(self.dropout(self.features(states)))
         elif self.objective == "sequence":

@@ -104,6 +104,7 @@ class BaseHead(nn.Module):
             nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
             for dilation in dilations
         )
+        self.reach = kernel // 2 * (1 + sum(dilations))
         self.forms = nn.Linear(channels, 1)
         self.motifs = nn.Conv1d(len(NUCLEOTIDES), context, _MOTIF, padding=_MOTIF // 2)
         self.motif_norm = nn.LayerNorm(context)
@@ -120,7 +121,9 @@ class BaseHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.flips = nn.Linear(context, 1)
 
-    def forward(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> BaseCalls:
+    def forward(
+        self, states: Tensor, base_tokens: Tensor, bases: Tensor, core: tuple[int, int] | None = None
+    ) -> BaseCalls:
         """Decide each base.
 
         Parameters
@@ -131,15 +134,16 @@ class BaseHead(nn.Module):
             int64, shape (batch, bases): position of each base's token.
         bases : Tensor
             int64, shape (batch, bases): nucleotide codes, `PADDING_BASE` beyond a sequence's end.
+        core : (int, int), optional
+            The bases that are wanted: elsewhere the first factor, and with it the logit, means nothing.
         """
         size = bases.shape[1]
         bases, base_tokens = _whole_bins(bases, base_tokens)
         inside = (bases != PADDING_BASE).unsqueeze(1)
         letters = self._letters(bases)
         ready, called = self._zhunt(bases)
-        near = self._near(letters, ready, inside)
         context = self._context(letters, states, base_tokens, inside)
-        forms = self._forms(near)
+        forms = self._forms_of(core or (0, size), letters, ready, inside)
         flips = _spread(self.flips(self.dropout(context)), inside).squeeze(1) + FLIPS_PRIOR
         if called is not None:
             flips = _level(flips, called)
@@ -171,6 +175,15 @@ class BaseHead(nn.Module):
 
     def _forms(self, near: Tensor) -> Tensor:
         return self.forms(near.transpose(1, 2)).squeeze(-1) + FORMS_PRIOR
+
+    def _forms_of(
+        self, core: tuple[int, int], letters: Tensor, ready: Tensor | None, inside: Tensor
+    ) -> Tensor:
+        """Return the first factor of a core, from no more bases than it looks at: float, (batch, bases)."""
+        low, high = max(0, core[0] - self.reach), min(letters.shape[-1], core[1] + self.reach)
+        part = slice(low, high)
+        near = self._near(letters[..., part], None if ready is None else ready[..., part], inside[..., part])
+        return F.pad(self._forms(near), (low, letters.shape[-1] - high), value=FORMS_PRIOR)
 
     def _near(self, letters: Tensor, ready: Tensor | None, inside: Tensor) -> Tensor:
         """Return what single bases show: (batch, channels, bases)."""

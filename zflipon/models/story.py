@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import NamedTuple
 
+from zflipon.config import ScreenConfig
 from zflipon.errors import ModelError, suggest
 
 OBJECTIVES = ("token", "base", "sequence", "mlm")
@@ -63,6 +64,8 @@ class Story:
         Probability from which a base is called.
     calibration : Calibration
         Applied to the log-odds.
+    screen : ScreenConfig
+        What a run that screens reads.
     training : dict
         How and on what it was trained.
     quality : dict
@@ -80,6 +83,7 @@ class Story:
     label_comparison: str = ">="
     threshold: float = 0.5
     calibration: Calibration = field(default_factory=Calibration)
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
     training: dict = field(default_factory=dict)
     quality: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
@@ -106,6 +110,9 @@ class Story:
             _require(_number(value), f"calibration.{name}", "a number", value)
         bend = self.calibration.bend
         _require(_is_bend(bend), "calibration.bend", "pairs of numbers, the first ones ascending", bend)
+        for name in ("linking", "strong"):
+            value = getattr(self.screen, name)
+            _require(_number(value), f"screen.{name}", "a number", value)
         for name in ("training", "quality", "versions"):
             _require(isinstance(getattr(self, name), dict), name, "a table", getattr(self, name))
 
@@ -133,6 +140,10 @@ class Story:
             bend = calibration.get("bend", ())
             pairs = tuple(map(tuple, bend)) if _is_bend(bend) else bend
             values["calibration"] = Calibration(**{**calibration, "bend": pairs})
+        screen = values.get("screen", {})
+        if not isinstance(screen, ScreenConfig):
+            _refuse_unknown(screen, [each.name for each in fields(ScreenConfig)], "screen.")
+            values["screen"] = ScreenConfig(**screen)
         lacking = [name for name in ("family", "window", "margin") if name not in values]
         if lacking:
             raise ModelError(f"the checkpoint's story lacks {', '.join(lacking)}")
@@ -145,8 +156,8 @@ class Story:
 
     @classmethod
     def is_whole(cls, values: dict) -> bool:
-        """Tell whether `values` has every field, so that no default is needed."""
-        return isinstance(values, dict) and {each.name for each in fields(cls)} <= set(values)
+        """Tell whether `values` has every field that has no sensible default."""
+        return isinstance(values, dict) and {each.name for each in fields(cls)} - {"screen"} <= set(values)
 
 
 def told_objective(config: dict) -> str | None:

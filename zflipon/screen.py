@@ -1,0 +1,124 @@
+"""Which windows are worth reading: a condition that Z-DNA has to meet, told from sequence at megabases a second.
+
+DNA that turns has a stretch of dinucleotides that turns readily, by the energies of Z-HUNT (`zflipon.zhunt`), and
+hardly one base in thirty lies in one. A model that knows more says so in its story: the bundled one calls only what
+published maps of Z-HUNT call, and nothing where little of the surroundings is G or C.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zflipon.config import ScreenConfig
+from zflipon.genome import Genome, base_codes
+from zflipon.zhunt import (
+    CUTOFF,
+    FURTHER,
+    LONGEST,
+    MIN_DINUCLEOTIDES,
+    SEED,
+    best_windows,
+    log_z_score,
+    shortest_linking,
+)
+
+_SURROUNDINGS = 512
+_PART = {"cpu": 1 << 16, "cuda": 1 << 21}
+"""Start positions at a time: on a CPU what they need stays in its cache."""
+
+_STRONG = (0, 1, 1, 0, 0)
+"""Code of a letter → whether it is G or C."""
+
+
+def windows_worth_reading(
+    genome: Genome, contig: str, tiles: np.ndarray, screen: ScreenConfig, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """Tell which windows hold, in their cores, bases that can be called.
+
+    Parameters
+    ----------
+    genome : Genome
+    contig : str
+    tiles : numpy.ndarray
+        `zflipon.windows.WINDOW_DTYPE`, shape (n,): consecutive windows of one stretch.
+    screen : ScreenConfig
+    device : torch.device or str
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, shape (n,).
+    """
+    first, last = int(tiles["core_start"][0]), int(tiles["core_end"][-1])
+    around = _SURROUNDINGS + 2 * LONGEST + FURTHER
+    low, high = max(0, first - around), min(genome.length(contig), last + around)
+    codes = torch.from_numpy(base_codes(genome.fetch(contig, low, high))).to(device)
+    starts, ends = (found.cpu().numpy() + low for found in candidates(codes, screen))
+    cores = tiles["core_start"], tiles["core_end"]
+    # a stretch is shorter than most cores, yet it may reach over several
+    touched = np.zeros(len(tiles) + 1, dtype=np.int64)
+    np.add.at(touched, np.searchsorted(cores[1], starts, side="right"), 1)
+    np.add.at(touched, np.searchsorted(cores[0], ends, side="left"), -1)
+    return np.cumsum(touched)[:-1] > 0
+
+
+def candidates(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Tensor]:
+    """Return the stretches that can be called.
+
+    Parameters
+    ----------
+    codes : Tensor
+        int64, shape (bases,): codes of `zflipon.genome.base_codes`.
+    screen : ScreenConfig
+
+    Returns
+    -------
+    starts, ends : Tensor
+        int64, shape (n,): ``[start, end)``, those of one end overlapping.
+    """
+    shortest = _shortest(codes)
+    most = _SEED_LINKING if screen.published else screen.linking
+    starts = torch.nonzero(shortest <= most)[:, 0]
+    starts = starts[_strong(codes, starts) >= screen.strong]
+    length = torch.full_like(starts, 2 * MIN_DINUCLEOTIDES)
+    if screen.published:
+        rows = torch.zeros_like(starts)
+        best, length = best_windows(codes[None], (rows, starts), shortest[starts], MIN_DINUCLEOTIDES, LONGEST)
+        called = log_z_score(best) >= math.log(CUTOFF)
+        starts, length = starts[called], length[called]
+    return starts, starts + length + FURTHER
+
+
+def _shortest(codes: Tensor) -> Tensor:
+    """Return the delta linking of the shortest window at each start: float32, shape (bases,)."""
+    size = _PART.get(codes.device.type, _PART["cpu"])
+    beyond = 2 * MIN_DINUCLEOTIDES - 1
+    parts = (codes[first : first + size + beyond] for first in range(0, len(codes), size))
+    found = [shortest_linking(part[None], MIN_DINUCLEOTIDES)[0, :size] for part in parts]
+    return torch.cat(found) if found else torch.zeros(0, device=codes.device)
+
+
+def _strong(codes: Tensor, places: Tensor) -> Tensor:
+    """Return the share of G and C around some bases: float32, of the shape of `places`."""
+    strong = torch.tensor(_STRONG, device=codes.device)[codes].cumsum(0)
+    strong = torch.nn.functional.pad(strong, (1, 0))
+    low = (places - _SURROUNDINGS).clamp(min=0)
+    high = (places + _SURROUNDINGS).clamp(max=len(codes))
+    return (strong[high] - strong[low]) / (high - low)
+
+
+def _linking_of(score: float) -> float:
+    """Return the largest delta linking that has a Z-score of so much."""
+    low, high = 0.0, 30.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        above = log_z_score(torch.tensor(middle, dtype=torch.float64)) >= math.log(score)
+        low, high = (middle, high) if above else (low, middle)
+    return low
+
+
+_SEED_LINKING = _linking_of(SEED)
