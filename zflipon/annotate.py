@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
@@ -140,6 +141,7 @@ def annotate(
             if state.is_main_process:
                 report["tracks"] = writer.told
                 report["seconds"] = round(time.time() - started, 2)
+                report["memory"] = {"host": peak_memory(), "device": device_memory(predictor.device)}
                 report["seconds_in"] = {
                     name: round(spent, 2) for name, spent in predictor.clock.seconds.items()
                 }
@@ -434,6 +436,11 @@ def _estimate(
         "temporary": round(temporary * share),
         "written": round(written * share),
     }
+
+
+def device_memory(device: torch.device) -> int:
+    """Return the most memory of a GPU that tensors have held so far: bytes; 0 where there is none."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def peak_memory() -> int:

@@ -64,14 +64,14 @@ class Story:
         Probability from which a base is called.
     calibration : Calibration
         Applied to the log-odds.
-    screen : ScreenConfig
-        What a run that screens reads.
     training : dict
         How and on what it was trained.
     quality : dict
         Measured figures.
     versions : dict of str to str
         Package → version it was made with.
+    screen : ScreenConfig
+        What a run that screens reads.
     """
 
     family: str
@@ -83,10 +83,10 @@ class Story:
     label_comparison: str = ">="
     threshold: float = 0.5
     calibration: Calibration = field(default_factory=Calibration)
-    screen: ScreenConfig = field(default_factory=ScreenConfig)
     training: dict = field(default_factory=dict)
     quality: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
 
     def __post_init__(self) -> None:
         """Refuse what no model can be run with; raise `ModelError`."""

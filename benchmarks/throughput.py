@@ -1,0 +1,314 @@
+"""How fast a genome is annotated, what the time goes into, and beside what others do.
+
+python benchmarks/throughput.py GENOME.fa [--model compact] [--device auto] [--megabases 1 10 40] [--loops 64]
+    [--screen] [--num-processes N] [--peers]
+
+--model is a bundled name or a checkpoint; ``dnabert2-117m`` and ``dnabert-6mer-86m`` are made here, of the published
+shape with random weights. Each size is a run of ``zflipon annotate`` of its own, FASTA to finished bigWig, on the first
+bases of the longest contigs. Printed are bases and tokens a second, the share of wall time of each stage (they run side
+by side, so that shares may add up to more than one), the share of the device's own matrix-multiply rate, measured in the
+same run, that the model's operations reach, and the peaks of memory. Then everything but the model, whose place a stub
+takes, and with --peers, in the same run: (a) one window of 128 bp at a time, tokenized when its turn comes, as the
+published evaluation does; (b) 512 overlapping 6-mers at a time, as Z-DNABERT's notebook does; (c) the token-classification
+pipeline of transformers, 32 windows a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from zflipon.annotate import annotate
+from zflipon.config import PredictConfig, Selection
+from zflipon.genome import Genome
+from zflipon.models import Checkpoint, create, load, save
+from zflipon.predict import Launched, Predictor, pick_device, pick_precision
+from zflipon.tokens import KmerTokenizer, train_bpe
+from zflipon.windows import tile
+
+WINDOW = 128
+SIX_MERS = 512
+MATRIX = {"cpu": 2048, "cuda": 8192}
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse()
+    with tempfile.TemporaryDirectory(prefix="throughput-") as scratch, Genome(arguments.genome) as genome:
+        name = made(arguments.model, Path(scratch), genome)
+        checkpoint = load(name)
+        device = pick_device(arguments.device)
+        dtype = pick_precision(arguments.precision, device)
+        peak = matrix_rate(device, dtype)
+        print(
+            f"{arguments.model} on {told(device)}, {torch.get_num_threads()} threads, {str(dtype)[6:]}; "
+            f"matrix products run at {peak / 1e12:.3f} TFLOP/s"
+        )
+        predictor = Predictor(
+            checkpoint, PredictConfig(device=arguments.device, precision=arguments.precision)
+        )
+        per_base, tokens_per_base = operations(predictor, genome)
+        rows = []
+        for megabases in arguments.megabases:
+            regions = first_bases(genome, int(megabases * 1e6))
+            report = run(arguments, name, regions, Path(scratch))
+            rows.append(row(megabases, report, per_base, tokens_per_base, peak))
+        table(rows)
+        rate = without_model(arguments, name, first_bases(genome, 4_000_000), Path(scratch))
+        print(f"\neverything but the model: {rate / 1e6:.2f} Mb/s")
+        if arguments.peers:
+            ours = rows[-1]["Mb/s"] * 1e6
+            for label, bases in peers(checkpoint, predictor, genome, arguments.loops, Path(scratch)):
+                print(f"{label}: {bases:,.0f} bases/s; ours {ours / bases:.2f} x")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("genome", type=Path)
+    parser.add_argument("--model", default="compact")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--megabases", type=float, nargs="+", default=[1, 10, 40])
+    parser.add_argument("--loops", type=int, default=64, help="windows of each peer's loop")
+    parser.add_argument("--screen", action="store_true")
+    parser.add_argument("--num-processes", type=int, default=1)
+    parser.add_argument("--peers", action="store_true")
+    return parser.parse_args()
+
+
+def made(name: str, scratch: Path, genome: Genome) -> str:
+    """Return a model's name or folder; the published shapes are made, with random weights."""
+    if name == "dnabert2-117m":
+        text = genome.fetch(*longest(genome, 2_000_000))
+        tokenizer = train_bpe([text[i : i + 4000] for i in range(0, len(text), 4000)], 4096, 5)
+        # tokens of at most 5 bases are some 1,400; the embedding table has the published 4,096 rows
+        checkpoint = create("dnabert2", "token", tokenizer, vocab_size=4096)
+    elif name == "dnabert-6mer-86m":
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        letters = [*special, *map("".join, product("ATCG", repeat=6))]
+        checkpoint = create("dnabert", "token", KmerTokenizer({token: i for i, token in enumerate(letters)}))
+    else:
+        return name
+    save(checkpoint, scratch / name)
+    return str(scratch / name)
+
+
+def longest(genome: Genome, bases: int) -> tuple[str, int, int]:
+    """Return a stretch in the middle of the longest contig."""
+    contig = max(genome.lengths, key=genome.lengths.get)
+    start = max(0, genome.lengths[contig] // 2 - bases // 2)
+    return contig, start, min(genome.lengths[contig], start + bases)
+
+
+def first_bases(genome: Genome, bases: int) -> tuple[str, ...]:
+    """Return regions of so many bases, of the longest contigs first."""
+    regions = []
+    for contig in sorted(genome.lengths, key=genome.lengths.get, reverse=True):
+        size = min(bases, genome.lengths[contig])
+        if size <= 0:
+            break
+        regions.append(f"{contig}:1-{size}")
+        bases -= size
+    return tuple(regions)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the best rate of square matrix products: operations a second."""
+    size = MATRIX.get(device.type, 2048)
+    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(8):
+        settle(device)
+        began = time.perf_counter()
+        one @ other
+        settle(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+def settle(device: torch.device) -> None:
+    """Wait for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def told(device: torch.device) -> str:
+    """Return what a device calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), device.type)
+
+
+def operations(predictor: Predictor, genome: Genome) -> tuple[float, float]:
+    """Return the model's operations (of matrix products and convolutions) and tokens for each base decided."""
+    contig, start, end = longest(genome, 200_000)
+    tiles = tile(start, end, predictor.story.window, predictor.story.margin)[1:-1][:64]
+    text = [genome.fetch(contig, int(w["start"]), int(w["end"])) for w in tiles]
+    decided = int((tiles["core_end"] - tiles["core_start"]).sum())
+    cores = np.stack([tiles["core_start"] - tiles["start"], tiles["core_end"] - tiles["start"]], axis=1)
+    counted, tokens = 0, 0
+    for batch in predictor.batches(text, cores):
+        tokens += sum(len(each.ids) for each in batch.tokens)
+        # fused attention on CPUs is not counted; the plain one is
+        with (
+            FlopCounterMode(display=False) as counter,
+            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        ):
+            predictor.collect(predictor.launch(batch))
+        counted += counter.get_total_flops()
+    return counted / decided, tokens / decided
+
+
+def run(arguments: argparse.Namespace, model: str, regions: tuple[str, ...], scratch: Path) -> dict:
+    """Annotate regions in a process of its own; return the sidecar."""
+    out = scratch / "track.bw"
+    words = [
+        sys.executable,
+        "-m",
+        "zflipon",
+        "annotate",
+        arguments.genome,
+        "-o",
+        out,
+        "--model",
+        model,
+        "--force",
+        "-q",
+    ]
+    words += ["--device", arguments.device, "--precision", arguments.precision]
+    words += ["-n", arguments.num_processes] + ["--screen"] * arguments.screen
+    words += [word for region in regions for word in ("--region", region)]
+    began = time.perf_counter()
+    subprocess.run([str(word) for word in words], check=True)
+    report = json.loads((scratch / "track.bw.json").read_text())
+    return {**report, "wall": time.perf_counter() - began}
+
+
+def row(megabases: float, report: dict, per_base: float, tokens_per_base: float, peak: float) -> dict:
+    """Return a row of the table."""
+    seconds, read = report["seconds"], report["tracks"]["windows_read"] / max(1, report["windows"])
+    speed = report["bases"] / seconds
+    return {
+        "Mb": megabases,
+        "seconds": seconds,
+        "Mb/s": speed / 1e6,
+        "kilotokens/s": speed * tokens_per_base * read / 1e3,
+        **{stage: spent / seconds for stage, spent in report["seconds_in"].items()},
+        "windows read": read,
+        "of matrix rate": speed * per_base * read / peak,
+        "host GiB": report["memory"]["host"] / 2**30,
+        "device GiB": report["memory"]["device"] / 2**30,
+    }
+
+
+def table(rows: list[dict]) -> None:
+    """Print rows as Markdown."""
+    names = list(dict.fromkeys(name for each in rows for name in each))
+    print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
+    for each in rows:
+        print("| " + " | ".join(f"{each.get(name, 0):.3g}" for name in names) + " |")
+
+
+def without_model(
+    arguments: argparse.Namespace, model: str, regions: tuple[str, ...], scratch: Path
+) -> float:
+    """Return bases a second where the model answers at once, with the same logits each time."""
+
+    def stub(self: Predictor, batch) -> Launched:
+        rows, width = batch.inputs["input_ids"].shape
+        shape = (rows, batch.inputs["bases"].shape[1]) if self.story.objective == "base" else (rows, width, 2)
+        return Launched(torch.zeros(shape), None)
+
+    plain, Predictor.launch = Predictor.launch, stub
+    try:
+        report = annotate(
+            arguments.genome,
+            [str(scratch / "stub.bw")],
+            model,
+            Selection(regions=regions),
+            predict=PredictConfig(device=arguments.device),
+            quiet=True,
+            force=True,
+            screen=arguments.screen,
+        )
+    finally:
+        Predictor.launch = plain
+    return report["bases"] / report["seconds"]
+
+
+def peers(
+    checkpoint: Checkpoint, predictor: Predictor, genome: Genome, loops: int, scratch: Path
+) -> Iterator[tuple[str, float]]:
+    """Yield label and bases a second of what others do, on as many windows each."""
+    contig, start, _ = longest(genome, loops * SIX_MERS * 2)
+    text = [genome.fetch(contig, start + i * WINDOW, start + (i + 1) * WINDOW) for i in range(loops)]
+    module, device = predictor.module, predictor.device
+
+    @torch.inference_mode()
+    def one_at_a_time() -> None:
+        for sequence in text:
+            (tokens,) = checkpoint.tokenizer.encode([sequence])
+            ids = torch.from_numpy(tokens.ids)[None].to(device)
+            module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.argmax(-1).cpu()
+
+    if checkpoint.story.objective == "token":
+        yield "(a) one window of 128 bp at a time", rate(one_at_a_time, loops * WINDOW)
+        pipeline = token_pipeline(checkpoint, device)
+        if pipeline is not None:
+            yield (
+                "(c) transformers' pipeline, batches of 32",
+                rate(lambda: list(pipeline(text, batch_size=32)), loops * WINDOW),
+            )
+    six = load(made("dnabert-6mer-86m", scratch, genome))
+    notebook = six.module.to(device).eval()
+    stretches = [
+        genome.fetch(contig, start + i * SIX_MERS, start + (i + 1) * SIX_MERS + 5)
+        for i in range(max(1, loops // 8))
+    ]
+
+    @torch.inference_mode()
+    def six_mers() -> None:
+        for sequence in stretches:
+            (tokens,) = six.tokenizer.encode([sequence])
+            ids = torch.from_numpy(tokens.ids[1:-1])[None].to(device)
+            notebook(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.softmax(-1).cpu()
+
+    yield "(b) 512 6-mers at a time, DNABERT of 86 M", rate(six_mers, len(stretches) * SIX_MERS)
+
+
+def token_pipeline(checkpoint: Checkpoint, device: torch.device) -> Callable | None:
+    """Return transformers' pipeline over the same model, or None where it has no tokenizer for it."""
+    from transformers import PreTrainedTokenizerFast, TokenClassificationPipeline
+
+    inner = getattr(checkpoint.tokenizer, "tokenizer", None)
+    if inner is None:
+        return None
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="[PAD]", model_max_length=512)
+    return TokenClassificationPipeline(model=checkpoint.module, tokenizer=tokenizer, device=device)
+
+
+def rate(work: Callable[[], None], bases: int) -> float:
+    """Return bases a second of the second of two runs."""
+    work()
+    began = time.perf_counter()
+    work()
+    return bases / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
