@@ -4,13 +4,13 @@ python benchmarks/throughput.py GENOME.fa [--model compact] [--device auto] [--m
     [--screen] [--num-processes N] [--peers]
 
 --model is a bundled name or a checkpoint; ``dnabert2-117m`` and ``dnabert-6mer-86m`` are made here, of the published
-shape with random weights. Each size is a run of ``zflipon annotate`` of its own, FASTA to finished bigWig, on the first
-bases of the longest contigs. Printed are bases and tokens a second, the share of wall time of each stage (they run side
-by side, so that shares may add up to more than one), the share of the device's own matrix-multiply rate, measured in the
-same run, that the model's operations reach, and the peaks of memory. Then everything but the model, whose place a stub
-takes, and with --peers, in the same run: (a) one window of 128 bp at a time, tokenized when its turn comes, as the
-published evaluation does; (b) 512 overlapping 6-mers at a time, as Z-DNABERT's notebook does; (c) the token-classification
-pipeline of transformers, 32 windows a batch.
+shape with random weights. Each size is a run of ``zflipon annotate`` of its own, FASTA to finished bigWig, on the
+first bases of the longest contigs. Printed are bases and tokens a second, the share of wall time of each stage (they
+run side by side, so that shares may add up to more than one), the share of the device's own matrix-multiply rate,
+measured in the same run, that the model's operations reach, and the peaks of memory. Then everything but the model,
+whose place a stub takes, and with --peers, in the same run: (a) one window of 128 bp at a time, tokenized when its
+turn comes, as the published evaluation does; (b) 512 overlapping 6-mers at a time, as Z-DNABERT's notebook does; (c)
+the token-classification pipeline of transformers, 32 windows a batch.
 """
 
 from __future__ import annotations

@@ -343,5 +343,46 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def test_a_process_that_is_silent_for_long_is_lost(tmp_path):
+    """Each shows that it lives by touching what it has taken; the first process waits for the others' shards."""
+    from zflipon.journal import LOST_AFTER, Journal
+
+    mine, other = Journal(tmp_path), Journal(tmp_path)
+    mine.begin({})
+    assert list(mine.claim([0])) == [0]
+    assert list(other.claim([0, 1])) == [1]
+    other.store(1, np.arange(5, dtype=np.uint16), 3)
+    mine.wait([1])
+    values, read = mine.load(1)
+    assert values.tolist() == [0, 1, 2, 3, 4]
+    assert read == 3
+    claim = tmp_path / "000000.claim"
+    past = time.time() - LOST_AFTER - 5
+    os.utime(claim, (past, past))
+    with pytest.raises(ZfliponError, match="has not been heard of for"):
+        other.wait([0])
+    mine._beats[claim] -= 60  # a minute has passed
+    mine.alive()
+    assert time.time() - claim.stat().st_mtime < 30
+
+    def enough():
+        raise Stopped(2, "")
+
+    with pytest.raises(Stopped):
+        other.wait([0], enough)
+
+
+def test_the_next_run_of_a_folder_may_take_what_a_killed_one_had_taken(tmp_path):
+    from zflipon.journal import Journal
+
+    killed = Journal(tmp_path)
+    killed.begin({})
+    assert list(killed.claim([0, 1])) == [0, 1]
+    killed.release()
+    after = Journal(tmp_path)
+    after.begin({})
+    assert list(after.claim([0, 1])) == [0, 1]
+
+
 def test_stopped_is_no_error_of_the_user():
     assert not issubclass(Stopped, ZfliponError)
