@@ -423,46 +423,46 @@ class _Job:
         unknown = np.concatenate([[0], np.cumsum(letters)])
         start, end = tiles["start"] - origin, tiles["end"] - origin
         kept = 2 * (unknown[end] - unknown[start]) <= end - start
-        self.first = int(tiles["core_start"][0])
-        size = int(tiles["core_end"][-1]) - self.first
-        self.nothing = letters[self.first - origin :][:size]
+        first = int(tiles["core_start"][0])
+        size = int(tiles["core_end"][-1]) - first
+        self.nothing = letters[first - origin :][:size]
         self.found = np.full(size, np.nan, dtype=np.float32)
+        places, counts = tiles["core_start"] - first, tiles["core_end"] - tiles["core_start"]
         if stretch.read is not None:
-            for window in tiles[kept & ~stretch.read]:
-                self._core(window)[:] = FLOOR
+            unread = kept & ~stretch.read
+            self.found[_ranges(places[unread], counts[unread])] = FLOOR
             kept &= stretch.read
-        self.windows = np.flatnonzero(kept)
-        cores = np.stack([tiles["core_start"] - tiles["start"], tiles["core_end"] - tiles["start"]], axis=1)
-        self.cores = cores[self.windows]
-        self.skipped = size - int((self.cores[:, 1] - self.cores[:, 0]).sum())
-        self.sequences = [text[start[i] : end[i]] for i in self.windows]
+        windows = np.flatnonzero(kept)
+        self.sequences = [text[low:high] for low, high in zip(start[windows], end[windows], strict=True)]
+        self.widths = (end - start)[windows]
+        self.places, self.counts = places[windows], counts[windows]
+        inner = (tiles["core_start"] - tiles["start"])[windows]
+        self.cores = np.stack([inner, inner + self.counts], axis=1)
+        self.skipped = size - int(self.counts.sum())
+        self.forward = len(windows)
         if both_strands:
+            self.found[_ranges(self.places, self.counts)] = 0  # each strand adds its half
             self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
-            widths = (end - start)[self.windows]
-            self.cores = np.concatenate([self.cores, (widths[:, None] - self.cores)[:, ::-1]])
-
-    def _core(self, window: np.ndarray) -> np.ndarray:
-        return self.found[int(window["core_start"]) - self.first : int(window["core_end"]) - self.first]
+            self.cores = np.concatenate([self.cores, (self.widths[:, None] - self.cores)[:, ::-1]])
+            self.widths, self.places, self.counts = (
+                np.tile(each, 2) for each in (self.widths, self.places, self.counts)
+            )
 
     def add(self, predictor: Predictor, batch: Batch, rows: np.ndarray) -> int:
         """Lay down a batch; return how many bases it has decided."""
         values = predictor.base_probabilities(batch, rows)
-        ends = np.cumsum([int(tokens.lengths.sum()) for tokens in batch.tokens])
-        decided = 0
-        for index, low, high in zip(batch.indices, [0, *ends[:-1]], ends, strict=True):
-            turned = index >= len(self.windows)
-            own = values[low:high][:: -1 if turned else 1]
-            window = self.stretch.tiles[self.windows[index - turned * len(self.windows)]]
-            core = own[
-                int(window["core_start"] - window["start"]) : int(window["core_end"] - window["start"])
-            ]
-            place = self._core(window)
-            if not self.both_strands:
-                place[:] = core
-            else:  # the second of the two strands completes the mean
-                place[:] = np.where(np.isnan(place), core, (place + core) / 2)
-            decided += 0 if turned else len(core)
-        return decided
+        chosen = np.array(batch.indices)
+        ends = np.cumsum(self.widths[chosen])
+        counts, turned = self.counts[chosen], chosen >= self.forward
+        wanted = values[_ranges(ends - self.widths[chosen] + self.cores[chosen, 0], counts)]
+        if not self.both_strands:
+            self.found[_ranges(self.places[chosen], counts)] = wanted
+            return len(wanted)
+        into = _ranges(self.places[chosen], counts, turned)
+        back = np.repeat(turned, counts)
+        for strand in (~back, back):  # a base may be here twice, once on each
+            self.found[into[strand]] += wanted[strand] / 2
+        return int(counts[~turned].sum())
 
     def collected(self, predictor: Predictor, launched: Launched) -> np.ndarray:
         """Wait for a batch; an error says where in the genome it was."""
@@ -477,6 +477,15 @@ class _Job:
         """Return all probabilities, without a value at N."""
         self.found[self.nothing] = np.nan
         return self.found
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray, turned: np.ndarray | None = None) -> np.ndarray:
+    """Return the places of runs of so many from each start on, one run after the other; turned ones from their ends."""
+    total = int(counts.sum())
+    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    if turned is not None:
+        within = np.where(np.repeat(turned, counts), np.repeat(counts, counts) - 1 - within, within)
+    return np.repeat(starts, counts) + within
 
 
 def _prepared(

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Protocol
 
@@ -140,11 +140,12 @@ class BpeTokenizer:
         sequences = [sequence.upper() for sequence in sequences]
         tokens: list[Tokens | None] = [None] * len(sequences)
         pure = [i for i, sequence in enumerate(sequences) if _PURE.fullmatch(sequence)]
-        for i, encoding in zip(
-            pure, self.tokenizer.encode_batch_fast([sequences[i] for i in pure]), strict=True
-        ):
-            ids = np.array(encoding.ids, dtype=np.int64)
-            tokens[i] = Tokens(ids, self._token_length[ids])
+        fast = [encoding.ids for encoding in self.tokenizer.encode_batch_fast([sequences[i] for i in pure])]
+        ids = np.fromiter(chain.from_iterable(fast), np.int64)  # all at once: windows may be short and many
+        lengths, end = self._token_length[ids], 0
+        for i, own in zip(pure, fast, strict=True):
+            first, end = end, end + len(own)
+            tokens[i] = Tokens(ids[first:end], lengths[first:end])
         # the fast path tracks no offsets, so what a rule may have rewritten (runs of N) goes the slow way
         mixed = [i for i, found in enumerate(tokens) if found is None]
         for i, encoding in zip(
