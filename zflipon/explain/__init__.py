@@ -1,0 +1,1 @@
+"""Which sequence made the call: tokens, attributions, rankings, k-mers."""
