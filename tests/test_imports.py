@@ -38,7 +38,7 @@ ORDER = [
     ("metrics",),
     # the verbs; those on one line do not know each other
     ("predict",),
-    ("annotate", "evaluate", "training"),
+    ("annotate", "evaluate", "explain", "training"),
     ("report",),
     ("cli",),
     ("__main__",),
