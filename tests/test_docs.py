@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from zflipon.cli import COMMANDS, cli
+from zflipon.cli.explain import COMMANDS as EXPLAIN
 from zflipon.models import FAMILIES
 from zflipon.models.files import bundled
 
@@ -30,13 +32,23 @@ def test_every_room_is_listed():
     assert not missing
 
 
+def subverbs(command):
+    return command.list_commands(None) if isinstance(command, click.Group) else []
+
+
+@pytest.mark.parametrize("name", EXPLAIN)
+def test_every_verb_of_explain_has_an_example(name):
+    assert re.search(rf"\bzflipon explain {name} \S", README)
+
+
 def test_every_option_that_the_readme_uses_exists():
     for line in re.findall(r"^.*\bzflipon \w+ .*$", README, flags=re.MULTILINE):
         for verb, rest in re.findall(r"\bzflipon (\w+) ([^`&\n]*)", line):
             if verb not in COMMANDS:
                 continue
             command = cli.get_command(None, verb)
-            known = {name for parameter in command.params for name in parameter.opts}
+            commands = [command, *(command.get_command(None, name) for name in subverbs(command))]
+            known = {name for one in commands for parameter in one.params for name in parameter.opts}
             known |= {"show", "merge", "--json", "--help", "-o"}
             used = set(re.findall(r"(?<!\S)(--?[a-z][\w-]*)", rest))
             assert used <= known, f"{used - known} in: {line}"

@@ -12,6 +12,7 @@ import pytest
 
 import zflipon
 from zflipon.cli import COMMANDS
+from zflipon.cli.explain import COMMANDS as EXPLAIN
 from zflipon.config import DEFAULT_MODEL
 from zflipon.models import FAMILIES
 
@@ -38,7 +39,7 @@ ORDER = [
     ("metrics",),
     # the verbs; those on one line do not know each other
     ("predict",),
-    ("annotate", "evaluate", "training"),
+    ("annotate", "evaluate", "explain", "training"),
     ("report",),
     ("cli",),
     ("__main__",),
@@ -175,7 +176,7 @@ def test_the_data_way_imports_no_verb():
     """Implied by the order; this holds however the order is changed."""
     way = {"genome", "intervals", "windows", "tokens", "models", "project"}
     way |= {"regions", "tracks", "readers", "outputs", "metrics"}
-    verbs = {"predict", "annotate", "evaluate", "report", "training", "cli"}
+    verbs = {"predict", "annotate", "evaluate", "explain", "report", "training", "cli"}
     wrong = [str(one) for one in EVERY_IMPORT if room(one.module) in way and room(one.target) in verbs]
     assert not wrong, "\n".join(wrong)
 
@@ -189,9 +190,15 @@ def test_what_all_import_needs_only_the_standard_library(module):
 
 def test_the_command_line_imports_verbs_only_in_function_bodies():
     ours = [one for one in EVERY_IMPORT if room(one.module) == "cli" and room(one.target) in VERBS]
-    assert {room(one.target) for one in ours} >= {"annotate", "evaluate", "training"}
+    assert {room(one.target) for one in ours} >= {"annotate", "evaluate", "explain", "training"}
     wrong = [str(one) for one in ours if one.at_load]
     assert not wrong, "\n".join(wrong)
+
+
+def test_ranking_tables_needs_no_model():
+    script = "import sys, zflipon.explain.rank; print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()
 
 
 def test_nothing_outside_models_knows_a_family():
@@ -221,6 +228,7 @@ def names_a_family(node: ast.AST) -> bool:
         ["models"],
         ["models", "show", "--help"],
         *([verb, "--help"] for verb in COMMANDS),
+        *(["explain", verb, "--help"] for verb in EXPLAIN),
     ],
     ids=" ".join,
 )

@@ -133,6 +133,28 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class TokenRatioConfig:
+    """Over which windows the calls of tokens are counted, and from where on a base is called.
+
+    Attributes
+    ----------
+    window : int or None
+        Bases of a window; None takes the model's own.
+    negatives : float
+        Windows without a label for each one with; the published test data have 3.
+    seed : int
+        Of the draw of negatives.
+    threshold : float or None
+        A base is called at this probability or above; None takes the model's own.
+    """
+
+    window: int | None = None
+    negatives: float = 3
+    seed: int = 42
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where a recipe's data lies, usually given by ``--set data.genome=…``, and what is kept apart.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from zflipon import __version__
 from zflipon.config import EvaluateConfig
-from zflipon.errors import InputError, some, suggest
+from zflipon.errors import InputError, some
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, covered, fill, merge, read_bed, solid
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
@@ -90,7 +90,7 @@ def survey(
     InputError
         If a contig is unknown, a file malformed, or nothing that is counted is labelled.
     """
-    lengths = _choose(genome, contigs)
+    lengths = genome.chosen(contigs)
     label_runs = solid(read_bed(labels, genome.lengths, "labels"), lengths)
     if not label_runs:
         raise InputError(
@@ -159,18 +159,6 @@ def sample(
         contig: merge(np.stack([start, start + config.window], axis=1)) for contig, start in starts.items()
     }
     return windows, {"positive": len(positive), "negative": len(drawn)}
-
-
-def _choose(genome: Genome, contigs: Sequence[str]) -> dict[str, int]:
-    """Return the lengths of the wanted contigs, in the genome's order, so that the sample does not hang on theirs."""
-    for contig in contigs:
-        if contig not in genome.lengths:
-            raise InputError(
-                f"no contig {contig!r} in {genome.path}, which has {some(genome.lengths)}"
-                f"{suggest(contig, genome.lengths)}"
-            )
-    wanted = set(contigs or genome.lengths)
-    return {contig: length for contig, length in genome.lengths.items() if contig in wanted}
 
 
 def _complement(intervals: np.ndarray | None, length: int) -> np.ndarray:
@@ -352,7 +340,7 @@ def evaluate(
     config = config or EvaluateConfig()
     with Genome(genome) as source:
         opened = [open_track(path, source.lengths) for path in tracks]
-        total = sum(_choose(source, contigs).values()) * (len(opened) + 1)
+        total = sum(source.chosen(contigs).values()) * (len(opened) + 1)
 
         def step(bases: int) -> None:
             advance(bases, total)

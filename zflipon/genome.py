@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, some, suggest
 
 pysam.set_verbosity(0)  # htslib's own words would stand beside our one line
 
@@ -170,6 +170,28 @@ class Genome:
             return self.lengths[contig]
         except KeyError:
             raise InputError(f"no contig {contig!r} in {self.path}, which has {some(self.lengths)}") from None
+
+    def chosen(self, contigs: Sequence[str]) -> dict[str, int]:
+        """Return the lengths of the wanted contigs in the genome's order, so that no result hangs on theirs.
+
+        Parameters
+        ----------
+        contigs : sequence of str
+            None means all.
+
+        Raises
+        ------
+        InputError
+            If there is no contig of a name.
+        """
+        for contig in contigs:
+            if contig not in self.lengths:
+                raise InputError(
+                    f"no contig {contig!r} in {self.path}, which has {some(self.lengths)}"
+                    f"{suggest(contig, self.lengths)}"
+                )
+        wanted = set(contigs or self.lengths)
+        return {contig: length for contig, length in self.lengths.items() if contig in wanted}
 
     def scan(self, contig: str, min_gap: int) -> ContigScan:
         """Read a contig once, in bounded memory: its checksum and its stretches of sequence.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -67,6 +67,9 @@ class DnaTokenizer(Protocol):
 
     def encode(self, sequences: Sequence[str]) -> list[Tokens]:
         """Tokenize many sequences at once; letters are upper-cased first."""
+
+    def names(self) -> list[str]:
+        """Return the name of each token by its id, as the vocabulary has it; empty where an id has none."""
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files into a checkpoint folder."""
@@ -154,6 +157,10 @@ class BpeTokenizer:
             tokens[i] = Tokens(np.array(encoding.ids, dtype=np.int64), _lengths(encoding, len(sequences[i])))
         return tokens
 
+    def names(self) -> list[str]:
+        """Return the name of each token by its id; empty where an id has none, as after limiting the length."""
+        return _names(self.tokenizer.get_vocab(), self.vocab_size)
+
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json``."""
         self.tokenizer.save(str(Path(folder) / "tokenizer.json"))
@@ -235,6 +242,10 @@ class KmerTokenizer:
         ids = np.concatenate([[self._cls], kmers, [self._sep]]).astype(np.int64)
         return Tokens(ids, np.concatenate([[0], lengths, [0]]).astype(np.int64))
 
+    def names(self) -> list[str]:
+        """Return the name of each token by its id."""
+        return _names(self.vocabulary, self.vocab_size)
+
     def save(self, folder: Path) -> None:
         """Write ``vocab.txt``."""
         tokens = sorted(self.vocabulary, key=self.vocabulary.get)
@@ -315,6 +326,13 @@ def train_bpe(sequences: Sequence[str], vocab_size: int, max_token_length: int) 
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
     return BpeTokenizer(limit_token_length(tokenizer, max_token_length))
+
+
+def _names(vocabulary: Mapping[str, int], size: int) -> list[str]:
+    names = [""] * size
+    for name, index in vocabulary.items():
+        names[index] = name
+    return names
 
 
 def _sides(merge: str | list[str]) -> list[str]:

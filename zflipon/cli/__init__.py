@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -18,6 +19,7 @@ from zflipon.errors import Stopped, ZfliponError
 COMMANDS = {
     "annotate": "Write the Z-DNA track of a genome.",
     "evaluate": "Hold tracks against labels.",
+    "explain": "Tell which sequence made the calls.",
     "train": "Train a model by a recipe.",
     "models": "List models and print a checkpoint's story.",
 }
@@ -25,25 +27,42 @@ COMMANDS = {
 
 
 class Verbs(click.Group):
-    """A group that imports a verb when it is used, and reports errors as one line."""
+    """A group that imports a verb when it is used.
+
+    Parameters
+    ----------
+    verbs : mapping of str to str
+        Verb → one line of help.
+    package : str
+        Where the verb's module lies, which holds a click command of its name.
+    """
+
+    def __init__(self, *args, verbs: Mapping[str, str], package: str, **settings):
+        super().__init__(*args, **settings)
+        self.verbs, self.package = verbs, package
 
     def list_commands(self, _context) -> list[str]:
         """Return the verbs in the order in which a newcomer meets them."""
-        return list(COMMANDS)
+        return list(self.verbs)
 
     def get_command(self, _context, name: str) -> click.Command | None:
         """Import the verb's module."""
-        if name not in COMMANDS:
+        if name not in self.verbs:
             return None
-        return getattr(importlib.import_module(f"zflipon.cli.{name}"), name)
+        return getattr(importlib.import_module(f"{self.package}.{name}"), name)
 
     def format_commands(self, _context, formatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.verbs.items()))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Verbs,
+    verbs=COMMANDS,
+    package=__name__,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "-V", "--version", message="zflipon %(version)s")
 def cli() -> None:
     """Find Z-DNA (left-handed DNA) in whole genomes with DNA language models."""

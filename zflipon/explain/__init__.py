@@ -1,1 +1,1 @@
-"""Which sequence made the call: tokens, attributions, rankings, k-mers."""
+"""Which sequence made the call: tokens, attributions, rankings, k-mers, and all of it at one locus."""

@@ -1,0 +1,24 @@
+"""``zflipon explain``: which sequence made the call, a module for each of its verbs."""
+
+from __future__ import annotations
+
+import click
+
+from zflipon.cli import Verbs
+
+COMMANDS = {
+    "tokens": "Share of each token's occurrences that are true positives.",
+    "rank": "Rank tokens by the mean deviation of several tables.",
+}
+"""Verb → one line of help; the verb's click command has its name in ``zflipon.cli.explain.<verb>``."""
+
+EPILOG = """\b
+Examples:
+  zflipon explain tokens hg19.fa --labels kouzine.bed --contigs chr22 -o tokens.csv
+  zflipon explain rank tokens.csv attributions.csv -o ranking.csv
+"""
+
+
+@click.group(cls=Verbs, verbs=COMMANDS, package=__name__, epilog=EPILOG)
+def explain() -> None:
+    """Tell which sequence made a model's calls, as tables and pictures."""
