@@ -132,6 +132,38 @@ class EvaluateConfig:
     chunk: int = 1 << 22
 
 
+BASELINES = ("pad", "zero", "mean")
+"""What Integrated Gradients starts from, in the place of every token that holds bases; special tokens stay."""
+
+SCALARS = ("log-odds", "probability")
+"""Of which number attributions are shares."""
+
+
+@dataclass(frozen=True)
+class AttributionConfig:
+    """How Integrated Gradients are taken.
+
+    Attributes
+    ----------
+    steps : int
+        Nodes of the Gauss–Legendre quadrature on the way from the baseline to the sequence.
+    baseline : str
+        One of `BASELINES`: the padding token's embedding, zeros, or the mean embedding of the tokens of bases.
+    scalar : str
+        One of `SCALARS`: what of class 1 is explained. The paper's tables explain the probability.
+    batch_size : int or None
+        Rows (a row is one sequence at one step) of a pass; None chooses by device.
+    top : int
+        Highest-attributed tokens that count of each true positive token.
+    """
+
+    steps: int = 50
+    baseline: str = "pad"
+    scalar: str = "log-odds"
+    batch_size: int | None = None
+    top: int = 10
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Where a recipe's data lies, usually given by ``--set data.genome=…``, and what is kept apart.

@@ -1,0 +1,1 @@
+"""What in a sequence made a model's call."""
