@@ -80,11 +80,15 @@ class Attribution:
     reference: float
 
     @property
+    def attributed(self) -> float:
+        """What all shares add up to."""
+        parts = (self.embeddings, self.letters, self.zhunt)
+        return sum(float(part.sum(dtype=np.float64)) for part in parts if part is not None)
+
+    @property
     def delta(self) -> float:
         """By how much the shares miss `output` − `reference`: the error of the quadrature (convergence delta)."""
-        parts = (self.embeddings, self.letters, self.zhunt)
-        found = sum(float(part.sum(dtype=np.float64)) for part in parts if part is not None)
-        return found - (self.output - self.reference)
+        return self.attributed - (self.output - self.reference)
 
     def of_bases(self) -> np.ndarray | None:
         """Return what the head's own reading of each base adds: float64, shape (bases,); None of other heads."""
@@ -156,7 +160,7 @@ class Attributor:
     def __init__(self, checkpoint: Checkpoint, config: AttributionConfig | None = None, device: str = "auto"):
         self._method = _integrated_gradients()
         self.config = config or AttributionConfig()
-        self.story, self.tokenizer = checkpoint.story, checkpoint.tokenizer
+        self.checkpoint, self.story, self.tokenizer = checkpoint, checkpoint.story, checkpoint.tokenizer
         _check(self.config, self.story.family, self.story.objective)
         self.device = pick_device(device)
         self.module = checkpoint.module.to(self.device).eval()
