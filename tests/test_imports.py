@@ -59,6 +59,7 @@ HEAVY = (
     "pyfaidx",
     "pyBigWig",
     "matplotlib",
+    "captum",
 )
 
 

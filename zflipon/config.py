@@ -132,6 +132,43 @@ class EvaluateConfig:
     chunk: int = 1 << 22
 
 
+BASELINES = ("mean", "pad", "zero")
+"""What Integrated Gradients starts from, in the place of every token that holds bases; special tokens stay."""
+
+SCALARS = ("log-odds", "probability")
+"""Of which number attributions are shares."""
+
+
+@dataclass(frozen=True)
+class AttributionConfig:
+    """How Integrated Gradients are taken.
+
+    Attributes
+    ----------
+    steps : int
+        Nodes of the Gauss–Legendre quadrature on the way from the baseline to the sequence.
+    baseline : str
+        One of `BASELINES`: the mean embedding of the tokens of bases, the padding token's, or zeros. Where
+        padding is 0 and a layer norm comes first, the way from it begins at the norm's singularity, so that
+        hundreds of steps miss completeness; the mean needs few.
+    scalar : str
+        One of `SCALARS`: what of class 1 is explained. The paper's tables explain the probability.
+    batch_size : int or None
+        Rows (a row is one sequence at one step) of a pass; None chooses by device.
+    top : int
+        Highest-attributed tokens that count of each true positive token.
+    normalised : bool
+        Whether tables divide the token scores of each attribution by their root of summed squares, as the paper's do.
+    """
+
+    steps: int = 50
+    baseline: str = "mean"
+    scalar: str = "log-odds"
+    batch_size: int | None = None
+    top: int = 10
+    normalised: bool = True
+
+
 @dataclass(frozen=True)
 class TokenRatioConfig:
     """Over which windows the calls of tokens are counted, and from where on a base is called.

@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
@@ -71,7 +71,7 @@ class BigWigWriter:
         if max(length for _, length in header) >= 1 << 32:
             raise OutputError("a bigWig holds contigs of less than 2^32 bases; write bedGraph or BED instead")
         self._path = path
-        self._entries, self._contigs, self._range = 0, len(header), (SCALE, 0)
+        self._entries, self._contigs, self._range = 0, len(header), (np.inf, -np.inf)
         self._file = pyBigWig.open(str(path), "w")
         try:
             self._file.addHeader(header)
@@ -81,11 +81,25 @@ class BigWigWriter:
     def add(self, track: ContigTrack, _calls: np.ndarray) -> None:
         """Write the runs of a contig."""
         for starts, ends, values in runs(track):
-            _ask_for_room(self._path, 16 * len(starts))
-            # a list of names, because pyBigWig leaks those of an array
-            self._file.addEntries([track.contig] * len(starts), starts, ends=ends, values=values / SCALE)
-            self._entries += len(starts)
-            self._range = min(self._range[0], values.min()), max(self._range[1], values.max())
+            self.add_runs(track.contig, starts, ends, values / SCALE)
+
+    def add_runs(self, contig: str, starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> None:
+        """Write runs of any values, signed ones too.
+
+        Parameters
+        ----------
+        contig : str
+            Contigs come in the genome's order.
+        starts, ends : numpy.ndarray
+            int64, shape (n,), n > 0: in order, disjoint.
+        values : numpy.ndarray
+            float64, shape (n,); the file keeps single precision.
+        """
+        _ask_for_room(self._path, 16 * len(starts))
+        # a list of names, because pyBigWig leaks those of an array
+        self._file.addEntries([contig] * len(starts), starts, ends=ends, values=values)
+        self._entries += len(starts)
+        self._range = min(self._range[0], values.min()), max(self._range[1], values.max())
 
     def finish(self) -> None:
         """Write the index and the zoom levels, and see that they arrived."""
@@ -97,7 +111,7 @@ class BigWigWriter:
                 raise OSError(errno.EIO, "the bigWig came out truncated; is the disk full?")
             if not self._entries:
                 _add_empty_index(file)
-            _write_range(file, *(value / SCALE for value in self._range if self._entries))
+            _write_range(file, *(float(value) for value in self._range if self._entries))
 
     def release(self) -> None:
         """Close the file, finished or not."""
@@ -212,6 +226,38 @@ def writer_for(output: str | Path) -> type[TrackWriter]:
     raise OutputError(
         f"{output}: unknown extension; expected one of {', '.join(FORMATS)}, or - for BED on stdout"
     )
+
+
+def write_values(
+    output: str | Path, lengths: Mapping[str, int], pieces: Mapping[str, Sequence[tuple[int, np.ndarray]]]
+) -> None:
+    """Write values of any sign and size as a bigWig; runs of equal value are one entry, NaN is none.
+
+    Parameters
+    ----------
+    output : str or Path
+        Replaced if it exists.
+    lengths : mapping of str to int
+        All contigs of the genome, in its order.
+    pieces : mapping of str to sequence of (int, numpy.ndarray)
+        Contig → starts and the floating values of consecutive bases; in order, disjoint.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with _opened(str(output), BigWigWriter, lengths) as writer:
+        for contig in lengths:
+            for start, values in pieces.get(contig, ()):
+                edges = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)  # NaN differs from all
+                ends = np.append(edges[1:], len(values))
+                kept = ~np.isnan(values[edges])
+                if kept.any():
+                    runs_of = edges[kept] + start, ends[kept] + start
+                    writer.add_runs(contig, *runs_of, values[edges][kept].astype(np.float64))
+        with reported(output):
+            writer.finish()
 
 
 class TrackOutputs:

@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
-from zflipon.models.heads import BaseCalls, BaseHead
+from zflipon.models.heads import BaseCalls, BaseHead, Seen
 from zflipon.models.story import OBJECTIVES
 from zflipon.project import IGNORE
 
@@ -130,6 +130,7 @@ class DnaModel(PreTrainedModel):
         tracks: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         core: tuple[int, int] | None = None,
+        seen: Seen | None = None,
         **_ignored,
     ) -> DnaOutput:
         """Run the encoder and the head.
@@ -151,6 +152,8 @@ class DnaModel(PreTrainedModel):
             Token embeddings in the place of `input_ids`, shape (batch, tokens, hidden).
         core : (int, int), optional
             Bases that are wanted; the base head leaves others undecided.
+        seen : Seen, optional
+            What the base head reads of the nucleotides, in the place of what `bases` say.
         """
         if self.training and candidates is not None and labels is None and tracks is None:
             # what can form Z-DNA shows in the nearest bases: tokens need not be read to learn it
@@ -160,7 +163,7 @@ class DnaModel(PreTrainedModel):
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
         if self.objective == "base":
-            calls = self.base_head(states, base_tokens, bases, core)
+            calls = self.base_head(states, base_tokens, bases, core, seen)
             return self._base_output(calls, labels, candidates, tracks)
         if self.objective == "token":
             logits = self.classifier(self.dropout(self.features(states)))

@@ -55,6 +55,24 @@ class BaseCalls(NamedTuple):
     tracks: Tensor | None
 
 
+class Seen(NamedTuple):
+    """What the base head reads of the nucleotides themselves, filled up to whole bins.
+
+    Attributes
+    ----------
+    letters : Tensor
+        float, shape (batch, 4, bases): one-hot; 0 at N and beyond the end.
+    ready : Tensor or None
+        float, shape (batch, `READINESS`, bases): what Z-HUNT says; see `readiness`. 0 where all is N.
+    called : Tensor or None
+        bool, shape (batch, bases): inside a call of Z-HUNT's.
+    """
+
+    letters: Tensor
+    ready: Tensor | None
+    called: Tensor | None
+
+
 class BaseHead(nn.Module):
     """One decision a base: it can form Z-DNA, and where it lies it does.
 
@@ -122,7 +140,12 @@ class BaseHead(nn.Module):
         self.flips = nn.Linear(context, 1)
 
     def forward(
-        self, states: Tensor, base_tokens: Tensor, bases: Tensor, core: tuple[int, int] | None = None
+        self,
+        states: Tensor,
+        base_tokens: Tensor,
+        bases: Tensor,
+        core: tuple[int, int] | None = None,
+        seen: Seen | None = None,
     ) -> BaseCalls:
         """Decide each base.
 
@@ -136,12 +159,13 @@ class BaseHead(nn.Module):
             int64, shape (batch, bases): nucleotide codes, `PADDING_BASE` beyond a sequence's end.
         core : (int, int), optional
             The bases that are wanted: elsewhere the first factor, and with it the logit, means nothing.
+        seen : Seen, optional
+            Read in the place of what `look` finds in `bases`; of other values, it leads from one sequence to another.
         """
         size = bases.shape[1]
+        letters, ready, called = seen or self.look(bases)
         bases, base_tokens = _whole_bins(bases, base_tokens)
         inside = (bases != PADDING_BASE).unsqueeze(1)
-        letters = self._letters(bases)
-        ready, called = self._zhunt(bases)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms_of(core or (0, size), letters, ready, inside)
         flips = _spread(self.flips(self.dropout(context)), inside).squeeze(1) + FLIPS_PRIOR
@@ -151,6 +175,11 @@ class BaseHead(nn.Module):
         both = -torch.logsumexp(torch.stack([-forms, -flips, -forms - flips]), dim=0)
         told = self.tracks(context).transpose(1, 2) if self.training and self.tracks is not None else None
         return BaseCalls(both[:, :size], forms[:, :size], told)
+
+    def look(self, bases: Tensor) -> Seen:
+        """Return what the head reads of nucleotide codes, int64 of shape (batch, bases)."""
+        bases = F.pad(bases, (0, -bases.shape[1] % BIN), value=PADDING_BASE)
+        return Seen(self._letters(bases), *self._zhunt(bases))
 
     def surroundings(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return what the second factor is read from: float, (batch, bins, context); arguments as `forward`."""

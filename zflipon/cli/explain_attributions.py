@@ -1,0 +1,256 @@
+"""``zflipon explain attributions``: Integrated Gradients as the paper's tables and as a track."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from zflipon.cli.options import (
+    default,
+    force_option,
+    limit_threads,
+    log_to_stderr,
+    names,
+    quiet_option,
+    threads_option,
+)
+from zflipon.config import BASELINES, DEFAULT_MODEL, SCALARS, AttributionConfig
+
+EPILOG = """\b
+Examples:
+  zflipon explain attributions hg38.fa -o scores.csv --labels kouzine.bed --model runs/dnabert2 --window 128
+  zflipon explain attributions hg38.fa -o why.bw --region chr1:1,000,001-1,002,000
+  zflipon explain attributions promoters/test.csv -o scores.csv --model runs/promoters
+"""
+
+_BIGWIG = (".bw", ".bigwig")
+_SEQUENCES = (".csv", ".tsv", ".txt")
+_DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed", "delta")
+
+
+@click.command(epilog=EPILOG)
+@click.argument("source", type=click.Path(path_type=Path), metavar="GENOME|TABLE")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Repeatable: .csv is the table of tokens over true positives, .bw the signed attribution of each base.",
+)
+@click.option(
+    "--deltas",
+    type=click.Path(path_type=Path),
+    metavar="OUT.csv",
+    help="Write each attribution's completeness.",
+)
+@click.option(
+    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
+)
+@click.option(
+    "--labels", type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA, for the table of a genome."
+)
+@click.option(
+    "--blacklist",
+    type=click.Path(path_type=Path),
+    metavar="BED",
+    help="Windows here are left out of the table.",
+)
+@click.option(
+    "--window", type=click.IntRange(1), help="Bases of the table's windows.  [default: the model's]"
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Make the table of N windows with a label, at random.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit's draw.")
+@click.option(
+    "-r", "--region", "regions", multiple=True, metavar="CHR:START-END", help="For the track; repeatable."
+)
+@click.option(
+    "--regions", "regions_bed", type=click.Path(), metavar="BED", help="For the track, from a BED file."
+)
+@click.option(
+    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
+)
+@click.option(
+    "--bases",
+    type=click.Choice(["called", "all"]),
+    default="called",
+    show_default=True,
+    help="Of which bases of a window the track explains the mean.",
+)
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="Probability of a call.  [default: the model's]"
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=default(AttributionConfig, "steps"),
+    show_default=True,
+    help="From the baseline to the sequence; more of them miss less of what attributions must add up to.",
+)
+@click.option(
+    "--baseline",
+    type=click.Choice(BASELINES),
+    default=default(AttributionConfig, "baseline"),
+    show_default=True,
+    help="In the place of tokens: their mean embedding, that of padding (as in the paper), or 0.",
+)
+@click.option(
+    "--scalar",
+    type=click.Choice(SCALARS),
+    default=default(AttributionConfig, "scalar"),
+    show_default=True,
+    help="What is explained of a call (the paper: probability).",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=default(AttributionConfig, "top"),
+    show_default=True,
+    help="Tokens that count of each true positive token.",
+)
+@click.option("--raw", is_flag=True, help="Do not normalise the scores of each attribution in the table.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Rows (sequences × steps) a pass.  [default: by device]"
+)
+@click.option("--device", default="auto", show_default=True, help="auto: CUDA, then MPS, then CPU.")
+@threads_option
+@force_option
+@quiet_option
+def attributions(
+    source, outputs, deltas, model, labels, blacklist, window, limit, seed, regions, regions_bed, contigs,
+    bases, threshold, steps, baseline, scalar, top, raw, batch_size, device, threads, force, quiet,
+) -> None:  # fmt: skip
+    """Say which tokens and bases made the calls of a model, by Integrated Gradients.
+
+    Of a GENOME (FASTA), or of a TABLE of sequences and labels for a model that decides whole sequences. Scores are
+    signed: how much of the log-odds (or --scalar probability) of Z-DNA comes from a token or base, beside a
+    baseline without sequence.
+    """
+    limit_threads(threads)
+    log_to_stderr(quiet)
+    tables, tracks = _kinds(outputs, regions or regions_bed, source, labels)
+
+    from zflipon.config import Selection
+    from zflipon.explain.attribution_tables import (
+        attribution_track,
+        completeness,
+        heading,
+        token_table,
+        write_table,
+    )
+    from zflipon.explain.attributions import OBJECTIVES, Attributor
+    from zflipon.models import load
+    from zflipon.outputs import refuse_existing
+    from zflipon.tracks import write_values
+
+    for path in (*outputs, *((deltas,) if deltas else ())):
+        refuse_existing(path, force)
+    checkpoint = load(model, OBJECTIVES)
+    config = AttributionConfig(steps, baseline, scalar, batch_size, top, not raw)
+    attributor = Attributor(checkpoint, config, device)
+    told = {"name": checkpoint.path.name, "sha256": checkpoint.sha256}
+    data = {
+        "source": source.name,
+        "threshold": checkpoint.story.threshold if threshold is None else threshold,
+    }
+    done: list[tuple[tuple[object, int, int], object]] = []
+    if tables:
+        asked = {
+            "labels": labels.name if labels else None,
+            "window": window or checkpoint.story.window,
+            "blacklist": blacklist.name if blacklist else None,
+            "contigs": list(contigs),
+            "limit": limit,
+            "seed": seed,
+        }
+        known = _labelled(source, checkpoint.story, labels, blacklist, asked)
+        with _bar(len(known.sequences), quiet) as bar:
+            scores, found = token_table(attributor, known, threshold, progress=bar.update)
+        data |= asked if labels else {}
+        data |= {"sequences": len(known.sequences), "true_positives": len(found)}
+        lines = [*heading(attributor, told, data, _what(attributor)), completeness(found)]
+        for path in tables:
+            write_table(path, lines, ("token", "score", "count"), scores.rows())
+        done += [((one.aim.sequence, 0, len(known.sequences[one.aim.sequence])), one) for one in found]
+    if tracks:
+        selection = Selection(tuple(regions), regions_bed, contigs)
+        lengths, pieces, placed = _tracked(
+            source, quiet, lambda genome, advance: attribution_track(
+                attributor, genome, selection, threshold, bases == "all", progress=advance
+            )
+        )  # fmt: skip
+        for path in tracks:
+            write_values(path, lengths, pieces)
+        done += [((place.contig, place.start, place.end), one) for place, one in placed]
+    if deltas:
+        lines = heading(attributor, told, data, "what attributions add up to, and should")
+        rows = ((*where, one.output, one.reference, one.attributed, one.delta) for where, one in done)
+        write_table(deltas, lines, _DELTA_COLUMNS, rows)
+    if not quiet:
+        click.echo(completeness(one for _, one in done), err=True)
+
+
+def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]]:
+    """Tell tables from tracks, and refuse what lacks an input."""
+    tables = [path for path in outputs if path.suffix.lower() == ".csv"]
+    tracks = [path for path in outputs if path.suffix.lower() in _BIGWIG]
+    other = [str(path) for path in outputs if path not in tables + tracks]
+    is_table = source.suffix.lower() in _SEQUENCES
+    if other:
+        raise click.UsageError(f"{other[0]}: unknown extension; expected .csv or .bw")
+    if tracks and is_table:
+        raise click.UsageError("a track needs a genome (FASTA), not a table of sequences")
+    if tracks and not has_regions:
+        raise click.UsageError("a track needs --region or --regions: say what to explain")
+    if tables and not is_table and not labels:
+        raise click.UsageError("the table of a genome needs --labels: true positives are labelled")
+    return tables, tracks
+
+
+def _labelled(source, story, labels, blacklist, asked):
+    """Read sequences and labels, from a table or off a genome."""
+    from zflipon.errors import InputError
+    from zflipon.explain.attribution_tables import Labelled, labelled_windows
+    from zflipon.genome import Genome
+    from zflipon.training.sequences import read_sequences
+
+    if source.suffix.lower() not in _SEQUENCES:
+        with Genome(source) as genome:
+            return labelled_windows(
+                genome, labels, asked["window"], asked["contigs"], blacklist, asked["limit"], asked["seed"]
+            )
+    if story.objective != "sequence":
+        raise InputError(
+            f"{source}: a table labels whole sequences, but the model has the objective '{story.objective}'; "
+            "give a genome and --labels"
+        )
+    stored = read_sequences(source)
+    return Labelled(stored.sequences, [stored.labels[i : i + 1] == 1 for i in range(len(stored))])
+
+
+def _tracked(source, quiet, run):
+    from zflipon.genome import Genome
+
+    with Genome(source) as genome, _bar(None, quiet) as bar:
+        return genome.lengths, *run(genome, bar.update)
+
+
+def _what(attributor) -> str:
+    if attributor.story.objective == "sequence":
+        return "mean score of tokens over true positive sequences"
+    return f"mean score of the {attributor.config.top} highest-attributed tokens of each true positive token"
+
+
+def _bar(total, quiet):
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="window", disable=quiet or not sys.stderr.isatty(), leave=False)
