@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from conftest import dna, make_fasta
 from small_models import _tokenizer
 
-from zflipon.cli.explain_attributions import attributions as command
+from zflipon.cli.explain.attributions import attributions as command
 from zflipon.config import AttributionConfig, LoraConfig, PredictConfig, Selection
 from zflipon.errors import InputError, MissingExtraError, ModelError
 from zflipon.explain.attribution_tables import (

@@ -8,16 +8,21 @@ count as one, since a region has no strand.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from zflipon.errors import InputError, ZfliponError
+from zflipon.explain.tables import aligned
 from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
 
 LONGEST_KMER = 10
+
+COLUMNS = ("kmer", "observed", "expected", "spread", "fold", "z", "p", "q")
+"""Of the table of k-mers."""
 
 CLASSES = ("(CG)n", "(TG)n/(CA)n", "(TA)n", "mixed alternating", "not alternating")
 """Classes of a region; see `classify`."""
@@ -55,6 +60,46 @@ class Kmer:
     z: float
     p: float
     q: float
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What regions are made of.
+
+    Attributes
+    ----------
+    sequences : sequence of numpy.ndarray
+        Nucleotide codes of the regions.
+    kmers : list of Kmer
+    """
+
+    sequences: Sequence[np.ndarray]
+    kmers: list[Kmer]
+
+    def about(self) -> dict[str, object]:
+        """Return what the table tells above its columns: regions, classes, share of alternating steps."""
+        kinds = Counter(map(classify, self.sequences))
+        shares = [alternation(codes) for codes in self.sequences]
+        return {
+            "number of regions": len(self.sequences),
+            "classes": ", ".join(f"{kind} {kinds[kind]}" for kind in CLASSES if kinds[kind]),
+            "alternating purine-pyrimidine steps, mean": f"{np.nanmean(shares):.4f}",
+        }
+
+    def rows(self) -> list[tuple]:
+        """Return the rows of the table, the most enriched first."""
+        return [astuple(each) for each in self.kmers]
+
+    def told(self, top: int) -> str:
+        """Return the first rows and the classes, for people."""
+        rows = [
+            [row.kmer, f"{row.observed:,}", f"{row.expected:,.1f}", f"{row.fold:.2f}", f"{row.q:.2g}"]
+            for row in self.kmers[:top]
+        ]
+        lines = [f"{key}: {value}" for key, value in self.about().items()]
+        return "\n".join(
+            [*lines, "", aligned(("k-mer", "observed", "expected", "fold", "q"), rows, ("k-mer",))]
+        )
 
 
 def region_codes(genome: Genome, regions: Mapping[str, np.ndarray]) -> list[np.ndarray]:

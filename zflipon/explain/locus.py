@@ -13,19 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.config import Selection
-from zflipon.errors import InputError, MissingExtraError, OutputError
+from zflipon.errors import InputError
 from zflipon.explain.attribution_tables import attribution_track
 from zflipon.explain.attributions import Attributor
-from zflipon.explain.logo import draw_letters
+from zflipon.explain.logo import check_picture, draw_letters, new_figure
 from zflipon.explain.mutagenesis import around, mutagenesis
 from zflipon.genome import NUCLEOTIDES, Genome, base_codes
 from zflipon.intervals import read_bed
 from zflipon.outputs import whole
 from zflipon.predict import Predictor, predict_tiles
 from zflipon.shards import make_plan
-
-FORMATS = (".png", ".svg", ".pdf")
-"""Extensions that a picture may have."""
 
 _PURPLE, _GREY = "#4a1486", "0.45"
 _TOO_WIDE = 400
@@ -157,18 +154,12 @@ def draw(locus: Locus, path: Path) -> None:
     MissingExtraError
         If matplotlib is not installed.
     OutputError
-        If the extension is none of `FORMATS`, or the file cannot be written.
+        If the extension is unknown, or the file cannot be written.
     """
-    check_format(path)
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("a picture of a locus", "matplotlib", "explain") from None
+    check_picture(path)
     bases = locus.end - locus.start
     rows = [1.4, 1.6, 0.5, 1.0, *(0.35 if each.values is None else 0.8 for each in locus.beneath)]
-    figure = Figure(figsize=(max(7.0, min(24.0, 1.8 + 0.11 * bases)), 0.9 + sum(rows) * 1.15))
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(7.0, min(24.0, 1.8 + 0.11 * bases)), 0.9 + sum(rows) * 1.15)
     panels = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
     _draw_probability(panels[0], locus)
     _draw_attribution(panels[1], locus)
@@ -186,12 +177,6 @@ def draw(locus: Locus, path: Path) -> None:
     figure.tight_layout()
     with whole(path) as part:
         figure.savefig(part, dpi=200)
-
-
-def check_format(path: Path) -> None:
-    """Raise `OutputError` if a picture's extension is none of `FORMATS`."""
-    if path.suffix.lower() not in FORMATS:
-        raise OutputError(f"{path}: unknown extension; expected one of {', '.join(FORMATS)}")
 
 
 def _tokens(predictor: Predictor, genome: Genome, region: tuple[str, int, int]) -> list[tuple[int, int]]:

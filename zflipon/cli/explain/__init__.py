@@ -8,7 +8,10 @@ from zflipon.cli import Verbs
 
 COMMANDS = {
     "tokens": "Share of each token's occurrences that are true positives.",
+    "attributions": "Tokens and bases that made the calls, by Integrated Gradients: tables and a track.",
     "rank": "Rank tokens by the mean deviation of several tables.",
+    "kmers": "Enriched k-mers, classes and a logo of called regions.",
+    "locus": "One picture of a place: calls, attributions, tokens, substitutions, tracks.",
 }
 """Verb → one line of help; the verb's click command has its name in ``zflipon.cli.explain.<verb>``."""
 
