@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import dna, make_fasta
+from conftest import SHARED, dna, make_fasta, needs_shared
 
 from zflipon.cli import cli
 from zflipon.config import PredictConfig
@@ -50,15 +50,15 @@ def test_mutagenesis_is_a_plain_loop_over_substitutions(predictor, tmp_path, sta
     assert np.nanmax(np.abs(found)) > 1e-4
 
 
-def test_the_bundled_model_loses_a_run_that_a_substitution_breaks(tmp_path):
-    flank = "GGCGGGACCGCCAGGTCCGGAGCCTCCGCCGGGAGCTCCAGGCCCGGCTCC" * 20
-    text = flank + "CG" * 7 + flank
-    start = len(flank)
-    with Genome(make_fasta(tmp_path, {"c": text})) as genome:
+@needs_shared
+def test_a_substitution_within_a_real_call_breaks_it_and_one_beside_it_does_not():
+    with Genome(SHARED / "hg19" / "hg19_part.fa.gz") as genome:
         predictor = Predictor(load("compact"), CPU)
-        found = mutagenesis(predictor, genome, "c", start, start + 14, np.ones(14, dtype=bool))
-    assert (found[3, 5:9:2] < -0.1).all()  # a T in the place of a G, in the middle
-    assert (found[0, 4:9:2] < -0.1).all()  # an A in the place of a C
+        target = np.zeros(36, dtype=bool)
+        target[10:26] = True  # chr22_50M:247,576-247,591, labelled and called
+        found = mutagenesis(predictor, genome, "chr22_50M", 247_565, 247_601, target)
+    assert (found[:, 13:24].min(axis=0) < -0.3).mean() > 0.8
+    assert np.abs(found[:, 30:]).max() < 0.05
 
 
 def test_a_region_wider_than_the_window_or_without_bases_is_refused(predictor, tmp_path):
