@@ -139,6 +139,10 @@ SCALARS = ("log-odds", "probability")
 """Of which number attributions are shares."""
 
 
+MOST_DOUBLINGS = 5
+"""Of the steps of Integrated Gradients, where they miss what attributions must add up to."""
+
+
 @dataclass(frozen=True)
 class AttributionConfig:
     """How Integrated Gradients are taken.
@@ -147,6 +151,9 @@ class AttributionConfig:
     ----------
     steps : int
         Nodes of the Gauss–Legendre quadrature on the way from the baseline to the sequence.
+    tolerance : float or None
+        Share of the scalar's change that attributions may miss; where they miss more, steps are doubled, up to
+        `MOST_DOUBLINGS` times. None keeps to the steps.
     baseline : str
         One of `BASELINES`: the mean embedding of the tokens of bases, the padding token's, or zeros. Where
         padding is 0 and a layer norm comes first, the way from it begins at the norm's singularity, so that
@@ -162,6 +169,7 @@ class AttributionConfig:
     """
 
     steps: int = 50
+    tolerance: float | None = None
     baseline: str = "mean"
     scalar: str = "log-odds"
     batch_size: int | None = None

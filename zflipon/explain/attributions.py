@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zflipon.config import BASELINES, SCALARS, AttributionConfig
+from zflipon.config import BASELINES, MOST_DOUBLINGS, SCALARS, AttributionConfig
 from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumberError
 from zflipon.models import FORMULAS
 from zflipon.models.batch import collate, pad
@@ -69,6 +69,8 @@ class Attribution:
         Z-HUNT also tells of the bases after and before that its windows cover.
     output, reference : float
         The scalar of the sequence and of the baseline.
+    steps : int
+        That it took.
     """
 
     aim: Aim
@@ -78,6 +80,7 @@ class Attribution:
     zhunt: np.ndarray | None
     output: float
     reference: float
+    steps: int
 
     @property
     def attributed(self) -> float:
@@ -205,11 +208,28 @@ class Attributor:
         tokens = self.tokenizer.encode(sequences) if tokens is None else tokens
         for aim in aims:
             self._fits(aim, sequences[aim.sequence], tokens[aim.sequence])
+        steps, left = self.config.steps, list(aims)
+        for last in [False] * MOST_DOUBLINGS + [True]:
+            missed = []
+            for found in self._with_steps(steps, left, sequences, tokens):
+                if last or self._is_complete(found):
+                    yield found
+                else:
+                    missed.append(found.aim)
+            steps, left = 2 * steps, missed
+
+    def _is_complete(self, found: Attribution) -> bool:
+        tolerance = self.config.tolerance
+        return tolerance is None or abs(found.delta) <= tolerance * abs(found.output - found.reference)
+
+    def _with_steps(
+        self, steps: int, aims: Sequence[Aim], sequences: Sequence[str], tokens: Sequence[Tokens]
+    ) -> Iterator[Attribution]:
         order = sorted(aims, key=lambda aim: len(tokens[aim.sequence].ids))
         at = 0
         while at < len(order):
-            batch = order[at : at + self._together(order, at, tokens)]
-            yield from self._attributed(batch, sequences, tokens)
+            batch = order[at : at + self._together(order, at, tokens, steps)]
+            yield from self._attributed(batch, sequences, tokens, steps)
             at += len(batch)
 
     def _fits(self, aim: Aim, sequence: str, tokens: Tokens) -> None:
@@ -224,18 +244,18 @@ class Attributor:
         most = _TOKENS_PER_PASS.get(self.device.type, _TOKENS_PER_PASS["cpu"])
         return max(1, most // tokens)
 
-    def _together(self, order: Sequence[Aim], at: int, tokens: Sequence[Tokens]) -> int:
+    def _together(self, order: Sequence[Aim], at: int, tokens: Sequence[Tokens], steps: int) -> int:
         """Return how many aims from `at` on fill a pass with all their steps; one at least."""
         count = 1
         for aim in order[at + 1 :]:
             size = len(tokens[aim.sequence].ids)  # they ascend, so that the last one is the longest
-            if (count + 1) * self.config.steps > self._rows(size):
+            if (count + 1) * steps > self._rows(size):
                 break
             count += 1
         return count
 
     def _attributed(
-        self, aims: Sequence[Aim], sequences: Sequence[str], tokens: Sequence[Tokens]
+        self, aims: Sequence[Aim], sequences: Sequence[str], tokens: Sequence[Tokens], steps: int
     ) -> Iterator[Attribution]:
         own = [tokens[aim.sequence] for aim in aims]
         problem = self._problem(aims, own, [sequences[aim.sequence] for aim in aims])
@@ -251,7 +271,7 @@ class Attributor:
                     problem.inputs,
                     problem.baselines,
                     additional_forward_args=problem.given,
-                    n_steps=self.config.steps,
+                    n_steps=steps,
                     method="gausslegendre",
                     internal_batch_size=rows,
                 )
@@ -266,7 +286,7 @@ class Attributor:
         for row, (aim, each) in enumerate(zip(aims, own, strict=True)):
             bases = [part[row, : int(each.lengths.sum())] for part in scores[1:]] + [None, None]
             shares = (scores[0][row, : len(each.ids)], *bases[:2])
-            yield Attribution(aim, each, *shares, float(output[row]), float(reference[row]))
+            yield Attribution(aim, each, *shares, float(output[row]), float(reference[row]), steps)
 
     def _problem(self, aims: Sequence[Aim], tokens: Sequence[Tokens], sequences: Sequence[str]) -> _Problem:
         """Lay sequences side by side: what is interpolated, from where, and what stays."""
@@ -368,6 +388,8 @@ def _check(config: AttributionConfig, family: str, objective: str | None) -> Non
     for value, known in ((config.baseline, BASELINES), (config.scalar, SCALARS)):
         if value not in known:
             raise ModelError(f"{value!r} is unknown; expected one of {', '.join(known)}")
+    if config.tolerance is not None and config.tolerance <= 0:
+        raise ModelError(f"the tolerance must be a share above 0, not {config.tolerance}")
     if config.steps < 1:
         raise ModelError(f"Integrated Gradients need a step at least, not {config.steps}")
 

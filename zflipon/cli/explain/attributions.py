@@ -27,7 +27,7 @@ Examples:
 
 _BIGWIG = (".bw", ".bigwig")
 _SEQUENCES = (".csv", ".tsv", ".txt")
-_DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed", "delta")
+_DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed", "delta", "steps")
 
 
 @click.command(epilog=EPILOG)
@@ -97,6 +97,13 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     help="From the baseline to the sequence; more of them miss less of what attributions must add up to.",
 )
 @click.option(
+    "--tolerance",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SHARE",
+    help="Double the steps where attributions miss more than this share of the change that they explain, such as "
+    "0.01.  [default: keep to --steps]",
+)
+@click.option(
     "--baseline",
     type=click.Choice(BASELINES),
     default=default(AttributionConfig, "baseline"),
@@ -127,7 +134,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @quiet_option
 def attributions(
     source, outputs, deltas, model, labels, blacklist, window, limit, seed, regions, regions_bed, contigs,
-    bases, threshold, steps, baseline, scalar, top, raw, batch_size, device, threads, force, quiet,
+    bases, threshold, steps, tolerance, baseline, scalar, top, raw, batch_size, device, threads, force, quiet,
 ) -> None:  # fmt: skip
     """Say which tokens and bases made the calls of a model, by Integrated Gradients.
 
@@ -155,7 +162,7 @@ def attributions(
     for path in (*outputs, *((deltas,) if deltas else ())):
         refuse_existing(path, force)
     checkpoint = load(model, OBJECTIVES)
-    config = AttributionConfig(steps, baseline, scalar, batch_size, top, not raw)
+    config = AttributionConfig(steps, tolerance, baseline, scalar, batch_size, top, not raw)
     attributor = Attributor(checkpoint, config, device)
     told = {"name": checkpoint.path.name, "sha256": checkpoint.sha256}
     data = {
@@ -193,7 +200,9 @@ def attributions(
         done += [((place.contig, place.start, place.end), one) for place, one in placed]
     if deltas:
         lines = heading(attributor, told, data, "what attributions add up to, and should")
-        rows = ((*where, one.output, one.reference, one.attributed, one.delta) for where, one in done)
+        rows = (
+            (*where, one.output, one.reference, one.attributed, one.delta, one.steps) for where, one in done
+        )
         write_table(deltas, lines, _DELTA_COLUMNS, rows)
     if not quiet:
         click.echo(completeness(one for _, one in done), err=True)
