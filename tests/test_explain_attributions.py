@@ -324,7 +324,8 @@ def test_wrong_inputs_are_refused():
 
 def test_no_true_positives_is_said():
     attributor = Attributor(made("compact", "token"), device="cpu")
-    data = labelled_sequences(windows(2), [False, False])
+    labels = [np.zeros(len(text), dtype=bool) for text in windows(2)]
+    data = Labelled(windows(2), labels, [("one", 0, 64), ("one", 64, 137)])
     with pytest.raises(InputError, match="no true positives among 2 sequences"):
         token_table(attributor, data, threshold=0.0)
 
