@@ -23,6 +23,7 @@ from zflipon.explain.attribution_tables import (
     Labelled,
     TokenScores,
     attribution_track,
+    labelled_sequences,
     labelled_windows,
     token_table,
     true_positives,
@@ -239,11 +240,11 @@ def test_steps_double_until_enough_adds_up(name):
     checkpoint, sequences = made(name, "token"), windows(3)
     few = attributed(checkpoint, sequences, steps=2)
     share = [abs(one.delta) / abs(one.output - one.reference) for one in few]
-    found = attributed(checkpoint, sequences, steps=2, tolerance=0.01)
-    assert max(share) > 0.01
+    found = attributed(checkpoint, sequences, steps=2, tolerance=0.002)
+    assert max(share) > 0.002
     for one, missed in zip(found, share, strict=True):
-        assert abs(one.delta) <= 0.01 * abs(one.output - one.reference) or one.steps == 64
-        assert (one.steps == 2) == (missed <= 0.01)
+        assert abs(one.delta) <= 0.002 * abs(one.output - one.reference) or one.steps == 64
+        assert (one.steps == 2) == (missed <= 0.002)
 
 
 def test_probability_is_explained_where_asked_for():
@@ -323,7 +324,8 @@ def test_wrong_inputs_are_refused():
 
 def test_no_true_positives_is_said():
     attributor = Attributor(made("compact", "token"), device="cpu")
-    data = Labelled(windows(2), [np.zeros(len(text), dtype=bool) for text in windows(2)])
+    labels = [np.zeros(len(text), dtype=bool) for text in windows(2)]
+    data = Labelled(windows(2), labels, [("one", 0, 64), ("one", 64, 137)])
     with pytest.raises(InputError, match="no true positives among 2 sequences"):
         token_table(attributor, data, threshold=0.0)
 
@@ -362,7 +364,7 @@ def test_the_table_counts_the_best_of_each_true_positive(name, objective):
     labels[1][:] = False
     labels[1][20:38] = True
     attributor = Attributor(checkpoint, AttributionConfig(steps=4, top=3), "cpu")
-    scores, found = token_table(attributor, Labelled(sequences, labels), threshold=0.0)
+    scores, found = token_table(attributor, Labelled(sequences, labels, [("one", 0, 82)] * 2), threshold=0.0)
     expected = {}
     for one in found:
         text, values = sequences[one.aim.sequence], one.per_token()
@@ -381,9 +383,8 @@ def test_the_table_counts_the_best_of_each_true_positive(name, objective):
 
 def test_the_table_of_sequences_means_over_all_tokens_with_their_sign():
     sequences = windows(3)
-    labels = [np.array([True]), np.array([False]), np.array([True])]
     attributor = Attributor(made("dnabert2", "sequence"), AttributionConfig(steps=4), "cpu")
-    scores, found = token_table(attributor, Labelled(sequences, labels), threshold=0.0)
+    scores, found = token_table(attributor, labelled_sequences(sequences, [True, False, True]), threshold=0.0)
     assert sorted(one.aim.sequence for one in found) == [0, 2]
     assert sum(scores.counts.values()) == sum(int((one.tokens.lengths > 0).sum()) for one in found)
     means = [mean for _, mean, _ in scores.rows()]
@@ -401,6 +402,7 @@ def test_labelled_windows_are_those_that_can_be_hit(tmp_path):
         found = labelled_windows(genome, labels, 50, blacklist=blacklist)
         assert found.sequences == [text[100:150], text[150:200], text[200:250]]
         assert [int(row.sum()) for row in found.labels] == [10, 10, 10]
+        assert found.places == [("one", start, start + 50) for start in (100, 150, 200)]
         assert len(labelled_windows(genome, labels, 50, limit=2).sequences) == 2
         with pytest.raises(InputError, match="no window of 400 bases"):
             labelled_windows(genome, labels, 400, contigs=["two"])
@@ -507,6 +509,7 @@ def test_the_command_writes_table_track_and_deltas(genome, tiny_checkpoint, tmp_
     assert set(rows[0]) == {"token", "score", "count"}
     assert all(set(row["token"]) <= set("ACGT") for row in rows)
     _, _, found = read(deltas)
+    assert {row["sequence"] for row in found} == {"one"}
     for row in found:
         missed = float(row["attributed"]) - (float(row["output"]) - float(row["reference"]))
         assert float(row["delta"]) == pytest.approx(missed, abs=1e-3)

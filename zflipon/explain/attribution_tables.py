@@ -48,10 +48,13 @@ class Labelled:
         Upper case.
     labels : list of numpy.ndarray
         bool, shape (bases,) each, or (1,) where the whole sequence is labelled.
+    places : list of (str, int, int)
+        Contig, start and end of each; its number, from 1 on, 0 and its length where it is of no genome.
     """
 
     sequences: list[str]
     labels: list[np.ndarray]
+    places: list[tuple[str, int, int]]
 
 
 def labelled_windows(
@@ -99,12 +102,19 @@ def labelled_windows(
         raise InputError(f"{labels}: no window of {window} bases holds a label; is the window too wide?")
     if limit is not None and limit < len(taken):
         taken = np.sort(np.random.default_rng(seed).choice(taken, limit, replace=False))
-    found = Labelled([], [])
+    found = Labelled([], [], [])
     for number, start in zip(tiled.contig[taken], tiled.start[taken].tolist(), strict=True):
         contig = tiled.contigs[number]
         found.sequences.append(genome.fetch(contig, start, start + window))
         found.labels.append(fill(known[contig], start, start + window))
+        found.places.append((contig, start, start + window))
     return found
+
+
+def labelled_sequences(sequences: Sequence[str], labels: Sequence[bool]) -> Labelled:
+    """Put sequences that are of no genome beside the labels of the whole of each."""
+    places = [(str(number), 0, len(text)) for number, text in enumerate(sequences, 1)]
+    return Labelled(list(sequences), [np.array([bool(label)]) for label in labels], places)
 
 
 def log_odds_of(predictor: Predictor, sequences: Sequence[str]) -> list[tuple[Tokens, np.ndarray]]:

@@ -169,7 +169,7 @@ def attributions(
         "source": source.name,
         "threshold": checkpoint.story.threshold if threshold is None else threshold,
     }
-    done: list[tuple[tuple[object, int, int], object]] = []
+    done = []
     if tables:
         asked = {
             "labels": labels.name if labels else None,
@@ -187,7 +187,7 @@ def attributions(
         lines = [*heading(attributor, told, data, _what(attributor)), completeness(found)]
         for path in tables:
             write_table(path, lines, ("token", "score", "count"), scores.rows())
-        done += [((one.aim.sequence, 0, len(known.sequences[one.aim.sequence])), one) for one in found]
+        done += [(known.places[one.aim.sequence], one) for one in found]
     if tracks:
         selection = Selection(tuple(regions), regions_bed, contigs)
         lengths, pieces, placed = _tracked(
@@ -228,7 +228,7 @@ def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]
 def _labelled(source, story, labels, blacklist, asked):
     """Read sequences and labels, from a table or off a genome."""
     from zflipon.errors import InputError
-    from zflipon.explain.attribution_tables import Labelled, labelled_windows
+    from zflipon.explain.attribution_tables import labelled_sequences, labelled_windows
     from zflipon.genome import Genome
     from zflipon.training.sequences import read_sequences
 
@@ -243,7 +243,7 @@ def _labelled(source, story, labels, blacklist, asked):
             "give a genome and --labels"
         )
     stored = read_sequences(source)
-    return Labelled(stored.sequences, [stored.labels[i : i + 1] == 1 for i in range(len(stored))])
+    return labelled_sequences(stored.sequences, stored.labels == 1)
 
 
 def _tracked(source, quiet, run):
