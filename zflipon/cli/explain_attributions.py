@@ -67,7 +67,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     "--limit",
     type=click.IntRange(1),
     metavar="N",
-    help="Make the table of N windows with a label, at random.",
+    help="Make the table of N windows with a label, or of N sequences, at random.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit's draw.")
 @click.option(
@@ -182,7 +182,7 @@ def attributions(
         known = _labelled(source, checkpoint.story, labels, blacklist, asked)
         with _bar(len(known.sequences), quiet) as bar:
             scores, found = token_table(attributor, known, threshold, progress=bar.update)
-        data |= asked if labels else {}
+        data |= asked if labels else {"limit": limit, "seed": seed}
         data |= {"sequences": len(known.sequences), "true_positives": len(found)}
         lines = [*heading(attributor, told, data, _what(attributor)), completeness(found)]
         for path in tables:
@@ -227,6 +227,8 @@ def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]
 
 def _labelled(source, story, labels, blacklist, asked):
     """Read sequences and labels, from a table or off a genome."""
+    import numpy as np
+
     from zflipon.errors import InputError
     from zflipon.explain.attribution_tables import labelled_sequences, labelled_windows
     from zflipon.genome import Genome
@@ -243,6 +245,9 @@ def _labelled(source, story, labels, blacklist, asked):
             "give a genome and --labels"
         )
     stored = read_sequences(source)
+    if asked["limit"] is not None and asked["limit"] < len(stored):
+        drawn = np.random.default_rng(asked["seed"]).choice(len(stored), asked["limit"], replace=False)
+        stored = stored[np.sort(drawn)]
     return labelled_sequences(stored.sequences, stored.labels == 1)
 
 
