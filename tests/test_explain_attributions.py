@@ -541,6 +541,9 @@ def test_the_command_takes_a_table_of_sequences(tmp_path):
     assert (told["data"]["sequences"], told["data"]["true_positives"]) == (4, 3)
     assert not told["settings"]["normalised"]
     assert len(rows) > 5
+    fewer = [table, "-o", out, "--model", tmp_path / "model", "--steps", 3, "--device", "cpu", "--limit", 3]
+    assert run(*fewer, "--force").exit_code == 0
+    assert read(out)[1]["data"]["sequences"] == 3
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     "--limit",
     type=click.IntRange(1),
     metavar="N",
-    help="Make the table of N windows with a label, at random.",
+    help="Make the table of N windows with a label, or of N sequences, at random.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit's draw.")
 @click.option(
@@ -147,65 +147,81 @@ def attributions(
     tables, tracks = _kinds(outputs, regions or regions_bed, source, labels)
 
     from zflipon.config import Selection
-    from zflipon.explain.attribution_tables import (
-        attribution_track,
-        completeness,
-        heading,
-        token_table,
-        write_table,
-    )
+    from zflipon.explain.attribution_tables import completeness, heading, write_table
     from zflipon.explain.attributions import OBJECTIVES, Attributor
     from zflipon.models import load
     from zflipon.outputs import refuse_existing
-    from zflipon.tracks import write_values
 
     for path in (*outputs, *((deltas,) if deltas else ())):
         refuse_existing(path, force)
     checkpoint = load(model, OBJECTIVES)
     config = AttributionConfig(steps, tolerance, baseline, scalar, batch_size, top, not raw)
     attributor = Attributor(checkpoint, config, device)
-    told = {"name": checkpoint.path.name, "sha256": checkpoint.sha256}
-    data = {
-        "source": source.name,
-        "threshold": checkpoint.story.threshold if threshold is None else threshold,
-    }
-    done = []
+    threshold = checkpoint.story.threshold if threshold is None else threshold
+
+    def told(data: dict, what: str) -> list[str]:
+        name = {"name": checkpoint.path.name, "sha256": checkpoint.sha256}
+        return heading(attributor, name, {"source": source.name, "threshold": threshold, **data}, what)
+
+    done, data = [], {}
     if tables:
-        asked = {
-            "labels": labels.name if labels else None,
-            "window": window or checkpoint.story.window,
-            "blacklist": blacklist.name if blacklist else None,
-            "contigs": list(contigs),
-            "limit": limit,
-            "seed": seed,
-        }
-        known = _labelled(source, checkpoint.story, labels, blacklist, asked)
-        with _bar(len(known.sequences), quiet) as bar:
-            scores, found = token_table(attributor, known, threshold, progress=bar.update)
-        data |= asked if labels else {}
-        data |= {"sequences": len(known.sequences), "true_positives": len(found)}
-        lines = [*heading(attributor, told, data, _what(attributor)), completeness(found)]
-        for path in tables:
-            write_table(path, lines, ("token", "score", "count"), scores.rows())
-        done += [(known.places[one.aim.sequence], one) for one in found]
+        data = _asked(labels, blacklist, window or checkpoint.story.window, contigs, limit, seed)
+        known = _labelled(source, checkpoint.story, labels, blacklist, data)
+        done += _write_tables(tables, attributor, known, threshold, data, told, quiet)
     if tracks:
+        data |= {
+            "regions": list(regions),
+            "regions_bed": regions_bed,
+            "contigs": list(contigs),
+            "bases": bases,
+        }
         selection = Selection(tuple(regions), regions_bed, contigs)
-        lengths, pieces, placed = _tracked(
-            source, quiet, lambda genome, advance: attribution_track(
-                attributor, genome, selection, threshold, bases == "all", progress=advance
-            )
-        )  # fmt: skip
-        for path in tracks:
-            write_values(path, lengths, pieces)
-        done += [((place.contig, place.start, place.end), one) for place, one in placed]
+        done += _write_tracks(tracks, attributor, source, selection, threshold, bases == "all", quiet)
     if deltas:
-        lines = heading(attributor, told, data, "what attributions add up to, and should")
         rows = (
             (*where, one.output, one.reference, one.attributed, one.delta, one.steps) for where, one in done
         )
-        write_table(deltas, lines, _DELTA_COLUMNS, rows)
+        write_table(deltas, told(data, "what attributions add up to, and should"), _DELTA_COLUMNS, rows)
     if not quiet:
         click.echo(completeness(one for _, one in done), err=True)
+
+
+def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> list[tuple]:
+    """Write the table of tokens; return the place of each attribution beside it."""
+    from zflipon.explain.attribution_tables import completeness, token_table, write_table
+
+    with _bar(len(known.sequences), quiet) as bar:
+        scores, found = token_table(attributor, known, threshold, progress=bar.update)
+    data = {**data, "sequences": len(known.sequences), "true_positives": len(found)}
+    lines = [*told(data, _what(attributor)), completeness(found)]
+    for path in tables:
+        write_table(path, lines, ("token", "score", "count"), scores.rows())
+    return [(known.places[one.aim.sequence], one) for one in found]
+
+
+def _write_tracks(tracks, attributor, source, selection, threshold, every_base, quiet) -> list[tuple]:
+    """Write the track; return the place of each attribution beside it."""
+    from zflipon.explain.attribution_tables import attribution_track
+    from zflipon.genome import Genome
+    from zflipon.tracks import write_values
+
+    with Genome(source) as genome, _bar(None, quiet) as bar:
+        pieces, found = attribution_track(
+            attributor, genome, selection, threshold, every_base, progress=bar.update
+        )
+        for path in tracks:
+            write_values(path, genome.lengths, pieces)
+    return [((place.contig, place.start, place.end), one) for place, one in found]
+
+
+def _asked(labels, blacklist, window, contigs, limit, seed) -> dict:
+    """Return what the table is made of; of a table of sequences, which has no windows, only the draw."""
+    drawn = {"limit": limit, "seed": seed}
+    if labels is None:
+        return drawn
+    avoided = blacklist.name if blacklist else None
+    where = {"labels": labels.name, "window": window, "blacklist": avoided, "contigs": list(contigs)}
+    return {**where, **drawn}
 
 
 def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]]:
@@ -227,6 +243,8 @@ def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]
 
 def _labelled(source, story, labels, blacklist, asked):
     """Read sequences and labels, from a table or off a genome."""
+    import numpy as np
+
     from zflipon.errors import InputError
     from zflipon.explain.attribution_tables import labelled_sequences, labelled_windows
     from zflipon.genome import Genome
@@ -243,14 +261,10 @@ def _labelled(source, story, labels, blacklist, asked):
             "give a genome and --labels"
         )
     stored = read_sequences(source)
+    if asked["limit"] is not None and asked["limit"] < len(stored):
+        drawn = np.random.default_rng(asked["seed"]).choice(len(stored), asked["limit"], replace=False)
+        stored = stored[np.sort(drawn)]
     return labelled_sequences(stored.sequences, stored.labels == 1)
-
-
-def _tracked(source, quiet, run):
-    from zflipon.genome import Genome
-
-    with Genome(source) as genome, _bar(None, quiet) as bar:
-        return genome.lengths, *run(genome, bar.update)
 
 
 def _what(attributor) -> str:
