@@ -8,8 +8,6 @@ divides those of one attribution by the root of their summed squares.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,14 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon import __version__
 from zflipon.config import PredictConfig, Selection
 from zflipon.errors import InputError
 from zflipon.explain.attributions import OBJECTIVES, Aim, Attribution, Attributor, pure_tokens, read_spans
 from zflipon.genome import Genome
 from zflipon.intervals import fill, read_bed, solid
 from zflipon.models import Story
-from zflipon.outputs import whole
 from zflipon.predict import Predictor, calibrated
 from zflipon.project import labels_to_tokens, token_of_base, tokens_to_bases
 from zflipon.samples import tile_labelled
@@ -436,17 +432,24 @@ def _laid(
 
 def heading(
     attributor: Attributor, model: Mapping[str, object], data: Mapping[str, object], what: str
-) -> list[str]:
-    """Return the lines, without ``#``, that say what a table holds: model, data, settings."""
-    story = attributor.story
-    model = {**model, "family": story.family, "objective": story.objective}
-    settings = {"method": "Integrated Gradients", "quadrature": "Gauss-Legendre", **asdict(attributor.config)}
+) -> dict[str, object]:
+    """Return what a table tells of itself: model, data, settings; see `zflipon.explain.tables`."""
+    story, settings = attributor.story, asdict(attributor.config)
     settings.pop("batch_size")
-    told = {"model": model, "data": data, "settings": settings}
-    return [
-        f"zflipon {__version__} explain attributions: {what}",
-        *(f"{name}: {json.dumps(value)}" for name, value in told.items()),
-    ]
+    return {
+        "table": what,
+        **model,
+        "family": story.family,
+        "objective": story.objective,
+        **{name: _listed(value) for name, value in data.items()},
+        "method": "Integrated Gradients, Gauss-Legendre quadrature",
+        **settings,
+    }
+
+
+def _listed(value: object) -> object:
+    """Return what a line of a heading can hold; an empty list is nothing."""
+    return (", ".join(map(str, value)) or None) if isinstance(value, list | tuple) else value
 
 
 def completeness(attributions: Iterable[Attribution]) -> str:
@@ -455,28 +458,7 @@ def completeness(attributions: Iterable[Attribution]) -> str:
     deltas, changes = np.array(found).T
     share = deltas / np.maximum(changes, np.finfo(np.float32).tiny)
     return (
-        f"completeness: {len(found)} attributions miss output - reference by {np.median(deltas):.3g} (median), "
+        f"{len(found)} attributions miss output - reference by {np.median(deltas):.3g} (median), "
         f"{deltas.max():.3g} (most); by {np.median(share):.2%} of it (median), {np.quantile(share, 0.95):.2%} (95th "
         "percentile)"
     )
-
-
-def write_table(
-    path: Path, header: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> None:
-    """Write a CSV below ``#`` lines.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    with whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        file.writelines(f"# {line}\n" for line in header)
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows([_short(value) for value in row] for row in rows)
-
-
-def _short(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value

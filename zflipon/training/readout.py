@@ -2,7 +2,7 @@
 
 Gradient descent sees every base, but the bases of a call are all but one example, and a genome has a
 thousand labels. So the layer that tells from the context which call flips is fitted to one example a
-call, with a price on its weights, by Newton's method. All else stays as trained.
+call, read on either strand, with a price on its weights, by Newton's method. All else stays as trained.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from zflipon.genome import reverse_complement
 from zflipon.intervals import merge, overlapping
 from zflipon.models import Checkpoint
 from zflipon.models.batch import collate
@@ -33,14 +34,15 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
         With a base head.
     material : Material
     penalty : float
-        Half of it times the squared weights of standardised features goes beside the summed loss.
+        Half of it times the squared weights of standardised features goes beside the loss, summed over calls.
     """
     found = [
         example for contig in material.contigs["train"] for example in _examples(checkpoint, material, contig)
     ]
-    features, flips = np.stack([context for context, _ in found]), np.array([label for _, label in found])
+    features, flips = np.concatenate([both for both, _ in found]), np.array([label for _, label in found])
     log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
-    weights, bias = logistic(features, flips, penalty)
+    # two strands are one example: each counts half
+    weights, bias = logistic(features, np.repeat(flips, 2), 2 * penalty)
     layer = checkpoint.module.base_head.flips
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights)[None])
@@ -89,7 +91,11 @@ def logistic(
 
 @torch.inference_mode()
 def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield the mean context of each candidate of a contig, from a window around it, and whether it is labelled."""
+    """Yield the mean context of each candidate of a contig, and whether it is labelled.
+
+    The context is that of a window around the candidate, on both strands: float32, shape (2, features). What
+    surrounds a call has no strand, and the strand that the labels were not made on is less known by heart.
+    """
     window, module = checkpoint.story.window, checkpoint.module.eval()
     length, device = material.genome.lengths[contig], next(module.parameters()).device
     calls, labels, ignored = (
@@ -101,9 +107,24 @@ def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterat
         chosen = places[first : first + _BATCH]
         begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
         sequences = [material.genome.fetch(contig, begin, min(begin + window, length)) for begin in begins]
-        tokens = checkpoint.tokenizer.encode(sequences)
-        batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, with_bases=True)
-        context = module.surroundings(**{name: tensor.to(device) for name, tensor in batch.items()})
-        for row, begin, (start, end) in zip(context.float().cpu().numpy(), begins, chosen, strict=True):
-            bins = row[(start - begin) // BIN : (end - 1 - begin) // BIN + 1]
-            yield bins.mean(0), bool(len(overlapping(labels, start, end)))
+        turned = [reverse_complement(sequence) for sequence in sequences]
+        strands = [_contexts(checkpoint, each, device) for each in (sequences, turned)]
+        for forward, backward, begin, sequence, (start, end) in zip(
+            *strands, begins, sequences, chosen, strict=True
+        ):
+            low, high, size = start - begin, end - begin, len(sequence)
+            both = [_mean(forward, low, high), _mean(backward, size - high, size - low)]
+            yield np.stack(both), bool(len(overlapping(labels, start, end)))
+
+
+def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device) -> np.ndarray:
+    """Return the context of each bin: float32, shape (sequences, bins, features)."""
+    tokens = checkpoint.tokenizer.encode(sequences)
+    batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, with_bases=True)
+    context = checkpoint.module.surroundings(**{name: tensor.to(device) for name, tensor in batch.items()})
+    return context.float().cpu().numpy()
+
+
+def _mean(context: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Return the mean over the bins that hold ``[start, end)``."""
+    return context[start // BIN : (end - 1) // BIN + 1].mean(0)

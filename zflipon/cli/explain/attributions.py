@@ -147,8 +147,9 @@ def attributions(
     tables, tracks = _kinds(outputs, regions or regions_bed, source, labels)
 
     from zflipon.config import Selection
-    from zflipon.explain.attribution_tables import completeness, heading, write_table
+    from zflipon.explain.attribution_tables import completeness, heading
     from zflipon.explain.attributions import OBJECTIVES, Attributor
+    from zflipon.explain.tables import write_table
     from zflipon.models import load
     from zflipon.outputs import refuse_existing
 
@@ -159,8 +160,8 @@ def attributions(
     attributor = Attributor(checkpoint, config, device)
     threshold = checkpoint.story.threshold if threshold is None else threshold
 
-    def told(data: dict, what: str) -> list[str]:
-        name = {"name": checkpoint.path.name, "sha256": checkpoint.sha256}
+    def told(data: dict, what: str) -> dict[str, object]:
+        name = {"model": checkpoint.path.name, "sha256": checkpoint.sha256}
         return heading(attributor, name, {"source": source.name, "threshold": threshold, **data}, what)
 
     done, data = [], {}
@@ -183,19 +184,20 @@ def attributions(
         )
         write_table(deltas, told(data, "what attributions add up to, and should"), _DELTA_COLUMNS, rows)
     if not quiet:
-        click.echo(completeness(one for _, one in done), err=True)
+        click.echo(f"completeness: {completeness(one for _, one in done)}", err=True)
 
 
 def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> list[tuple]:
     """Write the table of tokens; return the place of each attribution beside it."""
-    from zflipon.explain.attribution_tables import completeness, token_table, write_table
+    from zflipon.explain.attribution_tables import completeness, token_table
+    from zflipon.explain.tables import write_table
 
     with _bar(len(known.sequences), quiet) as bar:
         scores, found = token_table(attributor, known, threshold, progress=bar.update)
     data = {**data, "sequences": len(known.sequences), "true_positives": len(found)}
-    lines = [*told(data, _what(attributor)), completeness(found)]
+    about = {**told(data, _what(attributor)), "completeness": completeness(found)}
     for path in tables:
-        write_table(path, lines, ("token", "score", "count"), scores.rows())
+        write_table(path, about, ("token", "score", "count"), scores.rows())
     return [(known.places[one.aim.sequence], one) for one in found]
 
 
