@@ -39,7 +39,7 @@ ORDER = [
     ("metrics",),
     # the verbs; those on one line do not know each other
     ("predict",),
-    ("annotate", "evaluate", "explain", "training"),
+    ("annotate", "variants", "evaluate", "explain", "training"),
     ("report",),
     ("cli",),
     ("__main__",),

@@ -27,16 +27,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from zflipon.config import SHARD_BASES, CallConfig, PredictConfig, Selection
-from zflipon.errors import Stopped, ZfliponError
+from zflipon.errors import Stopped
 from zflipon.genome import Genome
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, sweep, whole
-from zflipon.predict import Predictor, Stretch, predict_stretches, predict_tiles, processes
+from zflipon.predict import Predictor, Stretch, agreed, predict_stretches, predict_tiles, processes
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
 from zflipon.screen import windows_worth_reading
 from zflipon.shards import Plan, Shard, make_plan
@@ -159,23 +158,6 @@ def sidecar(path: Path) -> Path:
 def unfinished(path: Path) -> Path:
     """Return where what is done of an output is kept until it is whole."""
     return path.with_name(path.name + ".unfinished")
-
-
-def agreed(state: PartialState, find: Callable):
-    """Let the first process find something, and tell it to all; its error ends them all, and one of them says it."""
-    told: list = [None, None]
-    if state.is_main_process:
-        try:
-            told[0] = find()
-        except ZfliponError as error:
-            told[1] = error
-    if state.num_processes > 1:
-        broadcast_object_list(told)
-    if told[1] is not None:
-        if state.is_main_process:
-            raise told[1]
-        sys.exit(1)
-    return told[0]
 
 
 class _Writer:

@@ -85,6 +85,31 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
+class VariantConfig:
+    """How variants are scored, and which are written.
+
+    Attributes
+    ----------
+    flank : int or None
+        Bases on either side of an allele that are compared; None takes as many as have the model's full context.
+    max_length : int or None
+        Bases of the longest allele that is scored; None takes an eighth of a window's core.
+    shifts : int
+        Window offsets over which probabilities are averaged.
+    min_delta : float
+        Leave out records of which no scored allele changes a base by at least this much.
+    regions : tuple of str
+        As samtools writes them; records elsewhere are left out. None: all are written.
+    """
+
+    flank: int | None = None
+    max_length: int | None = None
+    shifts: int = 1
+    min_delta: float = 0.0
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ScreenConfig:
     """What the core of a window has to hold to be read, where a run screens.
 

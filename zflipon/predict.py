@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from zflipon.config import PredictConfig
 from zflipon.errors import ModelError, NotANumberError, ZfliponError
@@ -582,6 +584,23 @@ def processes(device: str = "auto") -> PartialState:
     """
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     return PartialState(cpu=device.startswith("cpu") or (device == "auto" and not accelerated))
+
+
+def agreed(state: PartialState, find: Callable):
+    """Let the first process find something, and tell it to all; its error ends them all, and one of them says it."""
+    told: list = [None, None]
+    if state.is_main_process:
+        try:
+            told[0] = find()
+        except ZfliponError as error:
+            told[1] = error
+    if state.num_processes > 1:
+        broadcast_object_list(told)
+    if told[1] is not None:
+        if state.is_main_process:
+            raise told[1]
+        sys.exit(1)
+    return told[0]
 
 
 def pick_device(name: str) -> torch.device:

@@ -18,6 +18,7 @@ from zflipon.errors import Stopped, ZfliponError
 
 COMMANDS = {
     "annotate": "Write the Z-DNA track of a genome.",
+    "variants": "Tell what variants do to Z-DNA.",
     "evaluate": "Hold tracks against labels.",
     "explain": "Tell which sequence made the calls.",
     "train": "Train a model by a recipe.",

@@ -1,0 +1,289 @@
+"""What alleles do to the probability of Z-DNA."""
+
+import numpy as np
+import pysam
+import pytest
+from conftest import dna, make_fasta
+
+from zflipon import variants as room
+from zflipon.config import VariantConfig
+from zflipon.errors import InputError, OutputError, ZfliponError
+from zflipon.genome import Genome
+from zflipon.variants import FIELDS, Geometry, Pool, shared, variants
+
+QUIET = dna(3000, 1, "AGG")  # purines alone do not turn; their G gives the context that the model asks for
+REPEAT = "CG" * 12
+GENOME = {
+    "chr1": QUIET + REPEAT + QUIET,
+    "chr2": QUIET + REPEAT[:11] + "A" + REPEAT[12:] + QUIET,
+    "chr3": dna(700, 5),
+}
+AT = len(QUIET) + 1  # 1-based, of the repeat's first base
+
+
+def alternation(sequences):
+    """The share of the 12 bases around each that are C or G: a slow, deterministic predictor."""
+    found = []
+    for text in sequences:
+        strong = np.array([letter in "CG" for letter in text], dtype=float)
+        found.append(np.convolve(strong, np.ones(13) / 13, mode="same").astype(np.float32))
+    return found
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Put the slow predictor in the model's place; windows read are counted."""
+    counted = []
+
+    def read(_predictor, sequences, _cores):
+        counted.append(len(sequences))
+        return alternation(sequences)
+
+    monkeypatch.setattr(room, "read_windows", read)
+    return counted
+
+
+@pytest.fixture
+def genome(tmp_path):
+    return make_fasta(tmp_path, GENOME)
+
+
+def write_vcf(path, rows, contigs=GENOME, header=()):
+    lines = ["##fileformat=VCFv4.2", *header, '##INFO=<ID=DP,Number=1,Type=Integer,Description="Depth">']
+    lines += [f"##contig=<ID={name},length={len(text)}>" for name, text in contigs.items()]
+    lines += ["#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    lines += [
+        "\t".join([contig, str(at), ".", ref, alt, ".", "PASS", "DP=7"]) for contig, at, ref, alt in rows
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def run(tmp_path, genome, rows, name="out.vcf.gz", model="compact", config=None, **more):
+    path = write_vcf(tmp_path / "in.vcf", rows, **more)
+    told = variants(path, genome, tmp_path / name, model, config, quiet=True)
+    return told, list(pysam.VariantFile(str(tmp_path / name)))
+
+
+def test_a_break_loses_a_mend_gains_and_far_away_is_nothing(tmp_path, genome):
+    far = AT - 300
+    base = GENOME["chr1"][far - 1]
+    rows = [
+        ("chr1", far, base, "T" if base == "A" else "A"),
+        ("chr1", AT + 11, "G", "A"),
+        ("chr2", AT + 11, "A", "G"),
+    ]
+    _, (away, broken, mended) = run(tmp_path, genome, rows)
+    print([dict(record.info) for record in (away, broken, mended)])
+    assert broken.info["ZF_LOSS"][0] < -0.01
+    assert -broken.info["ZF_LOSS"][0] > 5 * broken.info["ZF_GAIN"][0]
+    assert broken.info["ZF_SUM"][0] < 0
+    assert AT - 2 <= broken.info["ZF_POS"][0] <= AT + 26
+    assert mended.info["ZF_GAIN"][0] == pytest.approx(-broken.info["ZF_LOSS"][0], rel=0.5)
+    assert mended.info["ZF_SUM"][0] > 0
+    assert max(away.info["ZF_GAIN"][0], -away.info["ZF_LOSS"][0]) < -0.2 * broken.info["ZF_LOSS"][0]
+
+
+def test_the_same_allele_is_nothing(tmp_path, genome, stub):
+    _, (record,) = run(tmp_path, genome, [("chr1", AT, "C", "C")])
+    assert record.info["ZF_GAIN"] == record.info["ZF_LOSS"] == record.info["ZF_SUM"] == (0,)
+    assert record.info["ZF_POS"] == (AT,)
+
+
+def slow(text, start, ref, alt, low, high):
+    """Column by column: (place, before, after), by the whole contig's probabilities."""
+    other = text[:start] + alt + text[start + len(ref) :]
+    before, after = alternation([text, other])
+    columns = [(at, before[at], after[at]) for at in range(low, start)]
+    head = 0
+    while head < min(len(ref), len(alt)) and ref[head] == alt[head]:
+        head += 1
+    tail = 0
+    while tail < min(len(ref), len(alt)) - head and ref[-1 - tail] == alt[-1 - tail]:
+        tail += 1
+    both = min(len(ref), len(alt)) - tail
+    columns += [(start + i, before[start + i], after[start + i]) for i in range(both)]
+    columns += [(start + both - 1, 0, after[start + i]) for i in range(both, len(alt) - tail)]
+    columns += [(start + i, before[start + i], 0) for i in range(both, len(ref) - tail)]
+    grown = len(alt) - len(ref)
+    columns += [(at, before[at], after[at + grown]) for at in range(start + len(ref) - tail, high)]
+    return columns
+
+
+@pytest.mark.parametrize("shifts", [1, 3])
+@pytest.mark.parametrize(
+    ("contig", "at", "ref", "alt"),
+    [
+        ("chr1", AT + 11, "G", "A"),
+        ("chr1", AT + 2, "CGCG", "C"),
+        ("chr1", AT + 2, "C", "CGGAACG"),
+        ("chr1", AT + 2, "CGCGC", "CAT"),
+        ("chr1", AT + 2, "CGC", "TTT"),
+        ("chr1", AT + 2, "CGCG", "CTTACG"),
+        ("chr3", 3, None, "AAAAACCCC"),
+        ("chr3", 350, None, "ACCGGA"),
+        ("chr3", 690, None, "TTGCA"),
+        ("chr1", 5, None, "CGCGCG"),
+        ("chr1", 6015, None, "CGCGCG"),
+    ],
+)
+def test_coordinates_line_up(genome, contig, at, ref, alt, shifts):
+    text = GENOME[contig]
+    ref = ref or text[at - 1 : at + 3]
+    with Genome(genome) as opened:
+        pool = Pool(opened, Geometry.of(512, 64, VariantConfig(shifts=shifts)))
+        pool.add(contig, at - 1, ref, alt)
+        (found,) = pool.scores(alternation(pool.sequences))
+        (pair,) = pool._pairs
+    assert all(len(sequence) <= 512 for sequence in pool.sequences)
+    assert pair.low <= at - 1
+    assert pair.high >= at - 1 + len(ref)
+    columns = slow(text, at - 1, ref, alt, pair.low, pair.high)
+    delta = np.array([after - before for _, before, after in columns])
+    assert found["gain"] == pytest.approx(max(0, delta.max()), abs=1e-6)
+    assert found["loss"] == pytest.approx(min(0, delta.min()), abs=1e-6)
+    assert found["sum"] == pytest.approx(delta.sum(), abs=1e-5)
+    extremes = [
+        one[0] + 1 for one, size in zip(columns, delta, strict=True) if abs(size) > abs(delta).max() - 1e-6
+    ]
+    assert found["pos"] in extremes
+    assert found["ref"] == pytest.approx(max(before for _, before, _ in columns), abs=1e-6)
+    assert found["alt"] == pytest.approx(max(after for _, _, after in columns), abs=1e-6)
+    assert np.isnan(found["spread"]) if shifts == 1 else found["spread"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ref", "alt", "expected"),
+    [("A", "AT", 1), ("AT", "A", 1), ("A", "C", 1), ("CAT", "CT", 1), ("AC", "GTT", 2), ("AA", "A", 1)],
+)
+def test_where_the_bases_stand_that_one_allele_has(ref, alt, expected):
+    assert shared(ref, alt) == expected
+
+
+def test_every_allele_has_scores_or_a_reason(tmp_path, genome, stub):
+    rows = [
+        ("chr1", AT, "C", "A,*,<DEL>,G"),
+        ("chr1", AT + 1, "A", "T"),
+        ("chr1", AT + 2, "C", "N"),
+        ("chr1", AT + 3, "G", "G" * 500),
+        ("chr1", AT + 4, "C", "."),
+        ("chr1", AT + 5, "G", "G[chr2:5["),
+        ("chr1", 90000, "C", "A"),
+        ("chrUn", 5, "C", "A"),
+    ]
+    told, found = run(tmp_path, genome, rows, contigs={**GENOME, "chrUn": "ACGTACGT"})
+    assert [record.pos for record in found] == [row[1] for row in rows]
+    assert found[0].info["ZF_WHY"] == (None, "spanning_deletion", "symbolic", None)
+    assert [value is None for value in found[0].info["ZF_LOSS"]] == [False, True, True, False]
+    assert [record.info.get("ZF_WHY", (None,))[0] for record in found[1:]] == [
+        *("ref_mismatch", "not_acgt", "too_long", None, "symbolic", "off_contig", "off_contig")
+    ]
+    assert all("ZF_GAIN" not in record.info for record in found[1:])
+    assert told["alleles"] == 2
+    assert told["ref_mismatch"] == 1
+    assert told["written"] == len(rows)
+
+
+def test_ten_thousand_records_stay_in_order(tmp_path, genome, stub):
+    rows = []
+    for at in range(1, 10_001):
+        contig, place = ("chr1", at) if at <= 5000 else ("chr2", at - 5000)
+        base = GENOME[contig][place - 1]
+        rows.append((contig, place, base, "G" if base == "A" else "A"))
+    _, found = run(tmp_path, genome, rows, header=["##kept=yes"])
+    assert [(one.contig, one.pos, one.ref, one.alts[0]) for one in found] == rows
+    assert sum(stub) < 10_000 * 1.1  # neighbours share the reference's windows
+    with pysam.VariantFile(str(tmp_path / "out.vcf.gz")) as file:
+        assert "##kept=yes" in str(file.header)
+        assert set(FIELDS) < set(file.header.info)
+        assert 'Version="' in str(file.header)
+        assert file.header.info["ZF_GAIN"].number == "A"
+        assert [one.pos for one in file.fetch("chr2", 99, 102)] == [100, 101, 102]
+        assert all(one.info["DP"] == 7 for one in file.fetch("chr2", 99, 102))
+
+
+@pytest.mark.parametrize("name", ["out.vcf", "out.bcf", "out.vcf.gz"])
+def test_formats(tmp_path, genome, stub, name):
+    _, (record,) = run(tmp_path, genome, [("chr1", AT + 4, "C", "A")], name)
+    assert record.info["ZF_LOSS"][0] == pytest.approx(-1 / 13, abs=1e-4)
+    made = {path.name for path in tmp_path.iterdir()} - {"in.vcf", "genome.fa", "genome.fa.fai"}
+    assert made == {name} | {"out.bcf": {"out.bcf.csi"}, "out.vcf.gz": {"out.vcf.gz.tbi"}}.get(name, set())
+
+
+def test_a_run_over_its_own_output_replaces_its_fields(tmp_path, genome, stub):
+    run(tmp_path, genome, [("chr1", AT + 4, "C", "A,T")])
+    variants(tmp_path / "out.vcf.gz", genome, tmp_path / "again.bcf", "compact", quiet=True)
+    one, two = (next(iter(pysam.VariantFile(str(tmp_path / name)))) for name in ("out.vcf.gz", "again.bcf"))
+    assert dict(one.info) == dict(two.info)
+
+
+def test_tsv_has_a_row_an_allele(tmp_path, genome, stub):
+    path = write_vcf(tmp_path / "in.vcf", [("chr1", AT + 4, "C", "A,*")])
+    variants(path, genome, tmp_path / "out.tsv", "compact", quiet=True)
+    lines = [line for line in (tmp_path / "out.tsv").read_text().splitlines() if not line.startswith("#")]
+    columns, first, second = (line.split("\t") for line in lines)
+    assert columns == [
+        "contig",
+        "pos",
+        "id",
+        "ref",
+        "alt",
+        "gain",
+        "loss",
+        "sum",
+        "at",
+        "ref_max",
+        "alt_max",
+        "spread",
+        "why",
+    ]
+    assert first[:5] == ["chr1", str(AT + 4), ".", "C", "A"]
+    assert float(first[6]) == pytest.approx(-1 / 13, abs=1e-4)
+    assert second[5:] == ["."] * 7 + ["spanning_deletion"]
+
+
+def test_small_changes_and_other_regions_are_left_out(tmp_path, genome, stub):
+    rows = [
+        ("chr1", AT + 4, "C", "G"),
+        ("chr1", AT + 6, "C", "A"),
+        ("chr1", AT + 7, "T", "A"),
+        ("chr2", AT, "C", "A"),
+    ]
+    region = f"chr1:{AT}-{AT + 30}"
+    told, found = run(tmp_path, genome, rows, config=VariantConfig(min_delta=0.05, regions=(region,)))
+    assert [record.pos for record in found] == [AT + 6, AT + 7]  # what has no scores stays
+    assert told["records"] == 3
+
+
+def test_contig_lines_are_added(tmp_path, genome, stub):
+    _, (record,) = run(tmp_path, genome, [("chr1", AT + 4, "C", "A")], contigs={})
+    assert record.contig == "chr1"
+
+
+def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path, genome, stub):
+    good = write_vcf(tmp_path / "in.vcf", [("chr1", 5, "A", "C")])
+    text = good.read_text()
+    cases = {
+        "foreign": text.replace("chr", ""),
+        "unsorted": text + "chr1\t2\t.\tA\tC\t.\tPASS\tDP=7\n",
+        "torn": text + "chr1\tx\n",
+        "none": "hello\n",
+    }
+    words = {
+        "foreign": "none of its contigs",
+        "unsorted": "out of order",
+        "torn": "record 2",
+        "none": "cannot be read",
+    }
+    for name, content in cases.items():
+        bad = tmp_path / f"{name}.vcf"
+        bad.write_text(content)
+        with pytest.raises(InputError, match=words[name]):
+            variants(bad, genome, tmp_path / "out.vcf.gz", "compact", quiet=True)
+    with pytest.raises(InputError, match="no such file"):
+        variants(tmp_path / "absent.vcf", genome, tmp_path / "out.vcf.gz", "compact", quiet=True)
+    with pytest.raises(OutputError, match="extension"):
+        variants(good, genome, tmp_path / "out.txt", "compact", quiet=True)
+    with pytest.raises(ZfliponError, match="do not fit"):
+        variants(good, genome, tmp_path / "out.vcf", "compact", VariantConfig(flank=5000), quiet=True)
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
