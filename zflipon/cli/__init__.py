@@ -20,6 +20,7 @@ COMMANDS = {
     "annotate": "Write the Z-DNA track of a genome.",
     "evaluate": "Hold tracks against labels.",
     "explain": "Tell which sequence made the calls.",
+    "bundle": "Gather tracks for browsers, with a report.",
     "train": "Train a model by a recipe.",
     "models": "List models and print a checkpoint's story.",
 }
