@@ -144,8 +144,11 @@ def _section(number: int, section: Section, lengths: Mapping[str, int], ucsc: st
 
 def _facts(section: Section) -> list[list[str]]:
     record = section.run.record
+    labelled = []
+    if section.labelled is not None:
+        labelled = [["calls that touch a label", f"{section.labelled:,} of {section.found.number:,}"]]
     if not record:
-        return [["record", "none lies beside the tracks: model and genome are not known"]]
+        return [["record", "none lies beside the tracks: model and genome are not known"], *labelled]
     model, call, predict = (record.get(part, {}) for part in ("model", "call", "predict"))
     facts = {
         "command": record.get("command"),
@@ -167,10 +170,7 @@ def _facts(section: Section) -> list[list[str]]:
         "seconds": record.get("seconds"),
         "versions": ", ".join(f"{name} {told}" for name, told in record.get("versions", {}).items()),
     }
-    told = [[key, _plain(value)] for key, value in facts.items() if value not in (None, "")]
-    if section.labelled is not None:
-        told.append(["calls that touch a label", f"{section.labelled:,} of {section.found.number:,}"])
-    return told
+    return [[key, _plain(value)] for key, value in facts.items() if value not in (None, "")] + labelled
 
 
 def _assessed(section: Section) -> int | None:
