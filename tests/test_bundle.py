@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import struct
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -333,6 +334,41 @@ def test_the_assembly_is_known_by_chr1(tmp_path):
     write_values(tmp_path / "z.bw", {"chr1": 248_956_422}, {"chr1": [(0, np.full(10, 0.5))]})
     (run,) = gather([tmp_path / "z.bw"])
     assert assembly_of(contig_lengths([run], None)) == "hg38"
+
+
+def read_twobit(path):
+    """Contigs of a 2bit file."""
+    data, contigs = path.read_bytes(), {}
+    signature, _, count, _ = struct.unpack_from("<4I", data)
+    assert signature == 0x1A412743
+    at = 16
+    for _ in range(count):
+        name = data[at + 1 : at + 1 + data[at]].decode()
+        at += 5 + data[at]
+        (place,) = struct.unpack_from("<I", data, at - 4)
+        length, blocks = struct.unpack_from("<2I", data, place)
+        runs = np.frombuffer(data, "<u4", 2 * blocks, place + 8).reshape(2, blocks).T
+        packed = np.frombuffer(data, np.uint8, -(-length // 4), place + 16 + 8 * blocks)
+        letters = np.array(list("TCAG"))[(packed[:, None] >> [6, 4, 2, 0]) & 3].ravel()[:length]
+        for start, size in runs:
+            letters[start : start + size] = "N"
+        contigs[name] = "".join(letters)
+    return contigs
+
+
+def test_an_assembly_that_nobody_knows_goes_along(tmp_path, monkeypatch):
+    monkeypatch.setattr("zflipon.bundle.twobit._CHUNK", 1000)
+    contigs = {name: dna(length, length) for name, length in LENGTHS.items()}
+    contigs["chr1"] = contigs["chr1"][:995] + 10 * "N" + contigs["chr1"][1005:-1] + "N"
+    contigs["odd"] = "ACGTA"
+    genome = make_fasta(tmp_path, contigs)
+    bundle(write_run(tmp_path), tmp_path / "hub", genome)
+    assert read_twobit(tmp_path / "hub" / "genome.2bit") == contigs
+    stanza = stanzas((tmp_path / "hub" / "hub.txt").read_text())[1]
+    assert stanza["twoBitPath"] == "genome.2bit"
+    assert stanza["defaultPos"].startswith("chr10:")
+    session = ElementTree.parse(tmp_path / "hub" / "igv_session.xml").getroot()
+    assert session.get("genome") == "genome.2bit"
 
 
 def test_names_are_escaped(tmp_path):

@@ -15,6 +15,7 @@ from zflipon.bundle.calls import Found, find, spans
 from zflipon.bundle.hub import LABEL_COLOUR, BrowserTrack, hub_text, session_text, start_locus
 from zflipon.bundle.page import Section, page
 from zflipon.bundle.sources import Run, assembly_of, contig_lengths, gather
+from zflipon.bundle.twobit import write_twobit
 from zflipon.errors import InputError
 from zflipon.explain.kmers import Composition, enrichment, region_codes
 from zflipon.genome import Genome
@@ -46,7 +47,7 @@ def bundle(
     output : Path
         The folder, which appears whole or not at all.
     genome : Path, optional
-        FASTA, for k-mers.
+        FASTA, for k-mers, and for browsers where nobody knows the assembly.
     assembly : str, optional
         Name at UCSC and in IGV; by default it is told by the length of chr1, or is the FASTA's name.
     labels : Path, optional
@@ -91,9 +92,14 @@ def bundle(
                 about = f"Known Z-DNA: {labels.name}"
                 shown.append(BrowserTrack("known_zdna.bb", "known Z-DNA", about, "3", colour=LABEL_COLOUR))
             first = next((section.found.calls for section in sections if section.found.calls), {})
-            _write(folder / HUB, hub_text(shown, named, email))
-            _write(folder / SESSION, session_text(shown, named, start_locus(first, lengths)))
-            _write(folder / REPORT, page(sections, lengths, named, known is not None))
+            locus = start_locus(first, lengths)
+            sequence = None
+            if reference and known is None:
+                sequence = f"{named}.2bit"
+                write_twobit(folder / sequence, reference)
+            _write(folder / HUB, hub_text(shown, named, email, sequence, locus))
+            _write(folder / SESSION, session_text(shown, sequence or named, locus))
+            _write(folder / REPORT, page(sections, lengths, named, known is not None, sequence))
             written = sorted(path.name for path in folder.iterdir())
     return {
         "assembly": named,

@@ -48,8 +48,21 @@ class BrowserTrack:
         return "zflipon_" + re.sub(r"\W", "_", self.file, flags=re.ASCII)
 
 
-def hub_text(tracks: Sequence[BrowserTrack], assembly: str, email: str) -> str:
-    """Return ``hub.txt``, which holds the hub, its genome and its tracks in one file."""
+def hub_text(
+    tracks: Sequence[BrowserTrack], assembly: str, email: str, sequence: str | None = None, locus: str = ""
+) -> str:
+    """Return ``hub.txt``, which holds the hub, its genome and its tracks in one file.
+
+    Parameters
+    ----------
+    tracks : sequence of BrowserTrack
+    assembly : str
+    email : str
+    sequence : str, optional
+        2bit file of an assembly that UCSC does not have.
+    locus : str
+        Where such an assembly opens.
+    """
     hub = {
         "hub": "zflipon",
         "shortLabel": "Z-DNA by zflipon",
@@ -57,7 +70,20 @@ def hub_text(tracks: Sequence[BrowserTrack], assembly: str, email: str) -> str:
         "useOneFile": "on",
         "email": email,
     }
-    return "\n".join(map(_stanza, [hub, {"genome": assembly}, *map(_settings, tracks)]))
+    return "\n".join(map(_stanza, [hub, _genome(assembly, sequence, locus), *map(_settings, tracks)]))
+
+
+def _genome(assembly: str, sequence: str | None, locus: str) -> dict[str, str]:
+    if sequence is None:
+        return {"genome": assembly}
+    return {
+        "genome": assembly,
+        "twoBitPath": sequence,
+        "organism": assembly,
+        "scientificName": assembly,
+        "description": assembly,
+        "defaultPos": locus,
+    }
 
 
 def session_text(tracks: Sequence[BrowserTrack], assembly: str, locus: str) -> str:

@@ -57,7 +57,13 @@ class Section:
     files: Sequence[str]
 
 
-def page(sections: Sequence[Section], lengths: Mapping[str, int], assembly: str, at_ucsc: bool) -> str:
+def page(
+    sections: Sequence[Section],
+    lengths: Mapping[str, int],
+    assembly: str,
+    at_ucsc: bool,
+    sequence: str | None = None,
+) -> str:
     """Return the HTML document.
 
     Parameters
@@ -68,6 +74,8 @@ def page(sections: Sequence[Section], lengths: Mapping[str, int], assembly: str,
     assembly : str
     at_ucsc : bool
         Whether UCSC's browser knows the assembly by this name.
+    sequence : str, optional
+        2bit file of an assembly that it does not know.
     """
     body = [
         f"<h1>Z-DNA on {escape(assembly)}</h1>",
@@ -76,10 +84,7 @@ def page(sections: Sequence[Section], lengths: Mapping[str, int], assembly: str,
         "from disk (File → Open Session). Links to IGV below go to an IGV that runs on this computer.</p>",
     ]
     if not at_ucsc:
-        body.append(
-            '<p class="note">The assembly is not among those that UCSC is known to have, so there are no links to it; '
-            "in IGV, load the genome before the session. --assembly names another.</p>"
-        )
+        body.append(f'<p class="note">{_unknown_assembly(sequence)}</p>')
     body.append(_overview(sections))
     for number, section in enumerate(sections, 1):
         body += _section(number, section, lengths, assembly if at_ucsc else None)
@@ -90,6 +95,16 @@ def page(sections: Sequence[Section], lengths: Mapping[str, int], assembly: str,
         + "\n".join(body)
         + f'\n<p class="note">Written by zflipon {__version__}.</p>\n</body></html>\n'
     )
+
+
+def _unknown_assembly(sequence: str | None) -> str:
+    told = "The assembly is not among those that UCSC is known to have, so there are no links to it; "
+    if sequence is None:
+        return (
+            told
+            + "without --genome or --assembly the hub has no sequence to lie on, and IGV needs its genome first."
+        )
+    return told + f'the hub brings the sequence along (<a href="{quote(sequence)}">{escape(sequence)}</a>).'
 
 
 def _overview(sections: Sequence[Section]) -> str:

@@ -22,7 +22,10 @@ Examples:
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write."
 )
 @click.option(
-    "--genome", type=click.Path(path_type=Path), metavar="FASTA", help="For the k-mers of the calls."
+    "--genome",
+    type=click.Path(path_type=Path),
+    metavar="FASTA",
+    help="For the k-mers of the calls, and a 2bit where nobody knows the assembly.",
 )
 @click.option(
     "--assembly",
