@@ -284,6 +284,18 @@ def test_runs_are_told_apart_and_put_together(tmp_path):
         gather([one[0], one[0]])
 
 
+def test_names_are_fit_for_addresses_and_do_not_clash(tmp_path):
+    for name in ("my run-1.bed", "my_run_1.bed", "known_zdna.bed"):
+        (tmp_path / name).write_text("chr1\t5\t15\n")
+    labels = tmp_path / "known_zdna.bed"
+    genome = make_fasta(tmp_path, {"chr1": dna(100)})
+    tracks = [tmp_path / name for name in ("my run-1.bed", "my_run_1.bed", "known_zdna.bed")]
+    told = bundle(tracks, tmp_path / "hub", genome, labels=labels)
+    assert set(told["calls"]) == {"my_run_1", "my_run_1_2", "known_zdna_2"}
+    tracks = stanzas((tmp_path / "hub" / "hub.txt").read_text())[2:]
+    assert len({track["track"] for track in tracks}) == len({track["bigDataUrl"] for track in tracks}) == 4
+
+
 def test_a_bed_alone_takes_its_bases_from_the_record(tmp_path):
     _, bed = write_run(tmp_path)
     bundle([bed], tmp_path / "hub")

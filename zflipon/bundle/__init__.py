@@ -14,7 +14,7 @@ from zflipon.bundle.bigbed import check_available, write_calls, write_labels
 from zflipon.bundle.calls import Found, find, spans
 from zflipon.bundle.hub import LABEL_COLOUR, BrowserTrack, hub_text, session_text, start_locus
 from zflipon.bundle.page import Section, page
-from zflipon.bundle.sources import Run, assembly_of, contig_lengths, gather
+from zflipon.bundle.sources import LABELS, Run, assembly_of, contig_lengths, gather
 from zflipon.bundle.twobit import write_twobit
 from zflipon.errors import InputError
 from zflipon.explain.kmers import Composition, enrichment, region_codes
@@ -88,9 +88,10 @@ def bundle(
                 sections.append(Section(run, found, kmers, _labelled(found, marked), files))
                 shown += views
             if marked:
-                write_labels(folder / "known_zdna.bb", lengths, marked)
+                target = folder / f"{LABELS}.bb"
+                write_labels(target, lengths, marked)
                 about = f"Known Z-DNA: {labels.name}"
-                shown.append(BrowserTrack("known_zdna.bb", "known Z-DNA", about, "3", colour=LABEL_COLOUR))
+                shown.append(BrowserTrack(target.name, "known Z-DNA", about, "3", colour=LABEL_COLOUR))
             first = next((section.found.calls for section in sections if section.found.calls), {})
             locus = start_locus(first, lengths)
             sequence = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from zflipon.readers import open_bigwig
 
 SIGNALS, CALLS = (".bw", ".bigwig"), (".bed.gz", ".bed")
 """Extensions of tracks of probabilities, and of tracks of calls."""
+
+LABELS = "known_zdna"
+"""Name of the labels' files, which no run has."""
 
 ASSEMBLIES = {
     248_956_422: "hg38",
@@ -79,7 +83,7 @@ def gather(tracks: Sequence[Path]) -> list[Run]:
     named: list[Run] = []
     for group in groups.values():
         signal, calls = group.get("signal"), group.get("calls")
-        name = _unused(stem(signal or calls), {run.name for run in named})
+        name = _unused(stem(signal or calls), {LABELS, *(run.name for run in named)})
         named.append(Run(name, signal, calls, group["record"]))
     return named
 
@@ -184,6 +188,8 @@ def _recorded(run: Run) -> dict[str, int]:
 
 
 def _unused(name: str, taken: set[str]) -> str:
+    """Return a name that UCSC takes as an identifier and an address alike, and that no other run has."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
     number, free = 1, name
     while free in taken:
         number += 1
