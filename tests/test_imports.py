@@ -40,7 +40,7 @@ ORDER = [
     # the verbs; those on one line do not know each other
     ("predict",),
     ("annotate", "variants", "evaluate", "explain", "training"),
-    ("report",),
+    ("report", "bundle"),
     ("cli",),
     ("__main__",),
 ]
@@ -60,6 +60,7 @@ HEAVY = (
     "pyBigWig",
     "matplotlib",
     "captum",
+    "pybigtools",
 )
 
 

@@ -34,7 +34,7 @@ from zflipon.errors import Stopped
 from zflipon.genome import Genome
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
-from zflipon.outputs import refuse_existing, sweep, whole
+from zflipon.outputs import refuse_existing, sidecar, sweep, whole
 from zflipon.predict import Predictor, Stretch, agreed, predict_stretches, predict_tiles, processes
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
 from zflipon.screen import windows_worth_reading
@@ -148,11 +148,6 @@ def annotate(
                     _write_sidecar(path, report)
                 journal.remove()
     return report
-
-
-def sidecar(path: Path) -> Path:
-    """Return where an output's record goes: its name plus ``.json``."""
-    return path.with_name(path.name + ".json")
 
 
 def unfinished(path: Path) -> Path:

@@ -42,17 +42,30 @@ def read_bed(path: str | Path, lengths: Mapping[str, int], what: str = "interval
         genome, or an interval passes a contig's end.
     """
     rows: dict[str, list[tuple[int, int]]] = {}
+    for contig, start, end, _ in bed_rows(path, lengths, what):
+        rows.setdefault(contig, []).append((start, end))
+    return {contig: np.array(sorted(rows[contig]), dtype=np.int64) for contig in lengths if contig in rows}
+
+
+def bed_rows(
+    path: str | Path, lengths: Mapping[str, int], what: str = "intervals"
+) -> Iterator[tuple[str, int, int, list[str]]]:
+    """Yield the rows of a BED file in its own order: contig, start, end, and the fields after them.
+
+    Parameters and errors are those of `read_bed`.
+    """
     foreign: dict[str, None] = {}
+    found = False
     for number, line in _lines(Path(path)):
         contig, start, end = _parse_bed(path, number, line)
         if contig not in lengths:
             foreign[contig] = None
             continue
         _check_end(path, number, (contig, start, end), lengths)
-        rows.setdefault(contig, []).append((start, end))
-    if foreign and not rows:
+        found = True
+        yield contig, start, end, _fields(line)[3:]
+    if foreign and not found:
         raise _no_contig(path, what, foreign, lengths)
-    return {contig: np.array(sorted(rows[contig]), dtype=np.int64) for contig in lengths if contig in rows}
 
 
 def read_bedgraph(
@@ -243,8 +256,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path}: not a text file") from error
 
 
+def _fields(line: str) -> list[str]:
+    return line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+
+
 def _parse_bed(path: str | Path, number: int, line: str) -> tuple[str, int, int]:
-    fields = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+    fields = _fields(line)
     try:
         start, end = int(fields[1]), int(fields[2])
     except (IndexError, ValueError):

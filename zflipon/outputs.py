@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -12,6 +13,11 @@ from zflipon.errors import OutputError
 
 INDEX_SUFFIXES = (".tbi", ".csi")
 """What an index adds to the name of the file that it belongs to."""
+
+
+def sidecar(path: Path) -> Path:
+    """Return where an output's record goes: its name plus ``.json``."""
+    return path.with_name(path.name + ".json")
 
 
 def refuse_existing(path: str | Path, force: bool) -> None:
@@ -104,6 +110,81 @@ def whole(path: str | Path) -> Iterator[Path]:
         for suffix in ("", *INDEX_SUFFIXES):
             with suppress(OSError):
                 _plus(part, suffix).unlink()
+
+
+def refuse_folder(path: str | Path, force: bool, marks: Iterable[str]) -> None:
+    """Refuse a folder that could not be written at the end, before any work is done for it.
+
+    Parameters
+    ----------
+    path : str or Path
+    force : bool
+        Whether a folder that is there may be replaced.
+    marks : iterable of str
+        Files of a folder that may be replaced: another one was surely not meant.
+
+    Raises
+    ------
+    OutputError
+        If the folder exists and `force` is not given, is not one of ours, or its own folder cannot be written to.
+    """
+    path = Path(path)
+    with reported(path):
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise OutputError(f"{path}: is not a folder; name a folder to write")
+        if path.exists() and not force:
+            raise OutputError(f"{path}: exists already; give --force to replace it")
+        missing = [mark for mark in marks if not (path / mark).is_file()]
+        if path.exists() and missing and any(path.iterdir()):
+            raise OutputError(
+                f"{path}: holds no {missing[0]}, so it is not one of ours and is not replaced; name another folder"
+            )
+        if not path.absolute().parent.is_dir():
+            raise OutputError(f"{path}: there is no folder {path.parent} to write to; make it first")
+        trial = _beside(path.absolute())
+        trial.mkdir()
+        trial.rmdir()
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Write a folder that gets its name only once it is complete.
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name; a folder that had it is replaced.
+
+    Yields
+    ------
+    Path
+        An empty folder beside the final place.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses to write. After this and any other failure in the body nothing is left behind, and a
+        folder that had the final name before is untouched.
+    """
+    path = Path(path).absolute()
+    part = _beside(path)
+    old = part.with_name(part.name + ".old")
+    try:
+        with reported(path):
+            part.mkdir()
+        yield part
+        with reported(path):
+            if path.exists():  # a full folder cannot be renamed onto
+                os.rename(path, old)
+            try:
+                os.rename(part, path)
+            except OSError:
+                if old.exists():
+                    os.rename(old, path)
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

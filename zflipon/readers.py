@@ -29,15 +29,9 @@ class BigWigTrack:
     scored = True
 
     def __init__(self, path: Path, lengths: Mapping[str, int]):
-        import pyBigWig
-
         self.path = path
-        self._empty = not self._index_offset()
-        try:
-            self._file = pyBigWig.open(str(path))
-            self._contigs = self._file.chroms()
-        except RuntimeError as error:
-            raise InputError(f"{path}: cannot be read as bigWig; is the file whole?") from error
+        self._file, self._empty = open_bigwig(path)
+        self._contigs = self._file.chroms()
         shared = [contig for contig in lengths if contig in self._contigs]
         if not shared:
             raise InputError(
@@ -50,31 +44,6 @@ class BigWigTrack:
                     f"{path}: {contig} has {self._contigs[contig]} bases, in the genome {lengths[contig]}; "
                     "are both of the same assembly?"
                 )
-
-    def _index_offset(self) -> int:
-        """Return where the header says the index lies, 0 for a track without entries.
-
-        pyBigWig itself opens a file whose writer was killed, and finds no data in it.
-        """
-        if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file")
-        size = self.path.stat().st_size
-        try:
-            with open(self.path, "rb") as file:
-                head = file.read(32)
-                file.seek(max(0, size - 4))
-                signed = file.read() == head[:4]
-        except PermissionError as error:
-            raise InputError(f"{self.path}: cannot be read (permission denied)") from error
-        order = {b"\x26\xfc\x8f\x88": "<", b"\x88\x8f\xfc\x26": ">"}.get(head[:4])
-        if order is None:
-            raise InputError(f"{self.path}: not a bigWig file; is its extension right?")
-        index = struct.unpack(order + "Q", head[24:])[0] if len(head) == 32 else size
-        if index >= size or (index == 0 and not signed):
-            raise InputError(
-                f"{self.path}: the bigWig file is truncated or was never finished; write it again"
-            )
-        return index
 
     def chunks(self, lengths: Mapping[str, int], size: int) -> Iterator[Chunk]:
         """Yield the scores of whole contigs, at most `size` bases at a time."""
@@ -163,6 +132,31 @@ FORMATS: dict[str, type[Track]] = {
 """Extension, whatever its case → reader."""
 
 
+def open_bigwig(path: Path):
+    """Open a bigWig file that is whole.
+
+    Returns
+    -------
+    file : pyBigWig.pyBigWig
+    empty : bool
+        Whether it has no entries, which pyBigWig itself does not bear.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no bigWig, or was never finished.
+    """
+    import pyBigWig
+
+    empty = not _index_offset(path)
+    try:
+        file = pyBigWig.open(str(path))
+        file.chroms()
+    except RuntimeError as error:
+        raise InputError(f"{path}: cannot be read as bigWig; is the file whole?") from error
+    return file, empty
+
+
 def open_track(path: str | Path, lengths: Mapping[str, int]) -> Track:
     """Open a track by its extension.
 
@@ -200,3 +194,27 @@ def _put(scores: np.ndarray, intervals: np.ndarray, values: np.ndarray) -> None:
     within = np.arange(widths.sum()) - np.repeat(np.cumsum(widths) - widths, widths)
     kept = np.nan_to_num(values[first:last]).clip(-_LARGEST, _LARGEST)
     scores[np.repeat(starts, widths) + within] = np.repeat(kept, widths)
+
+
+def _index_offset(path: Path) -> int:
+    """Return where the header says the index lies, 0 for a track without entries.
+
+    pyBigWig itself opens a file whose writer was killed, and finds no data in it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            head = file.read(32)
+            file.seek(max(0, size - 4))
+            signed = file.read() == head[:4]
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read (permission denied)") from error
+    order = {b"\x26\xfc\x8f\x88": "<", b"\x88\x8f\xfc\x26": ">"}.get(head[:4])
+    if order is None:
+        raise InputError(f"{path}: not a bigWig file; is its extension right?")
+    index = struct.unpack(order + "Q", head[24:])[0] if len(head) == 32 else size
+    if index >= size or (index == 0 and not signed):
+        raise InputError(f"{path}: the bigWig file is truncated or was never finished; write it again")
+    return index

@@ -35,6 +35,11 @@ _BIGWIG_MAGIC, _INDEX_MAGIC = 0x888FFC26, 0x2468ACE0
 _TBI_LIMIT = 1 << 29
 _LINES = 1 << 16
 _LIGHT, _DARK = np.array([218, 205, 232]), np.array([74, 20, 134])  # of the lowest and highest score
+COLOURS = [
+    ",".join(map(str, np.rint(_LIGHT + (_DARK - _LIGHT) * score / 1000).astype(int))) for score in range(1001)
+]
+"""Score of a call, 0 to 1000 → its colour, as BED and browsers write colours."""
+
 _TEXT = [f"{value / SCALE:.{DECIMALS}f}" for value in range(SCALE + 1)]
 
 
@@ -185,16 +190,12 @@ class BedWriter(_TextWriter):
             block = calls[at : at + _LINES]
             rows = zip(block.tolist(), np.rint(block["mean"] * 1000).astype(int).tolist(), strict=True)
             yield "".join(
-                f"{track.contig}\t{start}\t{end}\tZ{number}\t{score}\t.\t{start}\t{end}\t{_COLOURS[score]}"
+                f"{track.contig}\t{start}\t{end}\tZ{number}\t{score}\t.\t{start}\t{end}\t{COLOURS[score]}"
                 f"\t{mean:.{DECIMALS}f}\t{peak:.{DECIMALS}f}\n"
                 for number, ((start, end, mean, peak), score) in enumerate(rows, self._count + 1)
             )
             self._count += len(block)
 
-
-_COLOURS = [
-    ",".join(map(str, np.rint(_LIGHT + (_DARK - _LIGHT) * score / 1000).astype(int))) for score in range(1001)
-]
 
 FORMATS: dict[str, type[TrackWriter]] = {
     ".bw": BigWigWriter,

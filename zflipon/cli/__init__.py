@@ -21,6 +21,7 @@ COMMANDS = {
     "variants": "Tell what variants do to Z-DNA.",
     "evaluate": "Hold tracks against labels.",
     "explain": "Tell which sequence made the calls.",
+    "bundle": "Gather tracks for browsers, with a report.",
     "train": "Train a model by a recipe.",
     "models": "List models and print a checkpoint's story.",
 }

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Tracks for browsers, and a report that opens from disk: runs/demo/hub/index.html.
+set -euo pipefail
+
+zflipon bundle runs/demo/demo.bw runs/demo/demo.bed -o runs/demo/hub --genome examples/demo.fa \
+    --labels examples/demo_truth.bed --force
