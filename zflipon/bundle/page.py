@@ -154,7 +154,7 @@ def _section(number: int, section: Section, lengths: Mapping[str, int], ucsc: st
     yield _distributions(number, found)
     yield from _loci(number, section, lengths, ucsc)
     if section.kmers is not None:
-        yield from _kmers(number, section.kmers)
+        yield from _kmers(number, section.kmers, found.number)
 
 
 def _facts(section: Section) -> list[list[str]]:
@@ -306,7 +306,7 @@ def _links(locus: str, ucsc: str | None) -> str:
     return " ".join(links)
 
 
-def _kmers(number: int, kmers: Composition) -> Iterable[str]:
+def _kmers(number: int, kmers: Composition, calls: int) -> Iterable[str]:
     yield "<h3>k-mers of the calls</h3>"
     yield _table(
         f"classes-{number}", ["what", "value"], [[k, _plain(v)] for k, v in kmers.about().items()], left=2
@@ -316,9 +316,11 @@ def _kmers(number: int, kmers: Composition) -> Iterable[str]:
         for row in kmers.kmers[:TOP]
     ]
     yield _table(f"kmers-{number}", ["k-mer", "observed", "expected", "fold", "q"], rows)
+    drawn = len(kmers.sequences)
+    told = f"{drawn:,} drawn at random of {calls:,} calls" if drawn < calls else f"{drawn:,} calls"
     yield (
-        f'<p class="note">Against shuffles of the same {len(kmers.sequences):,} calls that keep their dinucleotides; a '
-        "k-mer and its reverse complement count as one. q: Benjamini–Hochberg.</p>"
+        f'<p class="note">Of {told}, against shuffles of these that keep their dinucleotides; a k-mer '
+        "and its reverse complement count as one. q: Benjamini–Hochberg.</p>"
     )
 
 

@@ -39,8 +39,8 @@ def histogram(name: str, counts: Sequence[int], edges: Sequence[float], axis: st
             f'width="{max(wide - 1, 0.5):.1f}" height="{tall:.1f}"><title>{what}</title></rect>'
         )
     base = top + down
-    ticks = [0, len(counts) // 2, len(counts)]
-    marks = [_text(_LEFT + tick * wide, base + 14, f"{edges[tick]:g}", "middle") for tick in ticks]
+    ticks = {0: "start", len(counts) // 2: "middle", len(counts): "end"}
+    marks = [_text(_LEFT + tick * wide, base + 14, f"{edges[tick]:g}", how) for tick, how in ticks.items()]
     marks += [
         _text(_LEFT - 6, top + 6, f"{max(counts, default=0):,}", "end"),
         _text(_LEFT - 6, base, "0", "end"),
