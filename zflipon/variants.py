@@ -157,6 +157,8 @@ class Pair:
         For each offset: start on the contig, number of the reference's sequence, and of the alternative's.
     low, high : int
         Bases of the reference that are compared.
+    start : int
+        First base of the allele.
     split : int
         Where bases stand that only one allele has.
     grown : int
@@ -168,6 +170,7 @@ class Pair:
     windows: tuple[tuple[int, int, int], ...]
     low: int
     high: int
+    start: int
     split: int
     grown: int
     unknown: np.ndarray
@@ -266,7 +269,7 @@ class Pool:
         unknown = np.frombuffer(
             around.text[low - around.start : high - around.start].encode(), dtype=np.uint8
         ) == ord("N")
-        return Pair(tuple(windows), low, high, start + shared(ref, alt), grown, unknown)
+        return Pair(tuple(windows), low, high, start, start + shared(ref, alt), grown, unknown)
 
     def _number(self, sequence: str, low: int, high: int) -> int:
         """Return the sequence's number, new or known, and widen what is wanted of it."""
@@ -344,7 +347,7 @@ def summary(pair: Pair, probabilities: Sequence[np.ndarray]) -> tuple[float, ...
     if place >= pair.split:  # inserted bases have the place of the one before them
         place = max(place - max(0, pair.grown), pair.split - (pair.grown > place - pair.split))
     if not delta[at]:
-        place = pair.split
+        place = pair.start
     return (
         max(0.0, float(np.nanmax(delta))),
         min(0.0, float(np.nanmin(delta))),
@@ -404,7 +407,7 @@ class Survey:
     Attributes
     ----------
     header : pysam.VariantHeader
-        With what htslib adds for names that the file uses without having declared them.
+        Of the file.
     records : int
     unsorted : str
         The first place that is out of order, or an empty string.
@@ -426,7 +429,7 @@ def survey(path: Path, genome: Genome) -> Survey:
     seen: dict[str, None] = {}
     count, unsorted, last, before = 0, "", "", 0
     with _opened(path) as file:
-        declared = set(file.header.contigs)
+        declared = _names(file.header)
         for record in _records(path, file):
             contig = record.contig
             if not unsorted and (
@@ -436,16 +439,30 @@ def survey(path: Path, genome: Genome) -> Survey:
             seen[contig] = None
             last, before = contig, record.pos
             count += 1
+        missing = _names(file.header) - declared
+        if missing:  # htslib makes names up as it reads, and records with such do not fit another header
+            raise InputError(
+                f"{path}: its header does not declare {some(sorted(missing))}; add the lines (bcftools reheader, with "
+                "--fai for contigs)"
+            )
         header = file.header.copy()
     if seen and not seen.keys() & genome.lengths.keys():
         raise InputError(
             f"{path}: none of its contigs is in {genome.path}: the file has {some(seen)}, the genome "
             f"{some(genome.lengths)}; rename the contigs of one of them"
         )
-    missing = [contig for contig in seen if contig not in declared]
-    if missing:
-        log.warning("%s has no ##contig line for %s; added", path, some(missing))
     return Survey(header, count, unsorted)
+
+
+def _names(header: pysam.VariantHeader) -> set[str]:
+    """Return what a header declares."""
+    kinds = {
+        "contig": header.contigs,
+        "INFO": header.info,
+        "FILTER": header.filters,
+        "FORMAT": header.formats,
+    }
+    return {f"{kind} {name}" for kind, names in kinds.items() for name in names}
 
 
 @contextmanager

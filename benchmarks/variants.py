@@ -1,0 +1,91 @@
+"""How many alleles a second are scored, beside one allele at a time.
+
+python benchmarks/variants.py [--model compact] [--device auto] [--variants 200] [--alone 20] [--spacing 40]
+
+Variants are random SNVs on random DNA, so many bases apart. Printed are the rates of (a) one allele after the other,
+its reference and its alternative window in a pass of their own, (b) ours, and their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zflipon.config import PredictConfig, VariantConfig
+from zflipon.genome import Genome
+from zflipon.models import load
+from zflipon.predict import Predictor
+from zflipon.variants import Geometry, Pool, read_windows
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse()
+    predictor = Predictor(load(arguments.model), PredictConfig(device=arguments.device))
+    shape = Geometry.of(predictor.story.window, predictor.story.margin, VariantConfig())
+    text = "".join(
+        np.random.default_rng(0).choice(list("ACGT"), 4000 + arguments.variants * arguments.spacing)
+    )
+    alleles = []
+    for at in range(2000, 2000 + arguments.variants * arguments.spacing, arguments.spacing):
+        alleles.append(("chr1", at, text[at], "ACGT"["CGTA".index(text[at])]))
+    with tempfile.TemporaryDirectory() as folder:
+        fasta = Path(folder) / "random.fa"
+        fasta.write_text(f">chr1\n{text}\n")
+        with Genome(fasta) as genome:
+            score(predictor, genome, shape, alleles[:2])  # first calls are slow
+            few = alleles[: arguments.alone]
+            alone, expected = timed(lambda: [alone_score(predictor, genome, shape, one) for one in few])
+            pooled, found = timed(lambda: score(predictor, genome, shape, alleles))
+    alone, pooled = len(few) / alone, len(alleles) / pooled
+    gap = max(abs(one["sum"] - other["sum"]) for one, other in zip(expected, found, strict=False))
+    print(
+        f"{arguments.model} on {predictor.device}, {torch.get_num_threads()} threads, SNVs {arguments.spacing} apart\n"
+        f"(a) an allele at a time {alone:10.2f} alleles/s\n"
+        f"(b) pooled              {pooled:10.2f} alleles/s\n"
+        f"(b)/(a) {pooled / alone:.2f}; sums differ by {gap:.2g} at most"
+    )
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="compact")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--variants", type=int, default=200)
+    parser.add_argument("--alone", type=int, default=20, help="alleles of (a)")
+    parser.add_argument("--spacing", type=int, default=40, help="bases from one variant to the next")
+    return parser.parse_args()
+
+
+def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[tuple]) -> np.ndarray:
+    """Return the scores of alleles that are read together."""
+    pool = Pool(genome, shape)
+    for allele in alleles:
+        pool.add(*allele)
+    return pool.scores(read_windows(predictor, pool.sequences, pool.cores))
+
+
+def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:
+    """Return the scores of one allele, whose two windows are read one after the other and whole."""
+    pool = Pool(genome, shape)
+    pool.add(*allele)
+    return pool.scores([predictor.probabilities([text])[0] for text in pool.sequences])[0]
+
+
+def timed(run) -> tuple[float, list]:
+    """Return the seconds that something takes, and what came out."""
+    started = time.perf_counter()
+    found = run()
+    return time.perf_counter() - started, found
+
+
+if __name__ == "__main__":
+    main()
