@@ -541,7 +541,12 @@ def variants(
         predictor = Predictor(checkpoint, predict)
         shape = Geometry.of(predictor.story.window, predictor.story.margin, config)
         log.info(
-            "%s records; %s by %s (%s)", f"{seen.records:,}", shape, checkpoint.path.name, predictor.device
+            "%s records; %d bases on either side of each allele, in windows of %d by %s (%s)",
+            f"{seen.records:,}",
+            shape.flank,
+            shape.window,
+            checkpoint.path.name,
+            predictor.device,
         )
         about = {
             "version": __version__,
