@@ -13,9 +13,9 @@ from zflipon.config import ScreenConfig
 from zflipon.errors import ModelError
 from zflipon.genome import Genome, base_codes
 from zflipon.models import Story, load
-from zflipon.screen import _SEED_LINKING, candidates, windows_worth_reading
+from zflipon.screen import _BLOCKS, _SEED_LINKING, candidates, windows_worth_reading
 from zflipon.windows import tile
-from zflipon.zhunt import SEED, inside_calls, log_z_score, published_starts, shortest_linking
+from zflipon.zhunt import SEED, inside_calls, log_z_score, published_starts
 
 LOOSE, PUBLISHED = ScreenConfig(), ScreenConfig(published=True)
 
@@ -57,12 +57,15 @@ def test_the_linking_of_a_seed_is_where_its_score_is():
     assert above >= SEED > below
 
 
-def test_parts_make_no_difference(monkeypatch):
-    text = dna(5_000, 4, "CGCGCATG") + "N" * 30 + dna(3_000, 5)
-    whole = [each.tolist() for each in candidates(codes_of(text), LOOSE)]
-    monkeypatch.setitem(__import__("zflipon.screen").screen._PART, "cpu", 700)
-    assert [each.tolist() for each in candidates(codes_of(text), LOOSE)] == whole
-    assert shortest_linking(codes_of(text)[None], 6).shape == (1, len(text))
+@pytest.mark.parametrize("screen", [LOOSE, ScreenConfig(published=True, strong=0.55)])
+def test_blocks_make_no_difference(monkeypatch, screen):
+    text = dna(5_000, 4, "CGCGCATG") + "N" * 30 + dna(9_000, 5, "ACGTAT") + dna(3_001, 6, "CGCGCATG")
+    whole = [each.tolist() for each in candidates(codes_of(text), screen)]
+    assert len(whole[0]) > 20
+    for block, blocks in ((64, 3), (100_000, 1)):
+        monkeypatch.setattr("zflipon.screen._BLOCK", block)
+        monkeypatch.setitem(_BLOCKS, "cpu", blocks)
+        assert [each.tolist() for each in candidates(codes_of(text), screen)] == whole
 
 
 def test_surroundings_poor_in_gc_are_left_out():

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from zflipon.config import ScreenConfig
-from zflipon.genome import Genome, base_codes
+from zflipon.genome import UNKNOWN_BASE, Genome, base_codes
 from zflipon.zhunt import (
     CUTOFF,
     FURTHER,
+    HIGHEST,
     LONGEST,
     MIN_DINUCLEOTIDES,
     SEED,
@@ -27,8 +28,9 @@ from zflipon.zhunt import (
 )
 
 _SURROUNDINGS = 512
-_PART = {"cpu": 1 << 16, "cuda": 1 << 21}
-"""Start positions at a time: on a CPU what they need stays in its cache."""
+_BLOCK = 1024
+_BLOCKS = {"cpu": 48, "cuda": 2048}
+"""Blocks of so many bases at a time: on a CPU what they need stays in its cache."""
 
 _STRONG = (0, 1, 1, 0, 0)
 """Code of a letter → whether it is G or C."""
@@ -80,10 +82,10 @@ def candidates(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Tensor]:
     starts, ends : Tensor
         int64, shape (n,): ``[start, end)``, those of one end overlapping.
     """
-    shortest = _shortest(codes)
+    asked = _strong(codes) >= screen.strong if screen.strong else None
+    shortest = _shortest(codes, asked)
     most = _SEED_LINKING if screen.published else screen.linking
-    starts = torch.nonzero(shortest <= most)[:, 0]
-    starts = starts[_strong(codes, starts) >= screen.strong]
+    starts = torch.nonzero(shortest <= most if asked is None else (shortest <= most) & asked)[:, 0]
     length = torch.full_like(starts, 2 * MIN_DINUCLEOTIDES)
     if screen.published:
         rows = torch.zeros_like(starts)
@@ -93,19 +95,29 @@ def candidates(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Tensor]:
     return starts, starts + length + FURTHER
 
 
-def _shortest(codes: Tensor) -> Tensor:
-    """Return the delta linking of the shortest window at each start: float32, shape (bases,)."""
-    size = _PART.get(codes.device.type, _PART["cpu"])
-    beyond = 2 * MIN_DINUCLEOTIDES - 1
-    parts = (codes[first : first + size + beyond] for first in range(0, len(codes), size))
-    found = [shortest_linking(part[None], MIN_DINUCLEOTIDES)[0, :size] for part in parts]
-    return torch.cat(found) if found else torch.zeros(0, device=codes.device)
+def _shortest(codes: Tensor, asked: Tensor | None) -> Tensor:
+    """Return the delta linking of the shortest window at each start: float32, shape (bases,).
+
+    Blocks without a base that is asked for are passed over: theirs is `HIGHEST`.
+    """
+    beyond, count = 2 * MIN_DINUCLEOTIDES - 1, -(-len(codes) // _BLOCK)
+    padded = torch.nn.functional.pad(codes, (0, count * _BLOCK + beyond - len(codes)), value=UNKNOWN_BASE + 1)
+    blocks = padded.unfold(0, _BLOCK + beyond, _BLOCK)
+    rows = torch.arange(count, device=codes.device)
+    if asked is not None:
+        inside = torch.nn.functional.pad(asked, (0, count * _BLOCK - len(codes)))
+        rows = rows[inside.view(count, _BLOCK).any(dim=1)]
+    found = torch.full((count, _BLOCK), HIGHEST, device=codes.device)
+    for part in rows.split(_BLOCKS.get(codes.device.type, _BLOCKS["cpu"])):
+        found[part] = shortest_linking(blocks[part], MIN_DINUCLEOTIDES)[:, :_BLOCK]
+    return found.flatten()[: len(codes)]
 
 
-def _strong(codes: Tensor, places: Tensor) -> Tensor:
-    """Return the share of G and C around some bases: float32, of the shape of `places`."""
+def _strong(codes: Tensor) -> Tensor:
+    """Return the share of G and C around each base: float32, shape (bases,)."""
     strong = torch.tensor(_STRONG, device=codes.device)[codes].cumsum(0)
     strong = torch.nn.functional.pad(strong, (1, 0))
+    places = torch.arange(len(codes), device=codes.device)
     low = (places - _SURROUNDINGS).clamp(min=0)
     high = (places + _SURROUNDINGS).clamp(max=len(codes))
     return (strong[high] - strong[low]) / (high - low)
