@@ -343,10 +343,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_process_that_is_silent_for_long_is_lost(tmp_path):
+def test_a_process_that_is_silent_for_long_is_lost(tmp_path, monkeypatch):
     """Each shows that it lives by touching what it has taken; the first process waits for the others' shards."""
     from zflipon.journal import LOST_AFTER, Journal
 
+    monkeypatch.setattr("zflipon.journal._BEAT", 0.3)
     mine, other = Journal(tmp_path), Journal(tmp_path)
     mine.begin({})
     assert list(mine.claim([0])) == [0]

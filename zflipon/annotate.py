@@ -116,8 +116,7 @@ def annotate(
         story = checkpoint.story
         plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
-        report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started)
-        report["screen"] = asdict(story.screen) if screen else None
+        report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started, screen)
         if dry_run:
             return {**report, "estimate": _estimate(genome, plan, predictor, state, outputs)}
         with _kept(files, state, _key(genome, plan, checkpoint, predictor, screen), restart) as journal:
@@ -167,13 +166,20 @@ class _Writer:
     def __init__(self, tracks: TrackOutputs, plan: Plan, call: CallConfig, journal: Journal):
         self._tracks, self._call, self._journal = tracks, call, journal
         self._left = list(plan.by_contig().items())
+        self._reached = 0  # shards of the first contig left that are known to be stored
         self.told = {"calls": 0, "called_bases": 0, "bases": 0, "windows_read": 0}
 
     def advance(self) -> None:
-        """Write what can be written."""
-        stored = self._journal.stored() if self._left else set()
-        while self._left and stored.issuperset(shard.number for shard in self._left[0][1]):
-            self._write(*self._left.pop(0))
+        """Write what can be written; each shard is looked for until it is there, and no more."""
+        while self._left:
+            contig, shards = self._left[0]
+            while self._reached < len(shards):
+                if not self._journal.has(shards[self._reached].number):
+                    return
+                self._reached += 1
+            self._write(contig, shards)
+            self._left.pop(0)
+            self._reached = 0
 
     def finish(self, stop: Callable[[], None]) -> None:
         """Write all, waiting for other processes."""
@@ -435,6 +441,7 @@ def _report(
     outputs: Sequence[str],
     state: PartialState,
     started: float,
+    screen: bool,
 ) -> dict:
     return {
         "command": " ".join(sys.argv),
@@ -453,6 +460,7 @@ def _report(
             "device": str(predictor.device),
             "precision": str(predictor.dtype).removeprefix("torch."),
         },
+        "screen": asdict(checkpoint.story.screen) if screen else None,
         "outputs": [str(output) for output in outputs],
         "versions": _versions(),
     }

@@ -81,7 +81,7 @@ class Journal:
         """Return those shards of `numbers` that are stored and whole; one that is damaged is thrown away."""
         found = set()
         for number in numbers:
-            if self._path(number).exists():
+            if self.has(number):
                 try:
                     self.load(number)
                 except ZfliponError:
@@ -94,7 +94,7 @@ class Journal:
         """Take one shard after the other that no process has taken, in order."""
         for number in numbers:
             claim = self._claim(number)
-            if self._path(number).exists():
+            if self.has(number):
                 continue
             try:
                 with reported(claim):
@@ -165,10 +165,17 @@ class Journal:
             If a process that took one has not been heard of for `LOST_AFTER` seconds.
         """
         for number in numbers:
-            while not self._path(number).exists():
+            looked = time.monotonic()
+            while not self.has(number):
                 working()
-                self._refuse_lost(number)
+                if time.monotonic() - looked >= _BEAT:  # this asks the disk for its time
+                    self._refuse_lost(number)
+                    looked = time.monotonic()
                 time.sleep(_LOOK)
+
+    def has(self, number: int) -> bool:
+        """Tell whether a shard is stored."""
+        return self._path(number).exists()
 
     def stored(self) -> set[int]:
         """Return the numbers of the shards that are stored by now, whole or not."""

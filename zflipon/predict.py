@@ -262,7 +262,7 @@ class Predictor:
             moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 return self.module(**moved, core=core).logits.float()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             size = len(inputs["input_ids"])
             if not _is_out_of_memory(error):
                 raise
@@ -271,9 +271,7 @@ class Predictor:
                     f"one window of {self.story.window} bases does not fit the memory of {self.device}; "
                     "free some, or take a smaller model or --device cpu"
                 ) from None
-        if (
-            self.device.type == "cuda"
-        ):  # out of the except block, which held what the failed attempt had taken
+        if self.device.type == "cuda":  # after the except block, which held what the attempt had taken
             torch.cuda.empty_cache()
         half = size // 2
         log.warning(
