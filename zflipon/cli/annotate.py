@@ -8,11 +8,18 @@ import click
 
 from zflipon.cli.launch import launch, launched
 from zflipon.cli.options import (
+    batch_size_option,
+    both_strands_option,
+    contigs_option,
     default,
+    device_option,
     force_option,
     limit_threads,
     log_to_stderr,
+    model_option,
     names,
+    precision_option,
+    processes_option,
     quiet_option,
     threads_option,
     verbose_option,
@@ -49,16 +56,12 @@ def expectation() -> str:
     help="Track to write, repeatable; the extension picks the format: .bw, .bedgraph[.gz], .bed[.gz]; - is BED on "
     "stdout.",
 )
-@click.option(
-    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
-)
+@model_option
 @click.option(
     "-r", "--region", "regions", multiple=True, metavar="CHR:START-END", help="1-based; repeatable."
 )
 @click.option("--regions", "regions_bed", type=click.Path(), metavar="BED", help="Regions from a BED file.")
-@click.option(
-    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
-)
+@contigs_option
 @click.option("--exclude-contigs", multiple=True, callback=names, metavar="NAMES", help="All but these.")
 @click.option(
     "--threshold",
@@ -79,35 +82,17 @@ def expectation() -> str:
     show_default=True,
     help="Join calls at most this far apart (bases).",
 )
-@click.option("--both-strands", is_flag=True, help="Average with the reverse complement (half the speed).")
+@both_strands_option
 @click.option(
     "--screen",
     is_flag=True,
     help="Read only windows with a stretch that turns readily into Z-DNA (much faster); other bases get 0.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default=default(PredictConfig, "precision"),
-    show_default=True,
-    help="auto: bfloat16 on a GPU that has it, else float32.",
-)
-@click.option(
-    "--device",
-    default=default(PredictConfig, "device"),
-    show_default=True,
-    help="auto: CUDA, then MPS, then CPU; or a torch device.",
-)
+@batch_size_option
+@precision_option
+@device_option
 @threads_option
-@click.option(
-    "-n",
-    "--num-processes",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes on this machine: one a GPU, or sharing its cores.",
-)
+@processes_option
 @click.option("--restart", is_flag=True, help="Throw away what a stopped run left, and start over.")
 @force_option
 @click.option(

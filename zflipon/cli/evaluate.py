@@ -8,7 +8,11 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import default, force_option, names
+from zflipon.cli.options import (
+    contigs_option,
+    default,
+    force_option,
+)
 from zflipon.config import EvaluateConfig
 
 EPILOG = """\b
@@ -50,9 +54,7 @@ Examples:
     show_default=True,
     help="Of the draw of windows without a label.",
 )
-@click.option(
-    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
-)
+@contigs_option
 @click.option(
     "--json",
     "json_path",

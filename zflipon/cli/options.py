@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from zflipon.config import DEFAULT_MODEL, PredictConfig
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Where torch and tokenizers, once imported, look for the number of threads."""
 
@@ -45,3 +47,36 @@ threads_option = click.option("-t", "--threads", type=click.IntRange(1), help="C
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
 force_option = click.option("--force", is_flag=True, help="Replace outputs that exist.")
+model_option = click.option(
+    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
+)
+both_strands_option = click.option(
+    "--both-strands", is_flag=True, help="Average with the reverse complement (half the speed)."
+)
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]"
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default=default(PredictConfig, "precision"),
+    show_default=True,
+    help="auto: bfloat16 on a GPU that has it, else float32.",
+)
+device_option = click.option(
+    "--device",
+    default=default(PredictConfig, "device"),
+    show_default=True,
+    help="auto: CUDA, then MPS, then CPU; or a torch device.",
+)
+processes_option = click.option(
+    "-n",
+    "--num-processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine: one a GPU, or sharing its cores.",
+)
+contigs_option = click.option(
+    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
+)

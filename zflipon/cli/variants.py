@@ -8,15 +8,21 @@ import click
 
 from zflipon.cli.launch import launch, launched
 from zflipon.cli.options import (
+    batch_size_option,
+    both_strands_option,
     default,
+    device_option,
     force_option,
     limit_threads,
     log_to_stderr,
+    model_option,
+    precision_option,
+    processes_option,
     quiet_option,
     threads_option,
     verbose_option,
 )
-from zflipon.config import DEFAULT_MODEL, PredictConfig, VariantConfig
+from zflipon.config import PredictConfig, VariantConfig
 
 EPILOG = """\b
 Examples:
@@ -38,9 +44,7 @@ Examples:
     metavar="FILE",
     help="The extension picks the format: .vcf.gz and .bcf (indexed), .vcf, .tsv.",
 )
-@click.option(
-    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
-)
+@model_option
 @click.option(
     "-r",
     "--region",
@@ -69,25 +73,12 @@ Examples:
 @click.option(
     "--max-length", type=click.IntRange(1), help="Longest allele that is scored.  [default: by model]"
 )
-@click.option("--both-strands", is_flag=True, help="Average with the reverse complement (half the speed).")
-@click.option("--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default=default(PredictConfig, "precision"),
-    show_default=True,
-    help="auto: bfloat16 on a GPU that has it, else float32.",
-)
-@click.option(
-    "--device",
-    default=default(PredictConfig, "device"),
-    show_default=True,
-    help="auto: CUDA, then MPS, then CPU; or a torch device.",
-)
+@both_strands_option
+@batch_size_option
+@precision_option
+@device_option
 @threads_option
-@click.option(
-    "-n", "--num-processes", type=click.IntRange(1), default=1, show_default=True, help="On this machine."
-)
+@processes_option
 @force_option
 @quiet_option
 @verbose_option

@@ -8,15 +8,17 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import (
+    contigs_option,
     default,
+    device_option,
     force_option,
     limit_threads,
     log_to_stderr,
-    names,
+    model_option,
     quiet_option,
     threads_option,
 )
-from zflipon.config import BASELINES, DEFAULT_MODEL, SCALARS, AttributionConfig
+from zflipon.config import BASELINES, SCALARS, AttributionConfig
 
 EPILOG = """\b
 Examples:
@@ -48,9 +50,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     metavar="OUT.csv",
     help="Write each attribution's completeness.",
 )
-@click.option(
-    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
-)
+@model_option
 @click.option(
     "--labels", type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA, for the table of a genome."
 )
@@ -76,9 +76,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @click.option(
     "--regions", "regions_bed", type=click.Path(), metavar="BED", help="For the track, from a BED file."
 )
-@click.option(
-    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
-)
+@contigs_option
 @click.option(
     "--bases",
     type=click.Choice(["called", "all"]),
@@ -128,7 +126,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Rows (sequences × steps) a pass.  [default: by device]"
 )
-@click.option("--device", default="auto", show_default=True, help="auto: CUDA, then MPS, then CPU.")
+@device_option
 @threads_option
 @force_option
 @quiet_option

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import default, force_option, limit_threads, threads_option
-from zflipon.config import BASELINES, DEFAULT_MODEL, AttributionConfig, PredictConfig
+from zflipon.cli.options import (
+    default,
+    device_option,
+    force_option,
+    limit_threads,
+    model_option,
+    threads_option,
+)
+from zflipon.config import BASELINES, AttributionConfig, PredictConfig
 
 EPILOG = """\b
 Examples:
@@ -36,9 +43,7 @@ def named(_context, _parameter, values: tuple[str, ...]) -> list[tuple[str, Path
     metavar="FILE",
     help="Picture: .png, .svg or .pdf.",
 )
-@click.option(
-    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
-)
+@model_option
 @click.option(
     "--track",
     "tracks",
@@ -66,12 +71,7 @@ def named(_context, _parameter, values: tuple[str, ...]) -> list[tuple[str, Path
     show_default=True,
     help="Of Integrated Gradients: what stands in the place of tokens.",
 )
-@click.option(
-    "--device",
-    default=default(PredictConfig, "device"),
-    show_default=True,
-    help="auto: CUDA, then MPS, then CPU; or a torch device.",
-)
+@device_option
 @threads_option
 @force_option
 def locus(

@@ -7,8 +7,18 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import default, force_option, limit_threads, names, threads_option
-from zflipon.config import DEFAULT_MODEL, PredictConfig, TokenRatioConfig
+from zflipon.cli.options import (
+    batch_size_option,
+    contigs_option,
+    default,
+    device_option,
+    force_option,
+    limit_threads,
+    model_option,
+    precision_option,
+    threads_option,
+)
+from zflipon.config import PredictConfig, TokenRatioConfig
 
 EPILOG = """\b
 Examples:
@@ -20,18 +30,14 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("genome", type=click.Path(path_type=Path))
 @click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA.")
-@click.option(
-    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
-)
+@model_option
 @click.option(
     "--blacklist",
     type=click.Path(path_type=Path),
     metavar="BED",
     help="Windows that touch these regions are left out.",
 )
-@click.option(
-    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
-)
+@contigs_option
 @click.option("--window", type=click.IntRange(1), help="Bases of a window.  [default: the model's]")
 @click.option(
     "--negatives",
@@ -52,20 +58,9 @@ Examples:
     type=click.FloatRange(0, 1, min_open=True),
     help="Probability from which a base is called.  [default: the model's]",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default=default(PredictConfig, "precision"),
-    show_default=True,
-    help="auto: bfloat16 on a GPU that has it, else float32.",
-)
-@click.option(
-    "--device",
-    default=default(PredictConfig, "device"),
-    show_default=True,
-    help="auto: CUDA, then MPS, then CPU; or a torch device.",
-)
+@batch_size_option
+@precision_option
+@device_option
 @threads_option
 @click.option(
     "--top", type=click.IntRange(1), default=10, show_default=True, help="Tokens of the table on the console."
