@@ -339,6 +339,25 @@ def test_a_lost_process_ends_the_others_and_nothing_is_lost(tiny_checkpoint, tmp
     assert list(tmp_path.glob("z.bw.unfinished/*.shard"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["absent.fa"], "absent.fa: no such file"), (["genome.fa", "--contigs", "chrQ"], "no contig chrQ")],
+)
+def test_what_all_processes_refuse_is_said_once(fasta, tiny_checkpoint, tmp_path, words, said):
+    options = ["-o", "z.bw", "--model", str(tiny_checkpoint), "--device", "cpu", "-n", "2"]
+    found = subprocess.run(
+        [sys.executable, "-m", "zflipon", "annotate", *words, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("zflipon: error: ")
+    assert said in line
+
+
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
