@@ -280,6 +280,27 @@ class DataConfig:
     seed: int = 42
 
 
+MISSING_FEATURES = ("error", "zero")
+"""What becomes of a track that a model reads and that is not given: an error, or the model does without."""
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Omics tracks that a model reads beside the sequence.
+
+    Attributes
+    ----------
+    tracks : str or None
+        Table of tracks, tab-separated: name, path (bigWig, bedGraph or BED; as seen from the table's folder) and kind
+        (`zflipon.models.story.FEATURE_KINDS`).
+    drop : float
+        Share of the training windows that lose some of their tracks, at random, so that the model bears to do without.
+    """
+
+    tracks: str | None = None
+    drop: float = 0.5
+
+
 @dataclass(frozen=True)
 class TokenizerConfig:
     """The tokenizer of a model.
@@ -384,7 +405,7 @@ class StageConfig:
     epochs : float
         Times that tiled windows or sequences are seen; 0 leaves it to `steps`.
     steps, batch_size : int
-        Optimizer steps, and windows in each, whatever the number of processes.
+        Optimizer steps, and windows in each, whatever the number of processes. No steps: the readout alone is fitted.
     gradient_accumulation : int
         Parts of a batch that are computed one after the other, where memory is short.
     gradient_checkpointing : bool
@@ -477,7 +498,7 @@ class Recipe:
     Attributes
     ----------
     name, description : str
-    data, tokenizer, model : DataConfig, TokenizerConfig, ModelConfig
+    data, features, tokenizer, model : DataConfig, FeaturesConfig, TokenizerConfig, ModelConfig
     stage : tuple of StageConfig
     sweep : dict of str to list
         Key, as ``--set`` has it → values: the recipe is run with every combination of them.
@@ -488,6 +509,7 @@ class Recipe:
     name: str = "model"
     description: str = ""
     data: DataConfig = field(default_factory=DataConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     stage: tuple[StageConfig, ...] = ()

@@ -48,9 +48,10 @@ class BigWigTrack:
     def chunks(self, lengths: Mapping[str, int], size: int) -> Iterator[Chunk]:
         """Yield the scores of whole contigs, at most `size` bases at a time."""
         for contig, start, end in _spans(lengths, size):
-            yield contig, start, self._scores(contig, start, end)
+            yield contig, start, self.scores(contig, start, end)
 
-    def _scores(self, contig: str, start: int, end: int) -> np.ndarray:
+    def scores(self, contig: str, start: int, end: int) -> np.ndarray:
+        """Return the scores of a part of a contig: float32, shape (end - start,); 0 where there is no value."""
         if self._empty or contig not in self._contigs:
             return np.zeros(end - start, dtype=np.float32)
         try:
@@ -90,7 +91,7 @@ class BedGraphTrack:
         scores = np.zeros(end - start, dtype=np.float32)
         for _, intervals, values in blocks:
             while start < length:
-                _put(scores, intervals - start, values)
+                put(scores, intervals - start, values)
                 if intervals[-1, 1] < end:  # the next block may add to this chunk
                     break
                 yield contig, start, scores
@@ -173,10 +174,15 @@ def open_track(path: str | Path, lengths: Mapping[str, int]) -> Track:
         shares no contig with the genome or disagrees about a length.
     """
     path = Path(path)
+    return format_of(path)(path, lengths)
+
+
+def format_of(path: Path) -> type[Track]:
+    """Return the reader that a track's extension asks for; raise `InputError` where it is none of `FORMATS`."""
     fitting = [extension for extension in FORMATS if path.name.lower().endswith(extension)]
     if not fitting:
         raise InputError(f"{path}: unknown kind of track; expected a name that ends in {', '.join(FORMATS)}")
-    return FORMATS[fitting[0]](path, lengths)
+    return FORMATS[fitting[0]]
 
 
 def _spans(lengths: Mapping[str, int], size: int) -> Iterator[tuple[str, int, int]]:
@@ -185,7 +191,7 @@ def _spans(lengths: Mapping[str, int], size: int) -> Iterator[tuple[str, int, in
             yield contig, start, min(start + size, length)
 
 
-def _put(scores: np.ndarray, intervals: np.ndarray, values: np.ndarray) -> None:
+def put(scores: np.ndarray, intervals: np.ndarray, values: np.ndarray) -> None:
     """Write values into the parts of sorted, disjoint intervals that lie in the array; NaN is no value, hence 0."""
     first = np.searchsorted(intervals[:, 1], 0, side="right")
     last = np.searchsorted(intervals[:, 0], len(scores), side="left")

@@ -38,7 +38,6 @@ _CHOICES = {
 }
 _POSITIVE = (
     "window",
-    "steps",
     "batch_size",
     "gradient_accumulation",
     "learning_rate",
@@ -54,6 +53,7 @@ _NOT_NEGATIVE = (
     "background",
     "weight_decay",
     "warmup",
+    "steps",
     "readout",
     "evaluations",
     "patience",
@@ -63,7 +63,7 @@ _NOT_NEGATIVE = (
     "seed",
     "r",
 )
-_SHARES = ("masked", "dropout", "average", "validation_share", "test_share")
+_SHARES = ("masked", "dropout", "average", "drop", "validation_share", "test_share")
 """Keys whose value is from 0 to less than 1."""
 
 LOGGERS = ("tensorboard", "wandb")
@@ -267,6 +267,10 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
             problems.append(
                 f"{where}: windows that are 'drawn' anywhere cannot be split; set sampling = 'tiled'"
             )
+        if recipe.features.tracks and (stage.objective, stage.sampling) != ("base", "drawn"):
+            problems.append(
+                f"{where}: features are read by the objective 'base', in windows that are 'drawn'"
+            )
         tables = data.sequences or (stage.objective == "sequence" and not data.genome)
         if stage.epochs and stage.sampling == "drawn" and not tables:
             problems.append(f"{where}.epochs: windows that are 'drawn' make no epochs; say steps")
@@ -299,6 +303,8 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
     if stage.readout and (stage.objective != "base" or stage.target != "labels"):
         problems.append(f"{where}.readout: only the objective 'base' on the target 'labels' has one")
+    if not (stage.steps or stage.epochs or stage.readout):
+        problems.append(f"{where}.steps: 0 steps and no readout leave nothing to do")
     monitors = MONITORS.get(stage.objective, ())
     if stage.monitor and stage.monitor not in monitors:
         problems.append(

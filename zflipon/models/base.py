@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
 from zflipon.models.heads import BaseCalls, BaseHead, Seen
-from zflipon.models.story import OBJECTIVES
+from zflipon.models.story import OBJECTIVES, View
 from zflipon.project import IGNORE
 
 BASE_HEAD_DEFAULTS = {
@@ -29,6 +29,7 @@ BASE_HEAD_DEFAULTS = {
     "context_dilations": [1, 2, 4, 8, 16],
     "zhunt": [6, 12],
     "tracks": 0,
+    "distances": [0, 64, 256, 512, 1024, 4096],
 }
 """Shape of the base head where a config says nothing."""
 
@@ -38,6 +39,7 @@ CANDIDATES_WEIGHT, TRACKS_WEIGHT = 1.0, 0.1
 
 HEADS = (
     "classifier.",
+    "base_head.omics.",
     "base_head.",
     "cls.predictions.",
     "cls.seq_relationship.",
@@ -92,12 +94,20 @@ class DnaModel(PreTrainedModel):
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.0) or 0.0)
         if self.objective == "base":
             shape = {**BASE_HEAD_DEFAULTS, **(getattr(config, "base_head", None) or {})}
-            self.base_head = BaseHead(config.hidden_size, **shape)
+            self.base_head = BaseHead(
+                config.hidden_size, features=getattr(config, "features", None) or 0, **shape
+            )
         elif self.objective == "mlm":
             self.build_mlm_head(config)
         else:
             self.build_classifier(config)
         self.post_init()
+
+    @property
+    def view(self) -> View:
+        """How it looks at omics tracks."""
+        omics = self.base_head.omics if self.objective == "base" else None
+        return omics.view if omics is not None else View()
 
     def build_classifier(self, config) -> None:
         """Make the head of the token and sequence objectives."""
@@ -131,6 +141,8 @@ class DnaModel(PreTrainedModel):
         inputs_embeds: Tensor | None = None,
         core: tuple[int, int] | None = None,
         seen: Seen | None = None,
+        features: Tensor | None = None,
+        present: Tensor | None = None,
         **_ignored,
     ) -> DnaOutput:
         """Run the encoder and the head.
@@ -154,6 +166,9 @@ class DnaModel(PreTrainedModel):
             Bases that are wanted; the base head leaves others undecided.
         seen : Seen, optional
             What the base head reads of the nucleotides, in the place of what `bases` say.
+        features, present : Tensor, optional
+            Omics tracks as `view` has them, float32 of shape (batch, tracks, steps), and which there are, float32 of
+            shape (batch, tracks).
         """
         if self.training and candidates is not None and labels is None and tracks is None:
             # what can form Z-DNA shows in the nearest bases: tokens need not be read to learn it
@@ -163,7 +178,7 @@ class DnaModel(PreTrainedModel):
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
         if self.objective == "base":
-            calls = self.base_head(states, base_tokens, bases, core, seen)
+            calls = self.base_head(states, base_tokens, bases, core, seen, features, present)
             return self._base_output(calls, labels, candidates, tracks)
         if self.objective == "token":
             logits = self.classifier(self.dropout(self.features(states)))
@@ -175,7 +190,12 @@ class DnaModel(PreTrainedModel):
         return DnaOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)
 
     def surroundings(
-        self, input_ids: Tensor, base_tokens: Tensor, bases: Tensor, attention_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        base_tokens: Tensor,
+        bases: Tensor,
+        attention_mask: Tensor | None = None,
+        **_ignored,
     ) -> Tensor:
         """Return what the base head reads of the context of each bin; see `BaseHead.surroundings`."""
         states = self.base_model(input_ids=input_ids, attention_mask=attention_mask)

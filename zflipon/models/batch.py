@@ -15,7 +15,12 @@ from zflipon.tokens import Tokens
 
 
 def collate(
-    tokens: Sequence[Tokens], sequences: Sequence[str], pad_id: int, with_bases: bool
+    tokens: Sequence[Tokens],
+    sequences: Sequence[str],
+    pad_id: int,
+    with_bases: bool,
+    features: Sequence[np.ndarray] | None = None,
+    present: np.ndarray | None = None,
 ) -> dict[str, Tensor]:
     """Pad tokenized sequences to the longest of them.
 
@@ -28,12 +33,17 @@ def collate(
         Token id of the padding.
     with_bases : bool
         Whether the model decides per base and so reads nucleotides too.
+    features : sequence of numpy.ndarray, optional
+        Omics tracks of each: float32, shape (tracks, steps).
+    present : numpy.ndarray, optional
+        Which of them there are: float32, shape (tracks,) or (batch, tracks).
 
     Returns
     -------
     dict of str to Tensor
-        ``input_ids`` and ``attention_mask``, int64 of shape (batch, tokens); with bases also
-        ``base_tokens`` and ``bases``, int64 of shape (batch, bases). The mask is left out where
+        ``input_ids`` and ``attention_mask``, int64 of shape (batch, tokens); with bases also ``base_tokens`` and
+        ``bases``, int64 of shape (batch, bases); with features also ``features``, float32 of shape
+        (batch, tracks, steps), and ``present``, float32 of shape (batch, tracks). The mask is left out where
         nothing is padded, since attention without one is faster and gives the same.
     """
     input_ids = pad([found.ids for found in tokens], pad_id)
@@ -44,6 +54,10 @@ def collate(
     if with_bases:
         batch["base_tokens"] = pad([token_of_base(found.lengths) for found in tokens], 0)
         batch["bases"] = pad([base_codes(sequence) for sequence in sequences], PADDING_BASE)
+    if features is not None:
+        batch["features"] = pad(features, 0)
+        rows = np.broadcast_to(present, (len(features), features[0].shape[0]))
+        batch["present"] = torch.from_numpy(rows.astype(np.float32))
     return batch
 
 

@@ -354,7 +354,14 @@ def _versions() -> dict[str, str]:
 
 def _config(kind: ModuleType, raw: dict, objective: str, where: object, **settings):
     """Build a family's config from a ``config.json`` and the settings over it."""
-    known = {*kind.CONFIG().to_dict(), "class_weights", "base_head", "num_labels", "classifier_dropout"}
+    known = {
+        *kind.CONFIG().to_dict(),
+        "class_weights",
+        "base_head",
+        "features",
+        "num_labels",
+        "classifier_dropout",
+    }
     for key in settings:
         if key not in known:
             raise ModelError(f"{where}: unknown setting '{key}'{suggest(key, known)}")

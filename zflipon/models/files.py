@@ -49,6 +49,16 @@ BASE_SHA256 = "zflipon_base_sha256"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
+def sha256_of(*paths: Path) -> str:
+    """Return the SHA-256, as hex, of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Files:
     """A checkpoint on disk.
@@ -88,12 +98,7 @@ class Files:
 
     def sha256(self) -> str:
         """Return the SHA-256 of the weights as hex; of shards, or base and adapters, that of one after the other."""
-        digest = hashlib.sha256()
-        for path in self._all:
-            with open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        return sha256_of(*self._all)
 
     def parameters(self) -> dict[str, int]:
         """Return how many numbers each floating-point tensor holds.

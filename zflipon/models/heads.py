@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE
+from zflipon.models.omics import Omics
 from zflipon.zhunt import inside_calls, published_starts
 
 PADDING_BASE = UNKNOWN_BASE + 1
@@ -100,6 +101,10 @@ class BaseHead(nn.Module):
         Least and most dinucleotides of the windows that Z-HUNT looks at; none if empty.
     tracks : int
         How many tracks the context also learns to tell, in training.
+    features : int
+        How many omics tracks it reads beside the sequence.
+    distances : sequence of int
+        Bases on either side of a place over which it averages these.
     """
 
     def __init__(
@@ -113,6 +118,8 @@ class BaseHead(nn.Module):
         context_dilations: Sequence[int],
         zhunt: Sequence[int],
         tracks: int,
+        features: int,
+        distances: Sequence[int],
     ):
         super().__init__()
         self.zhunt = tuple(zhunt)
@@ -138,6 +145,7 @@ class BaseHead(nn.Module):
         self.tracks = nn.Linear(context, tracks) if tracks else None
         self.dropout = nn.Dropout(dropout)
         self.flips = nn.Linear(context, 1)
+        self.omics = Omics(context, features, distances, BIN) if features else None
 
     def forward(
         self,
@@ -146,6 +154,8 @@ class BaseHead(nn.Module):
         bases: Tensor,
         core: tuple[int, int] | None = None,
         seen: Seen | None = None,
+        features: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> BaseCalls:
         """Decide each base.
 
@@ -161,6 +171,8 @@ class BaseHead(nn.Module):
             The bases that are wanted: elsewhere the first factor, and with it the logit, means nothing.
         seen : Seen, optional
             Read in the place of what `look` finds in `bases`; of other values, it leads from one sequence to another.
+        features, present : Tensor, optional
+            Omics tracks, and which there are; see `zflipon.models.omics.Omics.forward`. Not given: none.
         """
         size = bases.shape[1]
         letters, ready, called = seen or self.look(bases)
@@ -168,7 +180,10 @@ class BaseHead(nn.Module):
         inside = (bases != PADDING_BASE).unsqueeze(1)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms_of(core or (0, size), letters, ready, inside)
-        flips = _spread(self.flips(self.dropout(context)), inside).squeeze(1) + FLIPS_PRIOR
+        flips = self.flips(self.dropout(context))
+        if self.omics is not None and features is not None:
+            flips = flips + self.omics(context, features, present).unsqueeze(-1)
+        flips = _spread(flips, inside).squeeze(1) + FLIPS_PRIOR
         if called is not None:
             flips = _level(flips, called)
         forms, flips = forms.float(), flips.float()

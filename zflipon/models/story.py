@@ -13,6 +13,9 @@ from typing import NamedTuple
 from zflipon.config import ScreenConfig
 from zflipon.errors import ModelError, suggest
 
+_LATER = {"screen", "features", "bears_missing"}
+"""Fields that the first stories had not."""
+
 OBJECTIVES = ("token", "base", "sequence", "mlm")
 """What a head predicts: a class for each token, base or sequence, or masked tokens."""
 
@@ -23,6 +26,47 @@ ARCHITECTURES = {
     "ForPreTraining": "mlm",
 }
 """How the class that a config of elsewhere names ends → objective."""
+
+
+FEATURE_KINDS = ("binary", "signal", "distance")
+"""What an omics track says of a base: that it lies in an interval, a height, or how far the next interval is."""
+
+
+class Feature(NamedTuple):
+    """An omics track that a model reads; a value is (x - `mean`) / `scale`.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        One of `FEATURE_KINDS`; what x is for each, `zflipon.features` says.
+    mean, scale : float
+        Of x, on the contigs that the model was trained on; 0 and 1 for binary tracks.
+    """
+
+    name: str
+    kind: str
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+class View(NamedTuple):
+    """How a model looks at tracks.
+
+    Attributes
+    ----------
+    step : int
+        Bases that share a value, their mean.
+    flank : int
+        Bases beyond either end of a window that it also looks at; whole steps.
+    """
+
+    step: int = 1
+    flank: int = 0
+
+    def steps(self, bases: int) -> int:
+        """Return how many values a window of so many bases has."""
+        return -(-bases // self.step) + 2 * (self.flank // self.step)
 
 
 class Calibration(NamedTuple):
@@ -72,6 +116,10 @@ class Story:
         Package → version it was made with.
     screen : ScreenConfig
         What a run that screens reads.
+    features : tuple of Feature
+        Omics tracks that the model reads beside the sequence, in its order.
+    bears_missing : bool
+        Whether it was trained to do without some of them.
     """
 
     family: str
@@ -87,6 +135,8 @@ class Story:
     quality: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     screen: ScreenConfig = field(default_factory=ScreenConfig)
+    features: tuple[Feature, ...] = ()
+    bears_missing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model can be run with; raise `ModelError`."""
@@ -113,6 +163,15 @@ class Story:
         for name in ("linking", "strong"):
             value = getattr(self.screen, name)
             _require(_number(value), f"screen.{name}", "a number", value)
+        for feature in self.features:
+            _require(
+                feature.kind in FEATURE_KINDS, "features", f"of kind {', '.join(FEATURE_KINDS)}", feature
+            )
+            _require(
+                _number(feature.mean) and _number(feature.scale), "features", "scaled by numbers", feature
+            )
+        named = [feature.name for feature in self.features]
+        _require(len(set(named)) == len(named), "features", "tracks of different names", named)
         for name in ("training", "quality", "versions"):
             _require(isinstance(getattr(self, name), dict), name, "a table", getattr(self, name))
 
@@ -144,6 +203,7 @@ class Story:
         if not isinstance(screen, ScreenConfig):
             _refuse_unknown(screen, [each.name for each in fields(ScreenConfig)], "screen.")
             values["screen"] = ScreenConfig(**screen)
+        values["features"] = tuple(_feature(feature) for feature in values.get("features", ()))
         lacking = [name for name in ("family", "window", "margin") if name not in values]
         if lacking:
             raise ModelError(f"the checkpoint's story lacks {', '.join(lacking)}")
@@ -152,12 +212,14 @@ class Story:
     def to_dict(self) -> dict:
         """Return plain dicts, strings and numbers, fit for JSON."""
         bend = [list(pair) for pair in self.calibration.bend]
-        return {**asdict(self), "calibration": {**self.calibration._asdict(), "bend": bend}}
+        features = [feature._asdict() for feature in self.features]
+        calibration = {**self.calibration._asdict(), "bend": bend}
+        return {**asdict(self), "calibration": calibration, "features": features}
 
     @classmethod
     def is_whole(cls, values: dict) -> bool:
         """Tell whether `values` has every field that has no sensible default."""
-        return isinstance(values, dict) and {each.name for each in fields(cls)} - {"screen"} <= set(values)
+        return isinstance(values, dict) and {each.name for each in fields(cls)} - _LATER <= set(values)
 
 
 def told_objective(config: dict) -> str | None:
@@ -169,6 +231,16 @@ def told_objective(config: dict) -> str | None:
             if architecture.endswith(ending):
                 return objective
     return None
+
+
+def _feature(values: object) -> Feature:
+    if isinstance(values, Feature):
+        return values
+    _refuse_unknown(values, Feature._fields, "features.")
+    lacking = [name for name in ("name", "kind") if name not in values]
+    if lacking:
+        raise ModelError(f"the checkpoint's story: a feature lacks {' and '.join(lacking)}")
+    return Feature(**values)
 
 
 def _refuse_unknown(values: dict, known: Sequence[str], prefix: str) -> None:

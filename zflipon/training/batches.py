@@ -81,7 +81,13 @@ def tensors(
     """
     sequences, known = zip(*windows, strict=True)
     tokens = tokenizer.encode(sequences)
-    batch = collate(tokens, sequences, tokenizer.pad_id, with_bases=stage.objective == "base")
+    features = present = None
+    if "features" in known[0]:
+        features, present = zip(*((row["features"], row["present"]) for row in known), strict=True)
+        present = np.stack(present)
+    batch = collate(
+        tokens, sequences, tokenizer.pad_id, stage.objective == "base", features=features, present=present
+    )
     if stage.objective == "token":
         # tokens tile their windows, so that those of all windows are labelled in one go
         lengths = [found.lengths for found in tokens]
@@ -94,7 +100,8 @@ def tensors(
         ids, labels = zip(*(masked(found, tokenizer, stage.masked, rng) for found in tokens), strict=True)
         batch["input_ids"], batch["labels"] = pad(ids, tokenizer.pad_id), pad(labels, IGNORE)
     else:
-        batch |= {name: pad([row[name] for row in known], IGNORE) for name in known[0]}
+        learnt = [name for name in known[0] if name not in ("features", "present")]
+        batch |= {name: pad([row[name] for row in known], IGNORE) for name in learnt}
     return batch
 
 

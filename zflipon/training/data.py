@@ -12,9 +12,11 @@ import numpy as np
 from zflipon import zhunt
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
+from zflipon.features import FeatureTracks
 from zflipon.genome import Genome, reverse_complement
 from zflipon.intervals import Intervals, fill, holds, merge, overlapping
 from zflipon.models.heads import BIN
+from zflipon.models.story import View
 from zflipon.project import IGNORE
 from zflipon.training.windows import Known
 
@@ -44,6 +46,10 @@ class LabelledGenome:
         What can form Z-DNA at all.
     tracks : sequence of Intervals
         What else a context can be known by.
+    features : FeatureTracks or None
+        What the model reads beside the sequence.
+    view : View
+        How it looks at them.
     """
 
     path: Path
@@ -53,6 +59,8 @@ class LabelledGenome:
     ignored: Intervals = field(default_factory=dict)
     candidates: Intervals = field(default_factory=dict)
     tracks: Sequence[Intervals] = ()
+    features: FeatureTracks | None = None
+    view: View = field(default_factory=View)
 
     def __post_init__(self):
         self._genome: tuple[int, Genome] | None = None
@@ -83,7 +91,7 @@ class LabelledGenome:
         sequence : str
         known : dict of str to numpy.ndarray
             int64, of shape (bases,) or, for tracks, (tracks, bins): 1, 0, or `IGNORE` at N and
-            at ignored bases.
+            at ignored bases. Where there are features, also ``'features'``, float32 of shape (tracks, steps).
         """
         sequence = self.genome.fetch(contig, start, end)
         unknown = np.frombuffer(sequence.encode(), dtype=np.uint8) == ord("N")
@@ -101,6 +109,9 @@ class LabelledGenome:
             middles = places[np.minimum(np.arange(0, end - start, BIN) + BIN // 2, end - start - 1)]
             inside = [holds(rows.get(contig), start + middles) for rows in self.tracks]
             known["tracks"] = np.where(unknown[middles], IGNORE, np.stack(inside).astype(np.int64))
+        if self.features is not None:
+            seen = self.features.window(contig, start, end, self.view)
+            known["features"] = seen[:, ::-1] if turned else seen
         return sequence, known
 
 
@@ -142,8 +153,31 @@ def near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Interval
     return without(found, candidates)
 
 
+def kept_tracks(present: np.ndarray, drop: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which tracks a window keeps: all, or in a share `drop` of the windows some, of any number.
+
+    Parameters
+    ----------
+    present : numpy.ndarray
+        float32, shape (tracks,): 1 where there is one.
+    drop : float
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (tracks,).
+    """
+    if rng.random() >= drop:
+        return present
+    share = rng.random()
+    return present * (rng.random(len(present)) < share).astype(np.float32)
+
+
 class WindowSampler:
     """Draws windows around targets, around hard negatives and anywhere, by weight; to learn the language, anywhere.
+
+    Where the windows have features, a share `drop` of them loses some, so that the model learns to do without.
 
     Raises
     ------
@@ -151,8 +185,8 @@ class WindowSampler:
         If there is no target on the contigs to draw from.
     """
 
-    def __init__(self, data: LabelledGenome, stage: StageConfig):
-        self.data, self.stage, self.steps = data, stage, stage.steps
+    def __init__(self, data: LabelledGenome, stage: StageConfig, drop: float = 0.0):
+        self.data, self.stage, self.steps, self.drop = data, stage, stage.steps, drop
         self._contigs = [contig for contig, length in data.contigs.items() if length > 0]
         sizes = np.array([data.contigs[contig] for contig in self._contigs], dtype=float)
         self._share = sizes / sizes.sum()
@@ -189,6 +223,9 @@ class WindowSampler:
             turned = self.stage.reverse_complement and rng.random() < 0.5
             sequence, known = self.data.window(*place, turned, wanted)
             if 2 * sequence.count("N") <= len(sequence):
+                if self.data.features is not None:
+                    known["present"] = kept_tracks(self.data.features.present, self.drop, rng)
+                    known["features"] = known["features"] * known["present"][:, None]
                 return sequence, known
         raise InputError("100 windows drawn in a row were mostly N; are the labels of this assembly?")
 

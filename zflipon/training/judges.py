@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from zflipon.config import MIN_GAP, PredictConfig, StageConfig
+from zflipon.features import FeatureTracks
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, fill
 from zflipon.metrics import Confusion, ScoreHistogram, ratio
@@ -46,6 +47,8 @@ class ContigJudge:
     labels, ignored : Intervals
     sample : Intervals
         Windows of the published models' protocol.
+    features : FeatureTracks or None
+        Omics tracks that the model reads.
     """
 
     genome: Genome
@@ -53,6 +56,7 @@ class ContigJudge:
     labels: Intervals
     ignored: Intervals
     sample: Intervals
+    features: FeatureTracks | None = None
 
     def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
         """Return what every base of the contigs tells."""
@@ -61,7 +65,7 @@ class ContigJudge:
     def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> dict[str, ScoreHistogram]:
         """Predict the contigs and count log-odds by label: of every base, and of the published models' sample."""
         counts = {"genome": ScoreHistogram(), "sampled": ScoreHistogram()}
-        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision))
+        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), features=self.features)
         story = checkpoint.story
         for contig in self.contigs:
             for start, end in self.genome.scan(contig, MIN_GAP).segments:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import DataConfig, EvaluateConfig, StageConfig
+from zflipon.config import DataConfig, EvaluateConfig, FeaturesConfig, StageConfig
 from zflipon.errors import InputError, RecipeError, some, suggest
+from zflipon.features import FeatureTracks, learn_features
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, merge, read_bed, solid
+from zflipon.models.story import View
 from zflipon.samples import TiledWindows, choose, fold_parts, split, tile_labelled
 from zflipon.training.batches import Source
 from zflipon.training.data import LabelledGenome, WindowSampler, near_misses, without
@@ -50,6 +52,12 @@ class Material:
         that train.
     sequences : dict of str to StoredWindows
         Part → sequences of tables; none where there is a genome.
+    features : FeatureTracks or None
+        Omics tracks that the model reads.
+    drop : float
+        Share of training windows that lose some of these.
+    view : View
+        How the model looks at these.
     """
 
     data: DataConfig
@@ -60,6 +68,9 @@ class Material:
     tracks: list[Intervals] = field(default_factory=list)
     contigs: dict[str, dict[str, int]] = field(default_factory=lambda: {name: {} for name in PARTS})
     sequences: dict[str, StoredWindows] = field(default_factory=dict)
+    features: FeatureTracks | None = None
+    drop: float = 0.0
+    view: View = field(default_factory=View)
 
     def __post_init__(self):
         self._tiled: tuple[tuple, Tiling] | None = None
@@ -110,8 +121,10 @@ class Material:
             ignored=self.blacklist,
             candidates=self.candidates,
             tracks=self.tracks,
+            features=self.features,
+            view=self.view,
         )
-        return WindowSampler(data, stage)
+        return WindowSampler(data, stage, self.drop)
 
     # ---- what judges -------------------------------------------------------------------------------------
 
@@ -164,7 +177,9 @@ class Material:
         chosen = choose(tiled, 0, protocol.negatives, protocol.seed)
         starts = tiled.start[chosen, None] + [0, protocol.window]
         sample = {contig: merge(starts[tiled.contig[chosen] == i]) for i, contig in enumerate(tiled.contigs)}
-        return ContigJudge(self.genome, list(contigs), self._learnt(stage), self.blacklist, sample)
+        return ContigJudge(
+            self.genome, list(contigs), self._learnt(stage), self.blacklist, sample, self.features
+        )
 
     def _learnt(self, stage: StageConfig) -> Intervals:
         return self.labels if stage.target == "labels" else self.candidates
@@ -307,7 +322,9 @@ def deal(strata: np.ndarray, data: DataConfig) -> dict[str, np.ndarray]:
     return {part: np.sort(np.concatenate([pieces[str(i)] for i in numbers])) for part, numbers in of.items()}
 
 
-def read_material(data: DataConfig, labelled: bool = True) -> Material:
+def read_material(
+    data: DataConfig, labelled: bool = True, features: FeaturesConfig | None = None
+) -> Material:
     """Open the genome and read the labels, or read the tables of sequences.
 
     Parameters
@@ -315,6 +332,8 @@ def read_material(data: DataConfig, labelled: bool = True) -> Material:
     data : DataConfig
     labelled : bool
         Whether anything but the language is learnt, for which labels are needed.
+    features : FeaturesConfig, optional
+        Omics tracks that the model reads.
 
     Raises
     ------
@@ -344,7 +363,11 @@ def read_material(data: DataConfig, labelled: bool = True) -> Material:
         {contig: merge(rows) for contig, rows in read_bed(path, genome.lengths, "tracks").items()}
         for path in _track_files(data.tracks)
     ]
-    return Material(data, genome, **read, tracks=tracks, contigs=contigs)
+    found = Material(data, genome, **read, tracks=tracks, contigs=contigs)
+    if features is not None and features.tracks:
+        found.features = learn_features(features.tracks, genome.lengths, contigs["train"], data.seed)
+        found.drop = features.drop
+    return found
 
 
 def _contigs_by_part(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, dict[str, int]]:

@@ -59,7 +59,8 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
         If a file is missing or does not fit, if `out` holds another recipe's run, or if the loss
         is no longer a number.
     """
-    material = read_material(recipe.data, any(stage.objective != "mlm" for stage in recipe.stage))
+    labelled = any(stage.objective != "mlm" for stage in recipe.stage)
+    material = read_material(recipe.data, labelled, recipe.features)
     state = processes()
     with state.main_process_first():  # the others find the folder claimed and the tokenizer trained
         _claim(recipe, out, restart and state.is_main_process)
@@ -67,6 +68,7 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
             log.info("%s is finished already", out)
             return load(out, OBJECTIVES)
         checkpoint = _beginning(recipe, material, out / "stages")
+    material.view = checkpoint.module.view
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stage, 1)]
     before = None
     for (_, settings), stage, folder in zip(inheritance(recipe), recipe.stage, folders, strict=True):
@@ -141,6 +143,9 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     stage, model = recipe.stage[0], recipe.model
     head = {**model.base_head, **({"tracks": len(material.tracks)} if material.tracks else {})}
     settings = {**model.shape, **({"base_head": head} if head else {})}
+    features = material.features.features if material.features else ()
+    if features or model.checkpoint:
+        settings["features"] = len(features)
     torch.manual_seed(stage.seed)
     if model.checkpoint:
         checkpoint = start(model.checkpoint, stage.objective, recipe.tokenizer.max_token_length, **settings)
@@ -151,6 +156,10 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
         raise RecipeError(
             f"{checkpoint.story.family} is a formula: nothing in it is trained; choose another model"
         )
+    bears = bool(features) and recipe.features.drop > 0
+    checkpoint = replace(checkpoint, story=replace(checkpoint.story, features=features, bears_missing=bears))
+    if features:
+        log.info("%d omics tracks beside the sequence", len(features))
     if model.lora.r:
         attach(checkpoint.module, model.lora, family(checkpoint.story.family).LORA_TARGETS)
     size, trained = (
@@ -196,7 +205,8 @@ def _run_stage(
             if isinstance(module, torch.nn.Dropout) and "lora_" not in name:  # adapters have their own
                 module.p = stage.dropout
     _freeze(checkpoint.module, stage)
-    fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
+    if stage.steps or stage.epochs:
+        fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
     if stage.readout:
         refit(checkpoint, material, stage.readout)
     _save_once(checkpoint, done)

@@ -14,7 +14,9 @@ from zflipon.project import IGNORE
 from zflipon.samples import TiledWindows
 
 Known = dict[str, np.ndarray]
-"""What is known of one window: ``'labels'`` and, for the base objective, ``'candidates'`` and ``'tracks'``; int64."""
+"""What is known of one window: ``'labels'`` and, for the base objective, ``'candidates'`` and ``'tracks'``; int64.
+
+Also, where the model reads omics tracks, ``'features'`` and which of them are ``'present'``; float32."""
 
 
 @dataclass
