@@ -36,6 +36,7 @@ ORDER = [
     ("outputs",),
     ("journal",),
     ("readers", "tracks"),
+    ("features",),
     ("metrics",),
     # the verbs; those on one line do not know each other
     ("predict",),

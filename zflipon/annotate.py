@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from zflipon.config import SHARD_BASES, CallConfig, PredictConfig, Selection
 from zflipon.errors import Stopped
+from zflipon.features import features_for
 from zflipon.genome import Genome
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
@@ -61,6 +62,8 @@ def annotate(
     dry_run: bool = False,
     restart: bool = False,
     screen: bool = False,
+    features: Path | None = None,
+    missing_features: str = "error",
 ) -> dict:
     """Write the Z-DNA tracks of a genome.
 
@@ -87,6 +90,10 @@ def annotate(
     screen : bool
         Read only windows that hold what the model's story asks for (`zflipon.screen`); the others' bases get
         `zflipon.predict.FLOOR`.
+    features : Path, optional
+        Table of the omics tracks that the model reads; see `zflipon.features`.
+    missing_features : str
+        One of `zflipon.config.MISSING_FEATURES`.
 
     Returns
     -------
@@ -112,8 +119,9 @@ def annotate(
     with Genome(genome_path) as genome:
         checkpoint = load(model)
         call = _settled(call or CallConfig(), checkpoint)
-        predictor = Predictor(checkpoint, predict)
         story = checkpoint.story
+        tracks = agreed(state, lambda: features_for(checkpoint, features, genome.lengths, missing_features))
+        predictor = Predictor(checkpoint, predict, features=tracks)
         plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
         report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started, screen)
@@ -369,6 +377,7 @@ def _key(
         "strands": "both" if predictor.config.both_strands else "forward",
         "precision": str(predictor.dtype).removeprefix("torch."),
         "device": predictor.device.type,
+        "features": predictor.features.digest if predictor.features else "none",
         "version": version("zflipon"),
     }
 
@@ -461,8 +470,25 @@ def _report(
             "precision": str(predictor.dtype).removeprefix("torch."),
         },
         "screen": asdict(checkpoint.story.screen) if screen else None,
+        "features": _features_told(predictor),
         "outputs": [str(output) for output in outputs],
         "versions": _versions(),
+    }
+
+
+def _features_told(predictor: Predictor) -> dict[str, dict | None] | None:
+    """Return which file each track came from; None of a track that was not given."""
+    tracks = predictor.features
+    if tracks is None:
+        return None
+    return {
+        feature.name: {
+            "path": str(tracks.paths[feature.name].resolve()),
+            "sha256": tracks.digest[feature.name],
+        }
+        if feature.name in tracks.digest
+        else None
+        for feature in tracks.features
     }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from zflipon.intervals import Intervals, fill, merge, read_bed, read_bedgraph
 from zflipon.models.files import sha256_of
 from zflipon.models.story import FEATURE_KINDS, Feature, View
 from zflipon.readers import BedTrack, BigWigTrack, Track, format_of, put
+
+if TYPE_CHECKING:
+    from zflipon.models import Checkpoint
 
 FARTHEST = 1 << 20
 """Bases beyond which an interval is no nearer or farther than another."""
@@ -366,6 +369,23 @@ def open_features(
             )
     readers = {track.name: open_reader(track, lengths) for track in tracks}
     return FeatureTracks(tuple(features), readers, lengths, {track.name: track.path for track in tracks})
+
+
+def features_for(
+    checkpoint: Checkpoint, path: str | Path | None, lengths: Mapping[str, int], missing: str = "error"
+) -> FeatureTracks | None:
+    """Open what a model reads beside the sequence; None for one that reads the sequence alone.
+
+    Parameters and errors are those of `open_features`, and it is an error to give tracks to a model without.
+    """
+    wanted = checkpoint.story.features
+    if not wanted and path is None:
+        return None
+    if not wanted:
+        raise InputError(
+            f"{path}: this model reads no omics tracks; choose one that does, or leave the table out"
+        )
+    return open_features(wanted, path, lengths, missing)
 
 
 def _places(contigs: Mapping[str, int], rng: np.random.Generator) -> list[tuple[str, int, int]]:

@@ -18,13 +18,14 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from zflipon.config import PredictConfig
-from zflipon.errors import ModelError, NotANumberError, ZfliponError
+from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
 from zflipon.genome import Genome, reverse_complement
 from zflipon.models.batch import collate
 from zflipon.project import tokens_to_bases
 from zflipon.tokens import Tokens
 
 if TYPE_CHECKING:
+    from zflipon.features import FeatureTracks
     from zflipon.models import Calibration, Checkpoint
 
 log = logging.getLogger("zflipon")
@@ -112,11 +113,14 @@ class Predictor:
     config : PredictConfig
     objectives : tuple of str
         Heads that will do; `probabilities` needs one that calls bases.
+    features : FeatureTracks, optional
+        Omics tracks of the genome, for a model that reads them.
 
     Raises
     ------
     ModelError
-        If the checkpoint's head decides neither tokens nor bases, or the device or precision is not there.
+        If the checkpoint's head decides neither tokens nor bases, or the device or precision is not there, or if the
+        model reads other tracks than there are.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class Predictor:
         checkpoint: Checkpoint,
         config: PredictConfig | None = None,
         objectives: tuple[str, ...] = ("base", "token"),
+        features: FeatureTracks | None = None,
     ):
         self.config = config or PredictConfig()
         self.story, self.tokenizer = checkpoint.story, checkpoint.tokenizer
@@ -132,6 +137,8 @@ class Predictor:
             raise ModelError(
                 f"a model with the objective '{self.story.objective}' calls no bases; expected {wanted}"
             )
+        self.features = features
+        _check_features(checkpoint, features)
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.device = pick_device(self.config.device)
@@ -140,13 +147,17 @@ class Predictor:
         self.clock = Clock()
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
 
-    def probabilities(self, sequences: Sequence[str]) -> list[np.ndarray]:
+    def probabilities(
+        self, sequences: Sequence[str], features: Sequence[np.ndarray] | None = None
+    ) -> list[np.ndarray]:
         """Return the probability of each base of each sequence.
 
         Parameters
         ----------
         sequences : sequence of str
             Windows, upper case.
+        features : sequence of numpy.ndarray, optional
+            What the model sees of the tracks there: float32, shape (tracks, steps); not given: no tracks.
 
         Returns
         -------
@@ -158,10 +169,13 @@ class Predictor:
         ModelError
             If the model returns a value that is not a number.
         """
-        forward = self._strand(sequences)
+        forward = self._strand(sequences, features)
         if not self.config.both_strands:
             return forward
-        backward = self._strand([reverse_complement(sequence) for sequence in sequences])
+        backward = self._strand(
+            [reverse_complement(sequence) for sequence in sequences],
+            features and [seen[:, ::-1] for seen in features],
+        )
         return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
 
     def logits(self, sequences: Sequence[str]) -> Iterator[tuple[int, Tokens, np.ndarray]]:
@@ -183,7 +197,12 @@ class Predictor:
         for batch in self.batches(sequences):
             yield from batch.rows(self.collect(self.launch(batch)))
 
-    def batches(self, sequences: Sequence[str], cores: np.ndarray | None = None) -> Iterator[Batch]:
+    def batches(
+        self,
+        sequences: Sequence[str],
+        cores: np.ndarray | None = None,
+        features: Sequence[np.ndarray] | None = None,
+    ) -> Iterator[Batch]:
         """Tokenize sequences, and lay those of like token counts side by side.
 
         What is in a batch follows from the sequences and the batch size alone, so that other processes
@@ -194,6 +213,8 @@ class Predictor:
         sequences : sequence of str
         cores : numpy.ndarray, optional
             int64, shape (sequences, 2): the bases of each that are wanted; a base head may leave others undecided.
+        features : sequence of numpy.ndarray, optional
+            As `probabilities` has them.
         """
         for first in range(0, len(sequences), _POOL):
             pool = sequences[first : first + _POOL]
@@ -204,7 +225,12 @@ class Predictor:
                 chosen = order[at : at + size]
                 own = [tokens[i] for i in chosen]
                 inputs = collate(
-                    own, [pool[i] for i in chosen], self.tokenizer.pad_id, self.story.objective == "base"
+                    own,
+                    [pool[i] for i in chosen],
+                    self.tokenizer.pad_id,
+                    self.story.objective == "base",
+                    features=features and [features[first + i] for i in chosen],
+                    present=self.features and self.features.present,
                 )
                 if self.device.type == "cuda":
                     inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
@@ -232,9 +258,9 @@ class Predictor:
             raise NotANumberError("the model returned a value that is not a number; try --precision float32")
         return rows
 
-    def _strand(self, sequences: Sequence[str]) -> list[np.ndarray]:
+    def _strand(self, sequences: Sequence[str], features: Sequence[np.ndarray] | None) -> list[np.ndarray]:
         found: list[np.ndarray | None] = [None] * len(sequences)
-        for batch in self.batches(sequences):
+        for batch in self.batches(sequences, features=features):
             values = self.base_probabilities(batch, self.collect(self.launch(batch)))
             ends = np.cumsum([len(sequences[i]) for i in batch.indices])
             for i, row in zip(batch.indices, np.split(values, ends[:-1]), strict=True):
@@ -291,6 +317,17 @@ class Predictor:
     def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
         odds = calibrated(log_odds, self.story.calibration)
         return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
+
+
+def _check_features(checkpoint: Checkpoint, features: FeatureTracks | None) -> None:
+    wanted, name = checkpoint.story.features, checkpoint.path.name if checkpoint.path else "the model"
+    if wanted and features is None:
+        raise ModelError(
+            f"{name} reads {len(wanted)} omics tracks ({some([each.name for each in wanted])}); name their files "
+            "with --features TABLE, or say --missing-features zero to do without"
+        )
+    if features is not None and features.features != wanted:
+        raise ModelError(f"{name} reads {len(wanted)} omics tracks, not those that were opened")
 
 
 def base_log_odds(logits: np.ndarray, tokens: Tokens) -> np.ndarray:
@@ -415,7 +452,8 @@ def _launched(
 class _Job:
     """A stretch on its way: its text in windows, and the probabilities that have come in."""
 
-    def __init__(self, stretch: Stretch, text: str, both_strands: bool):
+    def __init__(self, stretch: Stretch, text: str, predictor: Predictor):
+        both_strands = predictor.config.both_strands
         tiles = stretch.tiles
         origin = int(tiles["start"].min())
         self.stretch, self.both_strands = stretch, both_strands
@@ -434,6 +472,7 @@ class _Job:
             kept &= stretch.read
         windows = np.flatnonzero(kept)
         self.sequences = [text[low:high] for low, high in zip(start[windows], end[windows], strict=True)]
+        self.features = _seen(predictor, stretch.contig, tiles[windows])
         self.widths = (end - start)[windows]
         self.places, self.counts = places[windows], counts[windows]
         inner = (tiles["core_start"] - tiles["start"])[windows]
@@ -443,6 +482,8 @@ class _Job:
         if both_strands:
             self.found[_ranges(self.places, self.counts)] = 0  # each strand adds its half
             self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
+            if self.features is not None:
+                self.features += [seen[:, ::-1] for seen in self.features]
             self.cores = np.concatenate([self.cores, (self.widths[:, None] - self.cores)[:, ::-1]])
             self.widths, self.places, self.counts = (
                 np.tile(each, 2) for each in (self.widths, self.places, self.counts)
@@ -479,6 +520,14 @@ class _Job:
         return self.found
 
 
+def _seen(predictor: Predictor, contig: str, tiles: np.ndarray) -> list[np.ndarray] | None:
+    """Return what the model sees of the tracks in each window; None for a model without."""
+    if predictor.features is None:
+        return None
+    bounds = np.stack([tiles["start"], tiles["end"]], axis=1)
+    return predictor.features.windows(contig, bounds, predictor.module.view)
+
+
 def _ranges(starts: np.ndarray, counts: np.ndarray, turned: np.ndarray | None = None) -> np.ndarray:
     """Return the places of runs of so many from each start on, one run after the other; turned ones from their ends."""
     total = int(counts.sum())
@@ -496,8 +545,8 @@ def _prepared(
         with predictor.clock("read"):
             tiles = stretch.tiles
             text = genome.fetch(stretch.contig, int(tiles["start"].min()), int(tiles["end"].max()))
-            job = _Job(stretch, text, predictor.config.both_strands)
-        batches = predictor.batches(job.sequences, job.cores)
+            job = _Job(stretch, text, predictor)
+        batches = predictor.batches(job.sequences, job.cores, job.features)
         while True:
             with predictor.clock("tokenize"):
                 batch = next(batches, None)

@@ -13,9 +13,11 @@ from zflipon.cli.options import (
     contigs_option,
     default,
     device_option,
+    features_option,
     force_option,
     limit_threads,
     log_to_stderr,
+    missing_features_option,
     model_option,
     names,
     precision_option,
@@ -82,6 +84,8 @@ def expectation() -> str:
     show_default=True,
     help="Join calls at most this far apart (bases).",
 )
+@features_option
+@missing_features_option
 @both_strands_option
 @click.option(
     "--screen",
@@ -111,6 +115,8 @@ def annotate(
     threshold,
     min_length,
     merge_gap,
+    features,
+    missing_features,
     both_strands,
     screen,
     batch_size,
@@ -152,6 +158,8 @@ def annotate(
         dry_run=dry_run,
         restart=restart,
         screen=screen,
+        features=features,
+        missing_features=missing_features,
     )
     if dry_run:
         _tell_estimate(report)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from zflipon.config import DEFAULT_MODEL, PredictConfig
+from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, PredictConfig
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Where torch and tokenizers, once imported, look for the number of threads."""
@@ -79,4 +79,17 @@ processes_option = click.option(
 )
 contigs_option = click.option(
     "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
+)
+features_option = click.option(
+    "--features",
+    type=click.Path(),
+    metavar="TABLE",
+    help="Omics tracks of a model that reads them: name, file (bigWig, bedGraph, BED) and kind, separated by tabs.",
+)
+missing_features_option = click.option(
+    "--missing-features",
+    type=click.Choice(MISSING_FEATURES),
+    default=MISSING_FEATURES[0],
+    show_default=True,
+    help="zero: do without tracks that are not given.",
 )

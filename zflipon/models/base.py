@@ -30,6 +30,7 @@ BASE_HEAD_DEFAULTS = {
     "zhunt": [6, 12],
     "tracks": 0,
     "distances": [0, 64, 256, 512, 1024, 4096],
+    "omics": 512,
 }
 """Shape of the base head where a config says nothing."""
 

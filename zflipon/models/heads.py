@@ -105,6 +105,8 @@ class BaseHead(nn.Module):
         How many omics tracks it reads beside the sequence.
     distances : sequence of int
         Bases on either side of a place over which it averages these.
+    omics : int
+        Units of the layer that reads them.
     """
 
     def __init__(
@@ -118,8 +120,9 @@ class BaseHead(nn.Module):
         context_dilations: Sequence[int],
         zhunt: Sequence[int],
         tracks: int,
-        features: int,
-        distances: Sequence[int],
+        features: int = 0,
+        distances: Sequence[int] = (0,),
+        omics: int = 512,
     ):
         super().__init__()
         self.zhunt = tuple(zhunt)
@@ -145,7 +148,7 @@ class BaseHead(nn.Module):
         self.tracks = nn.Linear(context, tracks) if tracks else None
         self.dropout = nn.Dropout(dropout)
         self.flips = nn.Linear(context, 1)
-        self.omics = Omics(context, features, distances, BIN) if features else None
+        self.omics = Omics(context, features, distances, BIN, omics, dropout) if features else None
 
     def forward(
         self,

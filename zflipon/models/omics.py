@@ -6,39 +6,42 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zflipon.models.story import View
 
 
 class Omics(nn.Module):
-    """Adds to the log-odds of the base head's second factor what the tracks say, and weighs the sequence anew.
+    """Adds to the log-odds of the base head's second factor, from tracks and from the context that they lie in.
 
-    Each track is read as its mean within some distances of a place. What a track is worth depends on which others
-    there are, and so does what sequence alone tells of chromatin: weights lie on a straight line between those for
-    all tracks and those for a single one, by the share s of the tracks that is there. Without any, nothing is added:
-    the model is then the one of sequence alone.
+    Each track is read as its mean within some distances of a place, beside a word on whether it is there at all: what
+    a track is worth depends on which others there are. Without any track nothing is added, and the model is the one
+    of sequence alone.
 
     Parameters
     ----------
     context : int
-        Width of the context that the second factor is read from.
-    features : int
-        Tracks.
+        Width of the context.
+    tracks : int
     distances : sequence of int
-        Bases on either side over which a track is averaged.
+        Bases on either side over which a track is averaged; whole steps.
     step : int
         Bases of a bin, which has one value of each track.
+    hidden : int
+        Units of the layer between.
+    dropout : float
+        Share of these dropped while training.
     """
 
-    def __init__(self, context: int, features: int, distances: Sequence[int], step: int):
+    def __init__(
+        self, context: int, tracks: int, distances: Sequence[int], step: int, hidden: int, dropout: float
+    ):
         super().__init__()
+        self.step, self.tracks = step, tracks
         self.reaches = [distance // step for distance in distances]
-        self.step, self.tracks = step, features
-        self.context = nn.Parameter(torch.zeros(context))
-        self.bias = nn.Parameter(torch.zeros(()))
-        self.there = nn.Parameter(torch.zeros(features))
-        self.together = nn.Parameter(torch.zeros(features, len(self.reaches)))
-        self.alone = nn.Parameter(torch.zeros(features, len(self.reaches)))
+        self.entry = nn.Linear(context + tracks * (len(distances) + 1), hidden)
+        self.exit = nn.Linear(hidden, 1)
+        self.dropout = nn.Dropout(dropout)
 
     @property
     def view(self) -> View:
@@ -56,49 +59,40 @@ class Omics(nn.Module):
             float32, shape (batch, tracks, steps), of a window and its flanks.
         present : Tensor
             float32, shape (batch, tracks): 1 where a track is there.
-        """
-        share = present.mean(1, keepdim=True)
-        there = present[:, :, None] * (self.together + (1 - share)[..., None] * self.alone)
-        near = torch.einsum("btdn,btd->bn", self.around(features, context.shape[1]), there)
-        return share * (context @ self.context + self.bias) + present @ self.there[:, None] + near
-
-    def around(self, features: Tensor, bins: int) -> Tensor:
-        """Return the mean of each track within each distance of each bin: float32, (batch, tracks, distances, bins)."""
-        wide = max(self.reaches)
-        sums = nn.functional.pad(features.float().cumsum(-1), (1, 0))
-        first = [wide - reach for reach in self.reaches]
-        means = [
-            (sums[..., at + 2 * reach + 1 :][..., :bins] - sums[..., at:][..., :bins]) / (2 * reach + 1)
-            for at, reach in zip(first, self.reaches, strict=True)
-        ]
-        return torch.stack(means, dim=2)
-
-    # ---- the same as a linear model, to be fitted as one ---------------------------------------------------
-
-    def design(self, context: Tensor, around: Tensor, present: Tensor) -> Tensor:
-        """Return by what each weight is multiplied, in the order of `weights`.
-
-        Parameters
-        ----------
-        context : Tensor
-            float, shape (n, context).
-        around : Tensor
-            float, shape (n, tracks, distances).
-        present : Tensor
-            float, shape (n, tracks).
 
         Returns
         -------
         Tensor
-            Shape (n, weights).
+            float, shape (batch, bins).
         """
-        share = present.mean(1, keepdim=True)
-        near = (around * present[..., None]).flatten(1)
-        return torch.cat([share * context, share, present, near, (1 - share) * near], dim=1)
+        around = self.around(features, context.shape[1])
+        there = present.unsqueeze(1).expand(-1, context.shape[1], -1)
+        added = self.exit(self.dropout(F.gelu(self.entry(self.inputs(context, around, there))))).squeeze(-1)
+        return added * present.amax(1, keepdim=True)
 
-    @torch.no_grad()
-    def take(self, weights: Tensor) -> None:
-        """Take weights of shape (weights,), in the order of `design`."""
-        own = (self.context, self.bias, self.there, self.together, self.alone)
-        for mine, new in zip(own, weights.split([each.numel() for each in own]), strict=True):
-            mine.copy_(new.view(mine.shape))
+    def around(self, features: Tensor, bins: int) -> Tensor:
+        """Return the mean of each track within each distance of each bin: float32, (batch, bins, tracks, distances)."""
+        wide = max(self.reaches)
+        sums = F.pad(features.float().cumsum(-1), (1, 0))
+        means = [
+            (sums[..., wide + reach + 1 :][..., :bins] - sums[..., wide - reach :][..., :bins])
+            / (2 * reach + 1)
+            for reach in self.reaches
+        ]
+        return torch.stack(means, dim=-1).transpose(1, 2)
+
+    def inputs(self, context: Tensor, around: Tensor, present: Tensor) -> Tensor:
+        """Return what the first layer reads: float, shape (…, inputs).
+
+        Parameters
+        ----------
+        context : Tensor
+            float, shape (…, context).
+        around : Tensor
+            float, shape (…, tracks, distances).
+        present : Tensor
+            float, shape (…, tracks); what `around` says of tracks that are not there goes for nothing.
+        """
+        return torch.cat(
+            [context, (around * present.unsqueeze(-1)).flatten(-2).to(context.dtype), present], dim=-1
+        )

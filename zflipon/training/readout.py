@@ -19,15 +19,12 @@ from zflipon.intervals import merge, overlapping
 from zflipon.models import Checkpoint
 from zflipon.models.batch import collate
 from zflipon.models.heads import BIN, FLIPS_PRIOR
-from zflipon.training.data import kept_tracks
 from zflipon.training.material import Material
+from zflipon.training.omics import Calls, fit_omics
 
 log = logging.getLogger("zflipon")
 
 _BATCH = 16
-
-_LOOKS = 4
-"""How often a call is looked at where tracks may be missing: once with all tracks, then with some of them."""
 
 
 def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
@@ -55,43 +52,17 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
             layer.weight.copy_(torch.from_numpy(weights)[None])
             layer.bias.fill_(bias - FLIPS_PRIOR)
     if omics is not None:
-        around = np.stack([each.around for each in found])
-        _refit_omics(checkpoint, material, contexts, around, flips, penalty)
+        context = torch.from_numpy(contexts)
+        with torch.no_grad():
+            sequence = layer(context.to(layer.weight.device)).squeeze(1).cpu() + FLIPS_PRIOR
+        around = torch.from_numpy(np.stack([each.around for each in found]))
+        calls = Calls(context, around, sequence, torch.from_numpy(flips).float())
+        fit_omics(omics, calls, material.features.present, material.drop, material.data.seed)
 
 
-@torch.no_grad()
-def _refit_omics(
-    checkpoint: Checkpoint,
-    material: Material,
-    contexts: np.ndarray,
-    around: np.ndarray,
-    flips: np.ndarray,
-    penalty: float,
-) -> None:
-    """Fit what tracks add to what sequence says, seen with all tracks and with some of them."""
-    head = checkpoint.module.base_head
-    rng, present = np.random.default_rng(material.data.seed), material.features.present
-    design, counts = [], []
-    context, near = torch.from_numpy(contexts).cpu(), torch.from_numpy(around)
-    for look in range(_LOOKS if material.drop else 1):
-        kept = np.stack([kept_tracks(present, float(look > 0), rng) for _ in flips])
-        design.append(head.omics.design(context, near, torch.from_numpy(kept)).numpy())
-        share = material.drop / (_LOOKS - 1) if look else 1 - material.drop
-        counts.append(np.full(len(flips), share))
-    layer = head.flips.cpu()
-    sequence = (layer(context).squeeze(1) + FLIPS_PRIOR).numpy()
-    looks = len(design)
-    weights = added_logistic(
-        np.concatenate(design),
-        np.tile(flips, looks),
-        np.tile(sequence, looks),
-        np.concatenate(counts),
-        penalty,
-    )
-    head.omics.take(torch.from_numpy(weights).float())
-
-
-def logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+def logistic(
+    features: np.ndarray, labels: np.ndarray, penalty: float, steps: int = 50
+) -> tuple[np.ndarray, float]:
     """Fit a logistic regression with a price on the weights of standardised features.
 
     Parameters
@@ -102,6 +73,8 @@ def logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[
         bool, shape (n,).
     penalty : float
         Half of it times the squared weights is added to the summed loss; the bias is free.
+    steps : int
+        Newton steps at most.
 
     Returns
     -------
@@ -109,70 +82,22 @@ def logistic(features: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[
         float64, shape (features,), of the features as they are.
     bias : float
     """
-    mean, spread = features.mean(0, dtype=np.float64), _spread(features)
+    mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    spread = np.where(spread > 0, spread, 1.0)
     design = np.concatenate([(features - mean) / spread, np.ones((len(features), 1))], axis=1)
     price = np.append(np.full(features.shape[1], penalty), 0.0)
-    start = np.zeros(design.shape[1])
-    start[-1] = np.log((labels.sum() + 0.5) / ((~labels).sum() + 0.5))
-    beta = _newton(design, labels, price, start, np.zeros(len(labels)), np.ones(len(labels)))
-    weights = beta[:-1] / spread
-    return weights, float(beta[-1] - weights @ mean)
-
-
-def added_logistic(
-    features: np.ndarray, labels: np.ndarray, known: np.ndarray, counts: np.ndarray, penalty: float
-) -> np.ndarray:
-    """Fit what features add to log-odds that are known, without a bias: where all are 0, nothing is added.
-
-    Parameters
-    ----------
-    features : numpy.ndarray
-        float, shape (n, features).
-    labels : numpy.ndarray
-        bool, shape (n,).
-    known : numpy.ndarray
-        float, shape (n,): log-odds to begin with.
-    counts : numpy.ndarray
-        float, shape (n,): how much each example counts.
-    penalty : float
-        Half of it times the squared weights of features, each divided by its standard deviation, is added to the loss.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, shape (features,).
-    """
-    spread = _spread(features)
-    price = np.full(features.shape[1], penalty)
-    beta = _newton(features / spread, labels, price, np.zeros(features.shape[1]), known, counts)
-    return beta / spread
-
-
-def _spread(features: np.ndarray) -> np.ndarray:
-    spread = features.std(0, dtype=np.float64)
-    return np.where(spread > 0, spread, 1.0)
-
-
-def _newton(
-    design: np.ndarray,
-    labels: np.ndarray,
-    price: np.ndarray,
-    start: np.ndarray,
-    known: np.ndarray,
-    counts: np.ndarray,
-    steps: int = 50,
-) -> np.ndarray:
-    """Return the weights of least loss and price; `known` log-odds are added to those of the design."""
-    beta = start
+    beta = np.zeros(design.shape[1])
+    beta[-1] = np.log((labels.sum() + 0.5) / ((~labels).sum() + 0.5))
     for _ in range(steps):
-        p = 1 / (1 + np.exp(-np.clip(design @ beta + known, -80, 80)))
-        gradient = design.T @ (counts * (p - labels)) + price * beta
-        hessian = (design * (counts * p * (1 - p))[:, None]).T @ design + np.diag(price)
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -80, 80)))
+        gradient = design.T @ (p - labels) + price * beta
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(price)
         move = np.linalg.solve(hessian, gradient)
         beta = beta - move
         if np.abs(move).max() < 1e-8:
             break
-    return beta
+    weights = beta[:-1] / spread
+    return weights, float(beta[-1] - weights @ mean)
 
 
 class Example(NamedTuple):
@@ -219,21 +144,21 @@ def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterat
             low, high = len(sequence) - (end - begin), len(sequence) - (start - begin)
             bins = slice(low // BIN, (high - 1) // BIN + 1)
             flips = bool(len(overlapping(labels, start, end)))
-            yield Example(row[bins].mean(0), flips, None if tracks is None else tracks[..., bins].mean(-1))
+            yield Example(row[bins].mean(0), flips, None if tracks is None else tracks[bins].mean(0))
 
 
 def _around(
     checkpoint: Checkpoint, material: Material, contig: str, begins: list[int], sequences: list[str]
 ) -> Iterator[np.ndarray | None]:
-    """Yield what tracks say around the bins of each window, read on the other strand: (tracks, distances, bins)."""
+    """Yield what tracks say around the bins of each window, read on the other strand: (bins, tracks, distances)."""
     omics = checkpoint.module.base_head.omics
     for begin, sequence in zip(begins, sequences, strict=True):
         if omics is None:
             yield None
             continue
         seen = material.features.window(contig, begin, begin + len(sequence), omics.view)
-        turned = torch.from_numpy(seen[None, :, ::-1].copy())
-        yield omics.around(turned, -(-len(sequence) // BIN))[0].numpy()
+        turned = torch.from_numpy(seen[None, :, ::-1].copy()).to(omics.entry.weight.device)
+        yield omics.around(turned, -(-len(sequence) // BIN))[0].cpu().numpy()
 
 
 def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device) -> np.ndarray:
