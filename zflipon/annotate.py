@@ -377,7 +377,7 @@ def _key(
         "strands": "both" if predictor.config.both_strands else "forward",
         "precision": str(predictor.dtype).removeprefix("torch."),
         "device": predictor.device.type,
-        "features": predictor.features.digest if predictor.features else "none",
+        "features": predictor.features.fingerprint if predictor.features else "none",
         "version": version("zflipon"),
     }
 

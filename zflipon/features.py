@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -174,6 +175,13 @@ class FeatureTracks:
     def digest(self) -> dict[str, str]:
         """Name → SHA-256 of the file, as hex."""
         return {name: sha256_of(path) for name, path in sorted(self.paths.items()) if name in self.readers}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over names and files of the tracks that there are, as hex."""
+        return sha256(
+            "".join(f"{name} {digest}\n" for name, digest in self.digest.items()).encode()
+        ).hexdigest()
 
     def values(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return what the tracks say of bases, which may lie beyond the ends of the contig.

@@ -20,6 +20,7 @@ MEMBERS = 8
 """Networks that share the units of the layer between."""
 
 _PASSES, _BATCH, _RATE, _DECAY = 45, 128, 2e-3, 0.05
+_LEAST_STEPS = 16  # of a pass, however few calls there are
 _INPUTS_DROPPED, _UNITS_DROPPED = 0.3, 0.5
 
 
@@ -110,7 +111,7 @@ def _member(
             nn.Dropout(_UNITS_DROPPED),
             nn.Linear(units, 1),
         )
-        size = min(_BATCH, len(calls.flips))
+        size = min(_BATCH, max(1, len(calls.flips) // _LEAST_STEPS))
         steps = len(calls.flips) // size
         optimizer = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, _PASSES * steps)

@@ -1,0 +1,265 @@
+"""A base head that reads omics tracks: what it adds, without which tracks, and that a track which decides is learnt."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import dna, make_fasta
+
+from zflipon.annotate import annotate
+from zflipon.config import DataConfig, FeaturesConfig, PredictConfig
+from zflipon.errors import ModelError, ZfliponError
+from zflipon.models import create, load, save
+from zflipon.models.omics import Omics
+from zflipon.predict import Predictor, predict_tiles
+from zflipon.training.data import kept_tracks
+from zflipon.training.material import read_material
+from zflipon.training.readout import refit
+from zflipon.windows import tile
+
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture
+def omics():
+    torch.manual_seed(0)
+    made = Omics(context=6, tracks=3, distances=[0, 16, 48], step=16, hidden=8, dropout=0.5).eval()
+    assert made.view == (16, 48)
+    return made
+
+
+def test_what_is_added_by_a_slow_loop(omics):
+    rng = np.random.default_rng(1)
+    context = torch.tensor(rng.normal(size=(2, 5, 6)), dtype=torch.float32)
+    features = torch.tensor(rng.normal(size=(2, 3, 5 + 6)), dtype=torch.float32)
+    present = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
+    with torch.no_grad():
+        found = omics(context, features, present).numpy()
+        for row in range(2):
+            for at in range(5):
+                read = [*context[row, at]]
+                for track in range(3):
+                    for reach in (0, 1, 3):
+                        near = features[row, track, 3 + at - reach : 3 + at + reach + 1].mean()
+                        read.append(near * present[row, track])
+                read = torch.stack([*read, *present[row]])
+                expected = omics.exit(torch.nn.functional.gelu(omics.entry(read))).item()
+                assert found[row, at] == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_a_track_nothing_is_added_and_absent_ones_may_say_anything(omics):
+    rng = np.random.default_rng(2)
+    context = torch.tensor(rng.normal(size=(1, 5, 6)), dtype=torch.float32)
+    features = torch.tensor(rng.normal(size=(1, 3, 11)), dtype=torch.float32)
+    with torch.no_grad():
+        assert (omics(context, features, torch.zeros(1, 3)) == 0).all()
+        present, other = torch.tensor([[1.0, 0.0, 1.0]]), features.clone()
+        other[:, 1] += 100
+        assert torch.equal(omics(context, features, present), omics(context, other, present))
+        other[:, 0] += 1
+        assert not torch.equal(omics(context, features, present), omics(context, other, present))
+
+
+def test_tracks_are_dropped_from_a_share_of_the_windows():
+    rng, present = np.random.default_rng(3), np.array([1, 1, 0, 1] * 10, dtype=np.float32)
+    kept = np.stack([kept_tracks(present, 0.5, rng) for _ in range(2000)])
+    assert (kept[:, present == 0] == 0).all()
+    counts = kept.sum(1)
+    assert (counts == 30).mean() == pytest.approx(0.5 + 0.5 / 31, abs=0.03)
+    lost = counts[counts < 30]
+    assert lost.mean() == pytest.approx(14.5, abs=1)  # any number as often as any other
+    assert all((kept_tracks(present, 0.0, rng) == present).all() for _ in range(20))
+
+
+CALLS = 160
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory):
+    """Return files of a genome whose every third call is labelled, in the same surroundings as others.
+
+    Track 'decides' covers the surroundings of labelled calls, 'idle' those of any others, as often.
+    """
+    folder = tmp_path_factory.mktemp("omics")
+    unit, rng = 400, np.random.default_rng(7)
+    flanks = [dna(192, seed) for seed in range(2 * CALLS)]
+    sequence = "".join(flanks[2 * i] + "CG" * 8 + flanks[2 * i + 1] for i in range(CALLS))
+    calls = [(unit * i + 192, unit * i + 208) for i in range(CALLS)]
+    flips = np.arange(CALLS) % 3 == 0
+    idle = rng.permutation(flips)
+    make_fasta(folder, {"c": sequence})
+
+    def bed(name, rows):
+        (folder / name).write_text("".join(f"c\t{start}\t{end}\n" for start, end in rows))
+
+    bed("labels.bed", [call for call, flip in zip(calls, flips, strict=True) if flip])
+    bed("candidates.bed", calls)
+    for name, chosen in (("decides", flips), ("idle", idle)):
+        bed(f"{name}.bed", [(s - 40, e + 40) for (s, e), here in zip(calls, chosen, strict=True) if here])
+    (folder / "tracks.tsv").write_text("decides\tdecides.bed\tbinary\nidle\tidle.bed\tbinary\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(genome, tokenizer):
+    """Return a model whose readout was fitted to that genome, and its material."""
+    torch.manual_seed(0)
+    head = {"channels": 8, "context": 16, "distances": [0, 64], "omics": 64}
+    made = create("compact", "base", tokenizer, **SHAPE, features=2, base_head=head)
+    data = DataConfig(
+        genome=str(genome / "genome.fa"),
+        labels=str(genome / "labels.bed"),
+        candidates=str(genome / "candidates.bed"),
+    )
+    material = read_material(data, features=FeaturesConfig(str(genome / "tracks.tsv"), 0.5))
+    story = replace(
+        made.story, window=256, margin=64, features=material.features.features, bears_missing=True
+    )
+    made = replace(made, story=story)
+    refit(made, material, penalty=10.0)
+    return made, material
+
+
+def told(trained, features):
+    """Return the mean log-odds of each call, flips first."""
+    made, material = trained
+    length = material.genome.lengths["c"]
+    predictor = Predictor(made, PredictConfig(threads=1), features=features)
+    found = predict_tiles(predictor, material.genome, "c", tile(0, length, 256, 64))
+    odds = np.log(found / (1 - found))
+    calls = material.candidates["c"]
+    flips = np.isin(calls[:, 0], material.labels["c"][:, 0])
+    means = np.array([odds[start:end].mean() for start, end in calls])
+    return means[flips], means[~flips]
+
+
+def told_apart(pair):
+    """Return how often a labelled call is above another."""
+    return np.mean(pair[0][:, None] > pair[1])
+
+
+def test_a_track_that_decides_is_used_and_one_that_does_not_is_not(trained):
+    tracks = trained[1].features
+    assert told_apart(told(trained, tracks)) > 0.99
+    assert told_apart(told(trained, tracks.displaced("idle"))) > 0.97
+    assert told_apart(told(trained, tracks.without(["idle"]))) > 0.97
+    assert told_apart(told(trained, tracks.displaced("decides"))) < 0.75
+    assert told_apart(told(trained, tracks.without(["decides"]))) < 0.75
+
+
+def test_without_tracks_it_is_the_model_of_sequence_alone(trained):
+    made, material = trained
+    head = made.module.base_head
+    none = material.features.without(["decides", "idle"])
+    found = np.concatenate(told(trained, none))
+    omics, head.omics = head.omics, None
+    try:
+        alone = np.concatenate(told((made, material), none))
+    finally:
+        head.omics = omics
+    np.testing.assert_array_equal(found, alone)
+    assert not np.allclose(found, np.concatenate(told(trained, material.features)))
+
+
+def test_both_strands_see_the_same_tracks(trained):
+    made, material = trained
+    length = material.genome.lengths["c"]
+    predictor = Predictor(made, PredictConfig(threads=1, both_strands=True), features=material.features)
+    found = predict_tiles(predictor, material.genome, "c", tile(0, length, 256, 64))
+    called = np.array([found[start:end].mean() for start, end in material.candidates["c"]])
+    flips = np.isin(material.candidates["c"][:, 0], material.labels["c"][:, 0])
+    assert told_apart((called[flips], called[~flips])) > 0.97
+
+
+def test_a_saved_model_knows_its_tracks(trained, tmp_path):
+    made, material = trained
+    save(made, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.story.features == material.features.features
+    assert again.story.bears_missing
+    np.testing.assert_array_equal(
+        told((again, material), material.features)[0], told(trained, material.features)[0]
+    )
+
+
+def test_a_model_that_reads_tracks_is_not_run_without_a_word_on_them(trained):
+    with pytest.raises(
+        ModelError, match=r"reads 2 omics tracks \(decides, idle\); name their files with --features"
+    ):
+        Predictor(trained[0])
+
+
+@pytest.fixture(scope="module")
+def saved(trained, tmp_path_factory):
+    """Return the folder of the trained model."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save(trained[0], folder)
+    return folder
+
+
+def run(*arguments):
+    """Run a command; return its status and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "zflipon", *map(str, arguments)], capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
+
+
+def test_annotate_reads_tracks_however_many_processes(genome, saved, tmp_path):
+    said = (genome / "genome.fa", "--model", saved, "--features", genome / "tracks.tsv", "--device", "cpu")
+    one, two = tmp_path / "one.bedgraph", tmp_path / "two.bedgraph"
+    assert run("annotate", *said, "-o", one, "--threads", 1)[0] == 0
+    assert run("annotate", *said, "-o", two, "--threads", 1, "-n", 2)[0] == 0
+    assert one.read_bytes() == two.read_bytes()
+    told = json.loads((tmp_path / "one.bedgraph.json").read_text())["features"]
+    assert set(told) == {"decides", "idle"}
+    assert told["idle"]["sha256"] == hashlib.sha256((genome / "idle.bed").read_bytes()).hexdigest()
+
+
+def test_annotate_says_which_tracks_it_lacks(genome, saved, tmp_path):
+    said = ("annotate", genome / "genome.fa", "--model", saved, "-o", tmp_path / "x.bedgraph", "--threads", 1)
+    status, words = run(*said)
+    assert status == 1
+    assert "2 of the model's 2 tracks are missing (decides, idle)" in words
+    assert not list(tmp_path.iterdir())
+    status, words = run(*said, "--missing-features", "zero")
+    assert status == 0
+    assert json.loads((tmp_path / "x.bedgraph.json").read_text())["features"] == {
+        "decides": None,
+        "idle": None,
+    }
+
+
+def test_tracks_for_a_model_that_reads_none(genome, tiny_checkpoint, tmp_path):
+    said = ("annotate", genome / "genome.fa", "--model", tiny_checkpoint, "-o", tmp_path / "x.bed")
+    status, words = run(*said, "--features", genome / "tracks.tsv")
+    assert status == 1
+    assert "this model reads no omics tracks" in words
+
+
+def test_a_stopped_run_does_not_go_on_with_other_tracks(genome, saved, tmp_path, monkeypatch):
+    out = tmp_path / "x.bedgraph"
+
+    def annotate_with(table):
+        return annotate(genome / "genome.fa", [str(out)], str(saved), features=table, quiet=True,
+                        predict=PredictConfig(threads=1))  # fmt: skip
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("zflipon.annotate.TrackOutputs.commit", fail)
+        with pytest.raises(OSError, match="full"):
+            annotate_with(genome / "tracks.tsv")
+    other = genome / "other.tsv"
+    other.write_text("decides\tidle.bed\nidle\tdecides.bed\n")
+    with pytest.raises(ZfliponError, match="differs in features"):
+        annotate_with(other)
+    annotate_with(genome / "tracks.tsv")
+    assert out.exists()
