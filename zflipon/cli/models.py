@@ -150,6 +150,9 @@ def _lines(facts: dict) -> Iterator[str]:
     if facts["objective"] == "token":
         comparison, share = facts["label_comparison"], facts["label_threshold"]
         plain["token labels"] = f"1 if the labelled share of its bases {comparison} {share:g}"
+    if facts["features"]:
+        tracks = ", ".join(f"{feature['name']} ({feature['kind']})" for feature in facts["features"])
+        plain["omics tracks"] = tracks + ("; bears to do without" if facts["bears_missing"] else "")
     if facts["adapters"]:
         told = facts["adapters"]
         plain["adapters"] = (

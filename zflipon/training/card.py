@@ -45,11 +45,16 @@ _GIST = {
 }
 
 _ANNOTATE = """```bash
-zflipon annotate GENOME.fa -o zdna.bw --model FOLDER
+zflipon annotate GENOME.fa -o zdna.bw --model FOLDER%s
 ```
 
 FOLDER is the folder that this file lies in. The extension of the output picks its kind (`.bw`, `.bedgraph`, `.bed`);
 window, margin, calibration and threshold are taken from the checkpoint."""
+
+_TRACKS = """
+
+TRACKS.tsv has a line for each omics track, with tabs between name, file (bigWig, bedGraph or BED) and kind, as they
+stand above. `--missing-features zero` does without those that it lacks."""
 
 _SEQUENCE = """```python
 import numpy as np
@@ -130,6 +135,10 @@ def _what(story: Story, parameters: int) -> str:
             f"Z-DNA where {least} {story.label_threshold:g} of its bases are labelled "
             f"(`{story.label_comparison}`)"
         )
+    if story.features:
+        missing = "; does without those that are missing" if story.bears_missing else ""
+        tracks = ", ".join(f"{feature.name} ({feature.kind})" for feature in story.features)
+        facts["omics tracks"] = f"{len(story.features)}: {tracks}{missing}"
     return _bullets(facts)
 
 
@@ -146,7 +155,9 @@ def _calibration(calibration: Calibration) -> str:
 
 def _use(story: Story) -> str:
     if story.objective in ("base", "token"):
-        return _ANNOTATE
+        return _ANNOTATE % (" --features TRACKS.tsv" if story.features else "") + _TRACKS * bool(
+            story.features
+        )
     return f"{_SEQUENCE}\n\n{_CONTINUE}" if story.objective == "sequence" else _CONTINUE
 
 
