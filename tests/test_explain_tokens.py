@@ -42,7 +42,7 @@ class Oracle(Predictor):
     def __init__(self, tokenizer, **story):
         self.tokenizer = tokenizer
         self.story = Story("compact", "base", 8, 0, threshold=0.6, **story)
-        self.config, self.device, self._most = CPU, torch.device("cpu"), 20
+        self.config, self.device, self._most, self.features = CPU, torch.device("cpu"), 20, None
 
     def launch(self, batch):
         return None

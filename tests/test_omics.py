@@ -1,5 +1,6 @@
 """A base head that reads omics tracks: what it adds, without which tracks, and that a track which decides is learnt."""
 
+import csv
 import hashlib
 import json
 import subprocess
@@ -12,8 +13,11 @@ import torch
 from conftest import dna, make_fasta
 
 from zflipon.annotate import annotate
-from zflipon.config import DataConfig, FeaturesConfig, PredictConfig
+from zflipon.config import AttributionConfig, DataConfig, FeaturesConfig, PredictConfig
 from zflipon.errors import ModelError, ZfliponError
+from zflipon.explain.attribution_tables import seen_in
+from zflipon.explain.attributions import Aim, Attributor
+from zflipon.explain.locus import omics_shares
 from zflipon.models import create, load, save
 from zflipon.models.omics import Omics
 from zflipon.predict import Predictor, predict_tiles
@@ -189,7 +193,8 @@ def test_a_saved_model_knows_its_tracks(trained, tmp_path):
 
 def test_a_model_that_reads_tracks_is_not_run_without_a_word_on_them(trained):
     with pytest.raises(
-        ModelError, match=r"reads 2 omics tracks \(decides, idle\); name their files with --features"
+        ModelError,
+        match=r"the model reads 2 omics tracks \(decides, idle\); name their files with --features",
     ):
         Predictor(trained[0])
 
@@ -263,3 +268,52 @@ def test_a_stopped_run_does_not_go_on_with_other_tracks(genome, saved, tmp_path,
         annotate_with(other)
     annotate_with(genome / "tracks.tsv")
     assert out.exists()
+
+
+def test_explain_tracks_ranks_the_one_that_decides(genome, saved, tmp_path):
+    out = tmp_path / "tracks.csv"
+    status, words = run(
+        "explain", "tracks", genome / "genome.fa", "--features", genome / "tracks.tsv", "--model", saved,
+        "--labels", genome / "labels.bed", "--all-windows", "--threads", 1, "-o", out,
+    )  # fmt: skip
+    assert status == 0, words
+    about, rows = out.read_text().splitlines(), []
+    rows = list(csv.DictReader(line for line in about if not line.startswith("#")))
+    assert [row["track"] for row in rows] == ["decides", "idle"]
+    whole = float(next(line for line in about if line.startswith("# average_precision")).split(":")[1])
+    assert float(rows[0]["lost"]) > 0.1 > abs(float(rows[1]["lost"]))
+    for row in rows:
+        assert float(row["average_precision"]) + float(row["lost"]) == pytest.approx(whole, abs=1e-3)
+
+
+def test_attributions_of_tracks_add_up_and_name_the_one_that_decides(trained):
+    pytest.importorskip("captum")
+    made, material = trained
+    attributor = Attributor(made, AttributionConfig(steps=64), "cpu", material.features)
+    flips = material.labels["c"][1]
+    places = [("c", int(flips[0]) - 120, int(flips[0]) + 136)]
+    sequences = [material.genome.fetch(*place) for place in places]
+    weights = np.zeros(256, dtype=np.float32)
+    weights[120:136] = 1 / 16
+    (found,) = attributor.attribute(sequences, [Aim(0, weights)], seen=seen_in(attributor, places))
+    assert abs(found.delta) < 0.01 * abs(found.output - found.reference)
+    (first, most), (second, other) = omics_shares(attributor, [found])
+    assert (first, second) == ("decides", "idle")
+    assert most > 3 * abs(other)
+    # without its intervals the track gives nothing, and the output falls by about its share
+    emptied = [each * np.array([[0], [1]], dtype=np.float32) for each in seen_in(attributor, places)]
+    (without,) = attributor.attribute(sequences, [Aim(0, weights)], seen=emptied)
+    assert without.tracks[0] == pytest.approx(np.zeros_like(without.tracks[0]))
+    assert found.output - without.output == pytest.approx(most, rel=0.3)
+
+
+def test_a_picture_of_a_locus_shows_tracks(genome, saved, tmp_path):
+    pytest.importorskip("captum")
+    start = 3 * 400 + 192
+    out = tmp_path / "locus.svg"
+    status, words = run(
+        "explain", "locus", f"c:{start - 10}-{start + 30}", "--genome", genome / "genome.fa", "--model", saved,
+        "--features", genome / "tracks.tsv", "--threads", 1, "--steps", 8, "-o", out,
+    )  # fmt: skip
+    assert status == 0, words
+    assert "from omics tracks" in out.read_text()

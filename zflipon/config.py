@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 DEFAULT_MODEL = "compact"
 """The bundled model that is used when none is named."""
 
+OMICS_MODEL = "compact-omics"
+"""The bundled model that reads omics tracks."""
+
 MIN_GAP = 50
 """A run of this many N or more ends a stretch of sequence; a shorter one is read through, as [UNK] tokens."""
 

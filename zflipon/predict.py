@@ -138,7 +138,7 @@ class Predictor:
                 f"a model with the objective '{self.story.objective}' calls no bases; expected {wanted}"
             )
         self.features = features
-        _check_features(checkpoint, features)
+        check_features(checkpoint, features)
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.device = pick_device(self.config.device)
@@ -178,13 +178,30 @@ class Predictor:
         )
         return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
 
-    def logits(self, sequences: Sequence[str]) -> Iterator[tuple[int, Tokens, np.ndarray]]:
+    def seen(self, contig: str, bounds: np.ndarray) -> list[np.ndarray] | None:
+        """Return what the model sees of the tracks in windows of a contig; None for a model without.
+
+        Parameters
+        ----------
+        contig : str
+        bounds : numpy.ndarray
+            int64, shape (windows, 2): starts and ends, close together.
+        """
+        if self.features is None:
+            return None
+        return self.features.windows(contig, bounds, self.module.view)
+
+    def logits(
+        self, sequences: Sequence[str], features: Sequence[np.ndarray] | None = None
+    ) -> Iterator[tuple[int, Tokens, np.ndarray]]:
         """Run the model, sequences of like token counts together.
 
         Parameters
         ----------
         sequences : sequence of str
             Upper case.
+        features : sequence of numpy.ndarray, optional
+            As `probabilities` has them.
 
         Yields
         ------
@@ -194,7 +211,7 @@ class Predictor:
         logits : numpy.ndarray
             float32, of shape (tokens, classes), (bases,) or (classes,), as the objective has it.
         """
-        for batch in self.batches(sequences):
+        for batch in self.batches(sequences, features=features):
             yield from batch.rows(self.collect(self.launch(batch)))
 
     def batches(
@@ -319,15 +336,16 @@ class Predictor:
         return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
 
 
-def _check_features(checkpoint: Checkpoint, features: FeatureTracks | None) -> None:
-    wanted, name = checkpoint.story.features, checkpoint.path.name if checkpoint.path else "the model"
+def check_features(checkpoint: Checkpoint, features: FeatureTracks | None) -> None:
+    """Raise `ModelError` where a model reads other tracks than there are."""
+    wanted = checkpoint.story.features
     if wanted and features is None:
         raise ModelError(
-            f"{name} reads {len(wanted)} omics tracks ({some([each.name for each in wanted])}); name their files "
+            f"the model reads {len(wanted)} omics tracks ({some([each.name for each in wanted])}); name their files "
             "with --features TABLE, or say --missing-features zero to do without"
         )
     if features is not None and features.features != wanted:
-        raise ModelError(f"{name} reads {len(wanted)} omics tracks, not those that were opened")
+        raise ModelError(f"the model reads {len(wanted)} omics tracks, not those that were opened")
 
 
 def base_log_odds(logits: np.ndarray, tokens: Tokens) -> np.ndarray:
@@ -472,7 +490,9 @@ class _Job:
             kept &= stretch.read
         windows = np.flatnonzero(kept)
         self.sequences = [text[low:high] for low, high in zip(start[windows], end[windows], strict=True)]
-        self.features = _seen(predictor, stretch.contig, tiles[windows])
+        self.features = predictor.seen(
+            stretch.contig, np.stack([tiles["start"], tiles["end"]], axis=1)[windows]
+        )
         self.widths = (end - start)[windows]
         self.places, self.counts = places[windows], counts[windows]
         inner = (tiles["core_start"] - tiles["start"])[windows]
@@ -518,14 +538,6 @@ class _Job:
         """Return all probabilities, without a value at N."""
         self.found[self.nothing] = np.nan
         return self.found
-
-
-def _seen(predictor: Predictor, contig: str, tiles: np.ndarray) -> list[np.ndarray] | None:
-    """Return what the model sees of the tracks in each window; None for a model without."""
-    if predictor.features is None:
-        return None
-    bounds = np.stack([tiles["start"], tiles["end"]], axis=1)
-    return predictor.features.windows(contig, bounds, predictor.module.view)
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray, turned: np.ndarray | None = None) -> np.ndarray:

@@ -34,6 +34,7 @@ Examples:
   zflipon annotate hg38.fa -o zdna.bw -o zdna.bed.gz
   zflipon annotate hg38.fa.gz -o - --region chr1:1,000,001-2,000,000
   zflipon annotate hg38.fa -o zdna.bw --model runs/dnabert2 --precision bfloat16
+  zflipon annotate hg19.fa -o zdna.bw --model compact-omics --features tracks.tsv
 """
 
 

@@ -113,8 +113,10 @@ def labelled_sequences(sequences: Sequence[str], labels: Sequence[bool]) -> Labe
     return Labelled(list(sequences), [np.array([bool(label)]) for label in labels], places)
 
 
-def log_odds_of(predictor: Predictor, sequences: Sequence[str]) -> list[tuple[Tokens, np.ndarray]]:
-    """Return tokens and calibrated log-odds of class 1 of each sequence.
+def log_odds_of(
+    predictor: Predictor, sequences: Sequence[str], seen: Sequence[np.ndarray] | None = None
+) -> list[tuple[Tokens, np.ndarray]]:
+    """Return tokens and calibrated log-odds of class 1 of each sequence; `seen` as `Predictor.logits` has features.
 
     Returns
     -------
@@ -122,7 +124,7 @@ def log_odds_of(predictor: Predictor, sequences: Sequence[str]) -> list[tuple[To
         float32, of shape (tokens,), (bases,) or (1,), as the objective has it.
     """
     found: list[tuple[Tokens, np.ndarray] | None] = [None] * len(sequences)
-    for index, tokens, rows in predictor.logits(sequences):
+    for index, tokens, rows in predictor.logits(sequences, seen):
         if predictor.story.objective != "base":
             others = np.delete(rows, 1, axis=-1)
             rows = np.atleast_1d(rows[..., 1] - np.logaddexp.reduce(others, axis=-1))
@@ -233,14 +235,15 @@ def token_table(
         If there is no true positive.
     """
     scores, attributions = TokenScores(), []
-    for first, calls in _calls(attributor, data.sequences, threshold, batch_size):
+    for first, calls in _calls(attributor, data.sequences, data.places, threshold, batch_size):
         sequences = data.sequences[first : first + len(calls)]
         aims = [
             Aim(index, weights)
             for index, (tokens, called) in enumerate(calls)
             for weights in true_positives(attributor.story, tokens, called, data.labels[first + index])
         ]
-        for found in attributor.attribute(sequences, aims, [tokens for tokens, _ in calls]):
+        seen = seen_in(attributor, data.places[first : first + len(calls)])
+        for found in attributor.attribute(sequences, aims, [tokens for tokens, _ in calls], seen):
             names, values = window_scores(found, sequences[found.aim.sequence], attributor)
             if attributor.story.objective != "sequence":
                 best = np.argsort(-values, kind="stable")[: attributor.config.top]
@@ -258,15 +261,26 @@ def token_table(
 
 
 def _calls(
-    attributor: Attributor, sequences: Sequence[str], threshold: float | None, batch_size: int | None
+    attributor: Attributor,
+    sequences: Sequence[str],
+    places: Sequence[tuple[str, int, int]],
+    threshold: float | None,
+    batch_size: int | None,
 ) -> Iterator[tuple[int, list[tuple[Tokens, np.ndarray]]]]:
     """Yield, a pool at a time, the index of its first sequence and, of each, tokens and what is called of them."""
     config = PredictConfig(device=str(attributor.device), precision="float32", batch_size=batch_size)
-    predictor = Predictor(attributor.checkpoint, config, OBJECTIVES)
+    predictor = Predictor(attributor.checkpoint, config, OBJECTIVES, attributor.features)
     cutoff = _logit(_cutoff(attributor.story, threshold))
     for first in range(0, len(sequences), _POOL):
-        found = log_odds_of(predictor, sequences[first : first + _POOL])
+        pool = slice(first, first + _POOL)
+        found = log_odds_of(predictor, sequences[pool], seen_in(attributor, places[pool]))
         yield first, [(tokens, odds >= cutoff) for tokens, odds in found]
+
+
+def seen_in(attributor: Attributor, places: Sequence[tuple[str, int, int]]) -> list[np.ndarray] | None:
+    """Return what the model sees of the tracks at places (contig, start, end); None for a model without."""
+    tracks, view = attributor.features, attributor.module.view
+    return tracks and [tracks.window(contig, start, end, view) for contig, start, end in places]
 
 
 def _renumbered(found: Attribution, first: int) -> Attribution:
@@ -350,7 +364,8 @@ def attribution_track(
     sequences = [genome.fetch(place.contig, place.start, place.end) for place in places]
     found: list[tuple[Place, Attribution]] = []
     every_base |= attributor.story.objective == "sequence"
-    for first, calls in _calls(attributor, sequences, threshold, batch_size):
+    spans = [(place.contig, place.start, place.end) for place in places]
+    for first, calls in _calls(attributor, sequences, spans, threshold, batch_size):
         aims = []
         for index, (tokens, called) in enumerate(calls):
             place = places[first + index]
@@ -358,7 +373,8 @@ def attribution_track(
             if weights.any():
                 aims.append(Aim(index, weights))
         pool = sequences[first : first + len(calls)]
-        for one in attributor.attribute(pool, aims, [tokens for tokens, _ in calls]):
+        seen = seen_in(attributor, spans[first : first + len(calls)])
+        for one in attributor.attribute(pool, aims, [tokens for tokens, _ in calls], seen):
             found.append((places[first + one.aim.sequence], one))
         progress(len(calls))
     if not found:

@@ -11,6 +11,7 @@ it only groups bases, and nothing leads from a group to none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 
 from zflipon.config import BASELINES, MOST_DOUBLINGS, SCALARS, AttributionConfig
 from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumberError
+from zflipon.features import FARTHEST, FeatureTracks
 from zflipon.models import FORMULAS
 from zflipon.models.batch import collate, pad
 from zflipon.models.heads import Seen
-from zflipon.predict import pick_device
+from zflipon.predict import check_features, pick_device
 from zflipon.tokens import DnaTokenizer, Tokens
 
 if TYPE_CHECKING:
@@ -71,6 +73,9 @@ class Attribution:
         The scalar of the sequence and of the baseline.
     steps : int
         That it took.
+    tracks : numpy.ndarray or None
+        float32, shape (tracks, steps): shares of what a model reads of omics tracks, as its view has them. Their
+        baseline is a track without an interval, a height of 0, or an interval that is as far away as can be.
     """
 
     aim: Aim
@@ -81,11 +86,12 @@ class Attribution:
     output: float
     reference: float
     steps: int
+    tracks: np.ndarray | None = None
 
     @property
     def attributed(self) -> float:
         """What all shares add up to."""
-        parts = (self.embeddings, self.letters, self.zhunt)
+        parts = (self.embeddings, self.letters, self.zhunt, self.tracks)
         return sum(float(part.sum(dtype=np.float64)) for part in parts if part is not None)
 
     @property
@@ -151,6 +157,8 @@ class Attributor:
     config : AttributionConfig, optional
     device : str
         ``'auto'`` (CUDA, then MPS, then CPU) or a torch device. Precision is float32: in less, completeness is lost.
+    features : FeatureTracks, optional
+        Omics tracks of the genome, for a model that reads them.
 
     Raises
     ------
@@ -160,11 +168,19 @@ class Attributor:
         If the model is a formula or has another head, or a setting is unknown.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: AttributionConfig | None = None, device: str = "auto"):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: AttributionConfig | None = None,
+        device: str = "auto",
+        features: FeatureTracks | None = None,
+    ):
         self._method = _integrated_gradients()
         self.config = config or AttributionConfig()
         self.checkpoint, self.story, self.tokenizer = checkpoint, checkpoint.story, checkpoint.tokenizer
         _check(self.config, self.story.family, self.story.objective)
+        check_features(checkpoint, features)
+        self.features = features
         self.device = pick_device(device)
         self.module = checkpoint.module.to(self.device).eval()
 
@@ -174,7 +190,11 @@ class Attributor:
         return self.story.objective == "base"
 
     def attribute(
-        self, sequences: Sequence[str], aims: Sequence[Aim], tokens: Sequence[Tokens] | None = None
+        self,
+        sequences: Sequence[str],
+        aims: Sequence[Aim],
+        tokens: Sequence[Tokens] | None = None,
+        seen: Sequence[np.ndarray] | None = None,
     ) -> Iterator[Attribution]:
         """Attribute scalars.
 
@@ -186,6 +206,8 @@ class Attributor:
             Any number of each sequence.
         tokens : sequence of Tokens, optional
             Of the sequences, where they are known already.
+        seen : sequence of numpy.ndarray, optional
+            What the model sees of the tracks at each, float32 of shape (tracks, steps), if it reads tracks.
 
         Yields
         ------
@@ -211,7 +233,7 @@ class Attributor:
         steps, left = self.config.steps, list(aims)
         for last in [False] * MOST_DOUBLINGS + [True]:
             missed = []
-            for found in self._with_steps(steps, left, sequences, tokens):
+            for found in self._with_steps(steps, left, sequences, tokens, seen):
                 if last or self._is_complete(found):
                     yield found
                 else:
@@ -223,13 +245,18 @@ class Attributor:
         return tolerance is None or abs(found.delta) <= tolerance * abs(found.output - found.reference)
 
     def _with_steps(
-        self, steps: int, aims: Sequence[Aim], sequences: Sequence[str], tokens: Sequence[Tokens]
+        self,
+        steps: int,
+        aims: Sequence[Aim],
+        sequences: Sequence[str],
+        tokens: Sequence[Tokens],
+        seen: Sequence[np.ndarray] | None,
     ) -> Iterator[Attribution]:
         order = sorted(aims, key=lambda aim: len(tokens[aim.sequence].ids))
         at = 0
         while at < len(order):
             batch = order[at : at + self._together(order, at, tokens, steps)]
-            yield from self._attributed(batch, sequences, tokens, steps)
+            yield from self._attributed(batch, sequences, tokens, seen, steps)
             at += len(batch)
 
     def _fits(self, aim: Aim, sequence: str, tokens: Tokens) -> None:
@@ -255,10 +282,20 @@ class Attributor:
         return count
 
     def _attributed(
-        self, aims: Sequence[Aim], sequences: Sequence[str], tokens: Sequence[Tokens], steps: int
+        self,
+        aims: Sequence[Aim],
+        sequences: Sequence[str],
+        tokens: Sequence[Tokens],
+        seen: Sequence[np.ndarray] | None,
+        steps: int,
     ) -> Iterator[Attribution]:
         own = [tokens[aim.sequence] for aim in aims]
-        problem = self._problem(aims, own, [sequences[aim.sequence] for aim in aims])
+        problem = self._problem(
+            aims,
+            own,
+            [sequences[aim.sequence] for aim in aims],
+            seen and [seen[aim.sequence] for aim in aims],
+        )
         rows = max(len(aims), self._rows(problem.inputs[0].shape[1]))
         try:
             with torch.no_grad():
@@ -279,18 +316,30 @@ class Attributor:
             raise ModelError(
                 f"{rows} rows at once do not fit the memory of {self.device}; take a smaller --batch-size"
             ) from None
+        found = [part.detach() for part in found]
+        tracks = found.pop().cpu().numpy() if seen else None
         # channels are summed: last of the embeddings, first of what is read at bases
-        scores = [part.detach().sum(2 if i == 0 else 1).cpu().numpy() for i, part in enumerate(found)]
+        scores = [part.sum(2 if i == 0 else 1).cpu().numpy() for i, part in enumerate(found)]
         if not all(np.isfinite(part).all() for part in scores):
             raise NotANumberError("a gradient of the model is not a number")
         for row, (aim, each) in enumerate(zip(aims, own, strict=True)):
             bases = [part[row, : int(each.lengths.sum())] for part in scores[1:]] + [None, None]
             shares = (scores[0][row, : len(each.ids)], *bases[:2])
-            yield Attribution(aim, each, *shares, float(output[row]), float(reference[row]), steps)
+            own_tracks = None if tracks is None else tracks[row, :, : seen[aim.sequence].shape[1]]
+            yield Attribution(
+                aim, each, *shares, float(output[row]), float(reference[row]), steps, own_tracks
+            )
 
-    def _problem(self, aims: Sequence[Aim], tokens: Sequence[Tokens], sequences: Sequence[str]) -> _Problem:
+    def _problem(
+        self,
+        aims: Sequence[Aim],
+        tokens: Sequence[Tokens],
+        sequences: Sequence[str],
+        seen: Sequence[np.ndarray] | None = None,
+    ) -> _Problem:
         """Lay sequences side by side: what is interpolated, from where, and what stays."""
-        batch = collate(tokens, sequences, self.tokenizer.pad_id, self.is_base)
+        present = self.features and self.features.present
+        batch = collate(tokens, sequences, self.tokenizer.pad_id, self.is_base, seen, present)
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         holds = pad([each.lengths > 0 for each in tokens], False).to(self.device)
         weights = pad([aim.weights.astype(np.float32) for aim in aims], 0.0).to(self.device)
@@ -302,15 +351,25 @@ class Attributor:
         core = None
         if self.is_base:
             with torch.no_grad():
-                seen = self.module.base_head.look(batch["bases"])
-            read = [part.float() for part in (seen.letters, seen.ready) if part is not None]
+                look = self.module.base_head.look(batch["bases"])
+            read = [part.float() for part in (look.letters, look.ready) if part is not None]
             inputs += read
             baselines += [torch.zeros_like(part) for part in read]
-            given |= {"base_tokens": batch["base_tokens"], "bases": batch["bases"], "called": seen.called}
+            given |= {"base_tokens": batch["base_tokens"], "bases": batch["bases"], "called": look.called}
             core = _span(weights)
+        if seen:
+            inputs.append(batch["features"])
+            baselines.append(self._no_tracks().expand_as(batch["features"]))
+            given["present"] = batch["present"]
         return _Problem(
             self.module, self.config.scalar, tuple(inputs), tuple(baselines), given, core, self.is_base
         )
+
+    def _no_tracks(self) -> Tensor:
+        """Return what tracks say where there is nothing: float32, shape (tracks, 1); 0 of those that are not given."""
+        nothing = {"binary": 0.0, "signal": 0.0, "distance": math.log2(1 + FARTHEST)}
+        values = [(nothing[each.kind] - each.mean) / each.scale for each in self.features.features]
+        return torch.tensor(values * self.features.present, dtype=torch.float32, device=self.device)[:, None]
 
     def _baseline(self) -> Tensor:
         """Return the embedding that stands where bases were: float32, shape (hidden,)."""
@@ -347,6 +406,8 @@ class _Problem:
         embeddings, *read = tensors[:count]
         given = dict(zip(self._names, tensors[count:], strict=True))
         weights = given.pop("weights")
+        if "present" in given:
+            given["features"] = read.pop()
         if self._is_base:
             letters, ready = (*read, None)[:2]
             given["seen"] = Seen(letters, ready, given.pop("called"))

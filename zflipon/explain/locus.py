@@ -15,7 +15,7 @@ import numpy as np
 from zflipon.config import Selection
 from zflipon.errors import InputError
 from zflipon.explain.attribution_tables import attribution_track
-from zflipon.explain.attributions import Attributor
+from zflipon.explain.attributions import Attribution, Attributor
 from zflipon.explain.logo import check_picture, draw_letters, new_figure
 from zflipon.explain.mutagenesis import around, mutagenesis
 from zflipon.genome import NUCLEOTIDES, Genome, base_codes
@@ -26,6 +26,8 @@ from zflipon.shards import make_plan
 
 _PURPLE, _GREY = "#4a1486", "0.45"
 _TOO_WIDE = 400
+_MOST_OMICS = 12
+"""Tracks that are drawn, those of which most is taken."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Locus:
     target : numpy.ndarray
         bool, shape (bases,): the bases that effects and attributions are of.
     beneath : list of Beneath
+    omics : list of (str, float)
+        Name of each omics track that the model reads, and what it takes from it: log-odds, the farthest from 0 first.
     """
 
     contig: str
@@ -80,6 +84,7 @@ class Locus:
     tokens: list[tuple[int, int]]
     target: np.ndarray
     beneath: list[Beneath] = field(default_factory=list)
+    omics: list[tuple[str, float]] = field(default_factory=list)
 
 
 def survey(
@@ -135,15 +140,29 @@ def survey(
     every_base = not target.any()
     if every_base:
         target = ~np.isnan(probability)
-    pieces, _ = attribution_track(attributor, genome, selection, cutoff, every_base)
+    pieces, found = attribution_track(attributor, genome, selection, cutoff, every_base)
     attribution = np.full(end - start, np.nan)
     for first, values in pieces[contig]:
         attribution[first - start : first - start + len(values)] = values
     effects = mutagenesis(predictor, genome, contig, start, end, target, progress)
     return Locus(
         contig, start, end, genome.fetch(contig, start, end), cutoff, probability, attribution, effects,
-        _tokens(predictor, genome, region), target, beneath,
+        _tokens(predictor, genome, region), target, beneath, omics_shares(attributor, [one for _, one in found]),
     )  # fmt: skip
+
+
+def omics_shares(attributor: Attributor, attributions: Sequence[Attribution]) -> list[tuple[str, float]]:
+    """Return what the mean of some attributions takes from each omics track that is there, the most first."""
+    tracks = attributor.features
+    if tracks is None:
+        return []
+    shares = np.mean([one.tracks.sum(1, dtype=np.float64) for one in attributions], axis=0)
+    rows = [
+        (feature.name, float(share))
+        for feature, share, there in zip(tracks.features, shares, tracks.present, strict=True)
+        if there
+    ]
+    return sorted(rows, key=lambda row: -abs(row[1]))
 
 
 def draw(locus: Locus, path: Path) -> None:
@@ -159,8 +178,15 @@ def draw(locus: Locus, path: Path) -> None:
     check_picture(path)
     bases = locus.end - locus.start
     rows = [1.4, 1.6, 0.5, 1.0, *(0.35 if each.values is None else 0.8 for each in locus.beneath)]
-    figure = new_figure(max(7.0, min(24.0, 1.8 + 0.11 * bases)), 0.9 + sum(rows) * 1.15)
-    panels = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
+    shown = locus.omics[:_MOST_OMICS]
+    heights = [*rows, 0.5 + 0.13 * len(shown)] if shown else rows
+    figure = new_figure(max(7.0, min(24.0, 1.8 + 0.11 * bases)), 0.9 + sum(heights) * 1.15)
+    panels = list(figure.subplots(len(heights), 1, height_ratios=heights))
+    if shown:
+        _draw_omics(panels.pop(), shown)
+    for axes in panels[:-1]:
+        axes.sharex(panels[-1])
+        axes.tick_params(labelbottom=False)
     _draw_probability(panels[0], locus)
     _draw_attribution(panels[1], locus)
     _draw_tokens(panels[2], locus)
@@ -276,6 +302,16 @@ def _draw_beneath(axes, each: Beneath, locus: Locus) -> None:
     axes.set_yticks([])
     axes.set_ylabel(each.name, rotation=0, ha="right", va="center")
     _plain(axes, left=False)
+
+
+def _draw_omics(axes, shown: Sequence[tuple[str, float]]) -> None:
+    names, shares = zip(*shown, strict=True)
+    axes.barh(names, shares, color=[_PURPLE if share > 0 else _GREY for share in shares], height=0.7)
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", lw=0.6)
+    axes.tick_params(axis="y", labelsize=7, length=0)
+    axes.set_xlabel("from omics tracks (log-odds)")
+    _plain(axes)
 
 
 def _plain(axes, left: bool = True) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from zflipon.config import DEFAULT_MODEL, PredictConfig, TokenRatioConfig
 from zflipon.errors import InputError, some
 from zflipon.explain.tables import aligned
+from zflipon.features import features_for
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, holds, read_bed, solid
 from zflipon.models import load
@@ -133,6 +134,8 @@ def token_ratios(
     config: TokenRatioConfig | None = None,
     predict: PredictConfig | None = None,
     advance: Callable[[int, int], object] = lambda windows, total: None,
+    features: str | Path | None = None,
+    missing_features: str = "error",
 ) -> TokenRatios:
     """Count each token's true positives over the windows of the published protocol.
 
@@ -153,6 +156,10 @@ def token_ratios(
         How the model is run; one strand is read.
     advance : callable
         Told, now and again, the windows just done and the windows in all.
+    features : str or Path, optional
+        Table of the omics tracks that the model reads; see `zflipon.features`.
+    missing_features : str
+        One of `zflipon.config.MISSING_FEATURES`.
 
     Raises
     ------
@@ -169,7 +176,8 @@ def token_ratios(
             solid(read_bed(blacklist, source.lengths, "blacklisted regions"), lengths) if blacklist else {}
         )
         checkpoint = load(model)
-        predictor = Predictor(checkpoint, predict)
+        omics = features_for(checkpoint, features, source.lengths, missing_features)
+        predictor = Predictor(checkpoint, predict, features=omics)
         tiled = _tiled(source, lengths, runs, avoided, config.window or checkpoint.story.window)
         chosen = choose(tiled, 0, config.negatives, config.seed)
         if not tiled.labelled.any():
@@ -217,8 +225,9 @@ def count(
     threshold = np.float32(predictor.story.threshold if threshold is None else threshold)
     counts = TokenCounts.none(len(predictor.tokenizer.names()))
     for first in range(0, len(chosen), _POOL):
-        sequences, labelled = _read(genome, tiled, chosen[first : first + _POOL], labels)
-        for batch, logits in _run(predictor, sequences):
+        windows = chosen[first : first + _POOL]
+        sequences, labelled = _read(genome, tiled, windows, labels)
+        for batch, logits in _run(predictor, sequences, _seen(predictor, tiled, windows)):
             called = predictor.base_probabilities(batch, logits) >= threshold
             counts.add(*_tokens(batch, called, labelled[batch.indices].ravel(), predictor.story))
             advance(len(batch.indices), len(chosen))
@@ -238,10 +247,23 @@ def _tokens(
     return ids[holding], *told
 
 
-def _run(predictor: Predictor, sequences: Sequence[str]) -> Iterator[tuple[Batch, np.ndarray]]:
+def _seen(predictor: Predictor, tiled: TiledWindows, windows: np.ndarray) -> list[np.ndarray] | None:
+    """Return what the model sees of the tracks in windows; None for a model without."""
+    if predictor.features is None:
+        return None
+    found = []
+    for window in windows:
+        start, contig = int(tiled.start[window]), tiled.contigs[tiled.contig[window]]
+        found += predictor.seen(contig, np.array([[start, start + tiled.width]]))
+    return found
+
+
+def _run(
+    predictor: Predictor, sequences: Sequence[str], features: Sequence[np.ndarray] | None
+) -> Iterator[tuple[Batch, np.ndarray]]:
     """Yield batches with their logits; the next batch is tokenized and launched while a GPU is at the last."""
     waiting = None
-    for batch in chain(predictor.batches(sequences), [None]):
+    for batch in chain(predictor.batches(sequences, features=features), [None]):
         launched = (batch, predictor.launch(batch)) if batch is not None else None
         if waiting is not None:
             yield waiting[0], predictor.collect(waiting[1])

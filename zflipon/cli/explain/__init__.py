@@ -11,6 +11,7 @@ COMMANDS = {
     "attributions": "Tokens and bases that made the calls, by Integrated Gradients: tables and a track.",
     "rank": "Rank tokens by the mean deviation of several tables.",
     "kmers": "Enriched k-mers, classes and a logo of called regions.",
+    "tracks": "What each omics track is worth to a model that reads them.",
     "locus": "One picture of a place: calls, attributions, tokens, substitutions, tracks.",
 }
 """Verb → one line of help; the verb's click command has its name in ``zflipon.cli.explain.<verb>``."""

@@ -11,9 +11,11 @@ from zflipon.cli.options import (
     contigs_option,
     default,
     device_option,
+    features_option,
     force_option,
     limit_threads,
     log_to_stderr,
+    missing_features_option,
     model_option,
     quiet_option,
     threads_option,
@@ -126,13 +128,16 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Rows (sequences × steps) a pass.  [default: by device]"
 )
+@features_option
+@missing_features_option
 @device_option
 @threads_option
 @force_option
 @quiet_option
 def attributions(
     source, outputs, deltas, model, labels, blacklist, window, limit, seed, regions, regions_bed, contigs,
-    bases, threshold, steps, tolerance, baseline, scalar, top, raw, batch_size, device, threads, force, quiet,
+    bases, threshold, steps, tolerance, baseline, scalar, top, raw, batch_size, features, missing_features,
+    device, threads, force, quiet,
 ) -> None:  # fmt: skip
     """Say which tokens and bases made the calls of a model, by Integrated Gradients.
 
@@ -155,7 +160,8 @@ def attributions(
         refuse_existing(path, force)
     checkpoint = load(model, OBJECTIVES)
     config = AttributionConfig(steps, tolerance, baseline, scalar, batch_size, top, not raw)
-    attributor = Attributor(checkpoint, config, device)
+    omics = _omics(checkpoint, source, features, missing_features)
+    attributor = Attributor(checkpoint, config, device, omics)
     threshold = checkpoint.story.threshold if threshold is None else threshold
 
     def told(data: dict, what: str) -> dict[str, object]:
@@ -183,6 +189,17 @@ def attributions(
         write_table(deltas, told(data, "what attributions add up to, and should"), _DELTA_COLUMNS, rows)
     if not quiet:
         click.echo(f"completeness: {completeness(one for _, one in done)}", err=True)
+
+
+def _omics(checkpoint, source, features, missing):
+    """Open what the model reads beside the sequence; nothing of a table of sequences, which have no place."""
+    from zflipon.features import features_for
+    from zflipon.genome import Genome
+
+    if source.suffix.lower() in _SEQUENCES:
+        return features_for(checkpoint, features, {}, missing)
+    with Genome(source) as genome:
+        return features_for(checkpoint, features, genome.lengths, missing)
 
 
 def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> list[tuple]:

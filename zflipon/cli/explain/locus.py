@@ -10,8 +10,10 @@ import click
 from zflipon.cli.options import (
     default,
     device_option,
+    features_option,
     force_option,
     limit_threads,
+    missing_features_option,
     model_option,
     threads_option,
 )
@@ -71,17 +73,21 @@ def named(_context, _parameter, values: tuple[str, ...]) -> list[tuple[str, Path
     show_default=True,
     help="Of Integrated Gradients: what stands in the place of tokens.",
 )
+@features_option
+@missing_features_option
 @device_option
 @threads_option
 @force_option
 def locus(
-    region, genome, output, model, tracks, threshold, steps, baseline, device, threads, force
+    region, genome, output, model, tracks, threshold, steps, baseline, features, missing_features,
+    device, threads, force,
 ) -> None:  # fmt: skip
     """Draw why a region of at most 400 bases (1-based) is called, and what would change that.
 
     From above: the probability of each base; its share of the call's log-odds, as letters (Integrated
-    Gradients); the tokens; by how much each substitution changes the mean probability of the called bases; and
-    the tracks that are given. Where nothing is called, all bases of the region are explained.
+    Gradients); the tokens; by how much each substitution changes the mean probability of the called bases; the
+    tracks that are given; and, under a model that reads omics tracks, what it takes from them. Where nothing is called,
+    all bases of the region are explained.
     """
     limit_threads(threads)
     from tqdm import tqdm
@@ -90,6 +96,7 @@ def locus(
     from zflipon.explain.attributions import Attributor
     from zflipon.explain.locus import draw, survey
     from zflipon.explain.logo import check_picture
+    from zflipon.features import features_for
     from zflipon.genome import Genome
     from zflipon.intervals import parse_region
     from zflipon.models import load
@@ -100,8 +107,10 @@ def locus(
     with Genome(genome) as reference:
         place = parse_region(region, reference.lengths)
         checkpoint = load(model)
-        predictor = Predictor(checkpoint, PredictConfig(device=device, precision="float32", threads=threads))
-        attributor = Attributor(checkpoint, AttributionConfig(steps=steps, baseline=baseline), device)
+        omics = features_for(checkpoint, features, reference.lengths, missing_features)
+        predict = PredictConfig(device=device, precision="float32", threads=threads)
+        predictor = Predictor(checkpoint, predict, features=omics)
+        attributor = Attributor(checkpoint, AttributionConfig(steps=steps, baseline=baseline), device, omics)
         with tqdm(
             total=3 * (place[2] - place[1]), unit="sequences", disable=not sys.stderr.isatty(), leave=False
         ) as bar:

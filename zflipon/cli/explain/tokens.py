@@ -12,8 +12,10 @@ from zflipon.cli.options import (
     contigs_option,
     default,
     device_option,
+    features_option,
     force_option,
     limit_threads,
+    missing_features_option,
     model_option,
     precision_option,
     threads_option,
@@ -58,6 +60,8 @@ Examples:
     type=click.FloatRange(0, 1, min_open=True),
     help="Probability from which a base is called.  [default: the model's]",
 )
+@features_option
+@missing_features_option
 @batch_size_option
 @precision_option
 @device_option
@@ -83,6 +87,8 @@ def tokens(
     negatives,
     seed,
     threshold,
+    features,
+    missing_features,
     batch_size,
     precision,
     device,
@@ -121,5 +127,7 @@ def tokens(
             TokenRatioConfig(window, negatives, seed, threshold),
             PredictConfig(batch_size, precision, device, threads),
             advance,
+            features,
+            missing_features,
         )
     give(output, found.told(top), found.about(), COLUMNS, found.rows())
