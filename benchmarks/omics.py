@@ -4,7 +4,8 @@ python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics] [--model 
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
 ``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on. The table has a row
-for each model: parameters, average precision and F1 over every base with all tracks, with none if it bears that, and bases a second.
+for each model: parameters, average precision and F1 over every base with all tracks, with none if it bears that, and
+bases a second.
 ``--curve`` adds the first model with fewer and fewer tracks, drawn at random, the windows that it can
 call alone being read (the model's screen). OUT gets ``omics.csv`` and, where matplotlib is installed, ``omics.png``.
 """
