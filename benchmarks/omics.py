@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import OMICS_MODEL, PredictConfig
+from zflipon.config import MIN_GAP, OMICS_MODEL, PredictConfig
 from zflipon.features import FeatureTracks, features_for
 from zflipon.genome import Genome
 from zflipon.intervals import fill, read_bed, solid
@@ -84,7 +84,7 @@ class Ground:
         """Return the windows of contigs, and which of them are read."""
         found, story = [], predictor.story
         for contig in contigs:
-            for start, end in self.genome.scan(contig).segments:
+            for start, end in self.genome.scan(contig, MIN_GAP).segments:
                 tiles = tile(start, end, story.window, story.margin)
                 for first in range(0, len(tiles), 256):
                     part = tiles[first : first + 256]
