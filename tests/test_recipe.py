@@ -255,10 +255,6 @@ def test_setting_that_cannot_be(refused, setting, told):
         ),
         ("stage.second.name=first", "every stage needs a name of its own, found first, first"),
         ("model.checkpoint=dnabert2", "[model] needs one of 'checkpoint' and 'family'"),
-        (
-            "tokenizer.train=false",
-            "[tokenizer] train = true is needed where no checkpoint brings a tokenizer",
-        ),
     ],
 )
 def test_mistake_names_its_key(refused, setting, told):

@@ -231,8 +231,6 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
     data, model, tokenizer = recipe.data, recipe.model, recipe.tokenizer
     if (model.checkpoint is None) == (model.family is None):
         problems.append("[model] needs one of 'checkpoint' and 'family'")
-    if model.checkpoint is None and not tokenizer.train:
-        problems.append("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
     if model.checkpoint is not None and tokenizer.train:
         problems.append("[tokenizer] train = true: a checkpoint's embeddings fit its own tokenizer alone")
     if model.lora.r and model.checkpoint is None:

@@ -252,6 +252,22 @@ class KmerTokenizer:
         (Path(folder) / "vocab.txt").write_text("\n".join(tokens) + "\n")
 
 
+class BaseTokenizer(KmerTokenizer):
+    """Single bases, for models that read letters: the tokens only say where they are, and no file holds them."""
+
+    def __init__(self):
+        letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ACGT"]
+        super().__init__({letter: index for index, letter in enumerate(letters)})
+
+    @classmethod
+    def from_file(cls, _path: str | Path) -> BaseTokenizer:
+        """Return the one that there is."""
+        return cls()
+
+    def save(self, folder: Path) -> None:
+        """Write nothing."""
+
+
 def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
     """Limit a BPE tokenizer to tokens of at most `max_length` bases, keeping every id.
 

@@ -323,8 +323,9 @@ class Attributor:
         if not all(np.isfinite(part).all() for part in scores):
             raise NotANumberError("a gradient of the model is not a number")
         for row, (aim, each) in enumerate(zip(aims, own, strict=True)):
-            bases = [part[row, : int(each.lengths.sum())] for part in scores[1:]] + [None, None]
-            shares = (scores[0][row, : len(each.ids)], *bases[:2])
+            size = int(each.lengths.sum())
+            bases = {name: part[row, :size] for name, part in zip(problem.read, scores[1:], strict=True)}
+            shares = (scores[0][row, : len(each.ids)], bases.get("letters"), bases.get("ready"))
             own_tracks = None if tracks is None else tracks[row, :, : seen[aim.sequence].shape[1]]
             yield Attribution(
                 aim, each, *shares, float(output[row]), float(reference[row]), steps, own_tracks
@@ -348,13 +349,13 @@ class Attributor:
             start = torch.where(holds.unsqueeze(-1), self._baseline(), embeddings)
         inputs, baselines = [embeddings], [start]
         given: dict[str, Tensor | None] = {"weights": weights, "attention_mask": batch.get("attention_mask")}
-        core = None
+        core, read = None, []
         if self.is_base:
             with torch.no_grad():
-                look = self.module.base_head.look(batch["bases"])
-            read = [part.float() for part in (look.letters, look.ready) if part is not None]
-            inputs += read
-            baselines += [torch.zeros_like(part) for part in read]
+                look = self.module.look(batch["bases"])
+            read = [name for name in ("letters", "ready") if getattr(look, name) is not None]
+            inputs += [getattr(look, name).float() for name in read]
+            baselines += [torch.zeros_like(part) for part in inputs[1:]]
             given |= {"base_tokens": batch["base_tokens"], "bases": batch["bases"], "called": look.called}
             core = _span(weights)
         if seen:
@@ -362,7 +363,7 @@ class Attributor:
             baselines.append(self._no_tracks().expand_as(batch["features"]))
             given["present"] = batch["present"]
         return _Problem(
-            self.module, self.config.scalar, tuple(inputs), tuple(baselines), given, core, self.is_base
+            self.module, self.config.scalar, tuple(inputs), tuple(baselines), given, core, self.is_base, read
         )
 
     def _no_tracks(self) -> Tensor:
@@ -383,7 +384,8 @@ class Attributor:
 class _Problem:
     """A batch, and the scalar of each of its rows as a function of what is interpolated.
 
-    `scalar` takes the interpolated tensors, then those of `given`, each with the same number of rows.
+    `scalar` takes the interpolated tensors, then those of `given`, each with the same number of rows. Interpolated are
+    the embeddings, the parts of `Seen` that `read` names, and the omics tracks if there are any.
     """
 
     def __init__(
@@ -395,22 +397,23 @@ class _Problem:
         given: dict[str, Tensor | None],
         core: tuple[int, int] | None,
         is_base: bool,
+        read: Sequence[str],
     ):
         self.inputs, self.baselines, self.given = inputs, baselines, tuple(given.values())
         self._module, self._of_probability = module, scalar == "probability"
-        self._names, self._core, self._is_base = list(given), core, is_base
+        self._names, self._core, self._is_base, self.read = list(given), core, is_base, read
 
     def scalar(self, *tensors: Tensor | None) -> Tensor:
         """Return the scalars: float32, shape (rows,)."""
         count = len(self.inputs)
-        embeddings, *read = tensors[:count]
+        embeddings, *inputs = tensors[:count]
         given = dict(zip(self._names, tensors[count:], strict=True))
         weights = given.pop("weights")
         if "present" in given:
-            given["features"] = read.pop()
+            given["features"] = inputs.pop()
         if self._is_base:
-            letters, ready = (*read, None)[:2]
-            given["seen"] = Seen(letters, ready, given.pop("called"))
+            look = dict(zip(self.read, inputs, strict=True))
+            given["seen"] = Seen(look.get("letters"), look.get("ready"), given.pop("called"))
             given["core"] = self._core
         logits = self._module(inputs_embeds=embeddings, **given).logits
         odds = logits if self._is_base else class_log_odds(logits)

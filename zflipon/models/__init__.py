@@ -3,7 +3,7 @@
 A family is one module here and one line in `FAMILIES`. The module defines
 
 - ``MODEL`` and ``CONFIG``: a `zflipon.models.base.DnaModel` and its config class,
-- ``TOKENIZER``: its tokenizer class, and ``TOKENIZER_FILE``, the file that holds it,
+- ``TOKENIZER``: its tokenizer class, and ``TOKENIZER_FILE``, the file that holds it (``""``: none is needed),
 - ``STORY``: what a checkpoint that tells nothing is taken to be (fields of `Story`),
 - ``LORA_TARGETS``: the linear layers that low-rank adapters go to by default,
 - ``recognises(config)``: whether a ``config.json`` of elsewhere is of this family.
@@ -44,6 +44,8 @@ FAMILIES: dict[str, str] = {
     "gena": "zflipon.models.gena",
     "dnabert": "zflipon.models.dnabert",
     "modernbert": "zflipon.models.modernbert",
+    "deepz": "zflipon.models.deepz",
+    "graphz": "zflipon.models.graphz",
     "zhunt": "zflipon.models.zhunt",
 }
 """Family → module. The order is that in which they are asked whether a config is theirs."""

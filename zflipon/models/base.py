@@ -83,6 +83,7 @@ class DnaModel(PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    has_base_head = True  # under the base objective
 
     def __init__(self, config):
         super().__init__(config)
@@ -189,6 +190,10 @@ class DnaModel(PreTrainedModel):
             logits = self.masked_lm(states)
         logits = logits.float()
         return DnaOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)
+
+    def look(self, bases: Tensor) -> Seen:
+        """Return what is read of nucleotide codes beside tokens; see `BaseHead.look`."""
+        return self.base_head.look(bases)
 
     def surroundings(
         self,

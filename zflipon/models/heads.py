@@ -61,15 +61,15 @@ class Seen(NamedTuple):
 
     Attributes
     ----------
-    letters : Tensor
-        float, shape (batch, 4, bases): one-hot; 0 at N and beyond the end.
+    letters : Tensor or None
+        float, shape (batch, 4, bases): one-hot; 0 at N and beyond the end. None where tokens tell them.
     ready : Tensor or None
         float, shape (batch, `READINESS`, bases): what Z-HUNT says; see `readiness`. 0 where all is N.
     called : Tensor or None
         bool, shape (batch, bases): inside a call of Z-HUNT's.
     """
 
-    letters: Tensor
+    letters: Tensor | None
     ready: Tensor | None
     called: Tensor | None
 
@@ -217,8 +217,7 @@ class BaseHead(nn.Module):
 
     def _letters(self, bases: Tensor) -> Tensor:
         """Return one-hot letters of the weights' type, shape (batch, 4, bases); 0 at N and beyond the end."""
-        one_hot = F.one_hot(bases, PADDING_BASE + 1)[..., : len(NUCLEOTIDES)]
-        return one_hot.transpose(1, 2).to(self.entry.weight.dtype)
+        return one_hot(bases).to(self.entry.weight.dtype)
 
     def _forms(self, near: Tensor) -> Tensor:
         return self.forms(near.transpose(1, 2)).squeeze(-1) + FORMS_PRIOR
@@ -257,6 +256,11 @@ class BaseHead(nn.Module):
             y = convolution((norm(x) * bins).transpose(1, 2)).transpose(1, 2)
             x = x + self.dropout(F.gelu(y)) * bins
         return self.context_norm(x)
+
+
+def one_hot(bases: Tensor) -> Tensor:
+    """Return one-hot letters of nucleotide codes, float32 of shape (batch, 4, bases); 0 at N and beyond the end."""
+    return F.one_hot(bases, PADDING_BASE + 1)[..., : len(NUCLEOTIDES)].transpose(1, 2).float()
 
 
 @torch.no_grad()

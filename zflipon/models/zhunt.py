@@ -15,7 +15,7 @@ from transformers import PretrainedConfig
 
 from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel, DnaOutput
-from zflipon.tokens import KmerTokenizer
+from zflipon.tokens import BaseTokenizer
 from zflipon.zhunt import (
     CUTOFF,
     FURTHER,
@@ -86,22 +86,6 @@ class ZhuntModel(DnaModel):
             shifted = F.pad(mine, (length - 1, 0), value=_LOWEST).unsqueeze(1)
             best = torch.maximum(best, F.max_pool1d(shifted, length, 1).squeeze(1))
         return DnaOutput(logits=torch.where(called, best, best.clamp(max=_OUTSIDE)).float())
-
-
-class BaseTokenizer(KmerTokenizer):
-    """Single bases: the formula reads them, and the tokens only say where they are."""
-
-    def __init__(self):
-        letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ACGT"]
-        super().__init__({letter: index for index, letter in enumerate(letters)})
-
-    @classmethod
-    def from_file(cls, _path) -> BaseTokenizer:
-        """Return the one that there is."""
-        return cls()
-
-    def save(self, folder) -> None:
-        """Write nothing."""
 
 
 MODEL = ZhuntModel

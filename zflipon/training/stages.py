@@ -20,7 +20,7 @@ from zflipon.models.adapters import attach, thaw
 from zflipon.models.story import OBJECTIVES, Story
 from zflipon.predict import calibrated, processes
 from zflipon.recipe import Setting, inheritance
-from zflipon.tokens import BpeTokenizer, train_bpe
+from zflipon.tokens import BpeTokenizer, DnaTokenizer, train_bpe
 from zflipon.training.calibrate import bend, platt
 from zflipon.training.card import write_card
 from zflipon.training.curves import CURVES, plot_curves
@@ -150,8 +150,12 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     if model.checkpoint:
         checkpoint = start(model.checkpoint, stage.objective, recipe.tokenizer.max_token_length, **settings)
     else:
-        tokenizer = _trained_tokenizer(recipe, material, folder / "tokenizer.json")
+        tokenizer = _tokenizer(recipe, material, folder / "tokenizer.json")
         checkpoint = create(model.family, stage.objective, tokenizer, **settings)
+    if not checkpoint.module.has_base_head and any(one.readout for one in recipe.stage):
+        raise RecipeError(
+            f"{checkpoint.story.family} has no base head whose readout could be fitted: set readout = 0"
+        )
     if checkpoint.story.family in FORMULAS:
         raise RecipeError(
             f"{checkpoint.story.family} is a formula: nothing in it is trained; choose another model"
@@ -171,7 +175,17 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def _trained_tokenizer(recipe: Recipe, material: Material, path: Path) -> BpeTokenizer:
+def _tokenizer(recipe: Recipe, material: Material, path: Path) -> DnaTokenizer:
+    """Return the tokenizer of a model that starts from random weights: the family's own, or one that is trained."""
+    kind = family(recipe.model.family)
+    if not kind.TOKENIZER_FILE:
+        if recipe.tokenizer.train:
+            raise RecipeError(
+                f"[tokenizer] train = true: {recipe.model.family} reads bases and needs no tokenizer"
+            )
+        return kind.TOKENIZER()
+    if not recipe.tokenizer.train:
+        raise RecipeError("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
     if path.exists():
         return BpeTokenizer.from_file(path)
     tokenizer = train_bpe(
