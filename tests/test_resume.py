@@ -150,9 +150,9 @@ def test_what_is_done_is_not_done_again(half_done, fasta, tiny_checkpoint, whole
     read = []
     plain = Predictor.batches
 
-    def batches(self, sequences, cores=None):
+    def batches(self, sequences, *rest):
         read.append(len(sequences))
-        return plain(self, sequences, cores)
+        return plain(self, sequences, *rest)
 
     monkeypatch.setattr(Predictor, "batches", batches)
     annotate(fasta, tiny_checkpoint, half_done)
