@@ -40,7 +40,7 @@ ORDER = [
     ("metrics",),
     # the verbs; those on one line do not know each other
     ("predict",),
-    ("annotate", "variants", "evaluate", "explain", "training"),
+    ("annotate", "variants", "evaluate", "explain", "training", "provenance", "doctor"),
     ("report", "bundle"),
     ("cli",),
     ("__main__",),

@@ -112,7 +112,9 @@ class TestLayersAgainstAdjacency:
                 edges = [node, *neighbours_of(node, size, reach)]
                 for head in range(2):
                     own = layer.receiving.weight[0] @ values[node, head]
-                    scores = torch.stack([own + layer.sending.weight[0] @ values[other, head] for other in edges])
+                    scores = torch.stack(
+                        [own + layer.sending.weight[0] @ values[other, head] for other in edges]
+                    )
                     weights = torch.softmax(torch.nn.functional.leaky_relu(scores, 0.2), dim=0)
                     expected = sum(w * values[other, head] for w, other in zip(weights, edges, strict=True))
                     mine = found[row, node].view(2, 4)[head]

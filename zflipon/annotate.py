@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import resource
+import shlex
 import signal
 import sys
 import tempfile
@@ -453,7 +454,7 @@ def _report(
     screen: bool,
 ) -> dict:
     return {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(["zflipon", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "genome": str(genome.path.resolve()),
         "contigs": {name: {"length": genome.lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
@@ -462,7 +463,12 @@ def _report(
         "windows": plan.windows,
         "shards": len(plan.shards),
         "processes": state.num_processes,
-        "model": {"name": checkpoint.path.name, "sha256": checkpoint.sha256, **checkpoint.story.to_dict()},
+        "model": {
+            "name": checkpoint.path.name,
+            "path": str(checkpoint.path.resolve()),
+            "sha256": checkpoint.sha256,
+            **checkpoint.story.to_dict(),
+        },
         "call": asdict(call),
         "predict": {
             **asdict(predictor.config),

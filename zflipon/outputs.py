@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from zflipon.errors import OutputError
+from zflipon.errors import InputError, OutputError
 
 INDEX_SUFFIXES = (".tbi", ".csi")
 """What an index adds to the name of the file that it belongs to."""
@@ -18,6 +19,29 @@ INDEX_SUFFIXES = (".tbi", ".csi")
 def sidecar(path: Path) -> Path:
     """Return where an output's record goes: its name plus ``.json``."""
     return path.with_name(path.name + ".json")
+
+
+def read_record(path: Path) -> dict:
+    """Return what lies beside a track, empty if nothing does.
+
+    Raises
+    ------
+    InputError
+        If it is not what annotate writes.
+    """
+    beside = sidecar(path)
+    if not beside.is_file():
+        return {}
+    try:
+        record = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{beside}: the track's record cannot be read ({error}); remove it to go without"
+        ) from error
+    parts = ("contigs", "model", "call", "predict")
+    if not isinstance(record, dict) or any(not isinstance(record.get(part, {}), dict) for part in parts):
+        raise InputError(f"{beside}: not a record that annotate writes; remove it to go without")
+    return record
 
 
 def refuse_existing(path: str | Path, force: bool) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zflipon.errors import InputError, some
-from zflipon.outputs import sidecar
+from zflipon.outputs import read_record, sidecar
 from zflipon.readers import open_bigwig
 
 SIGNALS, CALLS = (".bw", ".bigwig"), (".bed.gz", ".bed")
@@ -99,29 +98,6 @@ def kind_of(path: Path) -> str:
     raise InputError(
         f"{path}: unknown kind of track; expected a name that ends in {', '.join((*SIGNALS, *CALLS))}"
     )
-
-
-def read_record(path: Path) -> dict:
-    """Return what lies beside a track, empty if nothing does.
-
-    Raises
-    ------
-    InputError
-        If it is not what annotate writes.
-    """
-    beside = sidecar(path)
-    if not beside.is_file():
-        return {}
-    try:
-        record = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{beside}: the track's record cannot be read ({error}); remove it to go without"
-        ) from error
-    parts = ("contigs", "model", "call", "predict")
-    if not isinstance(record, dict) or any(not isinstance(record.get(part, {}), dict) for part in parts):
-        raise InputError(f"{beside}: not a record that annotate writes; remove it to go without")
-    return record
 
 
 def stem(path: Path) -> str:

@@ -24,6 +24,8 @@ COMMANDS = {
     "bundle": "Gather tracks for browsers, with a report.",
     "train": "Train a model by a recipe.",
     "models": "List models and print a checkpoint's story.",
+    "provenance": "Tell how a track was made, and read a place again.",
+    "doctor": "Look at this installation: devices, agreement, speed.",
 }
 """Verb → one line of help; the verb's click command has its name in ``zflipon.cli.<verb>``."""
 
