@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 from zflipon.cli import cli
 from zflipon.config import LoraConfig, StageConfig
 from zflipon.errors import ModelError, OutputError
-from zflipon.models import FAMILIES, FORMULAS, create, family, load, load_module, save, start
+from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, create, family, load, load_module, save, start
 from zflipon.models.adapters import attach, is_adapted, merge, thaw
 from zflipon.models.base import HEADS
 from zflipon.models.batch import collate
@@ -26,7 +26,7 @@ from zflipon.training.stages import _freeze
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
 
-TRAINED = [name for name in FAMILIES if name not in FORMULAS]
+TRAINED = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
 
 
 @pytest.fixture(scope="module")

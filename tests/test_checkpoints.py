@@ -19,7 +19,7 @@ from zflipon.cli.models import describe, models
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import (
     FAMILIES,
-    FORMULAS,
+    WITHOUT_LANGUAGE,
     Calibration,
     Story,
     create,
@@ -34,7 +34,7 @@ from zflipon.models import (
 from zflipon.models.story import OBJECTIVES
 from zflipon.tokens import SPECIAL_TOKENS, KmerTokenizer, train_bpe
 
-LANGUAGES = [name for name in FAMILIES if name not in FORMULAS]
+LANGUAGES = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
 
 SHAPE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 SEQUENCES = ["ACGTGCGCGCGTATATACCAGGTTACGNACG", "ttgaca", "GCGCGCGC"]
@@ -245,8 +245,8 @@ def test_half_precision_on_disk_is_loaded_as_float32(dtype, folder):
 def test_hub_id(folder, monkeypatch):
     asked = {}
 
-    def snapshot_download(repository, allow_patterns):
-        asked.update(repository=repository, patterns=allow_patterns)
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.update(repository=repository, revision=revision, patterns=allow_patterns)
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)

@@ -29,14 +29,14 @@ from zflipon.explain.attribution_tables import (
 )
 from zflipon.explain.attributions import Aim, Attributor, class_log_odds
 from zflipon.genome import Genome, base_codes
-from zflipon.models import FAMILIES, FORMULAS, Calibration, Story, create, family, load, save
+from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, Calibration, Story, create, family, load, save
 from zflipon.models.adapters import attach
 from zflipon.models.base import DnaOutput
 from zflipon.models.heads import PADDING_BASE
 from zflipon.predict import Predictor
 from zflipon.tokens import Tokens
 
-TRAINED = [name for name in FAMILIES if name not in FORMULAS]
+TRAINED = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
 
 OBJECTIVES = ("token", "base", "sequence")
 

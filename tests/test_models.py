@@ -11,13 +11,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, ModernBertConfig, Trainer, TrainingArguments
 
 from zflipon.errors import ModelError
-from zflipon.models import FAMILIES, FORMULAS, family, load_module
+from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, family, load_module
 from zflipon.models.dnabert2 import linear_bias, slopes
 from zflipon.models.heads import PADDING_BASE
 from zflipon.models.story import OBJECTIVES
 from zflipon.project import IGNORE
 
-LANGUAGES = [name for name in FAMILIES if name not in FORMULAS]
+LANGUAGES = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
 
 GOLDEN = sorted(path for path in (Path(__file__).parent / "data" / "golden").iterdir() if path.is_dir())
 

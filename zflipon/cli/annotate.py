@@ -10,6 +10,7 @@ from zflipon.cli.launch import launch, launched
 from zflipon.cli.options import (
     batch_size_option,
     both_strands_option,
+    complete_contigs,
     contigs_option,
     default,
     device_option,
@@ -61,7 +62,13 @@ def expectation() -> str:
 )
 @model_option
 @click.option(
-    "-r", "--region", "regions", multiple=True, metavar="CHR:START-END", help="1-based; repeatable."
+    "-r",
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="CHR:START-END",
+    shell_complete=complete_contigs,
+    help="1-based; repeatable.",
 )
 @click.option("--regions", "regions_bed", type=click.Path(), metavar="BED", help="Regions from a BED file.")
 @contigs_option

@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, PredictConfig
 
@@ -43,12 +45,38 @@ def log_to_stderr(quiet: bool = False, verbose: bool = False) -> None:
     log.handlers = [handler]
 
 
+def complete_models(_context, _parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the shell the bundled models, then folders."""
+    from zflipon.models.files import bundled
+
+    names = [CompletionItem(name) for name in bundled() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="dir")]
+
+
+def complete_contigs(context, _parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the shell the contigs of the FASTA that was named before, where it has an index."""
+    # an option without its value, which is being typed, leaves the rest of the line unparsed
+    named = (context.params.get("genome"), context.params.get("source"), *context.args)
+    indices = (Path(f"{name}.fai") for name in named if name)
+    index = next((path for path in indices if path.is_file()), None)
+    if index is None:
+        return []
+    lines = index.read_text(encoding="utf-8").splitlines()
+    names = (line.split("\t", 1)[0] for line in lines)
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 threads_option = click.option("-t", "--threads", type=click.IntRange(1), help="CPU threads.  [default: all]")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
 force_option = click.option("--force", is_flag=True, help="Replace outputs that exist.")
 model_option = click.option(
-    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
+    "-m",
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    shell_complete=complete_models,
+    help="Bundled name, folder, file or hub id.",
 )
 both_strands_option = click.option(
     "--both-strands", is_flag=True, help="Average with the reverse complement (half the speed)."
@@ -78,7 +106,12 @@ processes_option = click.option(
     help="Processes on this machine: one a GPU, or sharing its cores.",
 )
 contigs_option = click.option(
-    "--contigs", multiple=True, callback=names, metavar="NAMES", help="Only these; commas or repeated."
+    "--contigs",
+    multiple=True,
+    callback=names,
+    metavar="NAMES",
+    shell_complete=complete_contigs,
+    help="Only these; commas or repeated.",
 )
 features_option = click.option(
     "--features",

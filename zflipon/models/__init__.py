@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FAMILIES",
     "FORMULAS",
+    "WITHOUT_LANGUAGE",
     "Calibration",
     "Checkpoint",
     "Story",
@@ -52,6 +53,9 @@ FAMILIES: dict[str, str] = {
 
 FORMULAS = ("zhunt",)
 """Families that nothing is trained in."""
+
+WITHOUT_LANGUAGE = (*FORMULAS, "deepz", "graphz")
+"""Families that read bases and no tokens: they have the base objective alone."""
 
 _HEAVY = ("Checkpoint", "create", "load", "load_module", "save", "start")
 

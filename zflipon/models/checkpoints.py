@@ -111,16 +111,33 @@ def load(name: str | Path, objectives: tuple[str, ...] = ("token", "base")) -> C
         If it is missing, incomplete or of an unknown family, if its tensors do not fit
         its config, or if it has no trained head of these kinds.
     """
-    files = locate(name)
+    return load_files(locate(name), objectives)
+
+
+def load_files(
+    files: Files, objectives: tuple[str, ...], tokenizer: DnaTokenizer | None = None, **story
+) -> Checkpoint:
+    """Load the checkpoint that lies in given files, as `load` does.
+
+    Parameters
+    ----------
+    files : Files
+    objectives : tuple of str
+        Heads that will do.
+    tokenizer : DnaTokenizer, optional
+        In the place of the folder's.
+    **story
+        Fields of the story, in the place of what the config tells.
+    """
     tensors = read_tensors(files)
     objective = found_objective(files.config, tensors)
     if objective not in objectives:
         raise ModelError(
-            f"{name}: this checkpoint has no {' or '.join(objectives)} head "
+            f"{files.name}: this checkpoint has no {' or '.join(objectives)} head "
             f"(it has {objective or 'none'}); train it first: zflipon train"
         )
-    story = files.story(objective)
-    tokenizer = _tokenizer(files, story)
+    story = replace(files.story(objective), **story)
+    tokenizer = tokenizer or read_tokenizer(files, story)
     module = _module(files, story.family, objective, tensors, fresh_head=False)
     _check_vocabulary(files, module, tokenizer)
     return Checkpoint(module.eval(), tokenizer, replace(story, objective=objective), files)
@@ -181,7 +198,7 @@ def start(name: str | Path, objective: str, max_token_length: int | None = None,
     story = files.story(found_objective(files.config, tensors))
     if max_token_length is not None:
         story = replace(story, max_token_length=max_token_length)
-    tokenizer = _tokenizer(files, story)
+    tokenizer = read_tokenizer(files, story)
     module = _module(files, story.family, objective, tensors, fresh_head=True, **settings)
     _check_vocabulary(files, module, tokenizer)
     story = replace(story, objective=objective, quality={}, versions=_versions())
@@ -313,10 +330,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _tokenizer(files: Files, story: Story) -> DnaTokenizer:
-    """Load the tokenizer, limited as the story says."""
+def read_tokenizer(files: Files, story: Story, path: Path | None = None) -> DnaTokenizer:
+    """Load the folder's tokenizer, or that of a file, limited as the story says."""
     kind = family_module(story.family)
-    tokenizer = kind.TOKENIZER.from_file(files.folder / kind.TOKENIZER_FILE)
+    tokenizer = kind.TOKENIZER.from_file(path or files.folder / kind.TOKENIZER_FILE)
     limit = story.max_token_length
     if limit is not None and limit < tokenizer.max_token_length:
         if not isinstance(tokenizer, BpeTokenizer):

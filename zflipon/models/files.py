@@ -201,12 +201,12 @@ def locate(name: str | Path, adapters: bool = True) -> Files:
     if str(name) in bundled():
         path = BUNDLED / str(name)
     elif not path.exists():
-        if not _HUB_ID.fullmatch(str(name)):
+        if not is_hub_id(str(name)):
             raise ModelError(
                 f"{name}: no such model; expected a bundled one ({some(bundled())}), a checkpoint folder, "
                 f"a file of weights, or a hub id owner/name{suggest(str(name), bundled())}"
             )
-        path = _fetch(str(name))
+        path = fetch(str(name))
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / "config.json", "a checkpoint needs its config.json")
     if path.is_dir() and (folder / ADAPTER_CONFIG).is_file():
@@ -215,7 +215,7 @@ def locate(name: str | Path, adapters: bool = True) -> Files:
                 f"{name}: holds adapters itself, no whole weights; zflipon models merge makes them"
             )
         return _adapted(folder, config, str(name))
-    return Files(folder, config, _find_weights(path), str(name))
+    return Files(folder, config, find_weights(path), str(name))
 
 
 def _adapted(folder: Path, config: dict, name: str) -> Files:
@@ -242,13 +242,36 @@ def _adapted(folder: Path, config: dict, name: str) -> Files:
     return Files(folder, config, (weights,), name, adapter, base)
 
 
-def _fetch(repository: str) -> Path:
-    """Fetch a checkpoint from the hub, or find it in the hub's cache."""
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name may be one of the hub, ``owner/name``."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def fetch(repository: str, revision: str | None = None) -> Path:
+    """Fetch a checkpoint from the hub, or find it in the hub's cache.
+
+    Parameters
+    ----------
+    repository : str
+        ``owner/name``.
+    revision : str, optional
+        Branch, tag or commit.
+
+    Returns
+    -------
+    Path
+        Folder in the cache.
+
+    Raises
+    ------
+    ModelError
+        If the hub does not give it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=WANTED))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         # the hub's messages run over several lines; the first sentence says it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
@@ -265,7 +288,8 @@ def _fetch(repository: str) -> Path:
         ) from error
 
 
-def _find_weights(path: Path) -> tuple[Path, ...]:
+def find_weights(path: Path) -> tuple[Path, ...]:
+    """Return the files of weights in a folder, best first, or the file itself; raise `ModelError` if there are none."""
     if path.is_file():
         return (path,)
     for name in WEIGHTS:

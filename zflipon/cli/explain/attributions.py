@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import (
+    complete_contigs,
     contigs_option,
     default,
     device_option,
@@ -73,7 +74,13 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit's draw.")
 @click.option(
-    "-r", "--region", "regions", multiple=True, metavar="CHR:START-END", help="For the track; repeatable."
+    "-r",
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="CHR:START-END",
+    shell_complete=complete_contigs,
+    help="For the track; repeatable.",
 )
 @click.option(
     "--regions", "regions_bed", type=click.Path(), metavar="BED", help="For the track, from a BED file."

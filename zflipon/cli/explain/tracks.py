@@ -9,6 +9,7 @@ import click
 
 from zflipon.cli.options import (
     batch_size_option,
+    complete_models,
     contigs_option,
     device_option,
     features_option,
@@ -30,7 +31,12 @@ Examples:
 @click.argument("genome", type=click.Path(path_type=Path))
 @click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA.")
 @click.option(
-    "-m", "--model", default=OMICS_MODEL, show_default=True, help="Bundled name, folder, file or hub id."
+    "-m",
+    "--model",
+    default=OMICS_MODEL,
+    show_default=True,
+    shell_complete=complete_models,
+    help="Bundled name, folder, file or hub id.",
 )
 @features_option
 @missing_features_option

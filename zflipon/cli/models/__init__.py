@@ -11,8 +11,7 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import force_option
-from zflipon.errors import OutputError
+from zflipon.cli.options import complete_models
 from zflipon.models import FAMILIES
 from zflipon.models.files import BUNDLED, Files, bundled, found_objective, locate
 
@@ -21,14 +20,23 @@ Examples:
   zflipon models
   zflipon models show compact
   zflipon models show runs/mine --json
+  zflipon models pull zhihan1996/DNABERT-2-117M
+  zflipon models import gena_best.pt --base AIRI-Institute/gena-lm-bert-base-t2t -o runs/gena
+  zflipon models convert runs/old -o runs/new
   zflipon models merge runs/mine-lora -o runs/mine-whole
+"""
+
+SHOW_EPILOG = """\b
+Examples:
+  zflipon models show compact
+  zflipon models show runs/mine --json
 """
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List bundled models and families; SHOW prints a checkpoint's story, MERGE folds its adapters in."""
+    """List bundled models and families; show a checkpoint's story, fetch, import, convert or merge one."""
     if context.invoked_subcommand is None:
         click.echo("Bundled models")
         rows = [_summary(name) for name in bundled()]
@@ -37,30 +45,13 @@ def models(context: click.Context) -> None:
         click.echo("\n".join(_columns([(name, _first_line(module)) for name, module in FAMILIES.items()])))
 
 
-@models.command()
-@click.argument("name")
+@models.command(epilog=SHOW_EPILOG)
+@click.argument("name", shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Print the story of the checkpoint NAME: a bundled model, a folder, a file of weights or a hub id."""
     facts = describe(name)
     click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
-
-
-@models.command()
-@click.argument("name")
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the whole checkpoint."
-)
-@force_option
-def merge(name: str, output: Path, force: bool) -> None:
-    """Fold the low-rank adapters of the checkpoint NAME into the weights that they belong to."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
-        raise OutputError(f"{output}: exists and is not empty; give --force to replace what it holds")
-    from zflipon.models import adapters, load, save
-    from zflipon.models.story import OBJECTIVES
-
-    save(adapters.merge(load(name, OBJECTIVES)), output)
-    click.echo(f"{output}: the whole checkpoint is ready; zflipon models show {output}", err=True)
 
 
 def describe(name: str | Path) -> dict:
@@ -179,3 +170,6 @@ def _tree(table: dict, depth: int) -> Iterator[str]:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
+
+
+importlib.import_module("zflipon.cli.models.files")  # whose commands are the group's

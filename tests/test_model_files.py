@@ -1,0 +1,195 @@
+"""Checkpoints brought here: pulled, imported as the paper's files are, and converted; no number changes."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from small_models import make_small_models
+
+from zflipon.cli import cli
+from zflipon.errors import ModelError, OutputError
+from zflipon.models import create, load, start
+from zflipon.models.batch import collate
+from zflipon.tokens import BpeTokenizer
+
+SEQUENCE = "ACGTTGCACGCGCGCGTATATTGCA" * 3
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Return the folders of small models in the published layouts, by family."""
+    return make_small_models(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture
+def finetuned(published, tmp_path):
+    """Return a function that writes a fine-tuned state dict of a family, as training scripts do."""
+
+    def write(family, name="best.pt", folder=None):
+        torch.manual_seed(5)
+        made = start(published[family], "token")
+        path = (folder or tmp_path) / name
+        torch.save({"model_state_dict": made.module.state_dict()}, path)
+        return path, made
+
+    return write
+
+
+def run(*words):
+    done = CliRunner().invoke(cli, ["models", *map(str, words)])
+    return done.exit_code, done.output, done.exception
+
+
+def logits(checkpoint, sequences=(SEQUENCE,)):
+    tokens = checkpoint.tokenizer.encode(list(sequences))
+    batch = collate(
+        tokens, list(sequences), checkpoint.tokenizer.pad_id, checkpoint.story.objective == "base"
+    )
+    with torch.no_grad():
+        return checkpoint.module.eval()(**batch).logits
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_state_dict_takes_config_and_tokenizer_of_its_base(published, finetuned, tmp_path):
+    path, made = finetuned("gena")
+    status, told, _ = run("import", path, "--base", published["gena"], "--window", 70, "--label-threshold", 0.66,
+                          "-o", tmp_path / "out")  # fmt: skip
+    assert status == 0, told
+    found = load(tmp_path / "out")
+    assert torch.equal(logits(found), logits(made))
+    story = found.story
+    assert (story.family, story.objective, story.window, story.margin) == ("gena", "token", 70, 8)
+    assert story.label_threshold == 0.66
+    assert sha256(path) in told
+    assert sha256(tmp_path / "out" / "model.safetensors") in told
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_a_folder_with_another_tokenizer(published, finetuned, tmp_path):
+    folder = tmp_path / "dnabert2"
+    shutil.copytree(published["dnabert2"], folder)
+    (folder / "pytorch_model.bin").unlink()
+    finetuned("dnabert2", "pytorch_model.bin", folder)
+    limited = BpeTokenizer.from_file(folder / "tokenizer.json").limited(5)
+    (tmp_path / "limited").mkdir()
+    limited.save(tmp_path / "limited")
+    status, told, _ = run(
+        "import", folder, "--tokenizer", tmp_path / "limited" / "tokenizer.json", "-o", tmp_path / "out"
+    )
+    assert status == 0, told
+    found = load(tmp_path / "out")
+    assert found.tokenizer.max_token_length == found.story.max_token_length == 5
+    assert max(found.tokenizer.encode([SEQUENCE])[0].lengths) <= 5
+    status, _, _ = run("import", folder, "--max-token-length", 4, "-o", tmp_path / "shorter")
+    assert status == 0
+    assert max(load(tmp_path / "shorter").tokenizer.encode([SEQUENCE])[0].lengths) <= 4
+
+
+def test_a_folder_of_kmers(published, finetuned, tmp_path):
+    folder = tmp_path / "z-dnabert"
+    shutil.copytree(published["dnabert"], folder)
+    (folder / "pytorch_model.bin").unlink()
+    _, made = finetuned("dnabert", "pytorch_model.bin", folder)
+    status, told, _ = run("import", folder, "-o", tmp_path / "out", "--threshold", 0.25)
+    assert status == 0, told
+    found = load(tmp_path / "out")
+    assert torch.equal(logits(found), logits(made))
+    assert found.story.threshold == 0.25
+    assert (tmp_path / "out" / "vocab.txt").is_file()
+
+
+@pytest.mark.parametrize("family", ["dnabert2", "gena", "dnabert", "modernbert"])
+def test_converting_changes_no_number(published, family, tmp_path):
+    status, told, _ = run("convert", published[family], "-o", tmp_path / "out")
+    assert status == 0, told
+    before, after = load(published[family], ("mlm",)), load(tmp_path / "out", ("mlm",))
+    assert torch.equal(logits(before), logits(after))
+    assert after.path == tmp_path / "out"
+    assert load_file(tmp_path / "out" / "model.safetensors")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["zflipon"]["family"] == family
+    assert told.count("\n") >= 3
+
+
+def test_what_cannot_be_imported(published, finetuned, tmp_path):
+    path, _ = finetuned("gena")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    for words, kind, said in (
+        ([path], ModelError, "say with --base which model they come from"),
+        ([tmp_path / "no.pt", "--base", published["gena"]], ModelError, "no such file or folder"),
+        ([path, "--base", published["modernbert"]], ModelError, "the weights do not fit"),
+        (
+            [path, "--base", published["gena"], "--window", 20, "--margin", 10],
+            ModelError,
+            "less than half of the window",
+        ),
+    ):
+        status, _, failure = run("import", *words, "-o", tmp_path / "out")
+        assert status == 1
+        assert isinstance(failure, kind), failure
+        assert said in str(failure)
+        assert not (tmp_path / "out" / "config.json").exists()
+    status, _, failure = run("import", path, "--base", published["gena"], "-o", tmp_path / "full")
+    assert isinstance(failure, OutputError)
+    assert [each.name for each in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_pickle_with_code_is_not_run(published, tmp_path):
+    class Boom:
+        def __reduce__(self):
+            return (print, ("boom",))
+
+    torch.save({"weights": Boom()}, tmp_path / "bad.pt")
+    status, told, failure = run(
+        "import", tmp_path / "bad.pt", "--base", published["gena"], "-o", tmp_path / "out"
+    )
+    assert status == 1
+    assert "holds more than tensors" in str(failure)
+    assert "boom" not in told
+
+
+def test_pull_prints_where_files_lie_and_their_checksums(published, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.update(repository=repository, revision=revision)
+        return str(published["dnabert2"])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    status, told, _ = run("pull", "zhihan1996/DNABERT-2-117M", "--revision", "main")
+    assert status == 0
+    assert asked == {"repository": "zhihan1996/DNABERT-2-117M", "revision": "main"}
+    first, *rest = told.splitlines()
+    assert first == str(published["dnabert2"])
+    for path in published["dnabert2"].iterdir():
+        assert f"{sha256(path)}  {path.name}" in rest
+
+
+def test_pull_without_a_connection_is_one_clear_line(monkeypatch):
+    def snapshot_download(*_arguments, **_named):
+        raise OSError("offline mode is on. More words.")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    status, _, failure = run("pull", "owner/name")
+    assert status == 1
+    assert "the hub did not give it (offline mode is on)" in str(failure)
+    assert "\n" not in str(failure)
+    _, _, failure = run("pull", "nothing-of-the-kind")
+    assert "expected a hub id, OWNER/NAME" in str(failure)
+
+
+def test_a_network_over_nucleotides_is_converted_too(tmp_path):
+    from zflipon.models import save
+    from zflipon.tokens import BaseTokenizer
+
+    made = create("deepz", "base", BaseTokenizer(), variant="cnn", hidden_size=8)
+    save(made, tmp_path / "one")
+    assert run("convert", tmp_path / "one", "-o", tmp_path / "two")[0] == 0
+    assert torch.equal(logits(load(tmp_path / "two")), logits(made))
