@@ -42,6 +42,7 @@ ORDER = [
     ("predict",),
     ("annotate", "variants", "evaluate", "explain", "training", "provenance", "doctor"),
     ("report", "bundle"),
+    ("view",),
     ("cli",),
     ("__main__",),
 ]

@@ -100,6 +100,8 @@ class Genome:
         kind = _sniff(self.path)
         text = self._unpack() if kind == "gzip" else self.path
         index, block_index = self._index(text, bgzip=kind == "bgzip")
+        self.files: tuple[Path, Path, Path | None] = (text, index, block_index)
+        """What is read: FASTA, its index and, of a bgzip file, the index of its blocks; maybe in a temporary folder."""
         try:
             self._file = pysam.FastaFile(
                 str(text),

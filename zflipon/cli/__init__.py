@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "Hold tracks against labels.",
     "explain": "Tell which sequence made the calls.",
     "bundle": "Gather tracks for browsers, with a report.",
+    "view": "Show tracks in the web browser, from this machine.",
     "train": "Train a model by a recipe.",
     "models": "List models and print a checkpoint's story.",
     "provenance": "Tell how a track was made, and read a place again.",

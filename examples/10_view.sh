@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The demo's tracks in a browser. `zflipon view` serves until Ctrl-C; here it is asked for its page once, and ended.
+set -euo pipefail
+
+mkdir -p runs/demo
+zflipon annotate examples/demo.fa -o runs/demo/view.bw -o runs/demo/view.bed --force
+zflipon view runs/demo/view.bw runs/demo/view.bed --genome examples/demo.fa --no-browser > runs/demo/address.txt &
+server=$!
+trap 'kill "$server" 2> /dev/null || true' EXIT
+until [ -s runs/demo/address.txt ]; do kill -0 "$server"; done # it prints where it serves
+python3 -c 'import sys, urllib.request; page = urllib.request.urlopen(sys.argv[1]).read().decode()
+print(page[page.index("<title>"):page.index("</title>")], "with", page.count("data-locus"), "calls")' "$(cat runs/demo/address.txt)"
