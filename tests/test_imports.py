@@ -19,7 +19,7 @@ from zflipon.models import FAMILIES
 PACKAGE = Path(zflipon.__file__).parent
 
 ORDER = [
-    ("errors",),
+    ("errors", "progress"),
     ("config",),
     ("recipe",),
     # the data's way
@@ -40,6 +40,7 @@ ORDER = [
     ("metrics",),
     # the verbs; those on one line do not know each other
     ("predict",),
+    ("runs",),
     ("annotate", "variants", "evaluate", "explain", "training", "provenance", "doctor"),
     ("report", "bundle"),
     ("view",),

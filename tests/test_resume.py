@@ -109,7 +109,7 @@ def test_killed_between_two_names_a_run_goes_on(fasta, tiny_checkpoint, whole, o
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("zflipon.annotate._write_sidecar", killed)
+        patch.setattr("zflipon.annotate.write_record", killed)
         with pytest.raises(KeyboardInterrupt):
             annotate(fasta, tiny_checkpoint, out)
     (out / "z.bw").unlink()  # as if it had been killed after the other

@@ -7,38 +7,37 @@ A run that was stopped, however it was, goes on by the same command and ends wit
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
-import resource
-import shlex
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import PartialState
-from tqdm import tqdm
 
 from zflipon.config import SHARD_BASES, CallConfig, PredictConfig, Selection
-from zflipon.errors import Stopped
 from zflipon.features import features_for
 from zflipon.genome import Genome
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
-from zflipon.outputs import refuse_existing, sidecar, sweep, whole
+from zflipon.outputs import refuse_existing, sidecar
 from zflipon.predict import Predictor, Stretch, agreed, predict_stretches, predict_tiles, processes
+from zflipon.progress import progress
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
+from zflipon.runs import (
+    Stop,
+    close_record,
+    kept,
+    key_of_model,
+    peak_memory,
+    record_of,
+    unfinished,
+    write_record,
+)
 from zflipon.screen import windows_worth_reading
 from zflipon.shards import Plan, Shard, make_plan
 from zflipon.tracks import STDOUT, TrackOutputs, writer_for
@@ -46,9 +45,6 @@ from zflipon.tracks import STDOUT, TrackOutputs, writer_for
 log = logging.getLogger("zflipon")
 
 _PILOT_BASES = 1 << 17
-
-PATIENCE = 5.0
-"""Seconds that a run which is told to stop may take to finish the shard in flight."""
 
 
 def annotate(
@@ -128,12 +124,12 @@ def annotate(
         report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started, screen)
         if dry_run:
             return {**report, "estimate": _estimate(genome, plan, predictor, state, outputs)}
-        with _kept(files, state, _key(genome, plan, checkpoint, predictor, screen), restart) as journal:
+        with kept(files, state, _key(genome, plan, checkpoint, predictor, screen), restart) as journal:
             done = agreed(state, lambda: journal.done(range(len(plan.shards))))
             if done:
                 log.info("going on: %d of %d shards are done", len(done), len(plan.shards))
             with (
-                _Stop(journal, plan).heard() as stop,
+                Stop(journal, len(plan.shards)).heard() as stop,
                 TrackOutputs(outputs if state.is_main_process else (), genome.lengths) as tracks,
             ):
                 if state.is_main_process:
@@ -147,20 +143,11 @@ def annotate(
                     _predict(genome, plan, predictor, journal, done, stop, True, screen, lambda: None)
             if state.is_main_process:
                 report["tracks"] = writer.told
-                report["seconds"] = round(time.time() - started, 2)
-                report["memory"] = {"host": peak_memory(), "device": device_memory(predictor.device)}
-                report["seconds_in"] = {
-                    name: round(spent, 2) for name, spent in predictor.clock.seconds.items()
-                }
+                close_record(report, started, predictor)
                 for path in files:
-                    _write_sidecar(path, report)
+                    write_record(path, report)
                 journal.remove()
     return report
-
-
-def unfinished(path: Path) -> Path:
-    """Return where what is done of an output is kept until it is whole."""
-    return path.with_name(path.name + ".unfinished")
 
 
 class _Writer:
@@ -216,7 +203,7 @@ def _predict(
     predictor: Predictor,
     journal: Journal,
     done: set[int],
-    stop: _Stop,
+    stop: Stop,
     quiet: bool,
     screen: bool,
     stored: Callable[[], None],
@@ -249,118 +236,34 @@ def _predict(
         with predictor.clock("write"):
             stored()
 
+    before = sum(shards[number].end - shards[number].start for number in done)
     with (
-        _progress(plan, done, quiet) as bar,
+        progress("b", plan.bases, before, quiet, logged=True, name="zflipon") as bar,
         ThreadPoolExecutor(1) as aside,
     ):
 
-        def progress(bases: int) -> None:
+        def advance(bases: int) -> None:
             bar.update(bases)
             journal.alive()
-            stop.in_flight(bases)
+            stop.in_flight(bases, SHARD_BASES)
 
-        kept = None
+        storing = None
         for number, (stretch, found) in enumerate(
-            predict_stretches(predictor, genome, stretches(), progress)
+            predict_stretches(predictor, genome, stretches(), advance)
         ):
-            if kept is not None:
-                kept.result()
-            kept = aside.submit(keep, taken[number], stretch, found)
+            if storing is not None:
+                storing.result()
+            storing = aside.submit(keep, taken[number], stretch, found)
             if stop.asked:
                 break
             stop.next()
-        if kept is not None:
-            kept.result()
+        if storing is not None:
+            storing.result()
         stop()
-
-
-def _progress(plan: Plan, done: set[int], quiet: bool) -> tqdm:
-    return tqdm(
-        total=plan.bases,
-        initial=sum(plan.shards[number].end - plan.shards[number].start for number in done),
-        unit="b",
-        unit_scale=True,
-        desc="zflipon",
-        disable=quiet,
-        mininterval=0.5 if sys.stderr.isatty() else 10,
-        file=sys.stderr,
-    )
-
-
-class _Stop:
-    """Hears SIGINT and SIGTERM: the shard in flight is finished where that takes no more than `PATIENCE`.
-
-    Attributes
-    ----------
-    asked : int
-        Number of the signal that came; 0: none.
-    """
-
-    def __init__(self, journal: Journal, plan: Plan):
-        self._journal, self._plan = journal, plan
-        self.asked = 0
-        self.next()
-
-    def next(self) -> None:
-        """Begin a shard."""
-        self._began, self._decided = time.monotonic(), 0
-
-    def in_flight(self, bases: int) -> None:
-        """Count bases of the shard that were decided, and leave it if a signal came and it would take too long."""
-        self._decided += bases
-        left = max(0, SHARD_BASES - self._decided) / max(1, self._decided) * (time.monotonic() - self._began)
-        if self.asked and left > PATIENCE:
-            self()
-
-    def __call__(self) -> None:
-        """Raise `Stopped` if a signal came."""
-        if self.asked:
-            number, self.asked = self.asked, 0
-            raise Stopped(
-                number,
-                f"stopped; {len(self._journal.stored())} of {len(self._plan.shards)} shards are kept in "
-                f"{self._journal.folder}, and the same command goes on from there",
-            )
-
-    @contextmanager
-    def heard(self) -> Iterator[_Stop]:
-        """Listen while the body runs."""
-
-        def note(number: int, _frame) -> None:
-            if self.asked:  # a second one does not wait
-                self()
-            self.asked = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:
     return call if call.threshold is not None else replace(call, threshold=checkpoint.story.threshold)
-
-
-@contextmanager
-def _kept(files: Sequence[Path], state: PartialState, key: dict, restart: bool) -> Iterator[Journal]:
-    """Open the journal that all processes share; where it holds nothing in the end, it goes."""
-    place = (
-        unfinished(files[0]) if files else Path(agreed(state, lambda: tempfile.mkdtemp(prefix="zflipon-")))
-    )
-    journal = Journal(place)
-    agreed(state, lambda: journal.begin(key, restart))
-    if state.is_main_process:
-        for path in files:
-            sweep(path)
-            sweep(sidecar(path))
-    try:
-        yield journal
-    finally:
-        journal.release()
-        if state.is_main_process and not (files and journal.stored()):
-            journal.remove()
 
 
 def _key(
@@ -373,13 +276,9 @@ def _key(
     return {
         "genome": sequence.hexdigest(),
         "regions": plan.digest(),
-        "model": checkpoint.sha256 or checkpoint.path.name,
+        **key_of_model(checkpoint, predictor),
         "screen": asdict(checkpoint.story.screen) if screen else "none",
-        "strands": "both" if predictor.config.both_strands else "forward",
-        "precision": str(predictor.dtype).removeprefix("torch."),
-        "device": predictor.device.type,
         "features": predictor.features.fingerprint if predictor.features else "none",
-        "version": version("zflipon"),
     }
 
 
@@ -431,17 +330,6 @@ def _estimate(
     }
 
 
-def device_memory(device: torch.device) -> int:
-    """Return the most memory of a GPU that tensors have held so far: bytes; 0 where there is none."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-def peak_memory() -> int:
-    """Return the most memory that this process has held so far: bytes of the host."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _report(
     genome: Genome,
     plan: Plan,
@@ -454,31 +342,17 @@ def _report(
     screen: bool,
 ) -> dict:
     return {
-        "command": shlex.join(["zflipon", *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        **record_of(started, state, checkpoint, predictor),
         "genome": str(genome.path.resolve()),
         "contigs": {name: {"length": genome.lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
         "bases": plan.bases,
         "bases_in_gaps": plan.asked - plan.bases,
         "windows": plan.windows,
         "shards": len(plan.shards),
-        "processes": state.num_processes,
-        "model": {
-            "name": checkpoint.path.name,
-            "path": str(checkpoint.path.resolve()),
-            "sha256": checkpoint.sha256,
-            **checkpoint.story.to_dict(),
-        },
         "call": asdict(call),
-        "predict": {
-            **asdict(predictor.config),
-            "device": str(predictor.device),
-            "precision": str(predictor.dtype).removeprefix("torch."),
-        },
         "screen": asdict(checkpoint.story.screen) if screen else None,
         "features": _features_told(predictor),
         "outputs": [str(output) for output in outputs],
-        "versions": _versions(),
     }
 
 
@@ -496,13 +370,3 @@ def _features_told(predictor: Predictor) -> dict[str, dict | None] | None:
         else None
         for feature in tracks.features
     }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("zflipon", "torch", "transformers", "tokenizers", "accelerate", "pysam", "pyBigWig", "numpy")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
-
-
-def _write_sidecar(path: Path, report: dict) -> None:
-    with whole(sidecar(path)) as part:
-        part.write_text(json.dumps(report, indent=1) + os.linesep)

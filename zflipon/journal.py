@@ -83,7 +83,7 @@ class Journal:
         for number in numbers:
             if self.has(number):
                 try:
-                    self.load(number)
+                    self.get(number)
                 except ZfliponError:
                     self._path(number).unlink(missing_ok=True)
                 else:
@@ -131,20 +131,29 @@ class Journal:
         OutputError
             If the disk refuses.
         """
-        packed = read.to_bytes(4, "little") + zlib.compress(np.asarray(values, dtype="<u2").tobytes(), 1)
+        self.put(number, read.to_bytes(4, "little") + np.asarray(values, dtype="<u2").tobytes())
+
+    def load(self, number: int) -> tuple[np.ndarray, int]:
+        """Return what `store` was given: uint16, shape (bases,), and windows; raise `OutputError` if it is damaged."""
+        content = self.get(number)
+        return np.frombuffer(content[4:], "<u2"), int.from_bytes(content[:4], "little")
+
+    def put(self, number: int, content: bytes) -> None:
+        """Keep a shard; raise `OutputError` if the disk refuses."""
+        packed = zlib.compress(content, 1)
         self._write(self._path(number), zlib.crc32(packed).to_bytes(4, "little") + packed)
         claim = self._claim(number)
         self._beats.pop(claim, None)
         claim.unlink(missing_ok=True)
 
-    def load(self, number: int) -> tuple[np.ndarray, int]:
-        """Return what `store` was given: uint16, shape (bases,), and windows; raise `OutputError` if it is damaged."""
+    def get(self, number: int) -> bytes:
+        """Return what `put` was given; raise `OutputError` if it is damaged."""
         path = self._path(number)
         try:
             content = path.read_bytes()
             if zlib.crc32(content[4:]).to_bytes(4, "little") != content[:4]:
                 raise OutputError(f"{path}: fails its checksum; the same command predicts this part again")
-            return np.frombuffer(zlib.decompress(content[8:]), "<u2"), int.from_bytes(content[4:8], "little")
+            return zlib.decompress(content[4:])
         except (OSError, zlib.error) as error:
             raise OutputError(
                 f"{path}: cannot be read ({error}); the same command predicts this part again"

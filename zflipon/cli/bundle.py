@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -48,13 +47,11 @@ def bundle(tracks, output, genome, assembly, labels, email, force, quiet) -> Non
     and a report (index.html), which opens from disk and needs no network. A bigWig without its BED is called at
     the threshold that the record beside it tells.
     """
-    from tqdm import tqdm
-
     from zflipon.bundle import REPORT
     from zflipon.bundle import bundle as run
+    from zflipon.progress import progress
 
-    hidden = quiet or not sys.stderr.isatty()
-    with tqdm(unit="b", unit_scale=True, desc="zflipon", disable=hidden, leave=False) as bar:
+    with progress("b", quiet=quiet, name="zflipon") as bar:
         told = run(tracks, output, genome, assembly, labels, email, force, bar.update)
     if not quiet:
         calls = ", ".join(f"{number:,} calls of {name}" for name, number in told["calls"].items())

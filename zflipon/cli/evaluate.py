@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -78,10 +77,9 @@ def evaluate(
     Scored tracks are called at 0.5, and also judged at every threshold; a BED is
     taken as called. Bases to which a track gives no value count as not called.
     """
-    from tqdm import tqdm
-
     from zflipon.evaluate import evaluate as run
     from zflipon.outputs import refuse_existing, whole
+    from zflipon.progress import counting, progress
     from zflipon.report import check_plot, plot, table
 
     json_to_stdout = json_path == Path("-")
@@ -92,13 +90,8 @@ def evaluate(
         refuse_existing(json_path, force)
 
     config = EvaluateConfig(protocol=protocol, window=window, seed=seed)
-    with tqdm(unit="b", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
-
-        def advance(bases: int, total: int) -> None:
-            bar.total = total
-            bar.update(bases)
-
-        report = run(tracks, labels, genome, blacklist, contigs, config, advance)
+    with progress("b") as bar:
+        report = run(tracks, labels, genome, blacklist, contigs, config, counting(bar))
 
     click.echo(table(report), err=json_to_stdout)
     text = json.dumps(report.summary(), indent=2, allow_nan=False) + "\n"

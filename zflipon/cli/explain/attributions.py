@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -213,8 +212,9 @@ def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> li
     """Write the table of tokens; return the place of each attribution beside it."""
     from zflipon.explain.attribution_tables import completeness, token_table
     from zflipon.explain.tables import write_table
+    from zflipon.progress import progress
 
-    with _bar(len(known.sequences), quiet) as bar:
+    with progress("windows", len(known.sequences), quiet=quiet) as bar:
         scores, found = token_table(attributor, known, threshold, progress=bar.update)
     data = {**data, "sequences": len(known.sequences), "true_positives": len(found)}
     about = {**told(data, _what(attributor)), "completeness": completeness(found)}
@@ -227,9 +227,10 @@ def _write_tracks(tracks, attributor, source, selection, threshold, every_base, 
     """Write the track; return the place of each attribution beside it."""
     from zflipon.explain.attribution_tables import attribution_track
     from zflipon.genome import Genome
+    from zflipon.progress import progress
     from zflipon.tracks import write_values
 
-    with Genome(source) as genome, _bar(None, quiet) as bar:
+    with Genome(source) as genome, progress("windows", quiet=quiet) as bar:
         pieces, found = attribution_track(
             attributor, genome, selection, threshold, every_base, progress=bar.update
         )
@@ -295,9 +296,3 @@ def _what(attributor) -> str:
     if attributor.story.objective == "sequence":
         return "mean score of tokens over true positive sequences"
     return f"mean score of the {attributor.config.top} highest-attributed tokens of each true positive token"
-
-
-def _bar(total, quiet):
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="window", disable=quiet or not sys.stderr.isatty(), leave=False)

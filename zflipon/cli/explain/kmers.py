@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -60,13 +59,12 @@ def kmers(
     its order alone; a k-mer and its reverse complement count as one. q is by Benjamini and Hochberg. A region's
     class is that of its longest alternating purine–pyrimidine stretch.
     """
-    from tqdm import tqdm
-
     from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.kmers import COLUMNS, Composition, enrichment, region_codes
     from zflipon.explain.logo import align, check_picture, draw_logo, find_sites
     from zflipon.genome import Genome
     from zflipon.intervals import merge, read_bed
+    from zflipon.progress import progress
 
     refuse(output, force)
     refuse(logo, force)
@@ -78,7 +76,7 @@ def kmers(
         if logo:
             matrix = align(find_sites(reference, places, sites, width, attributions), width)
             draw_logo(matrix, logo)
-    with tqdm(total=shuffles, unit="shuffles", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with progress("shuffles", shuffles) as bar:
         found = Composition(codes, enrichment(codes, k, shuffles, seed, bar.update))
     about = {"regions": regions.name, "genome": genome.name, "k": k, "shuffles": shuffles, "seed": seed}
     give(output, found.told(top), {**about, **found.about()}, COLUMNS, found.rows())

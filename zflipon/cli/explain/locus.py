@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -90,8 +89,6 @@ def locus(
     all bases of the region are explained.
     """
     limit_threads(threads)
-    from tqdm import tqdm
-
     from zflipon.cli.explain.options import refuse
     from zflipon.explain.attributions import Attributor
     from zflipon.explain.locus import draw, survey
@@ -101,6 +98,7 @@ def locus(
     from zflipon.intervals import parse_region
     from zflipon.models import load
     from zflipon.predict import Predictor
+    from zflipon.progress import progress
 
     check_picture(output)
     refuse(output, force)
@@ -111,8 +109,6 @@ def locus(
         predict = PredictConfig(device=device, precision="float32", threads=threads)
         predictor = Predictor(checkpoint, predict, features=omics)
         attributor = Attributor(checkpoint, AttributionConfig(steps=steps, baseline=baseline), device, omics)
-        with tqdm(
-            total=3 * (place[2] - place[1]), unit="sequences", disable=not sys.stderr.isatty(), leave=False
-        ) as bar:
+        with progress("sequences", 3 * (place[2] - place[1])) as bar:
             found = survey(predictor, attributor, reference, place, threshold, tracks, bar.update)
     draw(found, output)

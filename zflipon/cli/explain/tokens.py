@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -106,18 +105,12 @@ def tokens(
     are passes the label threshold of the model's training.
     """
     limit_threads(threads)
-    from tqdm import tqdm
-
     from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.tokens import COLUMNS, token_ratios
+    from zflipon.progress import counting, progress
 
     refuse(output, force)
-    with tqdm(unit="windows", disable=not sys.stderr.isatty(), leave=False) as bar:
-
-        def advance(windows: int, total: int) -> None:
-            bar.total = total
-            bar.update(windows)
-
+    with progress("windows") as bar:
         found = token_ratios(
             genome,
             labels,
@@ -126,7 +119,7 @@ def tokens(
             contigs,
             TokenRatioConfig(window, negatives, seed, threshold),
             PredictConfig(batch_size, precision, device, threads),
-            advance,
+            counting(bar),
             features,
             missing_features,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -73,18 +72,12 @@ def tracks(
     place, `zflipon explain locus` draws.
     """
     limit_threads(threads)
-    from tqdm import tqdm
-
     from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.tracks import COLUMNS, track_importance
+    from zflipon.progress import counting, progress
 
     refuse(output, force)
-    with tqdm(unit="b", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
-
-        def advance(bases: int, total: int) -> None:
-            bar.total = total
-            bar.update(bases)
-
+    with progress("b") as bar:
         found = track_importance(
             genome,
             labels,
@@ -95,6 +88,6 @@ def tracks(
             missing_features,
             not all_windows,
             PredictConfig(batch_size, precision, device, threads),
-            advance,
+            counting(bar),
         )
     give(output, found.told(top), found.about(), COLUMNS, found.fields())
