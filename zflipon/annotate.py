@@ -248,9 +248,7 @@ def _predict(
             stop.in_flight(bases, SHARD_BASES)
 
         storing = None
-        for number, (stretch, found) in enumerate(
-            predict_stretches(predictor, genome, stretches(), advance)
-        ):
+        for number, (stretch, found) in enumerate(predict_stretches(predictor, genome, stretches(), advance)):
             if storing is not None:
                 storing.result()
             storing = aside.submit(keep, taken[number], stretch, found)
