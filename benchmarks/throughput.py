@@ -33,7 +33,7 @@ from zflipon.annotate import annotate
 from zflipon.config import PredictConfig, Selection
 from zflipon.genome import Genome
 from zflipon.models import Checkpoint, create, load, save
-from zflipon.predict import Launched, Predictor, pick_device, pick_precision
+from zflipon.predict import Launched, Predictor, pick_device, pick_precision, size_of
 from zflipon.tokens import KmerTokenizer, train_bpe
 from zflipon.windows import tile
 
@@ -49,7 +49,7 @@ def main() -> None:
         name = made(arguments.model, Path(scratch), genome)
         checkpoint = load(name)
         device = pick_device(arguments.device)
-        dtype = pick_precision(arguments.precision, device)
+        dtype = pick_precision(arguments.precision, device, size_of(checkpoint.module))
         peak = matrix_rate(device, dtype)
         print(
             f"{arguments.model} on {told(device)}, {torch.get_num_threads()} threads, {str(dtype)[6:]}; "

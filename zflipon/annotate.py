@@ -25,7 +25,17 @@ from zflipon.genome import Genome
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, sidecar
-from zflipon.predict import Predictor, Stretch, agreed, predict_stretches, predict_tiles, processes
+from zflipon.predict import (
+    Predictor,
+    Stretch,
+    agreed,
+    pick_device,
+    pick_precision,
+    predict_stretches,
+    predict_tiles,
+    processes,
+    size_of,
+)
 from zflipon.progress import progress
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
 from zflipon.runs import (
@@ -118,6 +128,7 @@ def annotate(
         call = _settled(call or CallConfig(), checkpoint)
         story = checkpoint.story
         tracks = agreed(state, lambda: features_for(checkpoint, features, genome.lengths, missing_features))
+        predict = replace(predict or PredictConfig(), precision=_precision(checkpoint, predict, state))
         predictor = Predictor(checkpoint, predict, features=tracks)
         plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
@@ -258,6 +269,17 @@ def _predict(
         if storing is not None:
             storing.result()
         stop()
+
+
+def _precision(checkpoint: Checkpoint, predict: PredictConfig | None, state: PartialState) -> str:
+    """Return the precision that the first process computes in: others may have other processors."""
+    asked = (predict or PredictConfig()).precision
+
+    def first() -> str:
+        device = pick_device((predict or PredictConfig()).device)
+        return str(pick_precision(asked, device, size_of(checkpoint.module))).removeprefix("torch.")
+
+    return agreed(state, first)
 
 
 def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:

@@ -71,7 +71,8 @@ class PredictConfig:
     batch_size : int or None
         Windows a forward pass; None chooses by device.
     precision : str
-        ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'auto'`` (float32 on CPU, bfloat16 on a GPU that has it).
+        ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'auto'``: bfloat16 on a GPU that has it and, for a large
+        model, on a CPU that is fast in it; else float32.
     device : str
         ``'auto'`` (CUDA, then MPS, then CPU) or a torch device.
     threads : int or None

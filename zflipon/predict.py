@@ -32,6 +32,9 @@ log = logging.getLogger("zflipon")
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+LARGE = 20_000_000
+"""Parameters from which a model's time goes into matrix products."""
+
 _TOKENS_PER_BATCH = {"cpu": 1 << 13, "mps": 1 << 15, "cuda": 1 << 18}
 """Automatic batch size: tokens that keep a device busy and fit the smallest of its kind."""
 
@@ -142,8 +145,8 @@ class Predictor:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.device = pick_device(self.config.device)
-        self.dtype = pick_precision(self.config.precision, self.device)
         self.module = checkpoint.module.to(self.device).eval()
+        self.dtype = pick_precision(self.config.precision, self.device, size_of(self.module))
         self.clock = Clock()
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
 
@@ -676,11 +679,37 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the precision of that name; ``'auto'`` is bfloat16 on a GPU that computes in it, else float32."""
+def pick_precision(name: str, device: torch.device, parameters: int = 0) -> torch.dtype:
+    """Return the precision of a name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PRECISIONS`, or ``'auto'``: bfloat16 on a GPU that computes in it and, for a large model, on a CPU
+        that is fast in it; else float32.
+    device : torch.device
+    parameters : int
+        Numbers in the model's weights; a small model's time does not go into matrix products, which is what a CPU is
+        faster in.
+    """
     if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = device.type == "cpu" and parameters >= LARGE and is_fast_in_bfloat16()
         return torch.bfloat16 if fast else torch.float32
     if name not in PRECISIONS:
         raise ModelError(f"precision {name!r} is unknown; expected auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def size_of(module: torch.nn.Module) -> int:
+    """Return how many numbers a module's weights are."""
+    return sum(weights.numel() for weights in module.parameters())
+
+
+def is_fast_in_bfloat16() -> bool:
+    """Tell whether this CPU has instructions for products in bfloat16 (AVX512-BF16 or AMX)."""
+    # torch keeps them private, and some builds have them not
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(check is not None and check() for check in checks)

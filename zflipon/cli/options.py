@@ -89,7 +89,7 @@ precision_option = click.option(
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default=default(PredictConfig, "precision"),
     show_default=True,
-    help="auto: bfloat16 on a GPU that has it, else float32.",
+    help="auto: bfloat16 on a GPU that has it and, for large models, on a CPU that is fast in it; else float32.",
 )
 device_option = click.option(
     "--device",
