@@ -26,8 +26,9 @@ from zflipon.genome import Genome
 from zflipon.intervals import fill, read_bed, solid
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
-from zflipon.predict import Predictor, Stretch, predict_stretches
+from zflipon.predict import Predictor
 from zflipon.screen import windows_worth_reading
+from zflipon.stretches import Stretch, predict_stretches
 from zflipon.windows import tile
 
 COUNTS = (0, 1, 2, 5, 10, 20, 30)

@@ -31,9 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zflipon.annotate import annotate
 from zflipon.config import PredictConfig, Selection
+from zflipon.devices import pick_device, pick_precision, size_of
 from zflipon.genome import Genome
 from zflipon.models import Checkpoint, create, load, save
-from zflipon.predict import Launched, Predictor, pick_device, pick_precision, size_of
+from zflipon.predict import Launched, Predictor
 from zflipon.tokens import KmerTokenizer, train_bpe
 from zflipon.windows import tile
 

@@ -20,7 +20,7 @@ from zflipon.config import PredictConfig, VariantConfig
 from zflipon.genome import Genome
 from zflipon.models import load
 from zflipon.predict import Predictor
-from zflipon.variants import Geometry, Pool, read_windows
+from zflipon.variants import Geometry, Pool
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[t
     pool = Pool(genome, shape)
     for allele in alleles:
         pool.add(*allele)
-    return pool.scores(read_windows(predictor, pool.sequences, pool.cores))
+    return pool.scores(predictor.probabilities(pool.sequences, cores=pool.cores))
 
 
 def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:

@@ -22,7 +22,8 @@ from zflipon.models import create, load, save
 from zflipon.models.batch import collate
 from zflipon.models.graphz import LAYERS
 from zflipon.models.story import Feature
-from zflipon.predict import Predictor, predict_tiles
+from zflipon.predict import Predictor
+from zflipon.stretches import predict_tiles
 from zflipon.tokens import BaseTokenizer
 from zflipon.training.stages import train
 from zflipon.windows import tile

@@ -20,7 +20,8 @@ from zflipon.explain.attributions import Aim, Attributor
 from zflipon.explain.locus import omics_shares
 from zflipon.models import create, load, save
 from zflipon.models.omics import Omics
-from zflipon.predict import Predictor, predict_tiles
+from zflipon.predict import Predictor
+from zflipon.stretches import predict_tiles
 from zflipon.training.data import kept_tracks
 from zflipon.training.material import read_material
 from zflipon.training.readout import refit

@@ -11,7 +11,8 @@ from zflipon.config import PredictConfig
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.models import Calibration, create
-from zflipon.predict import Predictor, predict_tiles
+from zflipon.predict import Predictor
+from zflipon.stretches import predict_tiles
 from zflipon.windows import tile
 
 

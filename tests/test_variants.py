@@ -5,10 +5,10 @@ import pysam
 import pytest
 from conftest import dna, make_fasta
 
-from zflipon import variants as room
 from zflipon.config import VariantConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
 from zflipon.genome import Genome
+from zflipon.predict import Predictor
 from zflipon.variants import FIELDS, Geometry, Pool, shared, variants
 
 QUIET = dna(3000, 1, "AGG")  # purines alone do not turn; their G gives the context that the model asks for
@@ -35,11 +35,11 @@ def stub(monkeypatch):
     """Put the slow predictor in the model's place; windows read are counted."""
     counted = []
 
-    def read(_predictor, sequences, _cores):
+    def read(_predictor, sequences, cores):
         counted.append(len(sequences))
         return alternation(sequences)
 
-    monkeypatch.setattr(room, "read_windows", read)
+    monkeypatch.setattr(Predictor, "probabilities", read)
     return counted
 
 

@@ -20,22 +20,13 @@ import numpy as np
 from accelerate import PartialState
 
 from zflipon.config import SHARD_BASES, CallConfig, PredictConfig, Selection
+from zflipon.devices import agreed, processes
 from zflipon.features import features_for
 from zflipon.genome import Genome
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, sidecar
-from zflipon.predict import (
-    Predictor,
-    Stretch,
-    agreed,
-    pick_device,
-    pick_precision,
-    predict_stretches,
-    predict_tiles,
-    processes,
-    size_of,
-)
+from zflipon.predict import Predictor
 from zflipon.progress import progress
 from zflipon.regions import NO_VALUE, ContigTrack, call_track, to_decimals
 from zflipon.runs import (
@@ -45,11 +36,13 @@ from zflipon.runs import (
     key_of_model,
     peak_memory,
     record_of,
+    settled,
     unfinished,
     write_record,
 )
 from zflipon.screen import windows_worth_reading
 from zflipon.shards import Plan, Shard, make_plan
+from zflipon.stretches import Stretch, predict_stretches, predict_tiles
 from zflipon.tracks import STDOUT, TrackOutputs, writer_for
 
 log = logging.getLogger("zflipon")
@@ -96,7 +89,7 @@ def annotate(
         Throw away what a stopped run left, in the place of going on with it.
     screen : bool
         Read only windows that hold what the model's story asks for (`zflipon.screen`); the others' bases get
-        `zflipon.predict.FLOOR`.
+        `zflipon.stretches.FLOOR`.
     features : Path, optional
         Table of the omics tracks that the model reads; see `zflipon.features`.
     missing_features : str
@@ -128,7 +121,7 @@ def annotate(
         call = _settled(call or CallConfig(), checkpoint)
         story = checkpoint.story
         tracks = agreed(state, lambda: features_for(checkpoint, features, genome.lengths, missing_features))
-        predict = replace(predict or PredictConfig(), precision=_precision(checkpoint, predict, state))
+        predict = settled(predict or PredictConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
         plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
@@ -269,17 +262,6 @@ def _predict(
         if storing is not None:
             storing.result()
         stop()
-
-
-def _precision(checkpoint: Checkpoint, predict: PredictConfig | None, state: PartialState) -> str:
-    """Return the precision that the first process computes in: others may have other processors."""
-    asked = (predict or PredictConfig()).precision
-
-    def first() -> str:
-        device = pick_device((predict or PredictConfig()).device)
-        return str(pick_precision(asked, device, size_of(checkpoint.module))).removeprefix("torch.")
-
-    return agreed(state, first)
 
 
 def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import Full, Queue
-from threading import Event, Thread
-from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from zflipon.config import PredictConfig
+from zflipon.devices import pick_device, pick_precision, size_of
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
-from zflipon.genome import Genome, reverse_complement
+from zflipon.genome import reverse_complement
 from zflipon.models.batch import collate
+from zflipon.overlap import Clock, ahead
 from zflipon.project import tokens_to_bases
 from zflipon.tokens import Tokens
 
@@ -30,43 +25,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zflipon")
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-LARGE = 20_000_000
-"""Parameters from which a model's time goes into matrix products."""
-
 _TOKENS_PER_BATCH = {"cpu": 1 << 13, "mps": 1 << 15, "cuda": 1 << 18}
 """Automatic batch size: tokens that keep a device busy and fit the smallest of its kind."""
 
 _POOL = 4096
 """Windows sorted by token count together, so that a batch holds little padding."""
 
-FLOOR = 0.0
-"""Probability of bases that a screen found not worth reading."""
-
-_AHEAD = 4
+AHEAD = 4
 """Batches that are read and tokenized while the model works."""
 
-
-class Clock:
-    """Adds up what each stage takes; stages run side by side, so that the sum may pass the time that went by.
-
-    Attributes
-    ----------
-    seconds : dict of str to float
-    """
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Count the body's time for a stage."""
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -151,7 +119,10 @@ class Predictor:
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
 
     def probabilities(
-        self, sequences: Sequence[str], features: Sequence[np.ndarray] | None = None
+        self,
+        sequences: Sequence[str],
+        features: Sequence[np.ndarray] | None = None,
+        cores: np.ndarray | None = None,
     ) -> list[np.ndarray]:
         """Return the probability of each base of each sequence.
 
@@ -161,6 +132,9 @@ class Predictor:
             Windows, upper case.
         features : sequence of numpy.ndarray, optional
             What the model sees of the tracks there: float32, shape (tracks, steps); not given: no tracks.
+        cores : numpy.ndarray, optional
+            int64, shape (sequences, 2): the bases of each that are wanted, which is quicker under a base head; what
+            it says of others means nothing then.
 
         Returns
         -------
@@ -172,12 +146,14 @@ class Predictor:
         ModelError
             If the model returns a value that is not a number.
         """
-        forward = self._strand(sequences, features)
+        forward = self._strand(sequences, features, cores)
         if not self.config.both_strands:
             return forward
+        widths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         backward = self._strand(
             [reverse_complement(sequence) for sequence in sequences],
             features and [seen[:, ::-1] for seen in features],
+            None if cores is None else (widths[:, None] - cores)[:, ::-1],
         )
         return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
 
@@ -214,8 +190,19 @@ class Predictor:
         logits : numpy.ndarray
             float32, of shape (tokens, classes), (bases,) or (classes,), as the objective has it.
         """
-        for batch in self.batches(sequences, features=features):
-            yield from batch.rows(self.collect(self.launch(batch)))
+        for batch, rows in self.run(sequences, features=features):
+            yield from batch.rows(rows)
+
+    def run(
+        self,
+        sequences: Sequence[str],
+        cores: np.ndarray | None = None,
+        features: Sequence[np.ndarray] | None = None,
+    ) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yield batches with their logits, tokenizing ahead of the model; arguments as `batches` has them."""
+        with ahead(self.batches(sequences, cores, features), AHEAD) as batches:
+            for _, batch, launched in self.launched((None, batch) for batch in batches):
+                yield batch, self.collect(launched)
 
     def batches(
         self,
@@ -269,6 +256,29 @@ class Predictor:
         done.record()
         return Launched(host, done)
 
+    def launched(
+        self, items: Iterable[tuple[Item, Batch | None]]
+    ) -> Iterator[tuple[Item, Batch | None, Launched | None]]:
+        """Launch batches, each before the one before it is handed on, so that a GPU never waits.
+
+        Parameters
+        ----------
+        items : iterable of (object, Batch or None)
+            What goes with a batch is handed on beside it; without a batch, in its turn.
+        """
+        waiting = None
+        for mark, batch in items:
+            with self.clock("model"):
+                step = (mark, batch, None if batch is None else self.launch(batch))
+            if waiting is not None:
+                yield waiting
+            waiting = step
+            if self.device.type != "cuda":  # whose results are there already
+                yield waiting
+                waiting = None
+        if waiting is not None:
+            yield waiting
+
     def collect(self, launched: Launched) -> np.ndarray:
         """Wait for a batch; return float32 logits, a row a sequence; raise `NotANumberError` where one is none."""
         if launched.done is not None:
@@ -277,15 +287,6 @@ class Predictor:
         if not np.isfinite(rows).all():
             raise NotANumberError("the model returned a value that is not a number; try --precision float32")
         return rows
-
-    def _strand(self, sequences: Sequence[str], features: Sequence[np.ndarray] | None) -> list[np.ndarray]:
-        found: list[np.ndarray | None] = [None] * len(sequences)
-        for batch in self.batches(sequences, features=features):
-            values = self.base_probabilities(batch, self.collect(self.launch(batch)))
-            ends = np.cumsum([len(sequences[i]) for i in batch.indices])
-            for i, row in zip(batch.indices, np.split(values, ends[:-1]), strict=True):
-                found[i] = row
-        return found
 
     def base_probabilities(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
         """Return the probabilities of a batch's bases, one sequence after the other: float32, shape (bases,)."""
@@ -297,6 +298,20 @@ class Predictor:
                 line[: len(tokens.lengths)] = tokens.lengths
             odds = tokens_to_bases((rows[..., 1] - rows[..., 0]).ravel(), lengths.ravel())
         return self._to_probability(odds)
+
+    def _strand(
+        self,
+        sequences: Sequence[str],
+        features: Sequence[np.ndarray] | None,
+        cores: np.ndarray | None,
+    ) -> list[np.ndarray]:
+        found: list[np.ndarray] = [np.empty(0, dtype=np.float32)] * len(sequences)
+        for batch, rows in self.run(sequences, cores, features):
+            ends = np.cumsum([len(sequences[i]) for i in batch.indices])
+            values = np.split(self.base_probabilities(batch, rows), ends[:-1])
+            for i, own in zip(batch.indices, values, strict=True):
+                found[i] = own
+        return found
 
     def _batch_size(self, tokens: int) -> int:
         return max(1, self._most // max(tokens, 1))
@@ -367,266 +382,6 @@ def calibrated(log_odds: np.ndarray, calibration: Calibration) -> np.ndarray:
     return odds
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive windows of one stretch of a contig.
-
-    Attributes
-    ----------
-    contig : str
-    tiles : numpy.ndarray
-        `zflipon.windows.WINDOW_DTYPE`, shape (n,).
-    read : numpy.ndarray or None
-        bool, shape (n,): windows that the model reads; the cores of the others get `FLOOR`. None: all.
-    """
-
-    contig: str
-    tiles: np.ndarray
-    read: np.ndarray | None = None
-
-
-def predict_tiles(
-    predictor: Predictor,
-    genome: Genome,
-    contig: str,
-    tiles: np.ndarray,
-    progress: Callable[[int], None] = lambda bases: None,
-) -> np.ndarray:
-    """Return the probabilities of a run of consecutive cores.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    genome : Genome
-    contig : str
-    tiles : numpy.ndarray
-        `zflipon.windows.WINDOW_DTYPE`, consecutive windows of one stretch.
-    progress : callable
-        Called with the number of bases decided since the last call.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (tiles["core_end"][-1] - tiles["core_start"][0],); NaN at N and
-        in windows of which more than half is N.
-    """
-    ((_, found),) = predict_stretches(predictor, genome, [Stretch(contig, tiles)], progress)
-    return found
-
-
-def predict_stretches(
-    predictor: Predictor,
-    genome: Genome,
-    stretches: Iterable[Stretch],
-    progress: Callable[[int], None] = lambda bases: None,
-) -> Iterator[tuple[Stretch, np.ndarray]]:
-    """Predict one stretch after the other, reading and tokenizing ahead of the model.
-
-    Parameters
-    ----------
-    predictor, genome, progress
-        As `predict_tiles` has them. Nothing else may read the genome meanwhile.
-    stretches : iterable of Stretch
-        Taken one by one, some batches ahead.
-
-    Yields
-    ------
-    stretch : Stretch
-    probabilities : numpy.ndarray
-        float32, as `predict_tiles` returns them.
-    """
-    with ahead(_prepared(predictor, genome, stretches), _AHEAD) as items:
-        for job, pending in _launched(predictor, items):
-            if isinstance(pending, _Job):
-                progress(job.skipped)
-                with predictor.clock("project"):
-                    found = pending.result()
-                yield pending.stretch, found
-                continue
-            with predictor.clock("model"):
-                rows = job.collected(predictor, pending[1])
-            with predictor.clock("project"):
-                progress(job.add(predictor, pending[0], rows))
-
-
-def _launched(
-    predictor: Predictor, items: Iterable[tuple[_Job, Batch | None]]
-) -> Iterator[tuple[_Job, tuple[Batch, Launched] | _Job]]:
-    """Keep the device busy: a batch is launched before the one before it is asked for."""
-    waiting: tuple[_Job, tuple[Batch, Launched] | _Job] | None = None
-    for job, batch in items:
-        if batch is None:
-            step = (job, job)
-        else:
-            with predictor.clock("model"):
-                step = (job, (batch, predictor.launch(batch)))
-        if waiting is not None:
-            yield waiting
-        waiting = step
-        if predictor.device.type != "cuda":  # whose results are there already
-            yield waiting
-            waiting = None
-    if waiting is not None:
-        yield waiting
-
-
-class _Job:
-    """A stretch on its way: its text in windows, and the probabilities that have come in."""
-
-    def __init__(self, stretch: Stretch, text: str, predictor: Predictor):
-        both_strands = predictor.config.both_strands
-        tiles = stretch.tiles
-        origin = int(tiles["start"].min())
-        self.stretch, self.both_strands = stretch, both_strands
-        letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
-        unknown = np.concatenate([[0], np.cumsum(letters)])
-        start, end = tiles["start"] - origin, tiles["end"] - origin
-        kept = 2 * (unknown[end] - unknown[start]) <= end - start
-        first = int(tiles["core_start"][0])
-        size = int(tiles["core_end"][-1]) - first
-        self.nothing = letters[first - origin :][:size]
-        self.found = np.full(size, np.nan, dtype=np.float32)
-        places, counts = tiles["core_start"] - first, tiles["core_end"] - tiles["core_start"]
-        if stretch.read is not None:
-            unread = kept & ~stretch.read
-            self.found[_ranges(places[unread], counts[unread])] = FLOOR
-            kept &= stretch.read
-        windows = np.flatnonzero(kept)
-        self.sequences = [text[low:high] for low, high in zip(start[windows], end[windows], strict=True)]
-        self.features = predictor.seen(
-            stretch.contig, np.stack([tiles["start"], tiles["end"]], axis=1)[windows]
-        )
-        self.widths = (end - start)[windows]
-        self.places, self.counts = places[windows], counts[windows]
-        inner = (tiles["core_start"] - tiles["start"])[windows]
-        self.cores = np.stack([inner, inner + self.counts], axis=1)
-        self.skipped = size - int(self.counts.sum())
-        self.forward = len(windows)
-        if both_strands:
-            self.found[_ranges(self.places, self.counts)] = 0  # each strand adds its half
-            self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
-            if self.features is not None:
-                self.features += [seen[:, ::-1] for seen in self.features]
-            self.cores = np.concatenate([self.cores, (self.widths[:, None] - self.cores)[:, ::-1]])
-            self.widths, self.places, self.counts = (
-                np.tile(each, 2) for each in (self.widths, self.places, self.counts)
-            )
-
-    def add(self, predictor: Predictor, batch: Batch, rows: np.ndarray) -> int:
-        """Lay down a batch; return how many bases it has decided."""
-        values = predictor.base_probabilities(batch, rows)
-        chosen = np.array(batch.indices)
-        ends = np.cumsum(self.widths[chosen])
-        counts, turned = self.counts[chosen], chosen >= self.forward
-        wanted = values[_ranges(ends - self.widths[chosen] + self.cores[chosen, 0], counts)]
-        if not self.both_strands:
-            self.found[_ranges(self.places[chosen], counts)] = wanted
-            return len(wanted)
-        into = _ranges(self.places[chosen], counts, turned)
-        back = np.repeat(turned, counts)
-        for strand in (~back, back):  # a base may be here twice, once on each
-            self.found[into[strand]] += wanted[strand] / 2
-        return int(counts[~turned].sum())
-
-    def collected(self, predictor: Predictor, launched: Launched) -> np.ndarray:
-        """Wait for a batch; an error says where in the genome it was."""
-        try:
-            return predictor.collect(launched)
-        except NotANumberError as error:
-            tiles = self.stretch.tiles
-            place = f"{self.stretch.contig}:{tiles['start'].min() + 1:,}-{tiles['end'].max():,}"
-            raise NotANumberError(f"{place}: {error}") from None
-
-    def result(self) -> np.ndarray:
-        """Return all probabilities, without a value at N."""
-        self.found[self.nothing] = np.nan
-        return self.found
-
-
-def _ranges(starts: np.ndarray, counts: np.ndarray, turned: np.ndarray | None = None) -> np.ndarray:
-    """Return the places of runs of so many from each start on, one run after the other; turned ones from their ends."""
-    total = int(counts.sum())
-    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    if turned is not None:
-        within = np.where(np.repeat(turned, counts), np.repeat(counts, counts) - 1 - within, within)
-    return np.repeat(starts, counts) + within
-
-
-def _prepared(
-    predictor: Predictor, genome: Genome, stretches: Iterable[Stretch]
-) -> Iterator[tuple[_Job, Batch | None]]:
-    """Yield the batches of each stretch, then None for its end."""
-    for stretch in stretches:
-        with predictor.clock("read"):
-            tiles = stretch.tiles
-            text = genome.fetch(stretch.contig, int(tiles["start"].min()), int(tiles["end"].max()))
-            job = _Job(stretch, text, predictor)
-        batches = predictor.batches(job.sequences, job.cores, job.features)
-        while True:
-            with predictor.clock("tokenize"):
-                batch = next(batches, None)
-            yield job, batch
-            if batch is None:
-                break
-
-
-class ahead:
-    """Runs an iterator in a thread of its own, up to `depth` items ahead.
-
-    A context manager, so that the thread ends when its reader does. What the iterator raises is raised to the reader.
-
-    Parameters
-    ----------
-    items : iterator
-    depth : int
-    """
-
-    _END = object()
-
-    def __init__(self, items: Iterator, depth: int):
-        self._items = items
-        self._queue: Queue = Queue(depth)
-        self._stopped = Event()
-        self._thread = Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Iterator:
-        """Start the thread."""
-        self._thread.start()
-        return self._read()
-
-    def __exit__(self, *_exception) -> None:
-        """End the thread."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _read(self) -> Iterator:
-        while True:
-            item, error = self._queue.get()
-            if error is not None:
-                raise error
-            if item is self._END:
-                return
-            yield item
-
-    def _run(self) -> None:
-        try:
-            for item in self._items:
-                if not self._put(item, None):
-                    return
-            self._put(self._END, None)
-        except BaseException as error:  # whatever it is, the reader has to know
-            self._put(None, error)
-
-    def _put(self, item: object, error: BaseException | None) -> bool:
-        while not self._stopped.is_set():
-            try:
-                self._queue.put((item, error), timeout=0.1)
-            except Full:
-                continue
-            return True
-        return False
-
-
 def _span(cores: np.ndarray) -> tuple[int, int]:
     return int(cores[:, 0].min()), int(cores[:, 1].max())
 
@@ -634,82 +389,3 @@ def _span(cores: np.ndarray) -> tuple[int, int]:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """Tell want of memory from other failures; on CPUs torch has no class for it."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def processes(device: str = "auto") -> PartialState:
-    """Return this process's place among those of a run, however it was launched; on CPUs alone too.
-
-    Parameters
-    ----------
-    device : str
-        As `zflipon.config.PredictConfig` has it.
-    """
-    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return PartialState(cpu=device.startswith("cpu") or (device == "auto" and not accelerated))
-
-
-def agreed(state: PartialState, find: Callable):
-    """Let the first process find something, and tell it to all; its error ends them all, and one of them says it."""
-    told: list = [None, None]
-    if state.is_main_process:
-        try:
-            told[0] = find()
-        except ZfliponError as error:
-            told[1] = error
-    if state.num_processes > 1:
-        broadcast_object_list(told)
-    if told[1] is not None:
-        if state.is_main_process:
-            raise told[1]
-        sys.exit(1)
-    return told[0]
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; ``'auto'`` is this process's GPU if there is one, then MPS, then CPU."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return processes().device
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ZfliponError(f"device {name!r} is not to be had here ({str(error).splitlines()[0]})") from error
-    return device
-
-
-def pick_precision(name: str, device: torch.device, parameters: int = 0) -> torch.dtype:
-    """Return the precision of a name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `PRECISIONS`, or ``'auto'``: bfloat16 on a GPU that computes in it and, for a large model, on a CPU
-        that is fast in it; else float32.
-    device : torch.device
-    parameters : int
-        Numbers in the model's weights; a small model's time does not go into matrix products, which is what a CPU is
-        faster in.
-    """
-    if name == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fast = device.type == "cpu" and parameters >= LARGE and is_fast_in_bfloat16()
-        return torch.bfloat16 if fast else torch.float32
-    if name not in PRECISIONS:
-        raise ModelError(f"precision {name!r} is unknown; expected auto, {', '.join(PRECISIONS)}")
-    return PRECISIONS[name]
-
-
-def size_of(module: torch.nn.Module) -> int:
-    """Return how many numbers a module's weights are."""
-    return sum(weights.numel() for weights in module.parameters())
-
-
-def is_fast_in_bfloat16() -> bool:
-    """Tell whether this CPU has instructions for products in bfloat16 (AVX512-BF16 or AMX)."""
-    # torch keeps them private, and some builds have them not
-    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(check is not None and check() for check in checks)

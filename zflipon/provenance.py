@@ -16,11 +16,12 @@ from zflipon.genome import Genome
 from zflipon.intervals import Intervals, parse_region, read_bed
 from zflipon.models import Checkpoint, load
 from zflipon.outputs import read_record, sidecar
-from zflipon.predict import Predictor, Stretch, predict_stretches
+from zflipon.predict import Predictor
 from zflipon.readers import BedTrack, open_track
 from zflipon.regions import SCALE, ContigTrack, call_track, from_decimals, to_decimals
 from zflipon.screen import windows_worth_reading
 from zflipon.shards import make_plan
+from zflipon.stretches import Stretch, predict_stretches
 
 TOLERANCE = {"float32": 1.5 / SCALE, "bfloat16": 0.05, "float16": 0.02}
 """Precision → by how much a probability may differ: the last decimal written, or what half precision leaves open."""

@@ -13,18 +13,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
+from zflipon.config import PredictConfig
+from zflipon.devices import agreed, pick_device, pick_precision, size_of
 from zflipon.errors import Stopped
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint
 from zflipon.outputs import sidecar, sweep, whole
-from zflipon.predict import Predictor, agreed
+from zflipon.predict import Predictor
 
 PATIENCE = 5.0
 """Seconds that a run which is told to stop may take to finish the shard in flight."""
@@ -124,6 +126,16 @@ def kept(
         journal.release()
         if state.is_main_process and not (files and journal.stored()):
             journal.remove()
+
+
+def settled(predict: PredictConfig, checkpoint: Checkpoint, state: PartialState) -> PredictConfig:
+    """Return how a run computes, with the precision that the first process takes: others may have other processors."""
+
+    def precision() -> str:
+        dtype = pick_precision(predict.precision, pick_device(predict.device), size_of(checkpoint.module))
+        return str(dtype).removeprefix("torch.")
+
+    return replace(predict, precision=agreed(state, precision))
 
 
 def key_of_model(checkpoint: Checkpoint, predictor: Predictor) -> dict[str, str]:

@@ -31,12 +31,14 @@ from tqdm import tqdm
 
 from zflipon import __version__
 from zflipon.config import MIN_GAP, PredictConfig, VariantConfig
+from zflipon.devices import agreed, processes
 from zflipon.errors import InputError, OutputError, ZfliponError, some
-from zflipon.genome import Genome, reverse_complement
+from zflipon.genome import Genome
 from zflipon.intervals import parse_region
 from zflipon.models import load
 from zflipon.outputs import refuse_existing, whole
-from zflipon.predict import Batch, Launched, Predictor, agreed, ahead, processes
+from zflipon.predict import Predictor
+from zflipon.runs import settled
 
 log = logging.getLogger("zflipon")
 
@@ -85,7 +87,7 @@ RESULT_DTYPE = np.dtype(
 _POOL = 512
 """Records that are scored together."""
 
-_AHEAD, _LOOK, _DECIMALS = 4, 0.05, 4
+_LOOK, _DECIMALS = 0.05, 4
 
 
 @dataclass(frozen=True)
@@ -359,47 +361,6 @@ def summary(pair: Pair, probabilities: Sequence[np.ndarray]) -> tuple[float, ...
     )
 
 
-def read_windows(predictor: Predictor, sequences: Sequence[str], cores: np.ndarray) -> list[np.ndarray]:
-    """Return the probabilities of each sequence's bases; only those within the cores are decided.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    sequences : sequence of str
-    cores : numpy.ndarray
-        int64, shape (sequences, 2).
-    """
-    forward = _one_strand(predictor, sequences, cores)
-    if not predictor.config.both_strands:
-        return forward
-    widths = np.array([len(sequence) for sequence in sequences])
-    turned = (widths[:, None] - cores)[:, ::-1]
-    backward = _one_strand(predictor, [reverse_complement(sequence) for sequence in sequences], turned)
-    return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
-
-
-def _one_strand(predictor: Predictor, sequences: Sequence[str], cores: np.ndarray) -> list[np.ndarray]:
-    found: list[np.ndarray] = [np.empty(0)] * len(sequences)
-
-    def take(batch: Batch, launched: Launched) -> None:
-        values = predictor.base_probabilities(batch, predictor.collect(launched))
-        ends = np.cumsum([len(sequences[i]) for i in batch.indices])
-        for i, row in zip(batch.indices, np.split(values, ends[:-1]), strict=True):
-            found[i] = row
-
-    waiting: tuple[Batch, Launched] | None = None
-    if sequences:
-        with ahead(predictor.batches(sequences, cores), _AHEAD) as batches:
-            for batch in batches:  # one is launched before the one before it is asked for
-                launched = predictor.launch(batch)
-                if waiting is not None:
-                    take(*waiting)
-                waiting = batch, launched
-    if waiting is not None:
-        take(*waiting)
-    return found
-
-
 @dataclass(frozen=True)
 class Survey:
     """What one pass over a VCF found.
@@ -538,7 +499,7 @@ def variants(
         agreed(state, lambda: checked.append(_checked(path, genome, kind)))
         seen = checked[0] if checked else _checked(path, genome, kind)
         checkpoint = load(model)
-        predictor = Predictor(checkpoint, predict)
+        predictor = Predictor(checkpoint, settled(predict or PredictConfig(), checkpoint, state))
         shape = Geometry.of(predictor.story.window, predictor.story.margin, config)
         log.info(
             "%s records; %d bases on either side of each allele, in windows of %d by %s (%s)",
@@ -603,7 +564,7 @@ def _scorer(genome: Genome, shape: Geometry, predictor: Predictor) -> Callable[[
         for record in records:
             for alt in record.alts or ():
                 pool.add(record.contig, record.start, record.ref, alt)
-        return pool.scores(read_windows(predictor, pool.sequences, pool.cores))
+        return pool.scores(predictor.probabilities(pool.sequences, cores=pool.cores))
 
     return score
 

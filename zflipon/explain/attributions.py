@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from zflipon.config import BASELINES, MOST_DOUBLINGS, SCALARS, AttributionConfig
+from zflipon.devices import pick_device
 from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumberError
 from zflipon.features import FARTHEST, FeatureTracks
 from zflipon.models import FORMULAS
 from zflipon.models.batch import collate, pad
 from zflipon.models.heads import Seen
-from zflipon.predict import check_features, pick_device
+from zflipon.predict import check_features
 from zflipon.tokens import DnaTokenizer, Tokens
 
 if TYPE_CHECKING:

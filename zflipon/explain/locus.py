@@ -21,8 +21,9 @@ from zflipon.explain.mutagenesis import around, mutagenesis
 from zflipon.genome import NUCLEOTIDES, Genome, base_codes
 from zflipon.intervals import read_bed
 from zflipon.outputs import whole
-from zflipon.predict import Predictor, predict_tiles
+from zflipon.predict import Predictor
 from zflipon.shards import make_plan
+from zflipon.stretches import predict_tiles
 
 _PURPLE, _GREY = "#4a1486", "0.45"
 _TOO_WIDE = 400

@@ -11,9 +11,8 @@ so that this is its own call; a base head's calls are put together to those of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,7 +226,7 @@ def count(
     for first in range(0, len(chosen), _POOL):
         windows = chosen[first : first + _POOL]
         sequences, labelled = _read(genome, tiled, windows, labels)
-        for batch, logits in _run(predictor, sequences, _seen(predictor, tiled, windows)):
+        for batch, logits in predictor.run(sequences, features=_seen(predictor, tiled, windows)):
             called = predictor.base_probabilities(batch, logits) >= threshold
             counts.add(*_tokens(batch, called, labelled[batch.indices].ravel(), predictor.story))
             advance(len(batch.indices), len(chosen))
@@ -256,18 +255,6 @@ def _seen(predictor: Predictor, tiled: TiledWindows, windows: np.ndarray) -> lis
         start, contig = int(tiled.start[window]), tiled.contigs[tiled.contig[window]]
         found += predictor.seen(contig, np.array([[start, start + tiled.width]]))
     return found
-
-
-def _run(
-    predictor: Predictor, sequences: Sequence[str], features: Sequence[np.ndarray] | None
-) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Yield batches with their logits; the next batch is tokenized and launched while a GPU is at the last."""
-    waiting = None
-    for batch in chain(predictor.batches(sequences, features=features), [None]):
-        launched = (batch, predictor.launch(batch)) if batch is not None else None
-        if waiting is not None:
-            yield waiting[0], predictor.collect(waiting[1])
-        waiting = launched
 
 
 def _read(

@@ -21,9 +21,10 @@ from zflipon.genome import Genome
 from zflipon.intervals import Intervals, fill, read_bed, solid
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
-from zflipon.predict import Predictor, Stretch, predict_stretches
+from zflipon.predict import Predictor
 from zflipon.screen import windows_worth_reading
 from zflipon.shards import Plan, make_plan
+from zflipon.stretches import Stretch, predict_stretches
 
 COLUMNS = ("track", "kind", "average_precision", "lost", "changed")
 

@@ -22,9 +22,9 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from zflipon.config import MONITORS, StageConfig
+from zflipon.devices import pick_device, pick_precision, processes
 from zflipon.errors import MissingExtraError, NotANumberError, OutputError, RecipeError, ZfliponError
 from zflipon.models import Checkpoint
-from zflipon.predict import pick_device, pick_precision, processes
 from zflipon.training.batches import Batches, Source
 from zflipon.training.history import HISTORY, VALIDATION, add_row, best_row, forget, read_rows
 from zflipon.training.judges import Judge, uncalibrated

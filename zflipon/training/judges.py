@@ -15,8 +15,9 @@ from zflipon.genome import Genome
 from zflipon.intervals import Intervals, fill
 from zflipon.metrics import Confusion, ScoreHistogram, ratio
 from zflipon.models import Calibration, Checkpoint
-from zflipon.predict import Predictor, base_log_odds, predict_tiles
+from zflipon.predict import Predictor, base_log_odds
 from zflipon.project import IGNORE
+from zflipon.stretches import predict_tiles
 from zflipon.tokens import Tokens
 from zflipon.training.batches import tensors, token_labels
 from zflipon.training.windows import StoredWindows

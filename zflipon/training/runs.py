@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zflipon.config import Recipe
-from zflipon.predict import processes
+from zflipon.devices import processes
 from zflipon.recipe import load_recipe, variants
 from zflipon.training.stages import train
 from zflipon.training.tables import folds_table, sweep_table

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from zflipon.config import DECIMALS, Recipe, StageConfig
+from zflipon.devices import processes
 from zflipon.errors import OutputError, RecipeError
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
 from zflipon.models.adapters import attach, thaw
 from zflipon.models.story import OBJECTIVES, Story
-from zflipon.predict import calibrated, processes
+from zflipon.predict import calibrated
 from zflipon.recipe import Setting, inheritance
 from zflipon.tokens import BpeTokenizer, DnaTokenizer, train_bpe
 from zflipon.training.calibrate import bend, platt
