@@ -20,6 +20,7 @@ from zflipon.explain.tables import read_table
 from zflipon.explain.tokens import count, token_ratios
 from zflipon.genome import Genome
 from zflipon.models import Calibration, Story, create, load, save
+from zflipon.overlap import Clock
 from zflipon.predict import Predictor
 from zflipon.samples import TiledWindows
 from zflipon.tokens import BpeTokenizer
@@ -43,6 +44,7 @@ class Oracle(Predictor):
         self.tokenizer = tokenizer
         self.story = Story("compact", "base", 8, 0, threshold=0.6, **story)
         self.config, self.device, self._most, self.features = CPU, torch.device("cpu"), 20, None
+        self.clock = Clock()
 
     def launch(self, batch):
         return None
