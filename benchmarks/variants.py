@@ -20,7 +20,7 @@ from zflipon.config import PredictConfig, VariantConfig
 from zflipon.genome import Genome
 from zflipon.models import load
 from zflipon.predict import Predictor
-from zflipon.variants import Geometry, Pool
+from zflipon.variants import Geometry, Pool, read_windows, scores
 
 
 def main() -> None:
@@ -70,14 +70,14 @@ def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[t
     pool = Pool(genome, shape)
     for allele in alleles:
         pool.add(*allele)
-    return pool.scores(predictor.probabilities(pool.sequences, cores=pool.cores))
+    return scores(pool.pairs, read_windows(predictor, pool.sequences, pool.cores))
 
 
 def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:
     """Return the scores of one allele, whose two windows are read one after the other and whole."""
     pool = Pool(genome, shape)
     pool.add(*allele)
-    return pool.scores([predictor.probabilities([text])[0] for text in pool.sequences])[0]
+    return scores(pool.pairs, [predictor.probabilities([text])[0] for text in pool.sequences])[0]
 
 
 def timed(run) -> tuple[float, list]:

@@ -8,8 +8,7 @@ from conftest import dna, make_fasta
 from zflipon.config import VariantConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
 from zflipon.genome import Genome
-from zflipon.predict import Predictor
-from zflipon.variants import FIELDS, Geometry, Pool, shared, variants
+from zflipon.variants import FIELDS, Geometry, Pool, scores, shared, variants
 
 QUIET = dna(3000, 1, "AGG")  # purines alone do not turn; their G gives the context that the model asks for
 REPEAT = "CG" * 12
@@ -35,11 +34,12 @@ def stub(monkeypatch):
     """Put the slow predictor in the model's place; windows read are counted."""
     counted = []
 
-    def read(_predictor, sequences, cores):
+    def read(_predictor, sequences, _cores, advance):
+        advance(len(sequences))
         counted.append(len(sequences))
         return alternation(sequences)
 
-    monkeypatch.setattr(Predictor, "probabilities", read)
+    monkeypatch.setattr("zflipon.variants.run.read_windows", read)
     return counted
 
 
@@ -137,8 +137,8 @@ def test_coordinates_line_up(genome, contig, at, ref, alt, shifts):
     with Genome(genome) as opened:
         pool = Pool(opened, Geometry.of(512, 64, VariantConfig(shifts=shifts)))
         pool.add(contig, at - 1, ref, alt)
-        (found,) = pool.scores(alternation(pool.sequences))
-        (pair,) = pool._pairs
+        (found,) = scores(pool.pairs, alternation(pool.sequences))
+        (pair,) = pool.pairs
     assert all(len(sequence) <= 512 for sequence in pool.sequences)
     assert pair.low <= at - 1
     assert pair.high >= at - 1 + len(ref)
@@ -211,7 +211,8 @@ def test_formats(tmp_path, genome, stub, name):
     _, (record,) = run(tmp_path, genome, [("chr1", AT + 4, "C", "A")], name)
     assert record.info["ZF_LOSS"][0] == pytest.approx(-1 / 13, abs=1e-4)
     made = {path.name for path in tmp_path.iterdir()} - {"in.vcf", "genome.fa", "genome.fa.fai"}
-    assert made == {name} | {"out.bcf": {"out.bcf.csi"}, "out.vcf.gz": {"out.vcf.gz.tbi"}}.get(name, set())
+    index = {"out.bcf": {"out.bcf.csi"}, "out.vcf.gz": {"out.vcf.gz.tbi"}}
+    assert made == {name, f"{name}.json"} | index.get(name, set())
 
 
 def test_a_run_over_its_own_output_replaces_its_fields(tmp_path, genome, stub):

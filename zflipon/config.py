@@ -22,6 +22,9 @@ DECIMALS = 3
 SHARD_BASES = 1 << 18
 """Bases of a shard: what a process predicts at a time, and loses if it is killed."""
 
+POOL_RECORDS = 512
+"""Records of a VCF that are scored together: likewise."""
+
 
 @dataclass(frozen=True)
 class Selection:

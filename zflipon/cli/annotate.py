@@ -24,6 +24,7 @@ from zflipon.cli.options import (
     precision_option,
     processes_option,
     quiet_option,
+    restart_option,
     threads_option,
     verbose_option,
 )
@@ -105,7 +106,7 @@ def expectation() -> str:
 @device_option
 @threads_option
 @processes_option
-@click.option("--restart", is_flag=True, help="Throw away what a stopped run left, and start over.")
+@restart_option
 @force_option
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing."

@@ -69,6 +69,10 @@ def complete_contigs(context, _parameter, incomplete: str) -> list[CompletionIte
 threads_option = click.option("-t", "--threads", type=click.IntRange(1), help="CPU threads.  [default: all]")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
+restart_option = click.option(
+    "--restart", is_flag=True, help="Throw away what a stopped run left, and start over."
+)
+
 force_option = click.option("--force", is_flag=True, help="Replace outputs that exist.")
 model_option = click.option(
     "-m",

@@ -19,6 +19,7 @@ from zflipon.cli.options import (
     precision_option,
     processes_option,
     quiet_option,
+    restart_option,
     threads_option,
     verbose_option,
 )
@@ -79,6 +80,7 @@ Examples:
 @device_option
 @threads_option
 @processes_option
+@restart_option
 @force_option
 @quiet_option
 @verbose_option
@@ -98,11 +100,16 @@ def variants(
     device,
     threads,
     num_processes,
+    restart,
     force,
     quiet,
     verbose,
 ) -> None:
-    """Tell what each alternative allele of VCF (or BCF) does to the probability of Z-DNA around it."""
+    """Tell what each alternative allele of VCF (or BCF) does to the probability of Z-DNA around it.
+
+    A run that was stopped goes on by the same command; till then, what was done lies in FILE.unfinished beside the
+    output. FILE.json tells how the output was made, and how many alleles were left out for which reason.
+    """
     if num_processes > 1 and not launched():
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
@@ -119,6 +126,7 @@ def variants(
         PredictConfig(batch_size, precision, device, threads, both_strands),
         force=force,
         quiet=quiet,
+        restart=restart,
     )
     if told["records"] and not quiet:
         reasons = [f"{told[why]:,} {why}" for why in REASONS if told[why]]

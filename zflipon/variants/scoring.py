@@ -1,0 +1,138 @@
+"""Pairs of windows → what an allele does to the probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from zflipon.genome import reverse_complement
+from zflipon.predict import Batch, Launched, Predictor, ahead
+from zflipon.variants.alleles import Pair
+
+RESULT_DTYPE = np.dtype(
+    [(name, np.float64) for name in ("gain", "loss", "sum", "pos", "ref", "alt", "spread")] + [("why", "U20")]
+)
+"""What is told of one allele; NaN where nothing is."""
+
+
+_AHEAD = 4
+
+
+def read_windows(
+    predictor: Predictor,
+    sequences: Sequence[str],
+    cores: np.ndarray,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[np.ndarray]:
+    """Return the probabilities of each sequence's bases; only those within the cores are decided.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    sequences : sequence of str
+    cores : numpy.ndarray
+        int64, shape (sequences, 2).
+    advance : callable
+        Called with how many sequences were read, now and then; with both strands, each counts twice.
+    """
+    forward = _one_strand(predictor, sequences, cores, advance)
+    if not predictor.config.both_strands:
+        return forward
+    widths = np.array([len(sequence) for sequence in sequences])
+    turned = (widths[:, None] - cores)[:, ::-1]
+    other_way = [reverse_complement(sequence) for sequence in sequences]
+    backward = _one_strand(predictor, other_way, turned, advance)
+    return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
+
+
+def _one_strand(
+    predictor: Predictor, sequences: Sequence[str], cores: np.ndarray, advance: Callable[[int], None]
+) -> list[np.ndarray]:
+    found: list[np.ndarray] = [np.empty(0)] * len(sequences)
+
+    def take(batch: Batch, launched: Launched) -> None:
+        values = predictor.base_probabilities(batch, predictor.collect(launched))
+        ends = np.cumsum([len(sequences[i]) for i in batch.indices])
+        for i, row in zip(batch.indices, np.split(values, ends[:-1]), strict=True):
+            found[i] = row
+        advance(len(batch.indices))
+
+    waiting: tuple[Batch, Launched] | None = None
+    if sequences:
+        with ahead(predictor.batches(sequences, cores), _AHEAD) as batches:
+            for batch in batches:  # one is launched before the one before it is asked for
+                launched = predictor.launch(batch)
+                if waiting is not None:
+                    take(*waiting)
+                waiting = batch, launched
+    if waiting is not None:
+        take(*waiting)
+    return found
+
+
+def scores(pairs: Sequence[Pair | str], probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what is told of each allele, `RESULT_DTYPE`.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair or str
+        As a `zflipon.variants.alleles.Pool` has them.
+    probabilities : sequence of numpy.ndarray
+        Of its sequences.
+    """
+    found = np.zeros(len(pairs), dtype=RESULT_DTYPE)
+    for row, pair in zip(found, pairs, strict=True):
+        unfit = isinstance(pair, str)
+        told = [np.nan] * 7 if unfit else summary(pair, probabilities)
+        for name, value in zip(RESULT_DTYPE.names, told, strict=False):
+            row[name] = value
+        row["why"] = pair if unfit else ""
+    return found
+
+
+def summary(pair: Pair, probabilities: Sequence[np.ndarray]) -> tuple[float, ...]:
+    """Return gain, loss, sum, position, highest of the reference, of the alternative, and spread."""
+    laid = [
+        aligned(
+            pair,
+            probabilities[ref][pair.low - first : pair.high - first],
+            probabilities[alt][pair.low - first : pair.high + pair.grown - first],
+        )
+        for first, ref, alt in pair.windows
+    ]
+    before, after = np.array(laid, dtype=np.float64).transpose(1, 0, 2)
+    each = after - before
+    delta = each.mean(axis=0)
+    at = int(np.nanargmax(np.abs(delta)))
+    return (
+        max(0.0, float(np.nanmax(delta))),
+        min(0.0, float(np.nanmin(delta))),
+        float(np.nansum(delta)),
+        (_place(pair, at) if delta[at] else pair.start) + 1,
+        float(np.nanmax(before.mean(axis=0))),
+        float(np.nanmax(after.mean(axis=0))),
+        float(each[:, at].std()) if len(each) > 1 else np.nan,
+    )
+
+
+def _place(pair: Pair, column: int) -> int:
+    """Return which base of the reference a column is; inserted bases have the place of the one before them."""
+    place = pair.low + column
+    if place < pair.split:
+        return place
+    return max(place - max(0, pair.grown), pair.split - (pair.grown > place - pair.split))
+
+
+def aligned(pair: Pair, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lay both alleles' probabilities against each other; a base that one of them lacks has 0 there."""
+    at = pair.split - pair.low
+    absent = np.zeros(abs(pair.grown), dtype=before.dtype)
+    before = np.where(pair.unknown, np.nan, before)
+    mask = pair.unknown
+    if pair.grown > 0:
+        before = np.concatenate([before[:at], absent, before[at:]])
+        mask = np.concatenate([mask[:at], absent > 0, mask[at:]])
+    elif pair.grown < 0:
+        after = np.concatenate([after[:at], absent, after[at:]])
+    return before, np.where(mask, np.nan, after)
