@@ -20,7 +20,7 @@ from zflipon.errors import InputError, OutputError, Stopped, ZfliponError
 CONTIGS = {"one": dna(9000, 1), "two": dna(4000, 2)}
 SMALL_POOL = 16
 OUTPUT = "z.vcf.gz"
-KILLS = 8
+KILLS = 6
 
 
 def score(vcf: Path, fasta: Path, checkpoint: Path, out: Path, name: str = OUTPUT, **settings) -> dict:
@@ -269,12 +269,9 @@ def test_two_processes_write_the_same_bytes(vcf, fasta, tiny_checkpoint, out, wh
     ]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_an_odd_header_is_one_line(fasta, tiny_checkpoint, tmp_path, processes):
+def test_an_odd_header_is_one_line_whatever_the_processes(fasta, tiny_checkpoint, tmp_path):
     bare = write_vcf(tmp_path / "bare.vcf", list(rows())[:3], header=[])
-    found = command(
-        tmp_path, bare, "--genome", fasta, "--model", tiny_checkpoint, "-o", "x.vcf.gz", "-n", processes
-    )
+    found = command(tmp_path, bare, "--genome", fasta, "--model", tiny_checkpoint, "-o", "x.vcf.gz", "-n", 2)
     assert found.returncode == 1
     (line,) = found.stderr.splitlines()
     assert line.startswith("zflipon: error: ")
@@ -314,11 +311,26 @@ def test_a_compressed_vcf_that_was_cut_is_refused(vcf, fasta, tiny_checkpoint, o
     pysam.tabix_compress(str(vcf), str(out / "in.vcf.gz"))
     content = (out / "in.vcf.gz").read_bytes()
     (out / "cut.vcf.gz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="cannot be read .* is the file whole"):
+    with pytest.raises(InputError, match="cannot be read as VCF or BCF"):
         score(out / "cut.vcf.gz", fasta, tiny_checkpoint, out)
     (out / "cut.vcf.gz").write_bytes(content[:-28])  # at a block's end: the mark of the file's end is missing
-    with pytest.raises(InputError, match="is the file whole"):
+    with pytest.raises(InputError, match="truncated"):
         score(out / "cut.vcf.gz", fasta, tiny_checkpoint, out)
+
+
+@pytest.mark.parametrize("name", ["z.vcf", "z.vcf.gz", "z.bcf"])
+def test_records_with_symbolic_alleles_stay_as_they_are(fasta, tiny_checkpoint, out, name):
+    """As GATK's gVCF has them; pysam adds an END to such, which a BCF may hold and a VCF need not."""
+    ref = CONTIGS["one"][7]
+    path = write_vcf(out / "in.vcf", [("one", 5, REF, "A,<NON_REF>"), ("one", 8, ref, "<DEL>")])
+    score(path, fasta, tiny_checkpoint, out, name)
+    with pysam.VariantFile(str(out / name)) as file:
+        first, second = file
+        assert first.alts == ("A", "<NON_REF>")
+        assert first.info["ZF_WHY"] == (None, "symbolic")
+        assert second.info["ZF_WHY"] == ("symbolic",)
+        assert (first.stop, second.stop) == (5, 8)
+        assert ("END" in str(file.header)) == (name == "z.bcf")
 
 
 @pytest.mark.parametrize("name", ["z.vcf.gz", "z.bcf"])
@@ -337,13 +349,7 @@ def test_contigs_beyond_half_a_gigabase_have_an_index_that_reaches(fasta, tiny_c
 
 
 def test_bcf_in_and_compressed_vcf_in_give_what_the_plain_vcf_gives(vcf, fasta, tiny_checkpoint, out, whole):
-    with (
-        pysam.VariantFile(str(vcf)) as plain,
-        pysam.VariantFile(str(out / "in.bcf"), "wb", header=plain.header) as bcf,
-    ):
-        for record in plain:
-            bcf.write(record)
-    pysam.tabix_index(str(out / "in.bcf"), preset="bcf")
+    score(vcf, fasta, tiny_checkpoint, out, "in.bcf")
     pysam.tabix_compress(str(vcf), str(out / "in.vcf.gz"))
     expected = list(told(out.parent / "whole" / OUTPUT))
     for name in ("in.bcf", "in.vcf.gz"):

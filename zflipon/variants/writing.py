@@ -18,7 +18,7 @@ Write = Callable[[pysam.VariantRecord, np.ndarray], None]
 """Writes a record and what was found of its alleles."""
 
 EXTENSIONS = {".vcf.gz": "wz", ".vcf": "w", ".bcf": "wb", ".tsv": "tsv"}
-"""Extension of an output → how pysam opens it; ``tsv``: a row an allele."""
+"""Extension of an output → how htslib calls its format; ``tsv``: a row an allele."""
 
 FIELDS = {
     "ZF_GAIN": (
@@ -87,11 +87,32 @@ def writer(part: Path, kind: str, header: pysam.VariantHeader, about: dict[str, 
             yield lambda record, rows: text.writelines(_lines(record, rows))
         return
     _declare(header, about)
-    with pysam.VariantFile(str(part), kind, header=header) as file:
+    with _bcf(part, header) if kind == "wb" else _vcf(part, kind, header) as write:
 
-        def write(record: pysam.VariantRecord, rows: np.ndarray) -> None:
-            record.translate(file.header)
+        def annotated(record: pysam.VariantRecord, rows: np.ndarray) -> None:
+            record.translate(header)
             _annotate(record, rows)
+            write(record)
+
+        yield annotated
+
+
+@contextmanager
+def _vcf(part: Path, kind: str, header: pysam.VariantHeader) -> Iterator[Callable]:
+    """Write lines: pysam's own way would give an END to each record with a symbolic allele."""
+    with pysam.BGZFile(str(part), "w") if kind == "wz" else open(part, "wb") as file:
+        file.write(str(header).encode())
+        yield lambda record: file.write(str(record).encode())
+
+
+@contextmanager
+def _bcf(part: Path, header: pysam.VariantHeader) -> Iterator[Callable]:
+    if "END" not in header.info:  # pysam gives one to each record with a symbolic allele, declared or not
+        header.info.add("END", 1, "Integer", "End position of the variant")
+    with pysam.VariantFile(str(part), "wb", header=header) as file:
+
+        def write(record: pysam.VariantRecord) -> None:
+            record.translate(file.header)
             file.write(record)
 
         yield write
