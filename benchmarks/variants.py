@@ -20,7 +20,7 @@ from zflipon.config import PredictConfig, VariantConfig
 from zflipon.genome import Genome
 from zflipon.models import load
 from zflipon.predict import Predictor
-from zflipon.variants import Geometry, Pool, read_windows, scores
+from zflipon.variants import Geometry, Pool, scores
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[t
     pool = Pool(genome, shape)
     for allele in alleles:
         pool.add(*allele)
-    return scores(pool.pairs, read_windows(predictor, pool.sequences, pool.cores))
+    return scores(pool.pairs, predictor.probabilities(pool.sequences, cores=pool.cores))
 
 
 def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:

@@ -8,6 +8,7 @@ from conftest import dna, make_fasta
 from zflipon.config import VariantConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
 from zflipon.genome import Genome
+from zflipon.predict import Predictor
 from zflipon.variants import FIELDS, Geometry, Pool, scores, shared, variants
 
 QUIET = dna(3000, 1, "AGG")  # purines alone do not turn; their G gives the context that the model asks for
@@ -34,12 +35,12 @@ def stub(monkeypatch):
     """Put the slow predictor in the model's place; windows read are counted."""
     counted = []
 
-    def read(_predictor, sequences, _cores, advance):
+    def read(_predictor, sequences, cores, advance):
         advance(len(sequences))
         counted.append(len(sequences))
         return alternation(sequences)
 
-    monkeypatch.setattr("zflipon.variants.run.read_windows", read)
+    monkeypatch.setattr(Predictor, "probabilities", read)
     return counted
 
 

@@ -169,11 +169,11 @@ def half_done(vcf, fasta, tiny_checkpoint, out, monkeypatch):
 @pytest.fixture
 def pools_read(monkeypatch):
     """Count the pools that are scored."""
-    import zflipon.variants.run
+    from zflipon.predict import Predictor
 
-    read, plain = [], zflipon.variants.run.read_windows
+    read, plain = [], Predictor.probabilities
     monkeypatch.setattr(
-        "zflipon.variants.run.read_windows", lambda *arguments: read.append(1) or plain(*arguments)
+        Predictor, "probabilities", lambda *them, **named: read.append(1) or plain(*them, **named)
     )
     return read
 
@@ -211,18 +211,18 @@ def test_what_is_written_may_be_chosen_anew(half_done, vcf, fasta, tiny_checkpoi
 
 
 def test_a_signal_stops_and_says_how_to_go_on(vcf, fasta, tiny_checkpoint, out, whole, monkeypatch):
-    import zflipon.variants.run
+    from zflipon.predict import Predictor
 
-    plain, seen = zflipon.variants.run.read_windows, []
+    plain, seen = Predictor.probabilities, []
 
-    def read(*arguments):
+    def read(*arguments, **named):
         seen.append(1)
         if len(seen) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return plain(*arguments)
+        return plain(*arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr("zflipon.variants.run.read_windows", read)
+        patch.setattr(Predictor, "probabilities", read)
         with pytest.raises(Stopped, match="3 of 14 shards are kept") as caught:
             score(vcf, fasta, tiny_checkpoint, out)
     assert caught.value.number == signal.SIGTERM

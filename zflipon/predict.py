@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -123,6 +123,7 @@ class Predictor:
         sequences: Sequence[str],
         features: Sequence[np.ndarray] | None = None,
         cores: np.ndarray | None = None,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> list[np.ndarray]:
         """Return the probability of each base of each sequence.
 
@@ -135,6 +136,8 @@ class Predictor:
         cores : numpy.ndarray, optional
             int64, shape (sequences, 2): the bases of each that are wanted, which is quicker under a base head; what
             it says of others means nothing then.
+        advance : callable, optional
+            Called with how many sequences were read, batch by batch; with both strands, each is read twice.
 
         Returns
         -------
@@ -146,7 +149,7 @@ class Predictor:
         ModelError
             If the model returns a value that is not a number.
         """
-        forward = self._strand(sequences, features, cores)
+        forward = self._strand(sequences, features, cores, advance)
         if not self.config.both_strands:
             return forward
         widths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
@@ -154,6 +157,7 @@ class Predictor:
             [reverse_complement(sequence) for sequence in sequences],
             features and [seen[:, ::-1] for seen in features],
             None if cores is None else (widths[:, None] - cores)[:, ::-1],
+            advance,
         )
         return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
 
@@ -304,6 +308,7 @@ class Predictor:
         sequences: Sequence[str],
         features: Sequence[np.ndarray] | None,
         cores: np.ndarray | None,
+        advance: Callable[[int], None],
     ) -> list[np.ndarray]:
         found: list[np.ndarray] = [np.empty(0, dtype=np.float32)] * len(sequences)
         for batch, rows in self.run(sequences, cores, features):
@@ -311,6 +316,7 @@ class Predictor:
             values = np.split(self.base_probabilities(batch, rows), ends[:-1])
             for i, own in zip(batch.indices, values, strict=True):
                 found[i] = own
+            advance(len(batch.indices))
         return found
 
     def _batch_size(self, tokens: int) -> int:

@@ -11,7 +11,7 @@ none, whose probability is 0.
 
 from zflipon.variants.alleles import REASONS, Pool, shared
 from zflipon.variants.run import variants
-from zflipon.variants.scoring import read_windows, scores
+from zflipon.variants.scoring import scores
 from zflipon.variants.windows import Geometry
 from zflipon.variants.writing import EXTENSIONS, FIELDS
 
@@ -21,7 +21,6 @@ __all__ = [
     "REASONS",
     "Geometry",
     "Pool",
-    "read_windows",
     "scores",
     "shared",
     "variants",

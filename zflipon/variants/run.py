@@ -16,18 +16,19 @@ from tqdm import tqdm
 
 from zflipon import __version__
 from zflipon.config import POOL_RECORDS, PredictConfig, VariantConfig
+from zflipon.devices import agreed, processes
 from zflipon.errors import InputError
 from zflipon.genome import Genome
 from zflipon.intervals import parse_region
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, sidecar, whole
-from zflipon.predict import Predictor, agreed, processes
+from zflipon.predict import Predictor
 from zflipon.progress import progress
-from zflipon.runs import Stop, close_record, kept, key_of_model, record_of, unfinished, write_record
+from zflipon.runs import Stop, close_record, kept, key_of_model, record_of, settled, unfinished, write_record
 from zflipon.variants.alleles import REASONS, Pool
 from zflipon.variants.records import Region, Survey, pools, survey
-from zflipon.variants.scoring import RESULT_DTYPE, read_windows, scores
+from zflipon.variants.scoring import RESULT_DTYPE, scores
 from zflipon.variants.windows import Geometry
 from zflipon.variants.writing import INDEXED, index, kind_of, write_pool, writer
 
@@ -90,7 +91,7 @@ def variants(
         regions = agreed(state, lambda: [parse_region(text, genome.lengths) for text in config.regions])
         found, header = _looked_at(state, path, genome, regions, kind)
         checkpoint = load(model)
-        predictor = Predictor(checkpoint, predict)
+        predictor = Predictor(checkpoint, settled(predict or PredictConfig(), checkpoint, state))
         shape = Geometry.of(predictor.story.window, predictor.story.margin, config)
         log.info("%s", _announcement(found, shape, checkpoint, predictor, state))
         told = dict.fromkeys(("records", "written", "alleles", *REASONS), 0)
@@ -169,7 +170,7 @@ class _Work:
                 alleles.add(record.contig, record.start, record.ref, alt)
         strands = 2 if self._predictor.config.both_strands else 1
         advance = self._counter(len(records), len(alleles.sequences) * strands)
-        probabilities = read_windows(self._predictor, alleles.sequences, alleles.cores, advance)
+        probabilities = self._predictor.probabilities(alleles.sequences, cores=alleles.cores, advance=advance)
         found = scores(alleles.pairs, probabilities)
         advance(0, last=True)
         return found

@@ -2,73 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from zflipon.genome import reverse_complement
-from zflipon.predict import Batch, Launched, Predictor, ahead
 from zflipon.variants.alleles import Pair
 
 RESULT_DTYPE = np.dtype(
     [(name, np.float64) for name in ("gain", "loss", "sum", "pos", "ref", "alt", "spread")] + [("why", "U20")]
 )
 """What is told of one allele; NaN where nothing is."""
-
-
-_AHEAD = 4
-
-
-def read_windows(
-    predictor: Predictor,
-    sequences: Sequence[str],
-    cores: np.ndarray,
-    advance: Callable[[int], None] = lambda _: None,
-) -> list[np.ndarray]:
-    """Return the probabilities of each sequence's bases; only those within the cores are decided.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    sequences : sequence of str
-    cores : numpy.ndarray
-        int64, shape (sequences, 2).
-    advance : callable
-        Called with how many sequences were read, now and then; with both strands, each counts twice.
-    """
-    forward = _one_strand(predictor, sequences, cores, advance)
-    if not predictor.config.both_strands:
-        return forward
-    widths = np.array([len(sequence) for sequence in sequences])
-    turned = (widths[:, None] - cores)[:, ::-1]
-    other_way = [reverse_complement(sequence) for sequence in sequences]
-    backward = _one_strand(predictor, other_way, turned, advance)
-    return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
-
-
-def _one_strand(
-    predictor: Predictor, sequences: Sequence[str], cores: np.ndarray, advance: Callable[[int], None]
-) -> list[np.ndarray]:
-    found: list[np.ndarray] = [np.empty(0)] * len(sequences)
-
-    def take(batch: Batch, launched: Launched) -> None:
-        values = predictor.base_probabilities(batch, predictor.collect(launched))
-        ends = np.cumsum([len(sequences[i]) for i in batch.indices])
-        for i, row in zip(batch.indices, np.split(values, ends[:-1]), strict=True):
-            found[i] = row
-        advance(len(batch.indices))
-
-    waiting: tuple[Batch, Launched] | None = None
-    if sequences:
-        with ahead(predictor.batches(sequences, cores), _AHEAD) as batches:
-            for batch in batches:  # one is launched before the one before it is asked for
-                launched = predictor.launch(batch)
-                if waiting is not None:
-                    take(*waiting)
-                waiting = batch, launched
-    if waiting is not None:
-        take(*waiting)
-    return found
 
 
 def scores(pairs: Sequence[Pair | str], probabilities: Sequence[np.ndarray]) -> np.ndarray:
