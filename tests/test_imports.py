@@ -21,7 +21,7 @@ PACKAGE = Path(zflipon.__file__).parent
 ORDER = [
     ("errors", "progress"),
     ("config",),
-    ("recipe",),
+    ("recipe", "environment"),
     # the data's way
     ("genome",),
     ("zhunt",),

@@ -6,13 +6,14 @@ with random weights, `load_module` the bare module.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -31,7 +32,17 @@ from zflipon.errors import ModelError, OutputError, some, suggest
 from zflipon.models import adapters, recognise
 from zflipon.models import family as family_module
 from zflipon.models.base import HEADS, DnaModel
-from zflipon.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_SHA256, Files, found_objective, locate
+from zflipon.models.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    BASE_SHA256,
+    WEIGHTS_SHA256,
+    Files,
+    find_weights,
+    found_objective,
+    locate,
+    sha256_of,
+)
 from zflipon.models.story import Story
 from zflipon.tokens import BpeTokenizer, DnaTokenizer
 
@@ -55,6 +66,7 @@ FOREIGN_KEYS = (
     "dtype",
     "zflipon",
     BASE_SHA256,
+    WEIGHTS_SHA256,
 )
 """Keys of a ``config.json`` that say nothing of the shape: not taken over."""
 
@@ -267,6 +279,7 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
                     adapters.save(module, checkpoint.files, part)
                 else:
                     module.save_pretrained(part)
+            _record_weights(part, (part / ADAPTER_WEIGHTS,) if adapted else find_weights(part))
             checkpoint.tokenizer.save(part)
             if not adapted:
                 for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
@@ -282,6 +295,14 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
         raise OutputError(
             f"{folder}: the checkpoint cannot be written ({getattr(error, 'strerror', None) or error})"
         ) from error
+
+
+def _record_weights(folder: Path, weights: Iterable[Path]) -> None:
+    """Write the SHA-256 of the weights into the config beside them, so that damage is seen."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    told = json.dumps({**config, WEIGHTS_SHA256: sha256_of(*weights)}, indent=2, sort_keys=True)
+    path.write_text(told + "\n", encoding="utf-8")
 
 
 def read_tensors(files: Files) -> dict[str, Tensor]:

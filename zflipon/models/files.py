@@ -46,6 +46,9 @@ ADAPTER_PREFIX = "base_model.model."
 BASE_SHA256 = "zflipon_base_sha256"
 """Key of a ``config.json`` beside adapters: the weights that they were trained on."""
 
+WEIGHTS_SHA256 = "zflipon_sha256"
+"""Key of a ``config.json``: the weights that were saved with it."""
+
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -99,6 +102,15 @@ class Files:
     def sha256(self) -> str:
         """Return the SHA-256 of the weights as hex; of shards, or base and adapters, that of one after the other."""
         return sha256_of(*self._all)
+
+    def damaged(self) -> bool:
+        """Tell whether the weights, adapters without their base, are others than those that were saved here.
+
+        What was not saved by zflipon has no record, and passes.
+        """
+        recorded = self.config.get(WEIGHTS_SHA256)
+        ours = all(path.parent == self.folder and path.suffix == ".safetensors" for path in self.weights)
+        return bool(recorded and ours) and sha256_of(*self.weights) != recorded
 
     def parameters(self) -> dict[str, int]:
         """Return how many numbers each floating-point tensor holds.
