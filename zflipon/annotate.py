@@ -347,6 +347,7 @@ def _report(
         **record_of(started, state, checkpoint, predictor),
         "genome": str(genome.path.resolve()),
         "contigs": {name: {"length": genome.lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
+        "regions": _regions(plan, genome),
         "bases": plan.bases,
         "bases_in_gaps": plan.asked - plan.bases,
         "windows": plan.windows,
@@ -356,6 +357,13 @@ def _report(
         "features": _features_told(predictor),
         "outputs": [str(output) for output in outputs],
     }
+
+
+def _regions(plan: Plan, genome: Genome) -> list[str] | None:
+    """Return the regions that were asked for, 1-based as users write them; None where they are whole contigs."""
+    if all(wanted.tolist() == [[0, genome.lengths[contig]]] for contig, wanted in plan.wanted.items()):
+        return None
+    return [f"{contig}:{low + 1}-{high}" for contig, wanted in plan.wanted.items() for low, high in wanted]
 
 
 def _features_told(predictor: Predictor) -> dict[str, dict | None] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +13,18 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from zflipon.config import DEFAULT_MODEL, PredictConfig, Selection
+from zflipon.devices import is_fast_in_bfloat16, pick_precision, size_of
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.features import FeatureTracks
 from zflipon.genome import Genome
 from zflipon.models import Checkpoint, load
 from zflipon.models.files import BUNDLED, WEIGHTS_SHA256
-from zflipon.predict import Predictor, Stretch, predict_stretches
+from zflipon.predict import Predictor
+from zflipon.progress import progress
 from zflipon.shards import make_plan
+from zflipon.stretches import Stretch, predict_stretches
 
 HUMAN = 3_100_000_000
 """Bases of hg38, about."""
@@ -57,6 +58,8 @@ class Trial:
         Share of bases that are called or not called as there.
     speed : float or None
         Bases a second.
+    default : bool
+        Whether a run on this device takes this precision by itself.
     problem : str
         Why it failed; empty if it did not.
     """
@@ -66,6 +69,7 @@ class Trial:
     difference: float | None = None
     alike: float | None = None
     speed: float | None = None
+    default: bool = False
     problem: str = ""
 
     @property
@@ -190,7 +194,7 @@ def _told(checkpoint: Checkpoint) -> dict:
         "name": checkpoint.path.name,
         "folder": str(checkpoint.path),
         "family": checkpoint.story.family,
-        "parameters": sum(each.numel() for each in tensors),
+        "parameters": size_of(checkpoint.module),
         "tensors": len(tensors),
         "tokens": checkpoint.tokenizer.vocab_size,
         "sha256": checkpoint.sha256,
@@ -208,23 +212,34 @@ def _trials(checkpoint: Checkpoint, report: Report, threads: int | None, quiet: 
         if (device, precision) != ("cpu", "float16")  # which CPUs are slow in, and nobody asks for
     ]
     expected: list[np.ndarray] = []
-    for device, precision in tqdm(ways, desc="zflipon doctor", unit="way", disable=quiet, file=sys.stderr):
-        try:
-            predictor, values = read_reference(checkpoint, PredictConfig(None, precision, device, threads))
-            if not expected:
-                expected = values
-                called = sum(int((each >= checkpoint.story.threshold).sum()) for each in values)
-                report.model.update(fingerprint=fingerprint(values), called=called)
-            difference, alike = _compared(values, expected, checkpoint.story.threshold)
-            yield Trial(device, precision, difference, alike, _speed(predictor))
-        except (
-            ZfliponError,
-            RuntimeError,
-            TypeError,
-        ) as error:  # torch has all of these for what a device lacks
-            yield Trial(device, precision, problem=(str(error) or type(error).__name__).splitlines()[0])
-            if not expected:
-                return
+    with progress("way", len(ways), quiet=quiet) as bar:
+        for device, precision in ways:
+            auto = pick_precision("auto", torch.device(device), size_of(checkpoint.module))
+            default = str(auto).removeprefix("torch.") == precision
+            try:
+                predictor, values = read_reference(
+                    checkpoint, PredictConfig(None, precision, device, threads)
+                )
+                if not expected:
+                    expected = values
+                    called = sum(int((each >= checkpoint.story.threshold).sum()) for each in values)
+                    report.model.update(fingerprint=fingerprint(values), called=called)
+                difference, alike = _compared(values, expected, checkpoint.story.threshold)
+                yield Trial(device, precision, difference, alike, _speed(predictor), default)
+            except (
+                ZfliponError,
+                RuntimeError,
+                TypeError,
+            ) as error:  # torch has all of these for what a device lacks
+                yield Trial(
+                    device,
+                    precision,
+                    default=default,
+                    problem=(str(error) or type(error).__name__).splitlines()[0],
+                )
+                if not expected:
+                    return
+            bar.update()
 
 
 def _compared(
@@ -291,6 +306,8 @@ def _unlike(name: str, own: dict[str, list[float]] | None) -> Iterator[str]:
 def _devices() -> dict[str, str]:
     """Return each device that torch can compute on, with what it is."""
     cpu = f"{torch.get_num_threads()} of {os.cpu_count()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    if is_fast_in_bfloat16():
+        cpu += ", fast in bfloat16"
     found = {"cpu": cpu}
     for number in range(torch.cuda.device_count()):
         told = torch.cuda.get_device_properties(number)

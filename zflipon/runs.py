@@ -25,6 +25,7 @@ from zflipon.devices import agreed, pick_device, pick_precision, size_of
 from zflipon.errors import Stopped
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint
+from zflipon.models.files import sha256_of
 from zflipon.outputs import sidecar, sweep, whole
 from zflipon.predict import Predictor
 
@@ -187,9 +188,10 @@ def close_record(record: dict, started: float, predictor: Predictor) -> None:
 
 
 def write_record(path: Path, record: dict) -> None:
-    """Write the record beside an output."""
+    """Write the record beside an output, with the output's own checksum."""
+    told = {**record, "file": {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}}
     with whole(sidecar(path)) as part:
-        part.write_text(json.dumps(record, indent=1) + os.linesep)
+        part.write_text(json.dumps(told, indent=1) + os.linesep)
 
 
 def device_memory(device: torch.device) -> int:

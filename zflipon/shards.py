@@ -68,13 +68,18 @@ class Plan:
         In genome order.
     md5 : dict of str to str
         Contig → checksum of its upper-case sequence, for the contigs that are touched.
-    asked : int
-        Bases asked for; those in gaps of N are among them.
+    wanted : dict of str to numpy.ndarray
+        Contig → merged intervals that are asked for, int64 of shape (n, 2).
     """
 
     shards: list[Shard] = field(default_factory=list)
     md5: dict[str, str] = field(default_factory=dict)
-    asked: int = 0
+    wanted: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> int:
+        """Bases asked for; those in gaps of N are among them."""
+        return sum(int((wanted[:, 1] - wanted[:, 0]).sum()) for wanted in self.wanted.values())
 
     @property
     def bases(self) -> int:
@@ -113,11 +118,10 @@ def make_plan(genome: Genome, selection: Selection, window: int, margin: int) ->
         If a contig or region is unknown, or nothing is left.
     """
     chosen = _choose(genome, selection)
-    plan = Plan()
+    plan = Plan(wanted=chosen)
     for contig, wanted in chosen.items():
         found = genome.scan(contig, MIN_GAP)
         plan.md5[contig] = found.md5
-        plan.asked += int((wanted[:, 1] - wanted[:, 0]).sum())
         for low, high in found.segments.tolist():
             tiles = tile(low, high, window, margin)
             for start, end in wanted.tolist():

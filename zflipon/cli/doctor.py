@@ -73,6 +73,8 @@ def _examined(found) -> Iterator[str]:
         yield ""
         yield from _pairs(_model(found.model))
     yield from (_trial(trial) for trial in found.trials)
+    if any(trial.default for trial in found.trials):
+        yield "* what a run takes on this device by itself"
 
 
 def _model(told: dict) -> dict[str, str]:
@@ -93,7 +95,7 @@ def _model(told: dict) -> dict[str, str]:
 def _trial(trial) -> str:
     from zflipon.doctor import HUMAN
 
-    where = f"{trial.device} {trial.precision}"
+    where = f"{trial.device} {trial.precision}{'*' if trial.default else ''}"
     if trial.problem:
         return f"{where:<20}  failed: {trial.problem}"
     verdict = "agrees" if trial.agrees else "DISAGREES"

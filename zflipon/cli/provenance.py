@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import device_option, limit_threads, threads_option
+from zflipon.cli.options import complete_contigs, device_option, limit_threads, quiet_option, threads_option
 
 EPILOG = """\b
 Examples:
   zflipon provenance zdna.bw
   zflipon provenance zdna.bw --genome hg38.fa
-  zflipon provenance zdna.bed.gz --verify chr22:1,000,001-1,010,000
+  zflipon provenance zdna.bed.gz --verify chr22:20,000,001-20,100,000
+  zflipon provenance zdna.bw --json | jq .record.model.sha256
 """
 
 
@@ -30,57 +31,72 @@ Examples:
     "--verify",
     "region",
     metavar="CHR:START-END",
+    shell_complete=complete_contigs,
     help="Read this place again (1-based) and compare it with the track.",
 )
 @click.option("-m", "--model", help="Where the recorded model lies now.  [default: where it was]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @device_option
 @threads_option
-def provenance(track, genome, region, model, as_json, device, threads) -> None:
-    """Tell how TRACK, a bigWig, bedGraph or BED of annotate's, was made: command, model, genome, versions.
+@quiet_option
+def provenance(track, genome, region, model, as_json, device, threads, quiet) -> None:
+    """Tell how TRACK, an output of zflipon's, was made: command, model, genome, versions.
 
-    All is read from the record TRACK.json, which annotate writes beside each track. The exit status is 1 if the
-    genome is another one or the place that was read again differs.
+    All is read from the record TRACK.json, which lies beside it. --verify is for a bigWig, bedGraph or BED of
+    annotate's: it reads a place again, in the same windows, with the same model and settings. The exit status is 1 if
+    the track was changed, the genome is another one, or what was read again differs.
     """
     limit_threads(threads)
-    from zflipon.genome import Genome
-    from zflipon.provenance import compare_genome, record_of, verify
+    from zflipon.progress import progress
+    from zflipon.provenance import compare_file, compare_genome, track_record, verify
 
-    record = record_of(track)
-    told = {"track": str(track), "record": record}
-    problems = []
-    if genome:
-        with Genome(genome) as source:
-            problems = compare_genome(record, source)
-        told["genome"] = {"path": str(genome), "problems": problems}
-    verdict = verify(track, region, genome, model, device, threads) if region else None
-    if verdict:
-        told["verified"] = {**vars(verdict), "agrees": verdict.agrees}
-    lines = [*_lines(record), *_genome_lines(genome, problems), *_verdict_lines(verdict)]
-    click.echo(json.dumps(told, indent=1) if as_json else "\n".join(lines))
-    if problems or (verdict and not verdict.agrees):
+    record = track_record(track)
+    changed, foreign, verdict = compare_file(record, track), [], None
+    with progress("b", quiet=quiet) as bar:
+        if genome:
+            from zflipon.genome import Genome
+
+            with Genome(genome) as source:
+                foreign = compare_genome(record, source, bar.update)
+        if region:
+            verdict = verify(track, region, genome, model, device, threads, bar.update)
+    if as_json:
+        click.echo(json.dumps(_plain(track, record, changed, genome, foreign, verdict), indent=1))
+    else:
+        lines = [*_lines(record), *_file_lines(record, changed), *_genome_lines(genome, foreign)]
+        click.echo("\n".join([*lines, *_verdict_lines(verdict)]))
+    if changed or foreign or (verdict and not verdict.agrees):
         raise SystemExit(1)
 
 
+def _plain(track: Path, record: dict, changed: list[str], genome, foreign: list[str], verdict) -> dict:
+    told = {"track": str(track), "record": record, "changed": changed}
+    if genome:
+        told["genome"] = {"path": str(genome), "problems": foreign}
+    if verdict:
+        told["verified"] = {**vars(verdict), "agrees": verdict.agrees}
+    return told
+
+
 def _lines(record: dict) -> Iterator[str]:
-    """Lay a record out for reading."""
-    model, predict, call, contigs = (record[key] for key in ("model", "predict", "call", "contigs"))
-    strands = "both strands" if predict.get("both_strands") else "one strand"
-    joined = f"joined at {call.get('merge_gap')} bp"
-    screen = ", ".join(f"{key} {value}" for key, value in (record.get("screen") or {}).items())
+    """Lay a record out for reading; other verbs' records lack some of it."""
+    model, predict, call, contigs = (record.get(key, {}) for key in ("model", "predict", "call", "contigs"))
     facts = {
         "command": record["command"],
         "started": record.get("started"),
-        "took": f"{record['seconds']:,} s, {record.get('processes', 1)} processes"
-        if "seconds" in record
-        else None,
-        "genome": record.get("genome"),
-        "model": f"{model.get('name')} ({model.get('family')}), SHA-256 {model.get('sha256')}",
-        "windows": f"{model.get('window')} bp, margin {model.get('margin')} bp, {strands}",
+        "took": _took(record),
+        "model": f"{model.get('name')} ({model.get('family')}) in {model.get('path')}",
+        "sha256": model.get("sha256"),
+        "windows": f"{model.get('window')} bp, margin {model.get('margin')} bp, "
+        + ("both strands" if predict.get("both_strands") else "one strand"),
         "arithmetic": f"{predict.get('precision')} on {predict.get('device')}",
-        "calls": f"from {call.get('threshold')}, at least {call.get('min_length')} bp, {joined}",
-        "screen": screen or "none",
-        "bases": f"{record.get('bases', 0):,}",
+        "calls": call
+        and f"from {call.get('threshold')}, at least {call.get('min_length')} bp, "
+        f"joined at {call.get('merge_gap')} bp",
+        "screen": ", ".join(f"{key} {value}" for key, value in (record.get("screen") or {}).items()),
+        "genome": record.get("genome"),
+        "regions": _shown(record.get("regions")),
+        "bases": record.get("bases") and f"{record['bases']:,}",
         "versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
     }
     yield from (f"{name:<12}  {text}" for name, text in facts.items() if text)
@@ -90,11 +106,29 @@ def _lines(record: dict) -> Iterator[str]:
         yield f"{'contig':<12}  {name}: {each['length']:,} bp, MD5 {each['md5']}"
 
 
+def _took(record: dict) -> str:
+    count = record.get("processes", 1)
+    seconds = f"{record['seconds']:,} s" if "seconds" in record else ""
+    return seconds and f"{seconds}, {count} process{'es' if count > 1 else ''}"
+
+
+def _shown(regions: list[str] | None) -> str:
+    from zflipon.errors import some
+
+    return some(regions) if regions else ""
+
+
+def _file_lines(record: dict, changed: list[str]) -> Iterator[str]:
+    if "file" not in record:
+        yield f"{'file':<12}  its checksum was not recorded"
+    else:
+        yield f"{'file':<12}  {changed[0] if changed else 'as it was written, SHA-256 ' + record['file']['sha256']}"
+
+
 def _genome_lines(genome: Path | None, problems: list[str]) -> Iterator[str]:
     if genome:
-        yield f"{'compared':<12}  {genome}: " + (
-            "all contigs are those of the track" if not problems else "differs"
-        )
+        verdict = "differs" if problems else "all contigs are those of the track"
+        yield f"{'compared':<12}  {genome}: {verdict}"
         yield from (f"{'':<12}  {problem}" for problem in problems)
 
 
@@ -102,6 +136,9 @@ def _verdict_lines(verdict) -> Iterator[str]:
     if verdict is None:
         return
     yield from (f"{'note':<12}  {note}" for note in verdict.notes)
-    largest = "" if verdict.largest is None else f", the largest difference is {verdict.largest:.4f}"
-    what = "agrees" if verdict.agrees else f"{verdict.differing:,} bases differ"
-    yield f"{'verified':<12}  {verdict.region}, {verdict.bases:,} bases: {what}{largest}"
+    calls = "" if verdict.calls is None else f", {verdict.calls:,} calls"
+    what = "agrees" if verdict.agrees else f"DIFFERS at {verdict.differing:,} bases"
+    yield (
+        f"{'verified':<12}  {verdict.region}, {verdict.bases:,} bases{calls}: {what}; the largest difference is "
+        f"{verdict.largest:.4f}, {verdict.allowed:g} may be"
+    )
