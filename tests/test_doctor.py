@@ -128,7 +128,7 @@ def test_weights_that_were_cut_short(broken):
     assert "all is well" not in done.output
 
 
-def test_disagreement_is_told(monkeypatch):
+def test_disagreement_is_told(monkeypatch, tiny_checkpoint):
     plain = zflipon.doctor._trials
 
     def off(*arguments):
@@ -136,26 +136,32 @@ def test_disagreement_is_told(monkeypatch):
             yield replace(trial, difference=0.3) if trial.precision == "bfloat16" else trial
 
     monkeypatch.setattr(zflipon.doctor, "_trials", off)
-    done = CliRunner().invoke(cli, ["doctor", "--threads", "1", "--quiet"])
+    done = CliRunner().invoke(cli, ["doctor", "--model", str(tiny_checkpoint), "--threads", "1", "--quiet"])
     assert done.exit_code == 1
     assert "DISAGREES" in done.output
     assert "bfloat16 on cpu differs from float32 on the CPU by up to 0.3000" in done.output
 
 
-def test_a_device_that_fails_is_told(monkeypatch):
+def test_a_device_that_fails_is_told(monkeypatch, tiny_checkpoint):
     monkeypatch.setattr(zflipon.doctor, "_devices", lambda: {"cpu": "", "cuda:7": ""})
-    found = examine(DEFAULT_MODEL, threads=1)
+    found = examine(str(tiny_checkpoint), threads=1)
     assert [trial.device for trial in found.trials if trial.problem] == ["cuda:7"] * 3
     assert len(found.problems) == 3
 
 
-def test_json_and_words_say_the_same():
-    done = CliRunner().invoke(cli, ["doctor", "--json", "--threads", "1", "--quiet"])
+def test_json_and_words_say_the_same(tiny_checkpoint):
+    done = CliRunner().invoke(
+        cli, ["doctor", "--model", str(tiny_checkpoint), "--json", "--threads", "1", "--quiet"]
+    )
     assert done.exit_code == 0
     told = json.loads(done.output)
     assert told["packages"]["torch"]
     assert [trial["agrees"] for trial in told["trials"]] == [True, True]
-    words = CliRunner().invoke(cli, ["doctor", "--threads", "1", "--quiet"]).output
+    words = (
+        CliRunner()
+        .invoke(cli, ["doctor", "--model", str(tiny_checkpoint), "--threads", "1", "--quiet"])
+        .output
+    )
     assert told["model"]["sha256"] in words
     assert words.rstrip().endswith("all is well")
 
@@ -207,8 +213,11 @@ def test_to_look_at_the_environment_needs_none_of_it():
     assert not done.stdout.strip()
 
 
-def test_agreement_asks_for_both():
+def test_agreement_asks_for_small_differences_or_for_the_same_calls():
     assert Trial("cpu", "float32", 0.0, 1.0, 1.0).agrees
-    assert not Trial("cpu", "float32", 0.0, 0.999, 1.0).agrees
+    assert not Trial("cpu", "float32", 0.005, 1.0, 1.0).agrees
+    assert Trial("cpu", "bfloat16", 0.05, 0.9995, 1.0).agrees
+    assert not Trial("cpu", "bfloat16", 0.05, 0.99, 1.0).agrees
+    assert Trial("cpu", "bfloat16", 0.005, 0.99, 1.0).agrees  # of a model that is undecided everywhere
     assert not Trial("cpu", "bfloat16", 0.2, 1.0, 1.0).agrees
     assert not Trial("cpu", "bfloat16", problem="no").agrees

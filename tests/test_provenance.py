@@ -300,6 +300,8 @@ def test_a_record_of_another_verb_is_told_and_not_read_again(folder, tmp_path):
     status, told, _ = run(tmp_path / "v.vcf")
     assert status == 0
     assert "as it was written" in told
+    _, told, _ = run(tmp_path / "v.vcf", "--genome", folder / "genome.fa")
+    assert "holds no checksums of contigs" in told
     _, _, failure = run(tmp_path / "v.vcf", "--verify", "one")
     assert "only tracks of annotate's can be read again" in str(failure)
     (tmp_path / "v.vcf.json").write_text('{"command": "x"}')

@@ -53,7 +53,7 @@ def provenance(track, genome, region, model, as_json, device, threads, quiet) ->
     record = track_record(track)
     changed, foreign, verdict = compare_file(record, track), [], None
     with progress("b", quiet=quiet) as bar:
-        if genome:
+        if genome and "contigs" in record:
             from zflipon.genome import Genome
 
             with Genome(genome) as source:
@@ -63,7 +63,7 @@ def provenance(track, genome, region, model, as_json, device, threads, quiet) ->
     if as_json:
         click.echo(json.dumps(_plain(track, record, changed, genome, foreign, verdict), indent=1))
     else:
-        lines = [*_lines(record), *_file_lines(record, changed), *_genome_lines(genome, foreign)]
+        lines = [*_lines(record), *_file_lines(record, changed), *_genome_lines(record, genome, foreign)]
         click.echo("\n".join([*lines, *_verdict_lines(verdict)]))
     if changed or foreign or (verdict and not verdict.agrees):
         raise SystemExit(1)
@@ -125,8 +125,10 @@ def _file_lines(record: dict, changed: list[str]) -> Iterator[str]:
         yield f"{'file':<12}  {changed[0] if changed else 'as it was written, SHA-256 ' + record['file']['sha256']}"
 
 
-def _genome_lines(genome: Path | None, problems: list[str]) -> Iterator[str]:
-    if genome:
+def _genome_lines(record: dict, genome: Path | None, problems: list[str]) -> Iterator[str]:
+    if genome and "contigs" not in record:
+        yield f"{'compared':<12}  the record holds no checksums of contigs to compare {genome} with"
+    elif genome:
         verdict = "differs" if problems else "all contigs are those of the track"
         yield f"{'compared':<12}  {genome}: {verdict}"
         yield from (f"{'':<12}  {problem}" for problem in problems)
