@@ -25,6 +25,7 @@ from zflipon.stretches import predict_tiles
 from zflipon.training.data import kept_tracks
 from zflipon.training.material import read_material
 from zflipon.training.readout import refit
+from zflipon.variants import variants
 from zflipon.windows import tile
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -269,6 +270,35 @@ def test_a_stopped_run_does_not_go_on_with_other_tracks(genome, saved, tmp_path,
         annotate_with(other)
     annotate_with(genome / "tracks.tsv")
     assert out.exists()
+
+
+def test_variants_reads_tracks_where_the_alleles_lie(genome, saved, tmp_path):
+    """Every third call flips, by what lies around it; with either allele the tracks are those of the reference."""
+    text = (genome / "genome.fa").read_text().split("\n", 1)[1].replace("\n", "")
+    rows = [(400 * i + 200, text[400 * i + 200 - 1]) for i in range(30)]
+    lines = ["##fileformat=VCFv4.2", f"##contig=<ID=c,length={len(text)}>"]
+    lines += ["#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    lines += [f"c\t{at}\t.\t{ref}\t{ref}AAA,{ref}\t.\t.\t." for at, ref in rows]
+    (tmp_path / "in.vcf").write_text("\n".join(lines) + "\n")
+
+    def maxima(name, **named):
+        out = tmp_path / name
+        predict = PredictConfig(device="cpu", threads=1)
+        variants(
+            tmp_path / "in.vcf", genome / "genome.fa", out, str(saved), None, predict, quiet=True, **named
+        )
+        found = [line.split("\t") for line in out.read_text().splitlines() if line[0] != "#"][1:]
+        assert all(float(line[7]) == 0 for line in found[1::2])  # the same allele
+        return np.array([float(line[9]) for line in found[1::2]])
+
+    named = {"features": genome / "tracks.tsv"}
+    found = maxima("with.tsv", **named)
+    flips = np.arange(30) % 3 == 0
+    assert told_apart((found[flips], found[~flips])) > 0.97
+    alone = maxima("without.tsv", missing_features="zero")
+    assert told_apart((alone[flips], alone[~flips])) < 0.9
+    record = json.loads((tmp_path / "with.tsv.json").read_text())
+    assert set(record["features"]) == {"decides", "idle"}
 
 
 def test_explain_tracks_ranks_the_one_that_decides(genome, saved, tmp_path):

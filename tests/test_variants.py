@@ -35,7 +35,7 @@ def stub(monkeypatch):
     """Put the slow predictor in the model's place; windows read are counted."""
     counted = []
 
-    def read(_predictor, sequences, cores, advance):
+    def read(_predictor, sequences, _features, _cores, advance):
         advance(len(sequences))
         counted.append(len(sequences))
         return alternation(sequences)

@@ -280,7 +280,6 @@ def _key(
         "regions": plan.digest(),
         **key_of_model(checkpoint, predictor),
         "screen": asdict(checkpoint.story.screen) if screen else "none",
-        "features": predictor.features.fingerprint if predictor.features else "none",
     }
 
 
@@ -354,7 +353,6 @@ def _report(
         "shards": len(plan.shards),
         "call": asdict(call),
         "screen": asdict(checkpoint.story.screen) if screen else None,
-        "features": _features_told(predictor),
         "outputs": [str(output) for output in outputs],
     }
 
@@ -364,19 +362,3 @@ def _regions(plan: Plan, genome: Genome) -> list[str] | None:
     if all(wanted.tolist() == [[0, genome.lengths[contig]]] for contig, wanted in plan.wanted.items()):
         return None
     return [f"{contig}:{low + 1}-{high}" for contig, wanted in plan.wanted.items() for low, high in wanted]
-
-
-def _features_told(predictor: Predictor) -> dict[str, dict | None] | None:
-    """Return which file each track came from; None of a track that was not given."""
-    tracks = predictor.features
-    if tracks is None:
-        return None
-    return {
-        feature.name: {
-            "path": str(tracks.paths[feature.name].resolve()),
-            "sha256": tracks.digest[feature.name],
-        }
-        if feature.name in tracks.digest
-        else None
-        for feature in tracks.features
-    }

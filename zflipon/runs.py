@@ -146,6 +146,7 @@ def key_of_model(checkpoint: Checkpoint, predictor: Predictor) -> dict[str, str]
         "strands": "both" if predictor.config.both_strands else "forward",
         "precision": str(predictor.dtype).removeprefix("torch."),
         "device": predictor.device.type,
+        "features": predictor.features.fingerprint if predictor.features else "none",
         "version": version("zflipon"),
     }
 
@@ -176,6 +177,7 @@ def record_of(started: float, state: PartialState, checkpoint: Checkpoint, predi
             "device": str(predictor.device),
             "precision": str(predictor.dtype).removeprefix("torch."),
         },
+        "features": _features_told(predictor),
         "versions": _versions(),
     }
 
@@ -203,6 +205,22 @@ def peak_memory() -> int:
     """Return the most memory that this process has held so far: bytes of the host."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _features_told(predictor: Predictor) -> dict[str, dict | None] | None:
+    """Return which file each track came from; None of a track that was not given."""
+    tracks = predictor.features
+    if tracks is None:
+        return None
+    return {
+        feature.name: {
+            "path": str(tracks.paths[feature.name].resolve()),
+            "sha256": tracks.digest[feature.name],
+        }
+        if feature.name in tracks.digest
+        else None
+        for feature in tracks.features
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -12,9 +12,11 @@ from zflipon.cli.options import (
     both_strands_option,
     default,
     device_option,
+    features_option,
     force_option,
     limit_threads,
     log_to_stderr,
+    missing_features_option,
     model_option,
     precision_option,
     processes_option,
@@ -74,6 +76,8 @@ Examples:
 @click.option(
     "--max-length", type=click.IntRange(1), help="Longest allele that is scored.  [default: by model]"
 )
+@features_option
+@missing_features_option
 @both_strands_option
 @batch_size_option
 @precision_option
@@ -94,6 +98,8 @@ def variants(
     shifts,
     flank,
     max_length,
+    features,
+    missing_features,
     both_strands,
     batch_size,
     precision,
@@ -127,6 +133,8 @@ def variants(
         force=force,
         quiet=quiet,
         restart=restart,
+        features=features,
+        missing_features=missing_features,
     )
     if told["records"] and not quiet:
         reasons = [f"{told[why]:,} {why}" for why in REASONS if told[why]]

@@ -61,15 +61,18 @@ class Pool:
     ----------
     sequences : list of str
         Windows that are to be read.
+    places : list of (str, int)
+        Contig and start of each.
     pairs : list of Pair or str
         For each allele its windows, or why it has none: one of `REASONS`.
     """
 
     def __init__(self, genome: Genome, geometry: Geometry):
         self._genome, self._geometry = genome, geometry
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[tuple[str, int, str], int] = {}
         self._cores: list[list[int]] = []
         self.sequences: list[str] = []
+        self.places: list[tuple[str, int]] = []
         self.pairs: list[Pair | str] = []
 
     @property
@@ -113,8 +116,8 @@ class Pool:
         windows = []
         for first in places:
             before, after = self._texts(around, first, start, ref, alt)
-            own = self._number(before, low - first, high - first)
-            other = self._number(after, low - first, high + grown - first)
+            own = self._number(contig, first, before, low - first, high - first)
+            other = self._number(contig, first, after, low - first, high + grown - first)
             windows.append((first, own, other))
         letters = around.text[low - around.start : high - around.start].encode()
         unknown = np.frombuffer(letters, dtype=np.uint8) == ord("N")
@@ -126,11 +129,12 @@ class Pool:
         size = self._geometry.window
         return text[:size], (text[:at] + alt + text[at + len(ref) :])[:size]
 
-    def _number(self, sequence: str, low: int, high: int) -> int:
-        """Return the sequence's number, new or known, and widen what is wanted of it."""
-        number = self._numbers.setdefault(sequence, len(self.sequences))
+    def _number(self, contig: str, first: int, sequence: str, low: int, high: int) -> int:
+        """Return the window's number, new or known, and widen what is wanted of it."""
+        number = self._numbers.setdefault((contig, first, sequence), len(self.sequences))
         if number == len(self.sequences):
             self.sequences.append(sequence)
+            self.places.append((contig, first))
             self._cores.append([low, high])
         core = self._cores[number]
         core[0], core[1] = min(core[0], low), max(core[1], high)

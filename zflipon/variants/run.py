@@ -18,6 +18,7 @@ from zflipon import __version__
 from zflipon.config import POOL_RECORDS, PredictConfig, VariantConfig
 from zflipon.devices import agreed, processes
 from zflipon.errors import InputError
+from zflipon.features import features_for
 from zflipon.genome import Genome
 from zflipon.intervals import parse_region
 from zflipon.journal import Journal
@@ -28,7 +29,7 @@ from zflipon.progress import progress
 from zflipon.runs import Stop, close_record, kept, key_of_model, record_of, settled, unfinished, write_record
 from zflipon.variants.alleles import REASONS, Pool
 from zflipon.variants.records import Region, Survey, pools, survey
-from zflipon.variants.scoring import RESULT_DTYPE, scores
+from zflipon.variants.scoring import RESULT_DTYPE, scores, seen
 from zflipon.variants.windows import Geometry
 from zflipon.variants.writing import INDEXED, index, kind_of, write_pool, writer
 
@@ -45,6 +46,8 @@ def variants(
     force: bool = False,
     quiet: bool = False,
     restart: bool = False,
+    features: Path | None = None,
+    missing_features: str = "error",
 ) -> dict:
     """Score every alternative allele of a VCF.
 
@@ -66,6 +69,10 @@ def variants(
         No progress bar.
     restart : bool
         Throw away what a stopped run left, in the place of going on with it.
+    features : Path, optional
+        Table of the omics tracks that the model reads; see `zflipon.features`.
+    missing_features : str
+        One of `zflipon.config.MISSING_FEATURES`.
 
     Returns
     -------
@@ -91,7 +98,9 @@ def variants(
         regions = agreed(state, lambda: [parse_region(text, genome.lengths) for text in config.regions])
         found, header = _looked_at(state, path, genome, regions, kind)
         checkpoint = load(model)
-        predictor = Predictor(checkpoint, settled(predict or PredictConfig(), checkpoint, state))
+        tracks = agreed(state, lambda: features_for(checkpoint, features, genome.lengths, missing_features))
+        predict = settled(predict or PredictConfig(), checkpoint, state)
+        predictor = Predictor(checkpoint, predict, features=tracks)
         shape = Geometry.of(predictor.story.window, predictor.story.margin, config)
         log.info("%s", _announcement(found, shape, checkpoint, predictor, state))
         told = dict.fromkeys(("records", "written", "alleles", *REASONS), 0)
@@ -170,7 +179,9 @@ class _Work:
                 alleles.add(record.contig, record.start, record.ref, alt)
         strands = 2 if self._predictor.config.both_strands else 1
         advance = self._counter(len(records), len(alleles.sequences) * strands)
-        probabilities = self._predictor.probabilities(alleles.sequences, cores=alleles.cores, advance=advance)
+        probabilities = self._predictor.probabilities(
+            alleles.sequences, seen(self._predictor, alleles), alleles.cores, advance
+        )
         found = scores(alleles.pairs, probabilities)
         advance(0, last=True)
         return found

@@ -6,12 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zflipon.variants.alleles import Pair
+from zflipon.predict import Predictor
+from zflipon.variants.alleles import Pair, Pool
 
 RESULT_DTYPE = np.dtype(
     [(name, np.float64) for name in ("gain", "loss", "sum", "pos", "ref", "alt", "spread")] + [("why", "U20")]
 )
 """What is told of one allele; NaN where nothing is."""
+
+
+def seen(predictor: Predictor, pool: Pool) -> list[np.ndarray] | None:
+    """Return what the model sees of omics tracks in a pool's windows; None for a model that reads none.
+
+    Tracks are read as they lie on the reference, with either allele.
+    """
+    if predictor.features is None:
+        return None
+    known: dict[tuple[str, int, int], np.ndarray] = {}
+    found = []
+    for (contig, start), sequence in zip(pool.places, pool.sequences, strict=True):
+        place = contig, start, len(sequence)
+        if place not in known:
+            bounds = np.array([(start, start + len(sequence))], dtype=np.int64)
+            (known[place],) = predictor.seen(contig, bounds)
+        found.append(known[place])
+    return found
 
 
 def scores(pairs: Sequence[Pair | str], probabilities: Sequence[np.ndarray]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from zflipon.errors import OutputError
 from zflipon.variants.alleles import REASONS
 from zflipon.variants.scoring import RESULT_DTYPE
 
-Write = Callable[[pysam.VariantRecord, np.ndarray], None]
-"""Writes a record and what was found of its alleles."""
+Told = tuple[float | int | str | None, ...]
+"""What is told of an allele, in the order of `FIELDS`; None: missing."""
+
+Write = Callable[[pysam.VariantRecord, Sequence[Told]], None]
+"""Writes a record and what is told of its alleles."""
 
 EXTENSIONS = {".vcf.gz": "wz", ".vcf": "w", ".bcf": "wb", ".tsv": "tsv"}
 """Extension of an output → how htslib calls its format; ``tsv``: a row an allele."""
@@ -89,7 +92,7 @@ def writer(part: Path, kind: str, header: pysam.VariantHeader, about: dict[str, 
     _declare(header, about)
     with _bcf(part, header) if kind == "wb" else _vcf(part, kind, header) as write:
 
-        def annotated(record: pysam.VariantRecord, rows: np.ndarray) -> None:
+        def annotated(record: pysam.VariantRecord, rows: Sequence[Told]) -> None:
             record.translate(header)
             _annotate(record, rows)
             write(record)
@@ -127,17 +130,18 @@ def write_pool(
 ) -> None:
     """Write records with what was found of their alleles, in their order."""
     at = 0
+    unfit = found["why"] != ""
+    large = (found["gain"] >= min_delta) | (-found["loss"] >= min_delta) | unfit
+    told["records"] += len(pool)
+    told["alleles"] += len(found) - int(unfit.sum())
+    for why, count in zip(*np.unique(found["why"][unfit], return_counts=True), strict=True):
+        told[str(why)] += int(count)
+    values = [tuple(map(_value, RESULT_DTYPE.names, row)) for row in found.tolist()]
     for record in pool:
-        rows = found[at : at + len(record.alts or ())]
-        at += len(rows)
-        told["records"] += 1
-        told["alleles"] += int((rows["why"] == "").sum())
-        for why in rows["why"]:
-            if why:
-                told[str(why)] += 1
-        large = (rows["gain"] >= min_delta) | (-rows["loss"] >= min_delta) | (rows["why"] != "")
-        if large.any() or not min_delta:
-            write(record, rows)
+        own = slice(at, at + len(record.alts or ()))
+        at = own.stop
+        if large[own].any() or not min_delta:
+            write(record, values[own])
             told["written"] += 1
 
 
@@ -170,27 +174,26 @@ def _declare(header: pysam.VariantHeader, about: dict[str, object]) -> None:
     header.add_line("##zflipon_variants=" + ";".join(f"{key}={value}" for key, value in about.items()))
 
 
-def _annotate(record: pysam.VariantRecord, rows: np.ndarray) -> None:
-    for name, key in zip(FIELDS, RESULT_DTYPE.names, strict=True):
+def _annotate(record: pysam.VariantRecord, rows: Sequence[Told]) -> None:
+    for name in FIELDS:
         if name in record.info:
             del record.info[name]
-        values = tuple(_value(key, value) for value in rows[key])
+    for name, values in zip(FIELDS, zip(*rows, strict=True), strict=bool(rows)):
         if any(value is not None for value in values):
             record.info[name] = values
 
 
-def _value(key: str, value: object) -> float | int | str | None:
+def _value(key: str, value: float | str) -> float | int | str | None:
     """Return a value as a VCF has it; None: missing."""
     if key == "why":
-        return str(value) or None
-    if np.isnan(value):
+        return value or None
+    if value != value:  # NaN
         return None
-    return int(value) if key == "pos" else round(float(value), _DECIMALS) + 0.0
+    return int(value) if key == "pos" else round(value, _DECIMALS) + 0.0
 
 
-def _lines(record: pysam.VariantRecord, rows: np.ndarray) -> Iterator[str]:
+def _lines(record: pysam.VariantRecord, rows: Sequence[Told]) -> Iterator[str]:
     """Yield a row an allele."""
     for alt, row in zip(record.alts or (), rows, strict=True):
-        values = (_value(key, row[key]) for key in RESULT_DTYPE.names)
-        told = ("." if value is None else str(value) for value in values)
+        told = ("." if value is None else str(value) for value in row)
         yield "\t".join([record.contig, str(record.pos), record.id or ".", record.ref, alt, *told]) + "\n"
