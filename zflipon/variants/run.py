@@ -35,6 +35,9 @@ from zflipon.variants.writing import INDEXED, index, kind_of, write_pool, writer
 
 log = logging.getLogger("zflipon")
 
+COUNTED = ("records", "written", "alleles", *REASONS)
+"""What a run tells: records read and written, alleles scored, and those that are not, by reason."""
+
 
 def variants(
     path: str | Path,
@@ -103,7 +106,7 @@ def variants(
         predictor = Predictor(checkpoint, predict, features=tracks)
         shape = Geometry.of(predictor.story.window, predictor.story.margin, config)
         log.info("%s", _announcement(found, shape, checkpoint, predictor, state))
-        told = dict.fromkeys(("records", "written", "alleles", *REASONS), 0)
+        told = dict.fromkeys(COUNTED, 0)
         key = _key(genome, found, config, shape, checkpoint, predictor)
         with (
             kept([output], state, key, restart) as journal,
@@ -115,9 +118,7 @@ def variants(
             if state.is_main_process:
                 about = _about(genome, config, shape, checkpoint, predictor)
                 with whole(output) as part:
-                    with writer(part, kind, header, about) as write:
-                        for pool, rows in work.finished():
-                            write_pool(write, pool, rows, config.min_delta, told)
+                    told = _write(part, kind, header, about, work, config.min_delta)
                     index(part, kind, found.farthest)
                     journal.finishing()
                 record = record_of(started, state, checkpoint, predictor)
@@ -125,6 +126,22 @@ def variants(
                 close_record(record, started, predictor)
                 write_record(output, record)
                 journal.remove()
+    return told
+
+
+def _write(
+    part: Path,
+    kind: str,
+    header: pysam.VariantHeader,
+    about: dict[str, object],
+    work: _Work,
+    min_delta: float,
+) -> dict[str, int]:
+    """Write the output; return what is `COUNTED`."""
+    told = dict.fromkeys(COUNTED, 0)
+    with writer(part, kind, header, about) as write:
+        for pool, rows in work.finished():
+            write_pool(write, pool, rows, min_delta, told)
     return told
 
 
