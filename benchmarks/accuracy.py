@@ -1,10 +1,13 @@
 """The accuracy table: models and peers against labels, on every base and on the 1:3 sample; and calibration.
 
-python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--zseeker] [--calls NAME=FILE.bed]
+python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--features TRACKS.tsv]
+    [--zseeker] [--calls NAME=FILE.bed]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``,
 ``zhunt.bed``, ``deepz.bed``. The contigs are those that the bundled model was not trained on. One row
-shows what the first model would score if its calls ended where Z-HUNT's published ones do. OUT gets each
+shows what the first model would score if its calls ended where Z-HUNT's published ones do. Models that read omics
+tracks (compact-omics, and those that train/deepz.toml and train/graphz.toml make) take theirs from TRACKS.tsv; a model
+may be given as NAME=FOLDER. The last columns are parameters and speed, reading and writing included. OUT gets each
 model's tracks, ``accuracy.json``, ``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
 """
 
@@ -25,6 +28,7 @@ from zflipon.evaluate import Report, Result, evaluate
 from zflipon.genome import Genome
 from zflipon.intervals import merge, read_bed
 from zflipon.models import load
+from zflipon.outputs import sidecar
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
 BINS = np.linspace(0, 1, 11)
@@ -39,12 +43,17 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     models = arguments.model or [DEFAULT_MODEL, "zhunt"]
     contigs = arguments.contigs.split(",") if arguments.contigs else held_back(DEFAULT_MODEL)
-    tracks = {f"zflipon {name}": annotate(data, out, Path(name).name, name, contigs) for name in models}
+    named = dict(pair.split("=", 1) if "=" in pair else (Path(pair).name, pair) for pair in models)
+    tracks = {
+        f"zflipon {name}": annotate(data, out, name, model, contigs, arguments.features)
+        for name, model in named.items()
+    }
+    sizes = {f"zflipon {name}": parameters(model) for name, model in named.items()}
     peers = {name: data / file for name, file in PEERS.items() if (data / file).exists()}
     if arguments.zseeker:
         peers["ZSeeker"] = zseeker(arguments.zseeker, data / "hg19_part.fa.gz", contigs, out)
     peers |= {name: Path(path) for name, path in (pair.split("=", 1) for pair in arguments.calls)}
-    ends = published_ends(tracks[f"zflipon {models[0]}"][0], data, contigs, out)
+    ends = published_ends(next(iter(tracks.values()))[0], data, contigs, out)
     paths = [path for scored, called in tracks.values() for path in (scored, called)] + [
         *peers.values(),
         ends,
@@ -61,7 +70,7 @@ def main() -> None:
     print(file=sys.stderr)
     results = list(report.tracks.values())
     print(f"{', '.join(contigs)}: {report.settings['bases']}")
-    print(table(tracks, peers, results))
+    print(table(tracks, peers, results, sizes))
     rows = {name: reliability(results[2 * number]) for number, name in enumerate(tracks)}
     print(spoken(rows))
     save(out, report, rows)
@@ -75,11 +84,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("data")
     parser.add_argument("out")
     parser.add_argument(
-        "--model", action="append", help="a model to annotate with; several times for several"
+        "--model", action="append", help="a model to annotate with, or NAME=MODEL; several times for several"
     )
     parser.add_argument(
         "--calls", action="append", default=[], metavar="NAME=BED", help="another peer's calls"
     )
+    parser.add_argument("--features", metavar="TSV", help="omics tracks, for models that read them")
     parser.add_argument("--zseeker", nargs="?", const="ZSeeker", help="run ZSeeker too, by this name or path")
     parser.add_argument("--contigs", help="instead of those that the first model was not trained on")
     return parser.parse_args()
@@ -90,8 +100,11 @@ def held_back(model: str) -> list[str]:
     return list(load(model).story.training["validation_contigs"])
 
 
-def annotate(data: Path, out: Path, name: str, model: str, contigs: list[str]) -> tuple[Path, Path]:
+def annotate(
+    data: Path, out: Path, name: str, model: str, contigs: list[str], features: str | None
+) -> tuple[Path, Path]:
     """Write a model's probabilities and calls, as a user would."""
+    reads_tracks = bool(load(model).story.features)
     paths = out / f"{name}.bw", out / f"{name}.bed"
     outputs = [word for path in paths for word in ("-o", str(path))]
     words = [
@@ -102,9 +115,21 @@ def annotate(data: Path, out: Path, name: str, model: str, contigs: list[str]) -
         model,
         "--contigs",
         ",".join(contigs),
+        *(["--features", features] if features and reads_tracks else []),
     ]
     subprocess.run([sys.executable, "-m", "zflipon", *words, "--force"], check=True)
     return paths
+
+
+def parameters(model: str) -> int:
+    """Return how many numbers a model's weights are."""
+    return sum(weights.numel() for weights in load(model).module.parameters())
+
+
+def speed(track: Path) -> float:
+    """Return the bases a second that a run's record tells."""
+    record = json.loads(sidecar(track).read_text())
+    return record["bases"] / record["seconds"]
 
 
 def published_ends(scored: Path, data: Path, contigs: list[str], out: Path) -> Path:
@@ -142,16 +167,18 @@ def progress(done: int, total: int) -> None:
     print(".", end="", file=sys.stderr, flush=True)
 
 
-def table(tracks: dict, peers: dict, results: list[Result]) -> str:
+def table(tracks: dict, peers: dict, results: list[Result], sizes: dict[str, int]) -> str:
     """Lay the figures out as Markdown."""
     lines = [
-        "| | AP, every base | best F1 | F1 of calls | precision / recall | best F1, 1:3 sample | F1 of calls, 1:3 |",
-        "|---|---|---|---|---|---|---|",
+        "| | AP, every base | best F1 | F1 of calls | precision / recall | best F1, 1:3 sample | F1 of calls, 1:3 | "
+        "parameters | kb a second |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for place, name in enumerate(tracks):
         scored, called = results[2 * place].summary(), results[2 * place + 1].summary()
         ours = [scored["genome"]["average_precision"], scored["genome"]["best_f1"]]
-        lines.append(row(name, ours, called, scored["sampled"]["best_f1"]))
+        rate = f"{sizes[name]:,} | {speed(tracks[name][0]) / 1000:.0f}"
+        lines.append(row(name, ours, called, scored["sampled"]["best_f1"], rate))
     for name, result in zip(peers, results[2 * len(tracks) : -1], strict=True):
         lines.append(row(name, [None, None], result.summary(), None))
     ends = results[-1].summary()
@@ -163,15 +190,15 @@ def table(tracks: dict, peers: dict, results: list[Result]) -> str:
         ends["sampled"]["best_f1"],
     )
     name = f"{next(iter(tracks))} with Z-HUNT's published ends"
-    lines.append(f"| {name} | " + " | ".join(map(number, (*figures, None))) + " |")
+    lines.append(f"| {name} | " + " | ".join(map(number, (*figures, None))) + " | | |")
     return "\n".join(lines)
 
 
-def row(name: str, ours: list, called: dict, sampled: float | None) -> str:
+def row(name: str, ours: list, called: dict, sampled: float | None, rate: str = "|") -> str:
     """Return one line of the table."""
     genome = called["genome"]
     cells = [*ours, genome["f1"], (genome["precision"], genome["recall"]), sampled, called["sampled"]["f1"]]
-    return f"| {name} | " + " | ".join(map(number, cells)) + " |"
+    return f"| {name} | " + " | ".join(map(number, cells)) + f" | {rate} |"
 
 
 def number(value: float | tuple | None) -> str:
