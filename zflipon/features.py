@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from zflipon.errors import InputError, some, suggest
-from zflipon.intervals import Intervals, fill, merge, read_bed, read_bedgraph
+from zflipon.intervals import Intervals, fill_merged, merge, read_bed, read_bedgraph
 from zflipon.models.files import sha256_of
 from zflipon.models.story import FEATURE_KINDS, Feature, View
 from zflipon.readers import BedTrack, BigWigTrack, Track, format_of, put
@@ -70,7 +70,7 @@ class InsideReader(Reader):
 
     def read(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return x of a part of a contig: float32, shape (end - start,)."""
-        return fill(self._intervals.get(contig), start, end).astype(np.float32)
+        return fill_merged(self._intervals.get(contig), start, end).astype(np.float32)
 
 
 class DistanceReader(Reader):

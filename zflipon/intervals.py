@@ -215,9 +215,14 @@ def fill(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
     numpy.ndarray
         bool, shape (end - start,).
     """
+    return fill_merged(None if intervals is None else merge(intervals), start, end)
+
+
+def fill_merged(merged: np.ndarray | None, start: int, end: int) -> np.ndarray:
+    """Do what `fill` does, of intervals that are merged already."""
     covered = np.zeros(end - start, dtype=bool)
-    if intervals is not None and len(intervals):
-        for low, high in overlapping(merge(intervals), start, end):
+    if merged is not None and len(merged):
+        for low, high in overlapping(merged, start, end):
             covered[max(low - start, 0) : high - start] = True
     return covered
 
