@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from zflipon.errors import InputError, some, suggest
-from zflipon.intervals import Intervals, fill_merged, merge, read_bed, read_bedgraph
+from zflipon.intervals import Intervals, covered, fill_merged, merge, read_bed, read_bedgraph
 from zflipon.models.files import sha256_of
 from zflipon.models.story import FEATURE_KINDS, Feature, View
 from zflipon.readers import BedTrack, BigWigTrack, Track, format_of, put
@@ -61,6 +61,16 @@ class Reader:
         """Return x of a part of a contig: float32, shape (end - start,)."""
         raise NotImplementedError
 
+    def sums(self, contig: str, edges: np.ndarray) -> np.ndarray:
+        """Return the sum of x between neighbouring edges: float64, shape (edges - 1,)."""
+        return sums_between(self.read(contig, int(edges[0]), int(edges[-1])), edges)
+
+
+def sums_between(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the sums between edges of values that begin at the first: float64, which holds them to the last bit."""
+    total = np.concatenate([[0.0], np.cumsum(x, dtype=np.float64)])
+    return np.diff(total[edges - edges[0]])
+
 
 class InsideReader(Reader):
     """1 inside the intervals of a BED file."""
@@ -71,6 +81,10 @@ class InsideReader(Reader):
     def read(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return x of a part of a contig: float32, shape (end - start,)."""
         return fill_merged(self._intervals.get(contig), start, end).astype(np.float32)
+
+    def sums(self, contig: str, edges: np.ndarray) -> np.ndarray:
+        """Return the bases inside between neighbouring edges, without a look at each base."""
+        return covered(self._intervals.get(contig), edges).astype(np.float64)
 
 
 class DistanceReader(Reader):
@@ -222,23 +236,32 @@ class FeatureTracks:
         """
         if not len(bounds):
             return []
-        counts = [view.steps(end - start) for start, end in bounds.tolist()]
-        firsts = (bounds[:, 0] - view.flank).tolist()
-        origin = min(firsts)
-        last = max(first + count * view.step for first, count in zip(firsts, counts, strict=True))
-        values = self.values(contig, origin, last)
-        spans = list(zip((first - origin for first in firsts), counts, strict=True))
-        if view.step == 1:
-            return [values[:, first : first + count] for first, count in spans]
-        # float64 holds sums of millions of values to the last bit of a float32
-        sums = np.zeros((len(values), values.shape[1] + 1))
-        np.cumsum(values, axis=1, dtype=np.float64, out=sums[:, 1:])
-        return [
-            (np.diff(sums[:, first : first + count * view.step + 1 : view.step]) / view.step).astype(
-                np.float32
-            )
-            for first, count in spans
-        ]
+        firsts = bounds[:, 0] - view.flank
+        counts = np.array([view.steps(end - start) for start, end in bounds.tolist()])
+        found: list[np.ndarray] = [np.empty(0)] * len(bounds)
+        for offset in np.unique(firsts % view.step):  # mostly one: windows lie a whole number of steps apart
+            mine = np.flatnonzero(firsts % view.step == offset)
+            origin = int(firsts[mine].min())
+            cells = int((firsts[mine] + counts[mine] * view.step).max() - origin) // view.step
+            means = self._means(contig, origin, cells, view.step)
+            for window in mine:
+                first = (firsts[window] - origin) // view.step
+                found[window] = means[:, first : first + counts[window]]
+        return found
+
+    def _means(self, contig: str, origin: int, cells: int, step: int) -> np.ndarray:
+        """Return the mean of each step from a base on, which may lie before the contig: float32, (tracks, cells)."""
+        if step == 1:
+            return self.values(contig, origin, origin + cells)
+        edges = (origin + step * np.arange(cells + 1)).clip(0, self.lengths[contig])
+        inside = np.diff(edges)
+        found = np.zeros((len(self.features), cells), dtype=np.float32)
+        if edges[0] < edges[-1]:
+            for row, feature in zip(found, self.features, strict=True):
+                if feature.name in self.readers:
+                    total = self._sums(feature.name, contig, edges) - feature.mean * inside
+                    row[:] = total / (feature.scale * step)
+        return found
 
     def without(self, names: Iterable[str]) -> FeatureTracks:
         """Return the tracks less some, as if they had not been given."""
@@ -249,6 +272,11 @@ class FeatureTracks:
     def displaced(self, name: str) -> FeatureTracks:
         """Return the tracks, one of them read half a contig away from where it belongs."""
         return replace(self, shifted=self.shifted | {name})
+
+    def _sums(self, name: str, contig: str, edges: np.ndarray) -> np.ndarray:
+        if name in self.shifted:
+            return sums_between(self._read(name, contig, int(edges[0]), int(edges[-1])), edges)
+        return self.readers[name].sums(contig, edges)
 
     def _read(self, name: str, contig: str, low: int, high: int) -> np.ndarray:
         reader, length = self.readers[name], self.lengths[contig]
