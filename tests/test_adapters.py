@@ -291,7 +291,7 @@ def test_on_the_command_line(bases, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     found = CliRunner().invoke(cli, ["models", "merge", str(tmp_path / "lora"), "-o", str(tmp_path / "full")])
-    assert "is not empty; give --force" in str(found.exception)
+    assert "exists already; give --force" in str(found.exception)
 
 
 def test_a_stage_freezes_and_thaws_within_what_adapters_train(bases):

@@ -1,6 +1,9 @@
 """Help is whole: every command has examples, every option says what it does; and the shell completes names."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -46,6 +49,38 @@ def test_every_option_says_what_it_does(path):
             assert parameter.help.rstrip().endswith((".", "]", ")", ";")), f"{path}: {parameter.help}"
 
 
+@pytest.mark.parametrize("path", list(ALL), ids=" ".join)
+def test_every_option_says_what_it_is_without_being_given(path):
+    """A flag is off, what is required or repeatable is not there, and all else has a default that is shown."""
+    for parameter in ALL[path].params:
+        if isinstance(parameter, click.Option) and parameter.default not in (None, False, ()):
+            shown = parameter.show_default or "[default:" in (parameter.help or "")
+            assert shown or not isinstance(parameter.default, str | int | float), f"{path}: {parameter.opts}"
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_argument_is_told_of(path):
+    for parameter in ALL[path].params:
+        if isinstance(parameter, click.Argument) and parameter.metavar != "CHR:START-END":
+            words = re.findall(r"[A-Z/]{3,}", parameter.make_metavar(click.Context(ALL[path])))
+            assert any(word in ALL[path].help for word in words), f"{path}: {words}"
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path not in LEAVES], ids=" ".join)
+def test_the_list_of_commands_is_not_cut_short(path):
+    told = ALL[path].get_help(click.Context(ALL[path], info_name="zflipon"))
+    assert "..." not in told.partition("Commands:")[2].partition("Examples:")[0]
+
+
+def test_recipes_that_examples_name_are_there():
+    root = Path(__file__).parents[1]
+    named = {
+        word for command in ALL.values() for word in re.findall(r"train/[\w.-]+\.toml", command.epilog or "")
+    }
+    assert named
+    assert not [word for word in named if not (root / word).is_file()]
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_examples_use_options_that_exist(path):
     for example in re.findall(r"^  (zflipon .*)$", ALL[path].epilog, flags=re.MULTILINE):
@@ -75,6 +110,29 @@ def test_the_shell_completes_bundled_models():
         name for name in bundled() if name[:4] == "comp"
     ]
     assert completed(["models", "show"], "zh") == ["zhunt"]
+    assert completed(["models", "import", "x.pt", "--base"], "zh") == ["zhunt"]
+    assert completed(["provenance", "x.bw", "--model"], "zh") == ["zhunt"]
+
+
+def test_every_option_that_takes_a_model_or_a_region_completes_it():
+    for path, command in ALL.items():
+        for parameter in command.params:
+            if {"--model", "--base", "--region"} & set(parameter.opts):
+                assert parameter._custom_shell_complete, f"{path}: {parameter.opts}"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script_and_an_answer(shell):
+    def ask(instruction, **more):
+        environment = {**os.environ, "_ZFLIPON_COMPLETE": f"{shell}_{instruction}", **more}
+        return subprocess.run(
+            [sys.executable, "-m", "zflipon"], env=environment, capture_output=True, text=True
+        ).stdout
+
+    assert "_ZFLIPON_COMPLETE" in ask("source")
+    line = "zflipon annotate x.fa --model compact-"
+    words = {"COMP_WORDS": line, "COMP_CWORD": "compact-" if shell == "fish" else "4"}
+    assert "compact-omics" in ask("complete", **words)
 
 
 def test_the_shell_completes_contigs_of_an_indexed_genome(tmp_path):
@@ -82,4 +140,6 @@ def test_the_shell_completes_contigs_of_an_indexed_genome(tmp_path):
     Path(f"{genome}.fai").write_text("chr1\t10\t6\t60\t61\nchr10\t10\t6\t60\t61\nchrX\t10\t6\t60\t61\n")
     assert completed(["annotate", str(genome), "--contigs"], "chr1") == ["chr1", "chr10"]
     assert completed(["annotate", str(genome), "--region"], "chrX") == ["chrX"]
+    assert completed(["variants", "x.vcf", "--genome", str(genome), "--region"], "chrX") == ["chrX"]
+    assert completed(["explain", "locus", "--genome", str(genome)], "chrX") == ["chrX"]
     assert completed(["annotate", str(tmp_path / "none.fa"), "--contigs"], "chr1") == []

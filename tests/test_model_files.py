@@ -2,11 +2,17 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub import errors
 from safetensors.torch import load_file
 from small_models import make_small_models
 
@@ -65,8 +71,11 @@ def test_a_state_dict_takes_config_and_tokenizer_of_its_base(published, finetune
     found = load(tmp_path / "out")
     assert torch.equal(logits(found), logits(made))
     story = found.story
-    assert (story.family, story.objective, story.window, story.margin) == ("gena", "token", 70, 8)
-    assert story.label_threshold == 0.66
+    assert (story.family, story.objective, story.window, story.margin) == ("gena", "token", 70, 17)
+    assert (story.label_threshold, story.label_comparison) == (0.66, ">")
+    assert story.training["imported"] == {
+        "from": str(path), "sha256": sha256(path), "base": str(published["gena"])
+    }  # fmt: skip
     assert sha256(path) in told
     assert sha256(tmp_path / "out" / "model.safetensors") in told
     assert (tmp_path / "out" / "tokenizer.json").is_file()
@@ -102,6 +111,7 @@ def test_a_folder_of_kmers(published, finetuned, tmp_path):
     found = load(tmp_path / "out")
     assert torch.equal(logits(found), logits(made))
     assert found.story.threshold == 0.25
+    assert (found.story.window, found.story.margin, found.story.label_threshold) == (512, 64, 0.5)
     assert (tmp_path / "out" / "vocab.txt").is_file()
 
 
@@ -136,9 +146,94 @@ def test_what_cannot_be_imported(published, finetuned, tmp_path):
         assert isinstance(failure, kind), failure
         assert said in str(failure)
         assert not (tmp_path / "out" / "config.json").exists()
-    status, _, failure = run("import", path, "--base", published["gena"], "-o", tmp_path / "full")
-    assert isinstance(failure, OutputError)
-    assert [each.name for each in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    for force in ((), ("--force",)):  # what is no checkpoint is not replaced at all
+        status, _, failure = run("import", path, "--base", published["gena"], "-o", tmp_path / "full", *force)
+        assert isinstance(failure, OutputError)
+        assert [each.name for each in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_checkpoint_is_replaced_by_force_alone_and_as_a_whole(published, tmp_path, monkeypatch):
+    shutil.copytree(published["gena"], tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def untouched():
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        return {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+    _, _, failure = run("convert", published["dnabert2"], "-o", tmp_path / "out")
+    assert "exists already; give --force" in str(failure)
+    assert untouched()
+    for place in (tmp_path / "out", tmp_path):
+        (tmp_path / "config.json").write_text("{}")  # as if a checkpoint lay there
+        _, _, failure = run("convert", tmp_path / "out", "-o", place, "--force")
+        (tmp_path / "config.json").unlink()
+        assert "holds what is read" in str(failure)
+        assert untouched()
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.equal", lambda *_: False)
+        _, _, failure = run("convert", published["dnabert2"], "-o", tmp_path / "out", "--force")
+    assert "came back changed" in str(failure)
+    assert untouched()
+    assert run("convert", published["dnabert2"], "-o", tmp_path / "out", "--force")[0] == 0
+    assert not (tmp_path / "out" / "pytorch_model.bin").exists()
+    assert load(tmp_path / "out", ("mlm",)).story.family == "dnabert2"
+
+
+def test_a_base_gives_its_shape_and_not_its_story(published, finetuned, tmp_path):
+    assert run("convert", published["gena"], "-o", tmp_path / "base")[0] == 0
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config["zflipon"] |= {"window": 200, "threshold": 0.9, "quality": {"f1": 1}, "training": {"by": "base"}}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    path, made = finetuned("gena")
+    status, told, _ = run("import", path, "--base", tmp_path / "base", "-o", tmp_path / "out")
+    assert status == 0, told
+    found = load(tmp_path / "out")
+    assert torch.equal(logits(found), logits(made))
+    story = found.story
+    assert (story.objective, story.window, story.threshold, story.quality) == ("token", 510, 0.5, {})
+    assert set(story.training) == {"imported"}
+
+
+def test_a_checkpoint_s_own_story_stays_where_nothing_else_is_said(tiny_checkpoint, tmp_path):
+    before = load(tiny_checkpoint).story
+    for command in ("import", "convert"):
+        assert run(command, tiny_checkpoint, "-o", tmp_path / command)[0] == 0
+        after = load(tmp_path / command).story
+        assert replace(after, training={}) == replace(before, training={})
+        assert after.training.popitem()[1]["from"] == str(tiny_checkpoint)
+
+
+def test_the_objective_is_said_where_tensors_do_not_tell(published, tmp_path):
+    torch.manual_seed(6)
+    made = start(published["gena"], "sequence")
+    torch.save(made.module.state_dict(), tmp_path / "promoters.pt")
+    words = ("import", tmp_path / "promoters.pt", "--base", published["gena"])
+    status, told, _ = run(*words, "--objective", "sequence", "-o", tmp_path / "out")
+    assert status == 0, told
+    found = load(tmp_path / "out", ("sequence",))
+    assert torch.equal(logits(found), logits(made))
+    _, _, failure = run(*words, "--objective", "base", "-o", tmp_path / "no")
+    assert isinstance(failure, ModelError)
+    assert "\n" not in str(failure)
+    assert not (tmp_path / "no").exists()
+
+
+def test_adapters_are_merged_and_not_converted(published, tmp_path):
+    from zflipon.config import LoraConfig
+    from zflipon.models import save
+    from zflipon.models.adapters import attach
+
+    made = start(published["dnabert2"], "token")
+    attach(made.module, LoraConfig(r=2), ["Wqkv"])
+    save(made, tmp_path / "lora")
+    _, _, failure = run("convert", tmp_path / "lora", "-o", tmp_path / "out")
+    assert "zflipon models merge" in str(failure)
+    _, _, failure = run("merge", tmp_path / "lora", "-o", published["dnabert2"], "--force")
+    assert "holds what is read" in str(failure)
+    status, told, _ = run("merge", tmp_path / "lora", "-o", tmp_path / "out")
+    assert status == 0
+    assert "pytorch_model.bin, adapter_model.safetensors, as read" in told
+    assert sha256(tmp_path / "out" / "model.safetensors") in told
 
 
 def test_a_pickle_with_code_is_not_run(published, tmp_path):
@@ -170,6 +265,44 @@ def test_pull_prints_where_files_lie_and_their_checksums(published, monkeypatch)
     assert first == str(published["dnabert2"])
     for path in published["dnabert2"].iterdir():
         assert f"{sha256(path)}  {path.name}" in rest
+    assert f"dnabert2; use it by --model {published['dnabert2']}" in told
+    assert "--model zhihan1996/DNABERT-2-117M" in run("pull", "zhihan1996/DNABERT-2-117M")[1]
+
+
+def test_pull_says_when_what_came_is_no_checkpoint(published, monkeypatch, tmp_path):
+    shutil.copy(published["dnabert2"] / "config.json", tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    status, told, failure = run("pull", "owner/name")
+    assert (status, told) == (1, "")
+    assert "no weights" in str(failure)
+
+
+def test_pull_says_what_to_do(monkeypatch, tmp_path):
+    def answer(kind):
+        def snapshot_download(*_arguments, **_named):
+            raise kind("Client Error. (Request ID: 1)\n\nMore.", response=Mock())
+
+        return snapshot_download
+
+    for kind, said in (
+        (errors.GatedRepoError, "accept them on its page"),
+        (errors.RepositoryNotFoundError, "no such model on the hub; check the name"),
+        (errors.RevisionNotFoundError, "the hub has no revision 'v9' of it"),
+    ):
+        monkeypatch.setattr("huggingface_hub.snapshot_download", answer(kind))
+        status, _, failure = run("pull", "owner/name", "--revision", "v9")
+        assert status == 1
+        assert isinstance(failure, ModelError)
+        assert str(failure).startswith("owner/name: ")
+        assert said in str(failure)
+        assert "\n" not in str(failure)
+    monkeypatch.undo()
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    words = [sys.executable, "-m", "zflipon", "models", "pull", "owner/name"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "HF_HUB_OFFLINE forbids to fetch it; unset that" in done.stderr
 
 
 def test_pull_without_a_connection_is_one_clear_line(monkeypatch):

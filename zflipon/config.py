@@ -116,6 +116,10 @@ class VariantConfig:
     regions: tuple[str, ...] = ()
 
 
+MARGIN_SHARE = 4
+"""A window of another width than its family's has a margin of at most this part of it, as the published recipes do."""
+
+
 @dataclass(frozen=True)
 class ScreenConfig:
     """What the core of a window has to hold to be read, where a run screens.

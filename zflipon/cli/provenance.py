@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import complete_contigs, device_option, limit_threads, quiet_option, threads_option
+from zflipon.cli.options import (
+    complete_contigs,
+    complete_models,
+    device_option,
+    limit_threads,
+    quiet_option,
+    threads_option,
+)
 
 EPILOG = """\b
 Examples:
@@ -34,7 +41,12 @@ Examples:
     shell_complete=complete_contigs,
     help="Read this place again (1-based) and compare it with the track.",
 )
-@click.option("-m", "--model", help="Where the recorded model lies now.  [default: where it was]")
+@click.option(
+    "-m",
+    "--model",
+    shell_complete=complete_models,
+    help="Where the recorded model lies now.  [default: where it was]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @device_option
 @threads_option

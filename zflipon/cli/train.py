@@ -16,7 +16,7 @@ Examples:
       --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
   accelerate launch --num_processes 8 -m zflipon train train/dnabert2.toml \\
       --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
-  zflipon train train/table-5.1.toml --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
+  zflipon train train/table-5.1-dnabert2.toml --set data.genome=hg19.fa.gz --set data.labels=kouzine.bed
 """
 
 

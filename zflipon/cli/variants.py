@@ -10,6 +10,7 @@ from zflipon.cli.launch import launch, launched
 from zflipon.cli.options import (
     batch_size_option,
     both_strands_option,
+    complete_contigs,
     default,
     device_option,
     features_option,
@@ -54,6 +55,7 @@ Examples:
     "regions",
     multiple=True,
     metavar="CHR:START-END",
+    shell_complete=complete_contigs,
     help="Only records there; repeatable.",
 )
 @click.option(

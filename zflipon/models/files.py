@@ -18,6 +18,9 @@ from zflipon.models.story import Story, told_objective
 BUNDLED = Path(__file__).with_name("bundled")
 """Folder of the models that come with the package, one folder each."""
 
+CONFIG = "config.json"
+"""A folder without it is no checkpoint."""
+
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -280,13 +283,39 @@ def fetch(repository: str, revision: str | None = None) -> Path:
         If the hub does not give it.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
+    except GatedRepoError as error:  # also a RepositoryNotFoundError, so it comes first
+        raise ModelError(
+            f"{repository}: the hub gives it only to who has accepted its terms; accept them on its page there, "
+            "log in (hf auth login), and try again"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(
+            f"{repository}: the hub has no revision '{revision}' of it; name a branch, tag or commit that it has"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"{repository}: no such folder here, and no such model on the hub; check the name, "
+            "or log in (hf auth login) if it is private"
+        ) from error
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
+            raise ModelError(
+                f"{repository}: no such folder here, not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it; "
+                "unset that, or give a local folder"
+            ) from error
         # the hub's messages run over several lines; the first sentence says it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0].removeprefix("Got: ")
         raise ModelError(
             f"{repository}: no such folder here, and the hub did not give it ({reason}); "
             "check the name and the connection, or give a local folder"

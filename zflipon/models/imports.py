@@ -7,18 +7,25 @@ the model that it was fine-tuned from; a folder in the official layout whose tok
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from zflipon.config import MARGIN_SHARE
 from zflipon.errors import ModelError
+from zflipon.models import recognise
 from zflipon.models.checkpoints import Checkpoint, load, load_files, read_tokenizer, save
-from zflipon.models.files import Files, find_weights, locate
+from zflipon.models.files import WEIGHTS_SHA256, Files, find_weights, locate
 from zflipon.models.story import OBJECTIVES
 
 
 def read_foreign(
-    source: str | Path, base: str | Path | None = None, tokenizer: Path | None = None, **story
+    source: str | Path,
+    base: str | Path | None = None,
+    tokenizer: Path | None = None,
+    objective: str | None = None,
+    **story,
 ) -> Checkpoint:
     """Read a checkpoint of elsewhere.
 
@@ -27,11 +34,21 @@ def read_foreign(
     source : str or Path
         A file of weights, or a folder with weights and ``config.json``.
     base : str or Path, optional
-        The checkpoint that it was fine-tuned from (folder or hub id): its config and tokenizer are taken.
+        The checkpoint that it was fine-tuned from (folder or hub id): its config and tokenizer are taken, and nothing
+        else that it tells.
     tokenizer : Path, optional
         ``tokenizer.json`` or ``vocab.txt`` in the place of the one that lies there.
+    objective : str, optional
+        What the head decides; None: as config and tensors tell. A classifier of tokens and one of sequences may look
+        alike, and are then taken for one of tokens.
     **story
-        Fields of `zflipon.models.Story`, such as ``window``, in the place of the family's defaults.
+        Fields of `zflipon.models.Story`, such as ``window``, in the place of what the checkpoint or else its family
+        tells; None leaves it. A window without a margin gets the told one, or less where the window is narrow.
+
+    Returns
+    -------
+    Checkpoint
+        Its story tells where it came from.
 
     Raises
     ------
@@ -39,16 +56,39 @@ def read_foreign(
         If files are missing, do not fit each other, or have no trained head.
     """
     files = _files(source, base)
+    if objective:
+        files = replace(files, config={**files.config, "objective": objective})
+    plain = files.story(objective)
     told = {name: value for name, value in story.items() if value is not None}
-    if tokenizer is None:
-        return load_files(files, OBJECTIVES, **told)
-    limit = told.get("max_token_length")
-    plain = files.story(None)
-    own = read_tokenizer(files, plain, tokenizer)
-    told["max_token_length"] = min(limit or own.max_token_length, own.max_token_length)
-    if limit and limit < own.max_token_length:
-        own = own.limited(limit)
-    return load_files(files, OBJECTIVES, own, **told)
+    if "window" in told and "margin" not in told:
+        told["margin"] = min(plain.margin, told["window"] // MARGIN_SHARE)
+    own = None
+    if tokenizer is not None:
+        own = read_tokenizer(files, replace(plain, max_token_length=told.get("max_token_length")), tokenizer)
+        told["max_token_length"] = own.max_token_length
+    found = load_files(files, OBJECTIVES, own, **told)
+    return _told_origin(found, "imported", base=str(base) if base else None)
+
+
+def read_any(name: str | Path) -> Checkpoint:
+    """Read a whole checkpoint of any layout that is to be written in ours.
+
+    Parameters
+    ----------
+    name : str or Path
+        As in `zflipon.models.load`.
+
+    Returns
+    -------
+    Checkpoint
+        Its story tells where it came from.
+
+    Raises
+    ------
+    ModelError
+        As `zflipon.models.load`, and for low-rank adapters, which are to be merged instead.
+    """
+    return _told_origin(load_files(locate(name, adapters=False), OBJECTIVES), "converted")
 
 
 def save_checked(checkpoint: Checkpoint, folder: Path) -> str:
@@ -85,4 +125,14 @@ def _files(source: str | Path, base: str | Path | None) -> Files:
     if not path.exists():
         raise ModelError(f"{source}: no such file or folder")
     found = locate(base, adapters=False)
-    return Files(found.folder, found.config, find_weights(path), str(source))
+    shape = {key: value for key, value in found.config.items() if key not in ("objective", WEIGHTS_SHA256)}
+    config = {**shape, "zflipon": {"family": recognise(found.config, found.folder)}}
+    return Files(found.folder, config, find_weights(path), str(source))
+
+
+def _told_origin(checkpoint: Checkpoint, how: str, **more: object) -> Checkpoint:
+    """Write into the story which file the weights come from."""
+    origin = {"from": checkpoint.files.name, "sha256": checkpoint.sha256}
+    origin |= {name: value for name, value in more.items() if value is not None}
+    story = replace(checkpoint.story, training={**checkpoint.story.training, how: origin})
+    return replace(checkpoint, story=story)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import (
+    complete_contigs,
     default,
     device_option,
     features_option,
@@ -32,7 +33,7 @@ def named(_context, _parameter, values: tuple[str, ...]) -> list[tuple[str, Path
 
 
 @click.command(epilog=EPILOG)
-@click.argument("region", metavar="CHR:START-END")
+@click.argument("region", metavar="CHR:START-END", shell_complete=complete_contigs)
 @click.option(
     "--genome", required=True, type=click.Path(path_type=Path), metavar="FASTA", help="Plain, gzip or bgzip."
 )

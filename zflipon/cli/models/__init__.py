@@ -45,7 +45,7 @@ def models(context: click.Context) -> None:
         click.echo("\n".join(_columns([(name, _first_line(module)) for name, module in FAMILIES.items()])))
 
 
-@models.command(epilog=SHOW_EPILOG)
+@models.command(epilog=SHOW_EPILOG, short_help="Print a checkpoint's story.")
 @click.argument("name", shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
