@@ -143,3 +143,10 @@ def test_the_shell_completes_contigs_of_an_indexed_genome(tmp_path):
     assert completed(["variants", "x.vcf", "--genome", str(genome), "--region"], "chrX") == ["chrX"]
     assert completed(["explain", "locus", "--genome", str(genome)], "chrX") == ["chrX"]
     assert completed(["annotate", str(tmp_path / "none.fa"), "--contigs"], "chr1") == []
+
+
+def test_the_shell_completes_files():
+    shell = ShellComplete(cli, {}, "zflipon", "_ZFLIPON_COMPLETE")
+    outputs = ["annotate", "x.fa", "-o"], ["variants", "x.vcf", "-o"]
+    for words in (["annotate"], ["train"], ["models", "import"], *outputs):
+        assert [item.type for item in shell.get_completions(words, "")] == ["file"], words

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -326,3 +328,24 @@ def test_a_network_over_nucleotides_is_converted_too(tmp_path):
     save(made, tmp_path / "one")
     assert run("convert", tmp_path / "one", "-o", tmp_path / "two")[0] == 0
     assert torch.equal(logits(load(tmp_path / "two")), logits(made))
+
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+@pytest.mark.parametrize("name", ["gena-token", "gena-sequence", "dnabert2-token", "dnabert2-sequence"])
+def test_imported_weights_give_the_logits_of_the_published_code(name, tokenizer, tmp_path):
+    """The logits were stored when the published code ran on these weights."""
+    tokenizer.save(tmp_path)  # any will do whose ids the model has
+    objective = name.partition("-")[2]
+    words = ("--tokenizer", tmp_path / "tokenizer.json", "--objective", objective)
+    status, told, failure = run("import", GOLDEN / name, *words, "-o", tmp_path / "out")
+    assert status == 0, failure
+    assert sha256(GOLDEN / name / "pytorch_model.bin") in told
+    stored = np.load(GOLDEN / name / "expected.npz")
+    found = load(tmp_path / "out", (objective,)).module
+    batch = {key: torch.from_numpy(stored[key]) for key in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        given = found(**batch).logits
+    kept = batch["attention_mask"].bool() if given.dim() == 3 else ...
+    torch.testing.assert_close(given[kept], torch.from_numpy(stored["logits"])[kept], atol=1e-5, rtol=0)

@@ -55,6 +55,7 @@ def expectation() -> str:
     "-o",
     "--output",
     "outputs",
+    type=click.Path(allow_dash=True),
     multiple=True,
     required=True,
     metavar="FILE",
