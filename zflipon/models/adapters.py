@@ -76,9 +76,8 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
         raise ModelError(f"{type(module).__name__} has no linear layers that adapters could lie beside")
     if unknown or not wanted:
         ends = sorted({name.rpartition(".")[2] for name in linear})
-        raise ModelError(
-            f"lora.targets: no layer is called {some(unknown)}; the linear layers are {', '.join(ends)}"
-        )
+        problem = f"no layer is called {some(unknown)}" if unknown else "this family has none by default"
+        raise ModelError(f"lora.targets: {problem}; the linear layers are {', '.join(ends)}")
     config = PeftConfig(
         r=lora.r,
         lora_alpha=lora.alpha,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from zflipon.models.nucleotides import NucleotideConfig, NucleotideModel
+from zflipon.models.nucleotides import NucleotideConfig, NucleotideModel, whole
 from zflipon.tokens import BaseTokenizer
 
 
@@ -31,6 +31,7 @@ class DeepzConfig(NucleotideConfig):
     def __init__(self, kernel: int = 11, **rest):
         super().__init__(**rest)
         self.kernel = kernel
+        self.require("kernel", whole(kernel, 1) and kernel % 2 == 1, "an odd number of bases")
 
 
 class Convolutions(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zflipon.models.nucleotides import NucleotideConfig, NucleotideModel
+from zflipon.models.nucleotides import NucleotideConfig, NucleotideModel, whole
 from zflipon.tokens import BaseTokenizer
 
 
@@ -35,6 +35,13 @@ class GraphzConfig(NucleotideConfig):
         super().__init__(num_hidden_layers=num_hidden_layers, **rest)
         self.reach = reach
         self.num_attention_heads = num_attention_heads
+        self.require("reach", whole(reach, 1), "a number of bases from 1 on")
+        shared = whole(num_attention_heads, 1) and self.hidden_size % num_attention_heads == 0
+        self.require(
+            "num_attention_heads",
+            shared or self.variant != "gat",
+            f"a number that divides hidden_size ({self.hidden_size})",
+        )
 
 
 def neighbours(x: Tensor, reach: int) -> Tensor:
@@ -107,8 +114,10 @@ class GatLayer(nn.Module):
         score = F.leaky_relu(own.unsqueeze(-1) + neighbours(others, self.reach), 0.2)
         there = neighbours(inside, self.reach)  # of one width: it stands for all heads
         weight = torch.softmax(score.masked_fill(there == 0, -1e4), dim=-1) * there
-        near = neighbours(values, self.reach).view(batch, bases, self.heads, -1, 2 * self.reach + 1)
-        return torch.einsum("bnhck,bnhk->bnhc", near, weight).flatten(2)
+        near = F.pad(split, (0, 0, 0, 0, self.reach, self.reach))
+        # a shift at a time: all neighbours' values at once would be 2 × reach + 1 copies of them
+        parts = (near[:, at : at + bases] * weight[..., at, None] for at in range(2 * self.reach + 1))
+        return sum(parts).flatten(2)
 
 
 LAYERS = {"gcn": GcnLayer, "gat": GatLayer, "sage": SageLayer}

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
 
-from zflipon.errors import ModelError
+from zflipon.errors import ModelError, suggest
 from zflipon.genome import NUCLEOTIDES
 from zflipon.models.base import DnaModel, DnaOutput
 from zflipon.models.heads import FORMS_PRIOR, PADDING_BASE, READINESS, BaseCalls, Seen, one_hot, readiness
 from zflipon.models.story import View
 from zflipon.tokens import BaseTokenizer
+from zflipon.zhunt import LONGEST
 
 
 class NucleotideConfig(PretrainedConfig):
@@ -61,6 +62,36 @@ class NucleotideConfig(PretrainedConfig):
         self.zhunt = list(zhunt)
         self.features = features
         self.vocab_size = vocab_size
+        if self.variant not in self.variants:
+            raise ValueError(
+                f"variant '{self.variant}' is unknown; expected one of {', '.join(self.variants)}"
+                f"{suggest(self.variant, self.variants)}"
+            )
+        for name in ("hidden_size", "num_hidden_layers"):
+            self.require(name, whole(getattr(self, name), 1), "a whole number from 1 on")
+        self.require("features", whole(features, 0), "a number of tracks")
+        share = hidden_dropout_prob
+        self.require("hidden_dropout_prob", isinstance(share, int | float) and 0 <= share < 1, "a share below 1")
+        windows = not zhunt or (
+            len(self.zhunt) == 2
+            and all(whole(size, 1) for size in self.zhunt)
+            and self.zhunt[0] <= self.zhunt[1] <= LONGEST
+        )
+        self.require("zhunt", windows, f"least and most dinucleotides of a window, up to {LONGEST}, or nothing")
+        if rest.get("base_head"):
+            raise ValueError(
+                "a network over nucleotides has no base head to be shaped, and learns no tracks as targets"
+            )
+
+    def require(self, name: str, holds: bool, expected: str) -> None:
+        """Raise `ValueError` where a setting is not what is expected."""
+        if not holds:
+            raise ValueError(f"{name} must be {expected}, not {getattr(self, name)!r}")
+
+
+def whole(value: object, least: int) -> bool:
+    """Tell whether a setting is a whole number from `least` on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 class Letters(nn.Module):
@@ -85,6 +116,7 @@ class NucleotideModel(DnaModel):
 
     base_model_prefix = "network"
     has_base_head = False
+    supports_gradient_checkpointing = False
 
     def __init__(self, config: NucleotideConfig):
         super(DnaModel, self).__init__(config)
@@ -92,10 +124,6 @@ class NucleotideModel(DnaModel):
         if self.objective != "base":
             raise ModelError(
                 f"a network over nucleotides decides bases; no objective '{self.objective}', say objective = \"base\""
-            )
-        if config.variant not in config.variants:
-            raise ModelError(
-                f"variant '{config.variant}' is unknown; expected one of {', '.join(config.variants)}"
             )
         self.letters = Letters(config.vocab_size)
         width = len(NUCLEOTIDES) + (READINESS if config.zhunt else 0) + 2 * config.features

@@ -227,6 +227,11 @@ def fit(
         )
     folder.mkdir(parents=True, exist_ok=True)
     if stage.gradient_checkpointing:
+        if not checkpoint.module.supports_gradient_checkpointing:
+            raise RecipeError(
+                f"stage {stage.name}: {checkpoint.story.family} keeps its activations: "
+                "set gradient_checkpointing = false"
+            )
         recompute(checkpoint.module)
     average = Average(checkpoint.module, stage.average, folder) if stage.average else None
     evaluation = (

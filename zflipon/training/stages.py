@@ -100,6 +100,19 @@ def _tell(stage: StageConfig, settings: list[Setting], first: bool) -> None:
     )
 
 
+def _refuse_base_head(recipe: Recipe, family: str) -> None:
+    """Refuse what only a base head learns, for a family that decides bases without one."""
+    for one in recipe.stage:
+        if one.readout:
+            raise RecipeError(
+                f"stage {one.name}: {family} has no base head whose readout could be fitted: set readout = 0"
+            )
+        if one.auxiliary:
+            raise RecipeError(
+                f"stage {one.name}: {family} learns one thing at a time, having no base head: leave auxiliary out"
+            )
+
+
 def _with_head(checkpoint: Checkpoint, stage: StageConfig, before: Path | None) -> Checkpoint:
     """Return the checkpoint with the stage's head: a new one where the objective changes."""
     if before is None or stage.objective == checkpoint.module.objective:
@@ -153,10 +166,8 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     else:
         tokenizer = _tokenizer(recipe, material, folder / "tokenizer.json")
         checkpoint = create(model.family, stage.objective, tokenizer, **settings)
-    if not checkpoint.module.has_base_head and any(one.readout for one in recipe.stage):
-        raise RecipeError(
-            f"{checkpoint.story.family} has no base head whose readout could be fitted: set readout = 0"
-        )
+    if not checkpoint.module.has_base_head:
+        _refuse_base_head(recipe, checkpoint.story.family)
     if checkpoint.story.family in FORMULAS:
         raise RecipeError(
             f"{checkpoint.story.family} is a formula: nothing in it is trained; choose another model"
@@ -219,6 +230,8 @@ def _run_stage(
         for name, module in checkpoint.module.named_modules():
             if isinstance(module, torch.nn.Dropout) and "lora_" not in name:  # adapters have their own
                 module.p = stage.dropout
+            elif isinstance(module, torch.nn.RNNBase) and module.num_layers > 1:  # which drops between its layers
+                module.dropout = stage.dropout
     _freeze(checkpoint.module, stage)
     if stage.steps or stage.epochs:
         fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
