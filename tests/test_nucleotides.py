@@ -1,12 +1,17 @@
 """DeepZ and GraphZ: layers against slow ones, padding, tracks, and all verbs with them."""
 
+import csv
+import json
 from dataclasses import replace
 
 import numpy as np
+import pyBigWig
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import dna, make_fasta
 
+from zflipon.cli import cli
 from zflipon.config import (
     AttributionConfig,
     DataConfig,
@@ -17,10 +22,13 @@ from zflipon.config import (
     StageConfig,
 )
 from zflipon.errors import ModelError, RecipeError
+from zflipon.features import open_features
 from zflipon.genome import Genome
+from zflipon.intervals import read_bed
 from zflipon.models import create, load, save
 from zflipon.models.batch import collate
 from zflipon.models.graphz import LAYERS
+from zflipon.models.heads import READINESS
 from zflipon.models.story import Feature
 from zflipon.predict import Predictor
 from zflipon.stretches import predict_tiles
@@ -169,38 +177,85 @@ def test_attributions_add_up(family, variant):
     assert found.per_base().sum() == pytest.approx(found.attributed, abs=1e-4)
 
 
-def test_what_cannot_be_made():
-    with pytest.raises(ModelError, match="variant 'gru' is unknown; expected one of lstm, cnn, hybrid"):
-        made("deepz", "gru")
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_gradients_are_finite_differences(family, variant):
+    module = made(family, variant, features=1).module.double()
+    width = 4 + READINESS + 2
+    inside = torch.ones(2, 11, 1, dtype=torch.float64)
+    inside[1, 8:] = 0
+    x = torch.randn(2, 11, width, dtype=torch.float64, requires_grad=True)
+
+    def told(x):
+        found = module.decide(module.states(x * inside, inside))
+        return found[0, ::3], found[1, :8:3]
+
+    assert torch.autograd.gradcheck(told, x)
+
+
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_unknown_bases_have_no_letter_and_end_no_sequence(family, variant):
+    checkpoint = made(family, variant)
+    sequence = dna(40, 1) + "N" * 30 + dna(40, 2)
+    found = logits(checkpoint, [sequence])
+    assert torch.isfinite(found).all()
+    other = logits(checkpoint, [sequence.replace("N", "R")])
+    assert torch.equal(found, other)
+    assert not torch.allclose(found[0, 70:], logits(checkpoint, [sequence[70:]])[0])
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "said"),
+    [
+        ("deepz", {"variant": "gru"}, "variant 'gru' is unknown; expected one of lstm, cnn, hybrid"),
+        ("deepz", {"kernel": 4}, "kernel must be an odd number of bases, not 4"),
+        ("deepz", {"hidden_size": "8"}, "hidden_size must be a whole number from 1 on, not '8'"),
+        ("deepz", {"zhunt": [6]}, r"zhunt must be least and most dinucleotides .* not \[6\]"),
+        ("graphz", {"reach": 0}, "reach must be a number of bases from 1 on, not 0"),
+        (
+            "graphz",
+            {"variant": "gat", "hidden_size": 10},
+            r"num_attention_heads must be a number that divides hidden_size \(10\)",
+        ),
+        ("graphz", {"base_head": {"channels": 4}}, "has no base head to be shaped"),
+    ],
+)
+def test_what_cannot_be_made(family, settings, said):
+    with pytest.raises(ModelError, match=f"family '{family}': .*{said}"):
+        create(family, "base", BaseTokenizer(), **settings)
+
+
+def test_only_bases_are_decided():
     with pytest.raises(ModelError, match="a network over nucleotides decides bases"):
         create("graphz", "token", BaseTokenizer(), variant="gcn")
 
 
-@pytest.mark.parametrize(("family", "variant"), [("deepz", "cnn"), ("graphz", "sage")])
-def test_a_recipe_trains_one_with_tracks(family, variant, tmp_path):
-    # runs of CG are labelled where the track is
-    rng, pieces, labels, at = np.random.default_rng(0), [], [], 0
-    calls = []
+@pytest.fixture(scope="module", params=[("deepz", "cnn"), ("graphz", "sage")], ids="-".join)
+def trained(request, tmp_path_factory):
+    """Return a folder with a genome, and a model in `out`: runs of CG are labelled where track 'decides' is."""
+    family, variant = request.param
+    folder, rng = tmp_path_factory.mktemp(family), np.random.default_rng(0)
+    pieces, calls = [], []
     for number in range(60):
-        flank = dna(90, number)
-        pieces += [flank, "CG" * 10, dna(90, 100 + number)]
-        calls.append((at + 90, at + 110))
-        if rng.random() < 0.5:
-            labels.append(calls[-1])
-        at += 200
-    path = make_fasta(tmp_path, {"c": "".join(pieces)})
-    for name, rows in (
-        ("labels", labels),
-        ("candidates", calls),
-        ("track", [(s - 20, e + 20) for s, e in labels]),
-    ):
-        (tmp_path / f"{name}.bed").write_text("".join(f"c\t{s}\t{e}\n" for s, e in rows))
-    (tmp_path / "tracks.tsv").write_text("track\ttrack.bed\tbinary\n")
+        pieces += [dna(90, number), "CG" * 10, dna(90, 100 + number)]
+        calls.append((200 * number + 90, 200 * number + 110))
+    flips = rng.random(len(calls)) < 0.5
+    labels = [call for call, flip in zip(calls, flips, strict=True) if flip]
+    around = [
+        [(s - 20, e + 20) for (s, e), here in zip(calls, chosen, strict=True) if here]
+        for chosen in (flips, rng.permutation(flips))
+    ]
+    make_fasta(folder, {"c": "".join(pieces)})
+    named = {"labels": labels, "candidates": calls, "decides": around[0], "idle": around[1]}
+    for name, rows in named.items():
+        (folder / f"{name}.bed").write_text("".join(f"c\t{s}\t{e}\n" for s, e in rows))
+    (folder / "tracks.tsv").write_text("decides\tdecides.bed\tbinary\nidle\tidle.bed\tbinary\n")
     recipe = Recipe(
         data=DataConfig(
-            genome=str(path), labels=str(tmp_path / "labels.bed"), candidates=str(tmp_path / "candidates.bed")
+            genome=str(folder / "genome.fa"),
+            labels=str(folder / "labels.bed"),
+            candidates=str(folder / "candidates.bed"),
         ),
-        features=FeaturesConfig(str(tmp_path / "tracks.tsv"), 0.0),
+        features=FeaturesConfig(str(folder / "tracks.tsv"), 0.0),
         model=ModelConfig(
             family=family, shape={"variant": variant, "hidden_size": 16, "num_hidden_layers": 2}
         ),
@@ -208,37 +263,101 @@ def test_a_recipe_trains_one_with_tracks(family, variant, tmp_path):
             StageConfig(steps=120, batch_size=8, window=200, margin=20, learning_rate=1e-2, evaluations=0),
         ),
     )
-    checkpoint = train(recipe, tmp_path / "out")
-    assert checkpoint.story.features == (Feature("track", "binary"),)
+    checkpoint = train(recipe, folder / "out")
+    assert checkpoint.story.features == (Feature("decides", "binary"), Feature("idle", "binary"))
     assert not checkpoint.story.bears_missing
-    with Genome(path) as genome:
-        from zflipon.features import open_features
+    return folder
 
-        tracks = open_features(checkpoint.story.features, tmp_path / "tracks.tsv", genome.lengths)
-        predictor = Predictor(load(tmp_path / "out"), PredictConfig(threads=1), features=tracks)
-        found = predict_tiles(predictor, genome, "c", tile(0, at, 200, 20))
-    means = {call: found[slice(*call)].mean() for call in calls}
-    labelled = [means[call] for call in labels]
-    others = [means[call] for call in calls if call not in labels]
-    assert np.mean(np.array(labelled)[:, None] > np.array(others)) > 0.95
+
+def test_a_recipe_trains_one_that_follows_its_track(trained):
+    with Genome(trained / "genome.fa") as genome:
+        tracks = open_features(load(trained / "out").story.features, trained / "tracks.tsv", genome.lengths)
+        labels, calls = (
+            read_bed(trained / f"{name}.bed", genome.lengths)["c"] for name in ("labels", "candidates")
+        )
+
+        def told_apart(features):
+            predictor = Predictor(load(trained / "out"), PredictConfig(threads=1), features=features)
+            found = predict_tiles(predictor, genome, "c", tile(0, genome.lengths["c"], 200, 20))
+            means = np.array([found[start:end].mean() for start, end in calls])
+            flips = np.isin(calls[:, 0], labels[:, 0])
+            return np.mean(means[flips][:, None] > means[~flips])
+
+        assert told_apart(tracks) > 0.95
+        assert told_apart(tracks.displaced("idle")) > 0.9
+        assert told_apart(tracks.displaced("decides")) < 0.8
+
+
+def rows_of(path):
+    """Return the rows of one of our tables."""
+    return list(csv.DictReader(line for line in path.read_text().splitlines() if line[0] != "#"))
+
+
+def test_every_verb_takes_one(trained, tmp_path):
+    genome, said = trained / "genome.fa", ("--model", trained / "out", "--features", trained / "tracks.tsv")
+    labels = ("--labels", trained / "labels.bed")
+
+    def run(*words):
+        done = CliRunner().invoke(cli, list(map(str, words)))
+        assert done.exit_code == 0, (words, done.output, done.exception)
+
+    run("annotate", genome, *said, "-o", tmp_path / "x.bw", "-o", tmp_path / "x.bed")
+    run("evaluate", tmp_path / "x.bw", *labels, "--genome", genome, "--json", tmp_path / "x.json")
+    (found,) = json.loads((tmp_path / "x.json").read_text())["tracks"].values()
+    assert found["genome"]["average_precision"] > 0.8
+    run("explain", "tracks", genome, *said, *labels, "--all-windows", "-o", tmp_path / "tracks.csv")
+    first, second = rows_of(tmp_path / "tracks.csv")
+    assert first["track"] == "decides"
+    assert float(first["lost"]) > 0.1 > abs(float(second["lost"]))
+    run("explain", "tokens", genome, *said, *labels, "-o", tmp_path / "tokens.csv")
+    shares = {row["token"]: float(row["tp_percent"]) for row in rows_of(tmp_path / "tokens.csv")}
+    assert set(shares) >= set("ACGT")
+    assert min(shares["C"], shares["G"]) > max(shares["A"], shares["T"])
+    pytest.importorskip("captum")
+    first = int((trained / "labels.bed").read_text().split()[1])
+    place = f"c:{first + 1 - 40}-{first + 60}"
+    run("explain", "attributions", genome, *said, "--region", place, "-o", tmp_path / "why.bw")
+    with pyBigWig.open(str(tmp_path / "why.bw")) as track:
+        shares = np.array(track.values("c", first - 40, first + 60))
+    assert np.nansum(shares[40:60]) > 2 * abs(np.nansum(shares[:30]))
+    run("explain", "locus", place, "--genome", genome, *said, "--steps", 8, "-o", tmp_path / "x.svg")
+    assert "from omics tracks" in (tmp_path / "x.svg").read_text()
+
+
+STAGE = StageConfig(steps=1, window=200, margin=20, batch_size=2, evaluations=0)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("stage", "tokenizer", "said"),
     [
-        ({"tokenizer": True}, "deepz reads bases and needs no tokenizer"),
-        ({"readout": 10.0}, "deepz has no base head whose readout could be fitted"),
+        ({}, True, "deepz reads bases and needs no tokenizer"),
+        ({"readout": 10.0}, False, "deepz has no base head whose readout could be fitted"),
+        ({"auxiliary": ("candidates",)}, False, "deepz learns one thing at a time"),
+        ({"gradient_checkpointing": True}, False, "deepz keeps its activations"),
     ],
 )
-def test_a_recipe_that_asks_for_what_it_has_not(tmp_path, changes, said):
-    path = make_fasta(tmp_path, {"c": dna(2000)})
-    (tmp_path / "x.bed").write_text("c\t100\t120\n")
-    data = DataConfig(genome=str(path), labels=str(tmp_path / "x.bed"), candidates=str(tmp_path / "x.bed"))
-    stage = StageConfig(steps=1, window=200, margin=20, readout=changes.get("readout", 0.0))
-    recipe = Recipe(data=data, model=ModelConfig(family="deepz"), stage=(stage,))
-    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, train=changes.get("tokenizer", False)))
+def test_a_recipe_that_asks_for_what_it_has_not(tmp_path, stage, tokenizer, said):
+    recipe = small_recipe(tmp_path, stage, {})
+    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, train=tokenizer))
     with pytest.raises(RecipeError, match=said):
         train(recipe, tmp_path / "out")
+
+
+def small_recipe(folder, stage, shape):
+    """Return a recipe of a step."""
+    path = make_fasta(folder, {"c": dna(2000)})
+    (folder / "x.bed").write_text("c\t100\t120\n")
+    data = DataConfig(genome=str(path), labels=str(folder / "x.bed"), candidates=str(folder / "x.bed"))
+    return Recipe(data=data, model=ModelConfig(family="deepz", shape=shape), stage=(replace(STAGE, **stage),))
+
+
+def test_a_stage_sets_the_dropout_between_layers_of_an_lstm(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "zflipon.training.stages.fit", lambda made, *_: seen.append(made.module.recurrence.lstm.dropout)
+    )
+    train(small_recipe(tmp_path, {"dropout": 0.4}, SMALL), tmp_path / "out")
+    assert seen == [0.4]
 
 
 def test_a_family_that_needs_a_tokenizer_says_so(tmp_path):

@@ -71,13 +71,17 @@ class NucleotideConfig(PretrainedConfig):
             self.require(name, whole(getattr(self, name), 1), "a whole number from 1 on")
         self.require("features", whole(features, 0), "a number of tracks")
         share = hidden_dropout_prob
-        self.require("hidden_dropout_prob", isinstance(share, int | float) and 0 <= share < 1, "a share below 1")
+        self.require(
+            "hidden_dropout_prob", isinstance(share, int | float) and 0 <= share < 1, "a share below 1"
+        )
         windows = not zhunt or (
             len(self.zhunt) == 2
             and all(whole(size, 1) for size in self.zhunt)
             and self.zhunt[0] <= self.zhunt[1] <= LONGEST
         )
-        self.require("zhunt", windows, f"least and most dinucleotides of a window, up to {LONGEST}, or nothing")
+        self.require(
+            "zhunt", windows, f"least and most dinucleotides of a window, up to {LONGEST}, or nothing"
+        )
         if rest.get("base_head"):
             raise ValueError(
                 "a network over nucleotides has no base head to be shaped, and learns no tracks as targets"

@@ -230,7 +230,9 @@ def _run_stage(
         for name, module in checkpoint.module.named_modules():
             if isinstance(module, torch.nn.Dropout) and "lora_" not in name:  # adapters have their own
                 module.p = stage.dropout
-            elif isinstance(module, torch.nn.RNNBase) and module.num_layers > 1:  # which drops between its layers
+            elif (
+                isinstance(module, torch.nn.RNNBase) and module.num_layers > 1
+            ):  # which drops between its layers
                 module.dropout = stage.dropout
     _freeze(checkpoint.module, stage)
     if stage.steps or stage.epochs:
