@@ -100,6 +100,11 @@ def _tell(stage: StageConfig, settings: list[Setting], first: bool) -> None:
     )
 
 
+def _refuse_formula(family: str) -> None:
+    if family in FORMULAS:
+        raise RecipeError(f"{family} is a formula: nothing in it is trained; choose another model")
+
+
 def _refuse_base_head(recipe: Recipe, family: str) -> None:
     """Refuse what only a base head learns, for a family that decides bases without one."""
     for one in recipe.stage:
@@ -164,14 +169,12 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     if model.checkpoint:
         checkpoint = start(model.checkpoint, stage.objective, recipe.tokenizer.max_token_length, **settings)
     else:
+        _refuse_formula(model.family)  # before the tokenizer, which it has no need of either
         tokenizer = _tokenizer(recipe, material, folder / "tokenizer.json")
         checkpoint = create(model.family, stage.objective, tokenizer, **settings)
     if not checkpoint.module.has_base_head:
         _refuse_base_head(recipe, checkpoint.story.family)
-    if checkpoint.story.family in FORMULAS:
-        raise RecipeError(
-            f"{checkpoint.story.family} is a formula: nothing in it is trained; choose another model"
-        )
+    _refuse_formula(checkpoint.story.family)
     bears = bool(features) and recipe.features.drop > 0
     checkpoint = replace(checkpoint, story=replace(checkpoint.story, features=features, bears_missing=bears))
     if features:
