@@ -4,8 +4,8 @@ python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics] [--model 
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
 ``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on. The table has a row
-for each model: parameters, average precision and F1 over every base with all tracks, with none if it bears that, and
-bases a second.
+for each model: parameters, steps of its training and megabases of windows read in them, average precision and F1 over
+every base with all tracks, with none if it bears that, and bases a second.
 ``--curve`` adds the first model with fewer and fewer tracks, drawn at random, the windows that it can
 call alone being read (the model's screen). OUT gets ``omics.csv`` and, where matplotlib is installed, ``omics.png``.
 """
@@ -25,7 +25,7 @@ from zflipon.features import FeatureTracks, features_for
 from zflipon.genome import Genome
 from zflipon.intervals import fill, read_bed, solid
 from zflipon.metrics import ScoreHistogram
-from zflipon.models import load
+from zflipon.models import Story, load
 from zflipon.predict import Predictor
 from zflipon.screen import windows_worth_reading
 from zflipon.stretches import Stretch, predict_stretches
@@ -116,16 +116,29 @@ def compared(ground: Ground, name: str, model: str, table_of_tracks: str):
     """Yield a model's figures with all of its tracks and, if it bears that, with none."""
     checkpoint = load(model)
     contigs = list(checkpoint.story.training["validation_contigs"])
-    size = sum(weights.numel() for weights in checkpoint.module.parameters())
+    about = {
+        "model": name,
+        "parameters": sum(weights.numel() for weights in checkpoint.module.parameters()),
+        "trained": trained(checkpoint.story),
+    }
     wanted = bool(checkpoint.story.features)
     tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths) if wanted else None
     predictor = Predictor(checkpoint, PredictConfig(device="cpu"), features=tracks)
     stretches = ground.stretches(predictor, contigs, False)
-    yield {"model": name, "tracks": len(tracks.features) if wanted else 0, "parameters": size,
-           **ground.measure(predictor, stretches)}  # fmt: skip
+    count = len(tracks.features) if wanted else 0
+    yield {**about, "tracks": count, **ground.measure(predictor, stretches)}
     if wanted and checkpoint.story.bears_missing:
         predictor.features = tracks.without(tracks.readers)
-        yield {"model": name, "tracks": 0, "parameters": size, **ground.measure(predictor, stretches)}
+        yield {**about, "tracks": 0, **ground.measure(predictor, stretches)}
+
+
+def trained(story: Story) -> str:
+    """Say how long a model was trained; a readout that is fitted to whole calls takes no steps."""
+    stages = story.training.get("stages", [])
+    steps = sum(stage["steps"] for stage in stages)
+    bases = sum(stage["steps"] * stage["batch_size"] * stage["window"] for stage in stages)
+    parts = [f"{steps:,} steps, {bases / 1e6:.0f} Mb"] if steps else []
+    return ", ".join(parts + ["a readout"] * any(stage.get("readout") for stage in stages))
 
 
 def fewer_tracks(ground: Ground, model: str, table_of_tracks: str, draws: int):
@@ -152,12 +165,13 @@ def some_of(tracks: FeatureTracks, count: int, rng: np.random.Generator) -> Feat
 def table(rows: list[dict]) -> str:
     """Lay the figures out as Markdown."""
     lines = [
-        "| | tracks | parameters | AP, every base | F1 of calls | kb a second |",
-        "|---|---|---|---|---|---|",
+        "| | tracks | parameters | trained | AP, every base | F1 of calls | kb a second |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         lines.append(
-            f"| {row['model']} | {row['tracks']} | {row['parameters']:,} | {row['average_precision']:.3f} | "
+            f"| {row['model']} | {row['tracks']} | {row['parameters']:,} | {row['trained']} | "
+            f"{row['average_precision']:.3f} | "
             f"{row['f1']:.3f} | {row['bases_per_second'] / 1000:.0f} |"
         )
     return "\n".join(lines)

@@ -1,8 +1,10 @@
 """DeepZ (Beknazarov et al. 2020): recurrent and convolutional networks over nucleotides, energies and omics tracks.
 
-As published: one-hot sequence, the energy of turning and omics tracks at every base, a decision for every base, and the
-best network a bidirectional LSTM. Different: energies are Z-HUNT's whole model in the place of a table of
-dinucleotides, and there are as many tracks as a recipe names in the place of the thousand that were gathered.
+As published: one-hot sequence, the energy of turning and omics tracks at every base, a decision for every base, and
+networks of the three kinds, of which a bidirectional LSTM was the best. Different: energies are Z-HUNT's whole model in
+the place of a table of dinucleotides; tracks are those that a recipe names, with a word on which are there, in the
+place of the thousand that were gathered; layers are tens of units wide, not hundreds; convolutions are residual and
+dilated; labels, windows and negatives are the recipe's.
 """
 
 from __future__ import annotations

@@ -2,9 +2,12 @@
 
 A node is a nucleotide, and edges lead to its neighbours on the chain: to those within `reach` bases. The layers are
 the graph convolution (GCN; Kipf & Welling 2017), the graph attention (GAT; Veličković et al. 2018) and GraphSAGE with
-means (Hamilton et al. 2017). As published: chain, features of a node and a decision for each. Different: energies are
-Z-HUNT's whole model, edges may reach further than one base, and layers are residual and normalised. On a chain the
-layers are sums over shifts, so that no library of graphs is needed; the tests hold them against dense adjacency.
+means (Hamilton et al. 2017). As published: the chain, one-hot letters and omics tracks at each node, a decision for
+each, and layers of the three kinds. Different: the published networks have three plain layers and edges to the next
+base alone, so that a base knows of three on either side; here layers are residual and normalised, edges reach further
+(six layers to three bases: eighteen on either side), and energies of turning are read too, by Z-HUNT's whole model. As
+in `zflipon.models.deepz`, tracks, widths, labels and windows are the recipe's. On a chain the layers are sums over
+shifts, so that no library of graphs is needed; the tests hold them against dense adjacency.
 """
 
 from __future__ import annotations
