@@ -1,10 +1,14 @@
 """The viewer: what the server gives and refuses, what the page holds, and that a browser draws the track."""
 
+import gzip
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -26,8 +30,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 @contextmanager
-def serving(contents):
-    with Server(contents) as server:
+def serving(contents, port=0):
+    with Server(contents, port) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -162,6 +166,51 @@ def test_a_port_in_use(small):
         Server({}, small[0].port)
 
 
+def test_a_port_can_be_had_again_at_once():
+    with serving({"/": Served(b"page")}) as server:
+        connection = http.client.HTTPConnection(ADDRESS, server.port, timeout=30)
+        connection.request("GET", "/", headers={"Connection": "close"})
+        assert connection.getresponse().read() == b"page"  # the server has hung up first: its side waits
+    with serving({"/": Served(b"again")}, server.port) as second:
+        assert ask(second, "/")[1] == b"again"
+
+
+def test_a_browser_that_breaks_off_is_no_news(tmp_path, capfd):
+    served = Served(bytes(1 << 25))
+    with serving({"/": served}) as server:
+        handled = []
+        shutdown_request = server.shutdown_request
+
+        def noted(request):
+            shutdown_request(request)
+            handled.append(request)
+            done.set()
+
+        server.shutdown_request = noted
+        for text in ("GE", f"GET / HTTP/1.1\r\nHost: {ADDRESS}:{server.port}\r\n\r\n"):
+            done = threading.Event()
+            client = socket.create_connection((ADDRESS, server.port))
+            client.sendall(text.encode())
+            if len(text) > 2:
+                client.recv(100)  # the answer has begun
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()  # with a reset
+            assert done.wait(30)
+        assert ask(server, "/", "HEAD")[0].status == 200
+    assert len(handled) >= 2
+    assert capfd.readouterr().err == ""
+
+
+class Shrunk(Served):
+    size = 100
+
+
+def test_a_file_that_shrinks_ends_the_connection(tmp_path):
+    (tmp_path / "x").write_bytes(b"1")
+    with serving({"/x": Shrunk(tmp_path / "x")}) as server, pytest.raises(http.client.IncompleteRead):
+        ask(server, "/x")
+
+
 def test_a_file_that_went_is_gone(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"1")
@@ -242,6 +291,39 @@ def test_the_list_holds_the_surest_calls_first(folder):
     assert {locus.name for locus in by_signal.loci} == {locus.name for locus in site.loci}
 
 
+def test_the_list_tells_whose_calls_it_holds(folder, tmp_path):
+    (tmp_path / "none.bed").write_text("")
+    (tmp_path / "other.bed").write_text("one\t10\t30\none\t500\t540\n")
+    with Genome(folder / "genome.fa") as genome:
+        site = make_site([tmp_path / "none.bed", tmp_path / "other.bed"], genome)
+    assert [locus.name for locus in site.loci] == [
+        "one:501-540",
+        "one:11-30",
+    ]  # without scores, the longer first
+    assert "<p>2 calls of other</p>" in site.contents["/"].source.decode()
+
+
+def test_reading_a_signal_for_its_calls_is_told(folder):
+    read = []
+    with Genome(folder / "genome.fa") as genome:
+        make_site([folder / "z.bw"], genome, progress=lambda done, total: read.append((done, total)))
+        assert sum(done for done, _ in read) == 23_000
+        assert {total for _, total in read} == {23_000}
+        make_site(
+            [folder / "z.bw", folder / "z.bed"], genome, progress=lambda *_: pytest.fail("nothing to read")
+        )
+
+
+def test_a_plain_gzip_genome_is_served_unpacked(folder, tmp_path):
+    path = tmp_path / "plain.fa.gz"
+    path.write_bytes(gzip.compress((folder / "genome.fa").read_bytes()))
+    with Genome(path) as genome:
+        site = make_site([folder / "z.bw"], genome)
+        served = site.contents[told(site)["reference"]["fastaURL"]].source
+        assert served.read_bytes() == (folder / "genome.fa").read_bytes()
+    assert not served.exists()  # it lay in a temporary folder
+
+
 def test_a_region_is_where_it_opens(folder):
     with Genome(folder / "genome.fa") as genome:
         assert told(make_site([folder / "z.bw"], genome, region="two:101-200"))["locus"] == "two:101-200"
@@ -267,10 +349,14 @@ def run(*words):
     return done.exit_code, done.exception
 
 
-def test_what_cannot_be_shown(folder, tmp_path, monkeypatch):
+def test_what_cannot_be_shown(folder, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(Server, "serve_forever", lambda server: pytest.fail("it is shown"))
+    taken = small[0].port
     genome = ("--genome", folder / "genome.fa")
     (tmp_path / "bad.bw").write_bytes(b"no bigWig at all, but long enough")
     other = make_fasta(tmp_path / "other.fa", {"chr9": dna(500)})
+    (tmp_path / "bad.bed").write_text("one\tten\t20\n")
+    (tmp_path / "far.bed").write_text("one\t10\t20\none\t30000\t30010\n")
     short = make_fasta(tmp_path / "short.fa", {"one": dna(500), "two": dna(3000)})
     for words, said in (
         ((tmp_path / "bad.bw", *genome), "not a bigWig file"),
@@ -279,6 +365,12 @@ def test_what_cannot_be_shown(folder, tmp_path, monkeypatch):
         ((folder / "z.bw", "--genome", other), "contigs that the genome lacks"),
         ((folder / "z.bw", "--genome", short), "are all of the same assembly"),
         ((folder / "z.bw", *genome, "--labels", tmp_path / "no.bed"), "no such file"),
+        ((folder / "z.bw", *genome, "--labels", tmp_path / "bad.bed"), "bad.bed"),
+        ((folder / "z.bw", tmp_path / "bad.bed", *genome), "bad.bed"),
+        ((folder / "z.bw", folder / "z.bed", tmp_path / "far.bed", *genome), "far.bed"),
+        ((folder / "z.bw", "--genome", tmp_path / "no.fa"), "no.fa"),
+        ((folder / "z.bw", *genome, "--region", "one:9-x"), "one:9-x"),
+        ((folder / "z.bw", *genome, "--port", taken), f"port {taken} of 127.0.0.1 cannot be used"),
     ):
         status, failure = run(*words)
         assert status == 1, words
@@ -310,6 +402,33 @@ def test_it_prints_its_address_and_ctrl_c_ends_it(folder):
     assert process.returncode == 0
     assert "Traceback" not in said
     assert said.endswith("zflipon: stopped\n")
+
+
+def test_a_browser_that_stays_in_the_terminal_is_served(folder, monkeypatch):
+    """Such a browser returns when its user leaves it; here that ends the server too, as Ctrl-C would."""
+    seen = {}
+
+    def browse(address):
+        server = re.fullmatch(r"http://(.*):(.*)/", address)
+        connection = http.client.HTTPConnection(server[1], int(server[2]), timeout=30)
+        connection.request("GET", "/")
+        seen["page"] = connection.getresponse().read()
+        connection.close()
+        os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # where Ctrl-C is ignored, as behind nohup
+    words = ["view", str(folder / "z.bw"), "--genome", str(folder / "genome.fa"), "--region", "two"]
+    try:
+        done = CliRunner().invoke(cli, words)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.exit_code == 0, done.output
+    assert b"igv.js" in seen["page"]
+    assert done.stderr.endswith("zflipon: stopped\n")
 
 
 CLICK = """<!doctype html><iframe id="frame" src="/" width="1200" height="700"></iframe><pre id="out"></pre><script>

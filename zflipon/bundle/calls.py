@@ -183,27 +183,38 @@ class Signal:
                 progress(end - start)
         return assessed, bases_at if self.probable else None
 
-    def call(self, lengths: Mapping[str, int], how: Mapping) -> dict[str, np.ndarray]:
-        """Call what annotate would: contig → `zflipon.regions.CALL_DTYPE`."""
+    def call(
+        self, lengths: Mapping[str, int], how: Mapping, progress: Callable[[int], None] = lambda bases: None
+    ) -> dict[str, np.ndarray]:
+        """Call what annotate would: contig → `zflipon.regions.CALL_DTYPE`; `progress` is told the bases read."""
         threshold, least, gap = how["threshold"], how.get("min_length", 1), how.get("merge_gap", 0)
         calls = {
-            contig: call_track(ContigTrack(contig, pieces), threshold, least, gap)
-            for contig, pieces in self._contigs(lengths)
+            contig: call_track(_Ordered(contig, pieces), threshold, least, gap)
+            for contig, pieces in self._contigs(lengths, progress)
         }
         return {contig: found for contig, found in calls.items() if len(found)}
 
-    def _contigs(self, lengths: Mapping[str, int]) -> Iterator[tuple[str, _Pieces]]:
+    def _contigs(
+        self, lengths: Mapping[str, int], progress: Callable[[int], None] = lambda bases: None
+    ) -> Iterator[tuple[str, _Pieces]]:
         held = self._file.chroms()
         for contig, length in lengths.items():
             if contig in held:
-                yield contig, _Pieces(self, contig, length)
+                yield contig, _Pieces(self, contig, length, progress)
+
+
+class _Ordered(ContigTrack):
+    """A track whose pieces are in order as they are made: to look at them would read the file once more."""
+
+    def __post_init__(self) -> None:
+        """Look at nothing."""
 
 
 class _Pieces(Sequence):
     """The pieces of a contig's track, each read when it is asked for, so that no contig is held as a whole."""
 
-    def __init__(self, signal: Signal, contig: str, length: int):
-        self._signal, self._contig = signal, contig
+    def __init__(self, signal: Signal, contig: str, length: int, progress: Callable[[int], None]):
+        self._signal, self._contig, self._progress = signal, contig, progress
         self.bounds = [(start, min(start + _CHUNK, length)) for start in range(0, length, _CHUNK)]
 
     def __len__(self) -> int:
@@ -211,4 +222,6 @@ class _Pieces(Sequence):
 
     def __getitem__(self, number: int) -> tuple[int, np.ndarray]:
         start, end = self.bounds[number]
-        return start, to_decimals(self._signal.values(self._contig, start, end))
+        values = to_decimals(self._signal.values(self._contig, start, end))
+        self._progress(end - start)
+        return start, values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -48,9 +49,11 @@ def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
     """Show TRACKs, bigWig and BED that annotate wrote, in the web browser, with a list of the surest calls.
 
     A small server gives the page and these files to this machine alone, until Ctrl-C. No network is needed: igv.js
-    comes from the package igv-notebook (pip install 'zflipon[view]').
+    comes from the package igv-notebook (pip install 'zflipon[view]'). The list is of the first track that has calls; a
+    bigWig without its BED is called at the threshold that the record beside it tells.
     """
     from zflipon.genome import Genome
+    from zflipon.progress import counting, progress
     from zflipon.view import make_site
     from zflipon.view.server import Server
 
@@ -58,14 +61,18 @@ def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
         if not quiet:
             click.echo(f"zflipon: {words}", err=True)
 
-    with Genome(genome) as reference:
-        site = make_site(tracks, reference, labels, region, told)
-        with Server(site.contents, port) as server:
+    def open_browser(address: str) -> None:
+        if not webbrowser.open(address):
+            told(f"no web browser was found; open {address} in yours")
+
+    with Server({}, port) as server, Genome(genome) as reference:
+        with progress("b", quiet=quiet, name="zflipon") as bar:
+            server.contents = make_site(tracks, reference, labels, region, counting(bar)).contents
+        try:
             click.echo(server.address)
             told("serving to this machine alone; Ctrl-C ends it")
-            if not no_browser:
-                webbrowser.open(server.address)
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                told("stopped")
+            if not no_browser:  # beside the server: a browser of the terminal returns when its user leaves it
+                threading.Thread(target=open_browser, args=(server.address,), daemon=True).start()
+            server.serve_forever()
+        except KeyboardInterrupt:
+            told("stopped")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.bundle.calls import Signal, read_calls
-from zflipon.bundle.hub import LABEL_COLOUR, around, start_locus
+from zflipon.bundle.hub import LABEL_COLOUR, around
 from zflipon.bundle.sources import Run, contig_lengths, gather
 from zflipon.errors import InputError, MissingExtraError
 from zflipon.genome import Genome
@@ -45,7 +45,7 @@ def make_site(
     genome: Genome,
     labels: Path | None = None,
     region: str | None = None,
-    progress: Callable[[str], None] = lambda words: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Site:
     """Lay out a page of tracks, and the files that it needs.
 
@@ -60,7 +60,7 @@ def make_site(
     region : str, optional
         Where the page opens (1-based); by default at the surest call.
     progress : callable
-        Told in words what takes time.
+        Called with the bases that were read of a bigWig without its BED, and how many there are.
 
     Raises
     ------
@@ -72,33 +72,20 @@ def make_site(
     script = igv_script()
     runs = gather(tracks)
     lengths = contig_lengths(runs, genome.lengths)
+    place = _place(region, genome.lengths) if region else None
     files = _Files()
-    shown, calls = [], {}
-    for run in runs:
-        own = _calls(run, lengths, progress)
-        calls = calls or own
-        shown += _tracks(run, files)
+    shown = [track for run in runs for track in _tracks(run, files)]
     if labels is not None:
-        read_bed(labels, genome.lengths, "labels")  # a wrong file should fail before a browser opens
+        read_bed(labels, genome.lengths, "labels")
         shown.append({**files.bed(labels), "name": "known Z-DNA", "color": _LABELS})
-    if region:
-        contig, start, end = parse_region(region, genome.lengths)
-        place = f"{contig}:{start + 1}-{end}"
-    else:
-        place = start_locus(calls, lengths)
+    told, calls = _first_calls(runs, lengths, progress)
     loci = surest(calls, lengths)
     settings = {
         "reference": _reference(genome, files),
         "loadDefaultGenomes": False,
-        "locus": place,
+        "locus": place or (loci[0].shown if loci else next(iter(lengths))),
         "tracks": shown,
     }
-    count = sum(map(len, calls.values()))
-    told = (
-        f"{count:,} calls" + (f", the {MOST} surest" if count > MOST else "")
-        if count
-        else "no calls are known"
-    )
     title = ", ".join(run.name for run in runs)
     html = page(title, settings, loci, told)
     contents = {
@@ -180,15 +167,34 @@ def _reference(genome: Genome, files: _Files) -> dict[str, object]:
     return {**told, "compressedIndexURL": files.add(blocks, ".gzi")} if blocks else told
 
 
-def _calls(run: Run, lengths: Mapping[str, int], progress: Callable[[str], None]) -> dict[str, np.ndarray]:
-    """Return a run's calls: of its BED, else those that annotate would make of its bigWig."""
-    if run.calls is not None:
-        return read_calls(run.calls, lengths)
+def _place(region: str, lengths: Mapping[str, int]) -> str:
+    contig, start, end = parse_region(region, lengths)
+    return f"{contig}:{start + 1}-{end}"
+
+
+def _first_calls(
+    runs: Sequence[Run], lengths: Mapping[str, int], progress: Callable[[int, int], None]
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Return what the list is, in words, and its calls: those of the first run that has any."""
+    # all BEDs are read: a wrong one should fail before a browser opens
+    written = [read_calls(run.calls, lengths) if run.calls else None for run in runs]
+    for run, known in zip(runs, written, strict=True):
+        calls = _called(run, lengths, progress) if known is None else known
+        if count := sum(map(len, calls.values())):
+            of = f" of {run.name}" if len(runs) > 1 else ""
+            return f"{count:,} calls{of}" + (f", the {MOST} surest" if count > MOST else ""), calls
+    return "no calls are known", {}
+
+
+def _called(
+    run: Run, lengths: Mapping[str, int], progress: Callable[[int, int], None]
+) -> dict[str, np.ndarray]:
+    """Return the calls that annotate would make of a run's bigWig, where a record tells its threshold."""
     signal, how = Signal(run.signal), run.record.get("call", {})
     if not signal.probable or how.get("threshold") is None:
         return {}
-    progress(f"calling {run.signal.name}; its BED beside it would spare that")
-    return signal.call(lengths, how)
+    total = sum(lengths.values())
+    return signal.call(lengths, how, lambda bases: progress(bases, total))
 
 
 def _tracks(run: Run, files: _Files) -> list[dict[str, object]]:

@@ -9,13 +9,13 @@ from html import escape
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 0; color: #222; display: flex; height: 100vh; }
-nav { width: 19rem; flex: none; overflow-y: auto; border-right: 1px solid #ccc; padding: 0.5rem;
+nav { width: 21rem; flex: none; overflow-y: auto; border-right: 1px solid #ccc; padding: 0.5rem;
   box-sizing: border-box; }
 main { flex: 1; overflow: auto; padding: 0.5rem; }
 h1 { font-size: 1rem; margin: 0 0 0.3rem; }
 p { margin: 0 0 0.5rem; color: #666; font-size: 0.8rem; }
 button { display: flex; width: 100%; border: 0; background: none; font: inherit; font-size: 0.8rem;
-  padding: 0.15rem 0.3rem; cursor: pointer; text-align: left; justify-content: space-between; }
+  padding: 0.15rem 0.3rem; cursor: pointer; text-align: left; justify-content: space-between; gap: 0.5rem; }
 button:hover, button:focus { background: #eee8f5; }
 button[aria-current="true"] { background: #d9cbe9; }
 .score { color: #4a1486; font-variant-numeric: tabular-nums; }

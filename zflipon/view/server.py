@@ -7,6 +7,7 @@ Files go by names that it gives them itself, and no path is ever made from what 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,7 +60,9 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    allow_reuse_address = False  # a port on which another program listens is not taken over
+    allow_reuse_address = (
+        True  # else a port cannot be had for a minute after Ctrl-C; one in use stays refused
+    )
 
     def __init__(self, contents: Mapping[str, Served], port: int = 0):
         self.contents = dict(contents)
@@ -71,6 +74,11 @@ class Server(ThreadingHTTPServer):
                 f"port {port} of {ADDRESS} cannot be used ({reason}); name another with --port, or leave it out"
             ) from error
         self.names = {f"{host}:{self.port}" for host in (ADDRESS, "localhost")}
+
+    def handle_error(self, request, client_address) -> None:
+        """Keep still about a browser that breaks off: it does so whenever its user moves on."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def port(self) -> int:
@@ -131,23 +139,23 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
         if with_body:
             self._send(found, start, end)
 
     def _send(self, found: Served, start: int, end: int) -> None:
-        try:
-            if isinstance(found.source, bytes):
-                self.wfile.write(found.source[start:end])
-                return
-            with open(found.source, "rb") as file:
-                file.seek(start)
-                while start < end and (piece := file.read(min(_PIECE, end - start))):
-                    self.wfile.write(piece)
-                    start += len(piece)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the browser has gone on to another place
+        if isinstance(found.source, bytes):
+            self.wfile.write(found.source[start:end])
+            return
+        with open(found.source, "rb") as file:
+            file.seek(start)
+            while start < end and (piece := file.read(min(_PIECE, end - start))):
+                self.wfile.write(piece)
+                start += len(piece)
+        if start < end:  # the file has shrunk, and the browser waits for what will not come
+            self.close_connection = True
 
 
 def asked_range(text: str | None, size: int) -> tuple[int, int] | None:
