@@ -9,4 +9,4 @@ server=$!
 trap 'kill "$server" 2> /dev/null || true' EXIT
 until [ -s runs/demo/address.txt ]; do kill -0 "$server"; done # it prints where it serves
 python3 -c 'import sys, urllib.request; page = urllib.request.urlopen(sys.argv[1]).read().decode()
-print(page[page.index("<title>"):page.index("</title>")], "with", page.count("data-locus"), "calls")' "$(cat runs/demo/address.txt)"
+print(page.split("<title>")[1].split("</title>")[0], "with", page.count("data-locus"), "calls")' "$(cat runs/demo/address.txt)"
