@@ -8,6 +8,7 @@ import torch
 from conftest import make_fasta
 
 from zflipon.config import PredictConfig
+from zflipon.devices import LARGE, PRECISIONS, pick_precision
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.models import Calibration, create
@@ -175,3 +176,83 @@ def test_bfloat16_agrees_with_float32(checkpoint_of, rng):
         Predictor(checkpoint, PredictConfig(device="cpu", precision="bfloat16")).probabilities(sequences)
     )
     assert 0 < np.abs(half - full).mean() < 0.01
+
+
+@pytest.fixture
+def fast_in_bfloat16(monkeypatch):
+    """Return a switch of what the processor is taken to be."""
+
+    def switch(on):
+        for name in ("avx512_bf16", "amx_tile"):
+            monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda: on, raising=False)
+
+    return switch
+
+
+@pytest.mark.parametrize(
+    ("fast", "parameters", "expected"),
+    [(True, LARGE, "bfloat16"), (True, LARGE - 1, "float32"), (False, LARGE, "float32")],
+)
+def test_auto_is_bfloat16_where_a_cpu_is_fast_in_it_and_the_model_large(
+    fast_in_bfloat16, fast, parameters, expected
+):
+    fast_in_bfloat16(fast)
+    assert pick_precision("auto", torch.device("cpu"), parameters) == PRECISIONS[expected]
+    assert pick_precision("float32", torch.device("cpu"), parameters) == torch.float32
+
+
+def test_a_torch_that_tells_nothing_of_the_processor_means_float32(monkeypatch):
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.delattr(f"torch.cpu._is_{name}_supported", raising=False)
+    assert pick_precision("auto", torch.device("cpu"), LARGE) == torch.float32
+
+
+@pytest.mark.parametrize("family", ["dnabert2", "gena", "modernbert"])
+def test_bfloat16_of_large_families_agrees_with_float32(tokenizer, rng, family):
+    torch.manual_seed(5)
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    checkpoint = create(family, "token", tokenizer, initializer_range=0.1, **shape)
+    before = {name: each.clone() for name, each in checkpoint.module.state_dict().items()}
+    sequences = windows(rng)
+    full, half = (
+        np.concatenate(
+            Predictor(checkpoint, PredictConfig(device="cpu", precision=precision)).probabilities(sequences)
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert np.ptp(full) > 0.05
+    assert 0 < np.abs(half - full).max() < 0.02
+    surely = np.abs(full - 0.5) > 0.02
+    assert ((full >= 0.5) == (half >= 0.5))[surely].all()
+    for name, each in checkpoint.module.state_dict().items():  # which others go on using
+        assert each.dtype == before[name].dtype
+        assert torch.equal(each, before[name])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_number_of_threads_changes_no_bit(checkpoint_of, rng, precision):
+    checkpoint, sequences = checkpoint_of("base"), windows(rng)
+    before = torch.get_num_threads()
+    try:
+        found = [
+            np.concatenate(
+                Predictor(
+                    checkpoint, PredictConfig(batch_size=8, device="cpu", precision=precision, threads=threads)
+                ).probabilities(sequences)
+            )
+            for threads in (1, 3)
+        ]
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("both_strands", [False, True])
+def test_probabilities_of_cores(checkpoint_of, rng, both_strands):
+    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu", both_strands=both_strands))
+    sequences = [random_dna(rng, 300) for _ in range(5)]
+    cores = np.tile([100, 180], (5, 1))
+    whole = predictor.probabilities(sequences)
+    for one, other in zip(predictor.probabilities(sequences, cores=cores), whole, strict=True):
+        np.testing.assert_allclose(one[100:180], other[100:180], atol=1e-5)
+    assert predictor.probabilities([]) == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,8 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zflipon")
 
-_TOKENS_PER_BATCH = {"cpu": 1 << 13, "mps": 1 << 15, "cuda": 1 << 18}
-"""Automatic batch size: tokens that keep a device busy and fit the smallest of its kind."""
+_TOKENS_PER_BATCH = {"cpu": 1 << 12, "mps": 1 << 15, "cuda": 1 << 18}
+"""Automatic batch size: tokens that keep a device busy and fit the smallest of its kind; on a CPU each core has a
+batch of its own, which should not leave its caches."""
 
 _POOL = 4096
 """Windows sorted by token count together, so that a batch holds little padding."""
@@ -68,10 +72,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Launched:
-    """A batch that the device is at: where its logits will be, and what tells that they are."""
+    """A batch that the device is at: where its logits will be, and what tells that they are.
 
-    logits: torch.Tensor
-    done: torch.cuda.Event | None
+    Attributes
+    ----------
+    logits : Tensor or Future of Tensor
+        Of a CPU's cores, a promise.
+    done : torch.cuda.Event or None
+        Of a GPU.
+    """
+
+    logits: torch.Tensor | Future[torch.Tensor]
+    done: torch.cuda.Event | None = None
 
 
 class Predictor:
@@ -117,6 +129,14 @@ class Predictor:
         self.dtype = pick_precision(self.config.precision, self.device, size_of(self.module))
         self.clock = Clock()
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
+        self._at_once = 2
+        if self.device.type == "cpu":
+            self.module = with_narrow_weights(self.module, self.dtype)
+            # a batch a core, in the place of all cores at each product: they wait for each other at none, and what
+            # is computed does not depend on how many there are
+            cores = torch.get_num_threads()
+            self._at_once = cores + 1
+            self._cores = ThreadPoolExecutor(cores, "zflipon-core", lambda: torch.set_num_threads(1))
 
     def probabilities(
         self,
@@ -250,10 +270,12 @@ class Predictor:
                 yield Batch(indices, own, sizes, inputs, None if cores is None else _span(cores[indices]))
 
     def launch(self, batch: Batch) -> Launched:
-        """Set the model to work on a batch; a GPU may still be at it when this returns."""
+        """Set the model to work on a batch; it may still be at it when this returns."""
+        if self.device.type == "cpu":
+            return Launched(self._cores.submit(self._forward, batch.inputs, batch.core))
         logits = self._forward(batch.inputs, batch.core)
         if logits.device.type != "cuda":
-            return Launched(logits, None)
+            return Launched(logits)
         host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
         host.copy_(logits, non_blocking=True)
         done = torch.cuda.Event()
@@ -263,31 +285,27 @@ class Predictor:
     def launched(
         self, items: Iterable[tuple[Item, Batch | None]]
     ) -> Iterator[tuple[Item, Batch | None, Launched | None]]:
-        """Launch batches, each before the one before it is handed on, so that a GPU never waits.
+        """Launch batches, some before the first of them is handed on, so that no device waits for the next one.
 
         Parameters
         ----------
         items : iterable of (object, Batch or None)
             What goes with a batch is handed on beside it; without a batch, in its turn.
         """
-        waiting = None
+        waiting: deque[tuple[Item, Batch | None, Launched | None]] = deque()
         for mark, batch in items:
             with self.clock("model"):
-                step = (mark, batch, None if batch is None else self.launch(batch))
-            if waiting is not None:
-                yield waiting
-            waiting = step
-            if self.device.type != "cuda":  # whose results are there already
-                yield waiting
-                waiting = None
-        if waiting is not None:
-            yield waiting
+                waiting.append((mark, batch, None if batch is None else self.launch(batch)))
+            if len(waiting) >= self._at_once:
+                yield waiting.popleft()
+        yield from waiting
 
     def collect(self, launched: Launched) -> np.ndarray:
         """Wait for a batch; return float32 logits, a row a sequence; raise `NotANumberError` where one is none."""
         if launched.done is not None:
             launched.done.synchronize()
-        rows = launched.logits.cpu().numpy()
+        logits = launched.logits
+        rows = (logits.result() if isinstance(logits, Future) else logits.cpu()).numpy()
         if not np.isfinite(rows).all():
             raise NotANumberError("the model returned a value that is not a number; try --precision float32")
         return rows
@@ -358,6 +376,21 @@ class Predictor:
     def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
         odds = calibrated(log_odds, self.story.calibration)
         return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
+
+
+def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a module whose encoder's products have their weights in a type already, all else shared with it.
+
+    Autocast would turn all of them for each batch anew, which on a CPU costs as much as reading memory does.
+    """
+    if dtype == torch.float32:
+        return module
+    shared = {id(each): each for each in (*module.parameters(), *module.buffers())}
+    for layer in module.base_model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            for each in layer.parameters(recurse=False):
+                shared[id(each)] = torch.nn.Parameter(each.detach().to(dtype), requires_grad=False)
+    return copy.deepcopy(module, shared)
 
 
 def check_features(checkpoint: Checkpoint, features: FeatureTracks | None) -> None:

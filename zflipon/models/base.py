@@ -6,6 +6,7 @@ names under which the official code keeps it; everything else is here.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -180,14 +181,19 @@ class DnaModel(PreTrainedModel):
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
         if self.objective == "base":
-            calls = self.base_head(states, base_tokens, bases, core, seen, features, present)
+            # its convolutions are much of a small model's time, so that a GPU has them in the model's precision
+            with _in_full(states.device) if states.device.type == "cpu" else nullcontext():
+                states = states.to(self.base_head.flips.weight.dtype)
+                calls = self.base_head(states, base_tokens, bases, core, seen, features, present)
             return self._base_output(calls, labels, candidates, tracks)
-        if self.objective == "token":
-            logits = self.classifier(self.dropout(self.features(states)))
-        elif self.objective == "sequence":
-            logits = self.classifier(self.dropout(self.features(self.pooled(states, attention_mask))))
-        else:
+        if self.objective == "mlm":
             logits = self.masked_lm(states)
+        else:
+            if self.objective == "sequence":
+                states = self.pooled(states, attention_mask)
+            with _in_full(states.device):
+                states = states.to(self.classifier.weight.dtype)
+                logits = self.classifier(self.dropout(self.features(states)))
         logits = logits.float()
         return DnaOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)
 
@@ -253,6 +259,11 @@ class DnaModel(PreTrainedModel):
             init.ones_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+
+
+def _in_full(device: torch.device) -> torch.autocast:
+    """Compute in the precision of weights and states, whatever the encoder computes in."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def _binary(logits: Tensor, labels: Tensor, positive: Tensor | None = None) -> Tensor:
