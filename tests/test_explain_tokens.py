@@ -44,7 +44,7 @@ class Oracle(Predictor):
         self.tokenizer = tokenizer
         self.story = Story("compact", "base", 8, 0, threshold=0.6, **story)
         self.config, self.device, self._most, self.features = CPU, torch.device("cpu"), 20, None
-        self.clock = Clock()
+        self.clock, self._at_once = Clock(), 1
 
     def launch(self, batch):
         return None
