@@ -59,7 +59,7 @@ def main() -> None:
         predictor = Predictor(
             checkpoint, PredictConfig(device=arguments.device, precision=arguments.precision)
         )
-        per_base, tokens_per_base = operations(predictor, genome)
+        per_base, tokens_per_base = operations(checkpoint.module, predictor, genome)
         rows = []
         for megabases in arguments.megabases:
             regions = first_bases(genome, int(megabases * 1e6))
@@ -165,7 +165,8 @@ def told(device: torch.device) -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), device.type)
 
 
-def operations(predictor: Predictor, genome: Genome) -> tuple[float, float]:
+@torch.inference_mode()
+def operations(module: torch.nn.Module, predictor: Predictor, genome: Genome) -> tuple[float, float]:
     """Return the model's operations (of matrix products and convolutions) and tokens for each base decided."""
     contig, start, end = longest(genome, 200_000)
     tiles = tile(start, end, predictor.story.window, predictor.story.margin)[1:-1][:64]
@@ -180,7 +181,8 @@ def operations(predictor: Predictor, genome: Genome) -> tuple[float, float]:
             FlopCounterMode(display=False) as counter,
             torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         ):
-            predictor.collect(predictor.launch(batch))
+            # in this thread, where they are counted
+            module(**{name: each.to(predictor.device) for name, each in batch.inputs.items()}, core=batch.core)
         counted += counter.get_total_flops()
     return counted / decided, tokens / decided
 
@@ -268,7 +270,7 @@ def peers(
     """Yield label and bases a second of what others do, on as many windows each."""
     contig, start, _ = longest(genome, loops * SIX_MERS * 2)
     text = [genome.fetch(contig, start + i * WINDOW, start + (i + 1) * WINDOW) for i in range(loops)]
-    module, device = predictor.module, predictor.device
+    module, device = checkpoint.module, predictor.device
 
     @torch.inference_mode()
     def one_at_a_time() -> None:
