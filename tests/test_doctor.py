@@ -27,7 +27,7 @@ def quick(monkeypatch):
     """Time for no longer than one pass takes."""
     monkeypatch.setattr(zflipon.doctor, "_TIMED", 0.0)
     # probabilities of random weights crowd around their threshold
-    monkeypatch.setattr(zflipon.doctor, "ALIKE", 0.99)
+    monkeypatch.setattr(zflipon.doctor, "ALIKE", 0.985)
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_agreement_asks_for_small_differences_or_for_the_same_calls():
     assert Trial("cpu", "float32", 0.0, 1.0, 1.0).agrees
     assert not Trial("cpu", "float32", 0.005, 1.0, 1.0).agrees
     assert Trial("cpu", "bfloat16", 0.05, 0.9995, 1.0).agrees
-    assert not Trial("cpu", "bfloat16", 0.05, 0.99, 1.0).agrees
+    assert not Trial("cpu", "bfloat16", 0.05, 0.98, 1.0).agrees
     assert Trial("cpu", "bfloat16", 0.005, 0.99, 1.0).agrees  # of a model that is undecided everywhere
     assert not Trial("cpu", "bfloat16", 0.2, 1.0, 1.0).agrees
     assert not Trial("cpu", "bfloat16", problem="no").agrees
