@@ -22,7 +22,7 @@ from zflipon.config import (
     StageConfig,
 )
 from zflipon.errors import ModelError, RecipeError
-from zflipon.features import open_features
+from zflipon.features import FeatureTracks, open_features
 from zflipon.genome import Genome
 from zflipon.intervals import read_bed
 from zflipon.models import create, load, save
@@ -33,6 +33,8 @@ from zflipon.models.story import Feature
 from zflipon.predict import Predictor
 from zflipon.stretches import predict_tiles
 from zflipon.tokens import BaseTokenizer
+from zflipon.training.judges import ContigJudge
+from zflipon.training.material import read_material
 from zflipon.training.stages import train
 from zflipon.windows import tile
 
@@ -286,6 +288,25 @@ def test_a_recipe_trains_one_that_follows_its_track(trained):
         assert told_apart(tracks) > 0.95
         assert told_apart(tracks.displaced("idle")) > 0.9
         assert told_apart(tracks.displaced("decides")) < 0.8
+
+
+def test_contigs_are_judged_a_part_at_a_time(trained, monkeypatch):
+    """So that tracks base by base need no more memory on a longer contig."""
+    data = DataConfig(genome=str(trained / "genome.fa"), labels=str(trained / "labels.bed"))
+    material = read_material(data, features=FeaturesConfig(str(trained / "tracks.tsv")))
+    checkpoint, stage = load(trained / "out"), StageConfig(window=200, margin=20)
+    judge = ContigJudge(material.genome, ["c"], material.labels, {}, {}, material.features)
+    whole = judge.measure(checkpoint, stage)
+    spans, values = [], FeatureTracks.values
+    monkeypatch.setattr(
+        FeatureTracks,
+        "values",
+        lambda self, contig, *place: spans.append(place) or values(self, contig, *place),
+    )
+    monkeypatch.setattr("zflipon.shards.SHARD_BASES", 1000)
+    assert judge.measure(checkpoint, stage) == pytest.approx(whole, abs=1e-6)
+    assert len(spans) == 12
+    assert max(end - start for start, end in spans) <= 1000 + 2 * 200
 
 
 def rows_of(path):

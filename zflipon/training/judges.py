@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from zflipon.config import MIN_GAP, PredictConfig, StageConfig
+from zflipon.config import PredictConfig, Selection, StageConfig
 from zflipon.features import FeatureTracks
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, fill
@@ -17,11 +17,11 @@ from zflipon.metrics import Confusion, ScoreHistogram, ratio
 from zflipon.models import Calibration, Checkpoint
 from zflipon.predict import Predictor, base_log_odds
 from zflipon.project import IGNORE
-from zflipon.stretches import predict_tiles
+from zflipon.shards import make_plan
+from zflipon.stretches import Stretch, predict_stretches
 from zflipon.tokens import Tokens
 from zflipon.training.batches import tensors, token_labels
 from zflipon.training.windows import StoredWindows
-from zflipon.windows import tile
 
 _LOGIT_STEP = 1024
 """Log-odds are kept to 1/1024 in a histogram, which bounds its size."""
@@ -68,17 +68,17 @@ class ContigJudge:
         counts = {"genome": ScoreHistogram(), "sampled": ScoreHistogram()}
         predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), features=self.features)
         story = checkpoint.story
-        for contig in self.contigs:
-            for start, end in self.genome.scan(contig, MIN_GAP).segments:
-                found = predict_tiles(
-                    predictor, self.genome, contig, tile(start, end, story.window, story.margin)
-                )
-                counted = ~np.isnan(found) & ~fill(self.ignored.get(contig), start, end)
-                labels = fill(self.labels.get(contig), start, end)
-                inside = {"genome": counted, "sampled": counted & fill(self.sample.get(contig), start, end)}
-                for protocol, chosen in inside.items():
-                    odds = log_odds(found[chosen].astype(np.float64))
-                    counts[protocol].add(odds, labels[chosen])
+        plan = make_plan(self.genome, Selection(contigs=tuple(self.contigs)), story.window, story.margin)
+        # a shard at a time, so that windows and their tracks take no more memory on longer contigs
+        stretches = (Stretch(shard.contig, shard.tiles) for shard in plan.shards)
+        for stretch, found in predict_stretches(predictor, self.genome, stretches):
+            start = int(stretch.tiles["core_start"][0])
+            place = (start, start + len(found))
+            counted = ~np.isnan(found) & ~fill(self.ignored.get(stretch.contig), *place)
+            labels = fill(self.labels.get(stretch.contig), *place)
+            inside = {"genome": counted, "sampled": counted & fill(self.sample.get(stretch.contig), *place)}
+            for protocol, chosen in inside.items():
+                counts[protocol].add(log_odds(found[chosen].astype(np.float64)), labels[chosen])
         return counts
 
 
