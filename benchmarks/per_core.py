@@ -44,7 +44,9 @@ def main() -> None:
         story, module = checkpoint.story, checkpoint.module
         contig, start, end = longest(genome, 20_000)
         tiles = tile(start, end, story.window, story.margin)[1:-1]
-        batches = list(predictor.batches([genome.fetch(contig, int(w["start"]), int(w["end"])) for w in tiles]))
+        batches = list(
+            predictor.batches([genome.fetch(contig, int(w["start"]), int(w["end"])) for w in tiles])
+        )
         text = [
             genome.fetch(contig, at, at + WINDOW) for at in range(start, start + WINDOWS * WINDOW, WINDOW)
         ]

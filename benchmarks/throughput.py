@@ -182,7 +182,9 @@ def operations(module: torch.nn.Module, predictor: Predictor, genome: Genome) ->
             torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         ):
             # in this thread, where they are counted
-            module(**{name: each.to(predictor.device) for name, each in batch.inputs.items()}, core=batch.core)
+            module(
+                **{name: each.to(predictor.device) for name, each in batch.inputs.items()}, core=batch.core
+            )
         counted += counter.get_total_flops()
     return counted / decided, tokens / decided
 

@@ -184,7 +184,9 @@ def test_whole_weights_take_the_place_of_adapters_and_adapters_not_that_of_their
     again = load(tmp_path / "lora")
     assert not is_adapted(again.module)
     torch.testing.assert_close(outputs(again), said)
-    assert not any("base_sha256" in key for key in json.loads((tmp_path / "lora" / "config.json").read_text()))
+    assert not any(
+        "base_sha256" in key for key in json.loads((tmp_path / "lora" / "config.json").read_text())
+    )
 
 
 def test_training_goes_on_from_adapters_and_with_another_head(bases, tmp_path):

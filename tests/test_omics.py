@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pyBigWig
 import pytest
 import torch
 from conftest import dna, make_fasta
@@ -218,11 +219,28 @@ def run(*arguments):
     return done.returncode, done.stderr
 
 
+def in_other_formats(genome, folder):
+    """Write the tracks as bigWig and bedGraph, and return their table."""
+    rows = {
+        name: [line.split("\t") for line in (genome / f"{name}.bed").read_text().splitlines()]
+        for name in ("decides", "idle")
+    }
+    with pyBigWig.open(str(folder / "decides.bw"), "w") as track:
+        track.addHeader([("c", 400 * CALLS)])
+        starts, ends = ([int(row[column]) for row in rows["decides"]] for column in (1, 2))
+        track.addEntries(["c"] * len(starts), starts, ends=ends, values=[2.5] * len(starts))
+    (folder / "idle.bedgraph").write_text("".join("\t".join([*row, "0.5"]) + "\n" for row in rows["idle"]))
+    table = folder / "packed.tsv"
+    table.write_text("decides\tdecides.bw\tbinary\nidle\tidle.bedgraph\tbinary\n")
+    return table
+
+
 def test_annotate_reads_tracks_however_many_processes(genome, saved, tmp_path):
-    said = (genome / "genome.fa", "--model", saved, "--features", genome / "tracks.tsv", "--device", "cpu")
+    said = (genome / "genome.fa", "--model", saved, "--device", "cpu")
+    packed = in_other_formats(genome, tmp_path)
     one, two = tmp_path / "one.bedgraph", tmp_path / "two.bedgraph"
-    assert run("annotate", *said, "-o", one, "--threads", 1)[0] == 0
-    assert run("annotate", *said, "-o", two, "--threads", 1, "-n", 2)[0] == 0
+    assert run("annotate", *said, "--features", genome / "tracks.tsv", "-o", one, "--threads", 1)[0] == 0
+    assert run("annotate", *said, "--features", packed, "-o", two, "--threads", 1, "-n", 2)[0] == 0
     assert one.read_bytes() == two.read_bytes()
     told = json.loads((tmp_path / "one.bedgraph.json").read_text())["features"]
     assert set(told) == {"decides", "idle"}

@@ -237,7 +237,8 @@ def test_the_number_of_threads_changes_no_bit(checkpoint_of, rng, precision):
         found = [
             np.concatenate(
                 Predictor(
-                    checkpoint, PredictConfig(batch_size=8, device="cpu", precision=precision, threads=threads)
+                    checkpoint,
+                    PredictConfig(batch_size=8, device="cpu", precision=precision, threads=threads),
                 ).probabilities(sequences)
             )
             for threads in (1, 3)

@@ -21,7 +21,6 @@ from accelerate import PartialState
 
 from zflipon.config import SHARD_BASES, CallConfig, PredictConfig, Selection
 from zflipon.devices import agreed, processes
-from zflipon.features import features_for
 from zflipon.genome import Genome
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint, load
@@ -37,6 +36,7 @@ from zflipon.runs import (
     peak_memory,
     record_of,
     settled,
+    shared_tracks,
     unfinished,
     write_record,
 )
@@ -120,7 +120,7 @@ def annotate(
         checkpoint = load(model)
         call = _settled(call or CallConfig(), checkpoint)
         story = checkpoint.story
-        tracks = agreed(state, lambda: features_for(checkpoint, features, genome.lengths, missing_features))
+        tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
         predict = settled(predict or PredictConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
         plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))

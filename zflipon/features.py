@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -172,6 +172,8 @@ class FeatureTracks:
         Name → file.
     shifted : frozenset of str
         Tracks that are read half a contig away from where they belong: as they are, but for their place.
+    hashes : dict of str to str
+        Name → SHA-256 of files that were read for it already.
     """
 
     features: tuple[Feature, ...]
@@ -179,6 +181,7 @@ class FeatureTracks:
     lengths: Mapping[str, int]
     paths: Mapping[str, Path]
     shifted: frozenset[str] = frozenset()
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def present(self) -> np.ndarray:
@@ -188,7 +191,8 @@ class FeatureTracks:
     @cached_property
     def digest(self) -> dict[str, str]:
         """Name → SHA-256 of the file, as hex."""
-        return {name: sha256_of(path) for name, path in sorted(self.paths.items()) if name in self.readers}
+        paths = {name: path for name, path in sorted(self.paths.items()) if name in self.readers}
+        return {name: self.hashes.get(name) or sha256_of(path) for name, path in paths.items()}
 
     @property
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from accelerate import PartialState
 from zflipon.config import PredictConfig
 from zflipon.devices import agreed, pick_device, pick_precision, size_of
 from zflipon.errors import Stopped
+from zflipon.features import FeatureTracks, features_for
 from zflipon.journal import Journal
 from zflipon.models import Checkpoint
 from zflipon.models.files import sha256_of
@@ -94,6 +95,30 @@ class Stop:
 def unfinished(path: Path) -> Path:
     """Return where what is done of an output is kept until it is whole."""
     return path.with_name(path.name + ".unfinished")
+
+
+def shared_tracks(
+    state: PartialState,
+    checkpoint: Checkpoint,
+    path: str | Path | None,
+    lengths: Mapping[str, int],
+    missing: str,
+) -> FeatureTracks | None:
+    """Open what a model reads beside the sequence; parameters and errors are those of `features_for`.
+
+    Each process opens the files for itself. The first one says what is wrong with them, and reads their checksums.
+    """
+    opened: list[FeatureTracks | None] = []
+
+    def first() -> dict[str, str]:
+        opened.append(features_for(checkpoint, path, lengths, missing))
+        return opened[0].digest if opened[0] else {}
+
+    hashes = agreed(state, first)
+    if state.is_main_process:
+        return opened[0]
+    tracks = features_for(checkpoint, path, lengths, missing)
+    return tracks and replace(tracks, hashes=hashes)
 
 
 @contextmanager

@@ -315,7 +315,9 @@ def fetch(repository: str, revision: str | None = None) -> Path:
                 "unset that, or give a local folder"
             ) from error
         # the hub's messages run over several lines; the first sentence says it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0].removeprefix("Got: ")
+        reason = (
+            (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0].removeprefix("Got: ")
+        )
         raise ModelError(
             f"{repository}: no such folder here, and the hub did not give it ({reason}); "
             "check the name and the connection, or give a local folder"

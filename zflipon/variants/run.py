@@ -18,7 +18,6 @@ from zflipon import __version__
 from zflipon.config import POOL_RECORDS, PredictConfig, VariantConfig
 from zflipon.devices import agreed, processes
 from zflipon.errors import InputError
-from zflipon.features import features_for
 from zflipon.genome import Genome
 from zflipon.intervals import parse_region
 from zflipon.journal import Journal
@@ -26,7 +25,17 @@ from zflipon.models import Checkpoint, load
 from zflipon.outputs import refuse_existing, sidecar, whole
 from zflipon.predict import Predictor
 from zflipon.progress import progress
-from zflipon.runs import Stop, close_record, kept, key_of_model, record_of, settled, unfinished, write_record
+from zflipon.runs import (
+    Stop,
+    close_record,
+    kept,
+    key_of_model,
+    record_of,
+    settled,
+    shared_tracks,
+    unfinished,
+    write_record,
+)
 from zflipon.variants.alleles import REASONS, Pool
 from zflipon.variants.records import Region, Survey, pools, survey
 from zflipon.variants.scoring import RESULT_DTYPE, scores, seen
@@ -101,7 +110,7 @@ def variants(
         regions = agreed(state, lambda: [parse_region(text, genome.lengths) for text in config.regions])
         found, header = _looked_at(state, path, genome, regions, kind)
         checkpoint = load(model)
-        tracks = agreed(state, lambda: features_for(checkpoint, features, genome.lengths, missing_features))
+        tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
         predict = settled(predict or PredictConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
         shape = Geometry.of(predictor.story.window, predictor.story.margin, config)

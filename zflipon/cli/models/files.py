@@ -73,7 +73,9 @@ def pull(repository: str, revision: str | None) -> None:
     click.echo(str(folder))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(f"{sha256_of(path)}  {path.relative_to(folder)}")
-    click.echo(f"{repository}: {story.family}; use it by --model {folder if revision else repository}", err=True)
+    click.echo(
+        f"{repository}: {story.family}; use it by --model {folder if revision else repository}", err=True
+    )
 
 
 @models.command("import", epilog=IMPORT, short_help="Make a whole checkpoint of files from elsewhere.")
