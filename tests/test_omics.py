@@ -335,6 +335,13 @@ def test_explain_tracks_ranks_the_one_that_decides(genome, saved, tmp_path):
         assert float(row["average_precision"]) + float(row["lost"]) == pytest.approx(whole, abs=1e-3)
 
 
+def test_explain_tracks_asks_for_tracks(genome, saved):
+    said = ("explain", "tracks", genome / "genome.fa", "--model", saved, "--labels", genome / "labels.bed")
+    status, words = run(*said, "--missing-features", "zero")
+    assert status == 1
+    assert "no omics tracks are given; name their files with --features" in words
+
+
 def test_attributions_of_tracks_add_up_and_name_the_one_that_decides(trained):
     pytest.importorskip("captum")
     made, material = trained

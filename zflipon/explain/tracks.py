@@ -149,6 +149,8 @@ def track_importance(
         tracks = features_for(checkpoint, features, source.lengths, missing_features)
         if tracks is None:
             raise InputError(f"{model}: reads no omics tracks; give a --model that does")
+        if not tracks.readers:
+            raise InputError("no omics tracks are given; name their files with --features TABLE")
         predictor = Predictor(checkpoint, predict, features=tracks)
         story = checkpoint.story
         plan = make_plan(source, Selection(contigs=tuple(lengths)), story.window, story.margin)
@@ -219,10 +221,9 @@ def _stretches(genome: Genome, plan: Plan, predictor: Predictor, screen: bool) -
     """Return the windows of all shards, and which of them are worth reading."""
     rule, found = predictor.story.screen, []
     for shard in plan.shards:
-        inside = (shard.tiles["core_start"] < shard.end) & (shard.tiles["core_end"] > shard.start)
-        tiles = shard.tiles[inside]
-        read = windows_worth_reading(genome, shard.contig, tiles, rule, predictor.device) if screen else None
-        found.append(Stretch(shard.contig, tiles, read))
+        tiles = (shard.contig, shard.tiles)
+        read = windows_worth_reading(genome, *tiles, rule, predictor.device) if screen else None
+        found.append(Stretch(*tiles, read))
     return found
 
 
