@@ -13,6 +13,7 @@ memory as intervals; of a bigWig no more is read than is asked for.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -54,12 +55,12 @@ class NamedTrack(NamedTuple):
     kind: str | None
 
 
-class Reader:
+class Reader(ABC):
     """x of one track; see the module."""
 
+    @abstractmethod
     def read(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return x of a part of a contig: float32, shape (end - start,)."""
-        raise NotImplementedError
 
     def sums(self, contig: str, edges: np.ndarray) -> np.ndarray:
         """Return the sum of x between neighbouring edges: float64, shape (edges - 1,)."""

@@ -6,6 +6,7 @@ the omics tracks there. No tokens are learnt: one stands for each base, so that 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -112,7 +113,7 @@ class Letters(nn.Module):
         return F.embedding(ids, self.weight)
 
 
-class NucleotideModel(DnaModel):
+class NucleotideModel(DnaModel, ABC):
     """A network over nucleotides under the base objective.
 
     Subclasses build their layers in `build` and map what is read of the bases to one state each in `states`.
@@ -135,10 +136,11 @@ class NucleotideModel(DnaModel):
         self.decide = nn.Linear(self.build(config, width), 1)
         self.post_init()
 
+    @abstractmethod
     def build(self, config: NucleotideConfig, width: int) -> int:
         """Make the layers that read `width` numbers of each base; return how many they give."""
-        raise NotImplementedError
 
+    @abstractmethod
     def states(self, x: Tensor, inside: Tensor) -> Tensor:
         """Return the state of each base.
 
@@ -154,7 +156,6 @@ class NucleotideModel(DnaModel):
         Tensor
             float, shape (batch, bases, states).
         """
-        raise NotImplementedError
 
     @property
     def view(self) -> View:
