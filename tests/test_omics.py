@@ -25,6 +25,7 @@ from zflipon.predict import Predictor
 from zflipon.stretches import predict_tiles
 from zflipon.training.data import kept_tracks
 from zflipon.training.material import read_material
+from zflipon.training.omics import Calls, fit_omics
 from zflipon.training.readout import refit
 from zflipon.variants import variants
 from zflipon.windows import tile
@@ -70,6 +71,25 @@ def test_without_a_track_nothing_is_added_and_absent_ones_may_say_anything(omics
         assert torch.equal(omics(context, features, present), omics(context, other, present))
         other[:, 0] += 1
         assert not torch.equal(omics(context, features, present), omics(context, other, present))
+
+
+@pytest.mark.parametrize("distances", [[], [0, 8], [-16]])
+def test_distances_that_are_no_whole_steps(distances):
+    with pytest.raises(ModelError, match="distances must be whole steps of 16 bases from 0 on"):
+        Omics(context=6, tracks=3, distances=distances, step=16, hidden=8, dropout=0.5)
+
+
+@pytest.mark.parametrize("hidden", [5, 21])
+def test_units_that_networks_cannot_share_evenly(hidden):
+    torch.manual_seed(1)
+    made = Omics(context=2, tracks=1, distances=[0], step=16, hidden=hidden, dropout=0.0).eval()
+    around = torch.rand(200, 1, 1)
+    calls = Calls(torch.randn(200, 2), around, torch.zeros(200), (around[:, 0, 0] > 0.5).float())
+    fit_omics(made, calls, np.ones(1, dtype=np.float32), 0.0, seed=3)
+    with torch.no_grad():
+        read = made.inputs(calls.context, around, torch.ones(200, 1))
+        told = made.exit(torch.nn.functional.gelu(made.entry(read)))[:, 0]
+    assert told_apart((told[calls.flips == 1].numpy(), told[calls.flips == 0].numpy())) > 0.9
 
 
 def test_tracks_are_dropped_from_a_share_of_the_windows():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zflipon.errors import ModelError
 from zflipon.models.story import View
 
 
@@ -37,6 +38,10 @@ class Omics(nn.Module):
         self, context: int, tracks: int, distances: Sequence[int], step: int, hidden: int, dropout: float
     ):
         super().__init__()
+        if not distances or any(distance < 0 or distance % step for distance in distances):
+            raise ModelError(
+                f"distances must be whole steps of {step} bases from 0 on, not {list(distances)}"
+            )
         self.step, self.tracks = step, tracks
         self.reaches = [distance // step for distance in distances]
         self.entry = nn.Linear(context + tracks * (len(distances) + 1), hidden)

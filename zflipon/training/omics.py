@@ -60,7 +60,12 @@ def fit_omics(omics: Omics, calls: Calls, present: np.ndarray, drop: float, seed
     seed : int
     """
     scale = _Scale.of(omics, calls)
-    found = [_member(omics, calls, scale, torch.from_numpy(present), drop, seed + i) for i in range(MEMBERS)]
+    units, rest = divmod(omics.entry.out_features, MEMBERS)
+    sizes = [units + (i < rest) for i in range(MEMBERS)]
+    there = torch.from_numpy(present)
+    found = [
+        _member(omics, calls, scale, there, drop, size, seed + i) for i, size in enumerate(sizes) if size
+    ]
     with torch.no_grad():
         entry = torch.cat([member[1].weight for member in found])
         bias = torch.cat([member[1].bias for member in found])
@@ -69,7 +74,7 @@ def fit_omics(omics: Omics, calls: Calls, present: np.ndarray, drop: float, seed
         # the mean of a track is taken off only where the track is there
         tracks = (entry * scale.mean / scale.spread)[:, scale.own : -omics.tracks]
         omics.entry.weight[:, -omics.tracks :] -= tracks.unflatten(1, (omics.tracks, -1)).sum(2)
-        omics.exit.weight.copy_(torch.cat([member[4].weight for member in found], dim=1) / MEMBERS)
+        omics.exit.weight.copy_(torch.cat([member[4].weight for member in found], dim=1) / len(found))
         omics.exit.bias.copy_(torch.stack([member[4].bias for member in found]).mean(0))
 
 
@@ -98,12 +103,11 @@ class _Scale:
 
 
 def _member(
-    omics: Omics, calls: Calls, scale: _Scale, present: Tensor, drop: float, seed: int
+    omics: Omics, calls: Calls, scale: _Scale, present: Tensor, drop: float, units: int, seed: int
 ) -> nn.Sequential:
-    """Train one of the networks."""
+    """Train one of the networks, of so many units."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        units = omics.entry.out_features // MEMBERS
         net = nn.Sequential(
             nn.Dropout(_INPUTS_DROPPED),
             nn.Linear(omics.entry.in_features, units),
