@@ -64,6 +64,28 @@ def spans(calls: np.ndarray) -> np.ndarray:
     return np.stack([calls["start"], calls["end"]], axis=1)
 
 
+def ranked(
+    calls: Mapping[str, np.ndarray], key: Callable[[np.ndarray], np.ndarray], most: int
+) -> list[tuple[str, np.void]]:
+    """Return the calls of the highest keys, with their contigs; the longer, then the earlier, of those that are alike.
+
+    Parameters
+    ----------
+    calls : mapping of str to numpy.ndarray
+        Contig → `zflipon.regions.CALL_DTYPE`, in the genome's order.
+    key : callable
+        Calls of a contig → their keys, numbers.
+    most : int
+    """
+    best: list[tuple] = []
+    for contig, found in calls.items():
+        keys = key(found)
+        order = np.lexsort((found["start"], found["start"] - found["end"], -keys))[:most]
+        best += [(-keys[at], found["start"][at] - found["end"][at], contig, found[at]) for at in order]
+    best.sort(key=lambda row: row[:2])
+    return [(contig, call) for _, _, contig, call in best[:most]]
+
+
 def find(run: Run, lengths: Mapping[str, int], progress: Callable[[int], None] = lambda bases: None) -> Found:
     """Read a run: its bigWig once, and its calls from the BED or else from the bigWig at the recorded threshold.
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from zflipon import __version__
-from zflipon.bundle.calls import Found
+from zflipon.bundle.calls import Found, ranked
 from zflipon.bundle.hub import around
 from zflipon.bundle.sources import Run
 from zflipon.bundle.svg import density, histogram
@@ -278,16 +278,8 @@ def _loci(number: int, section: Section, lengths: Mapping[str, int], ucsc: str |
     if scored:
         orders["strongest"] = lambda calls: calls["mean"]
     for order, key in orders.items():
-        best: list[tuple] = []
-        for contig, calls in section.found.calls.items():
-            # ties go to the longer call, then to the first along the genome
-            rank = np.lexsort((calls["start"], calls["start"] - calls["end"], -key(calls)))[:TOP]
-            best += [
-                (-key(calls)[at], calls["start"][at] - calls["end"][at], contig, *calls[at]) for at in rank
-            ]
-        best.sort(key=lambda row: row[:2])
         rows = []
-        for _, _, contig, start, end, mean, peak in best[:TOP]:
+        for contig, (start, end, mean, peak) in ranked(section.found.calls, key, TOP):
             shown = "{}:{}-{}".format(contig, *around(int(start), int(end), lengths[contig]))
             scores = [f"{mean:.3f}", f"{peak:.3f}"] if scored else []
             rows.append(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.bundle.calls import Signal, read_calls
+from zflipon.bundle.calls import Signal, ranked, read_calls
 from zflipon.bundle.hub import LABEL_COLOUR, around
 from zflipon.bundle.sources import Run, contig_lengths, gather
-from zflipon.errors import InputError, MissingExtraError
+from zflipon.errors import MissingExtraError
 from zflipon.genome import Genome
 from zflipon.intervals import parse_region, read_bed
+from zflipon.outputs import INDEX_SUFFIXES
 from zflipon.tracks import COLOURS
 from zflipon.view.page import Locus, page
 from zflipon.view.server import Served
@@ -110,15 +111,8 @@ def igv_script() -> Path:
 
 def surest(calls: Mapping[str, np.ndarray], lengths: Mapping[str, int], most: int = MOST) -> list[Locus]:
     """Return the calls of the highest mean probability; the longer, then the earlier, of those that are alike."""
-    rows = []
-    for number, (contig, found) in enumerate(calls.items()):
-        mean = np.nan_to_num(found["mean"])
-        order = np.lexsort((found["start"], found["start"] - found["end"], -mean))[:most]
-        rows += [
-            (-mean[at], int(found["start"][at] - found["end"][at]), number, contig, found[at]) for at in order
-        ]
-    rows.sort(key=lambda row: row[:3])
-    return [_locus(contig, call, lengths[contig]) for *_, contig, call in rows[:most]]
+    best = ranked(calls, lambda found: np.nan_to_num(found["mean"]), most)
+    return [_locus(contig, call, lengths[contig]) for contig, call in best]
 
 
 def _locus(contig: str, call: np.void, length: int) -> Locus:
@@ -149,7 +143,7 @@ class _Files:
             "url": self.add(path, ".bed.gz" if packed else ".bed"),
             "displayMode": "EXPANDED",
         }
-        index = next((found for end in (".tbi", ".csi") if (found := Path(f"{path}{end}")).is_file()), None)
+        index = next((found for end in INDEX_SUFFIXES if (found := Path(f"{path}{end}")).is_file()), None)
         if packed and index is not None:
             return {**told, "indexURL": self.add(index, f".bed.gz{index.suffix}")}
         return {**told, "indexed": False}
@@ -208,6 +202,4 @@ def _tracks(run: Run, files: _Files) -> list[dict[str, object]]:
         })  # fmt: skip
     if run.calls is not None:
         found.append({**files.bed(run.calls), "name": f"{run.name} calls", "color": _SIGNAL})
-    if not found:
-        raise InputError(f"{run.name}: nothing to show")
     return found
