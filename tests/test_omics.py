@@ -19,6 +19,7 @@ from zflipon.errors import ModelError, ZfliponError
 from zflipon.explain.attribution_tables import seen_in
 from zflipon.explain.attributions import Aim, Attributor
 from zflipon.explain.locus import omics_shares
+from zflipon.features import features_for
 from zflipon.models import create, load, save
 from zflipon.models.omics import Omics
 from zflipon.predict import Predictor
@@ -212,6 +213,15 @@ def test_a_saved_model_knows_its_tracks(trained, tmp_path):
     np.testing.assert_array_equal(
         told((again, material), material.features)[0], told(trained, material.features)[0]
     )
+
+
+def test_a_model_that_does_not_bear_to_do_without_is_warned_of(trained, caplog):
+    made, material = trained
+    lengths = material.genome.lengths
+    features_for(made, None, lengths, "zero")
+    assert not caplog.records
+    features_for(replace(made, story=replace(made.story, bears_missing=False)), None, lengths, "zero")
+    assert "not trained to do without" in caplog.text
 
 
 def test_a_model_that_reads_tracks_is_not_run_without_a_word_on_them(trained):

@@ -12,6 +12,7 @@ memory as intervals; of a bigWig no more is read than is asked for.
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ from zflipon.readers import BedTrack, BigWigTrack, Track, format_of, put
 
 if TYPE_CHECKING:
     from zflipon.models import Checkpoint
+
+log = logging.getLogger("zflipon")
 
 FARTHEST = 1 << 20
 """Bases beyond which an interval is no nearer or farther than another."""
@@ -426,7 +429,10 @@ def features_for(
         raise InputError(
             f"{path}: this model reads no omics tracks; choose one that does, or leave the table out"
         )
-    return open_features(wanted, path, lengths, missing)
+    found = open_features(wanted, path, lengths, missing)
+    if not checkpoint.story.bears_missing and not found.present.all():
+        log.warning("the model was not trained to do without tracks that are not given: expect worse calls")
+    return found
 
 
 def _places(contigs: Mapping[str, int], rng: np.random.Generator) -> list[tuple[str, int, int]]:
