@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
 from typing import Protocol
@@ -22,12 +23,16 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
+from zflipon.bpe import ShortBpe, sides
 from zflipon.errors import ModelError
 
 SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 """Special tokens of the tokenizers we train, in id order (as DNABERT-2 and GENA-LM have them)."""
 
 _PURE = re.compile("[ACGT]*")
+
+_WORTH = 64
+"""Sequences as long as the longest from which on tables are quicker than the tokenizer's own threads."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class BpeTokenizer:
         return int(self._token_length.max())
 
     def encode(self, sequences: Sequence[str]) -> list[Tokens]:
-        """Tokenize sequences in one batch of Rust threads.
+        """Tokenize sequences: many of short tokens by tables, others in one batch of Rust threads.
 
         Parameters
         ----------
@@ -143,19 +148,30 @@ class BpeTokenizer:
         sequences = [sequence.upper() for sequence in sequences]
         tokens: list[Tokens | None] = [None] * len(sequences)
         pure = [i for i, sequence in enumerate(sequences) if _PURE.fullmatch(sequence)]
-        fast = [encoding.ids for encoding in self.tokenizer.encode_batch_fast([sequences[i] for i in pure])]
-        ids = np.fromiter(chain.from_iterable(fast), np.int64)  # all at once: windows may be short and many
-        lengths, end = self._token_length[ids], 0
-        for i, own in zip(pure, fast, strict=True):
-            first, end = end, end + len(own)
+        ids, counts = self._encode_pure([sequences[i] for i in pure])
+        lengths, ends = self._token_length[ids], np.cumsum(counts)
+        for i, first, end in zip(pure, (ends - counts).tolist(), ends.tolist(), strict=True):
             tokens[i] = Tokens(ids[first:end], lengths[first:end])
-        # the fast path tracks no offsets, so what a rule may have rewritten (runs of N) goes the slow way
+        # neither way tells offsets, so what a rule may have rewritten (runs of N) goes the slow way
         mixed = [i for i, found in enumerate(tokens) if found is None]
         for i, encoding in zip(
             mixed, self.tokenizer.encode_batch([sequences[i] for i in mixed]), strict=True
         ):
             tokens[i] = Tokens(np.array(encoding.ids, dtype=np.int64), _lengths(encoding, len(sequences[i])))
         return tokens
+
+    def _encode_pure(self, sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the token ids of sequences of A, C, G and T, one after the other, and how many each has."""
+        bases = sum(map(len, sequences))
+        if bases and bases >= _WORTH * max(map(len, sequences)) and self._tables is not None:
+            return self._tables.encode(sequences)
+        found = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(sequences)]
+        # all at once: windows may be short and many
+        return np.fromiter(chain.from_iterable(found), np.int64), np.array(list(map(len, found)), np.int64)
+
+    @cached_property
+    def _tables(self) -> ShortBpe | None:
+        return ShortBpe.of(self.tokenizer)
 
     def names(self) -> list[str]:
         """Return the name of each token by its id; empty where an id has none, as after limiting the length."""
@@ -309,7 +325,7 @@ def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
         for token, index in model["vocab"].items()
         if token in special or len(token) <= max_length
     }
-    model["merges"] = [merge for merge in model["merges"] if len("".join(_sides(merge))) <= max_length]
+    model["merges"] = [merge for merge in model["merges"] if len("".join(sides(merge))) <= max_length]
     return Tokenizer.from_str(json.dumps(content))
 
 
@@ -349,11 +365,6 @@ def _names(vocabulary: Mapping[str, int], size: int) -> list[str]:
     for name, index in vocabulary.items():
         names[index] = name
     return names
-
-
-def _sides(merge: str | list[str]) -> list[str]:
-    """Split a merge, which tokenizer.json writes as ``"A B"`` or, since 0.20, as ``["A", "B"]``."""
-    return merge.split(" ") if isinstance(merge, str) else merge
 
 
 def _lengths(encoding, bases: int) -> np.ndarray:
