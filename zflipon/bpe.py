@@ -26,6 +26,11 @@ _BLOCK, _AT_ONCE = 1 << 20, 1024
 """Letters, and sequences, that take their steps together: enough that a step is worth its call, and no more than caches
 hold."""
 
+_STEPS = 64
+"""Letters whose tokens are looked up in advance."""
+
+_TWO_BITS = bytes.maketrans(b"ACGT", bytes(range(4)))
+
 Piece = tuple[str, float]
 """A token that ends or begins another while that is put together, and the rank of the merge that ends its days."""
 
@@ -40,17 +45,20 @@ class ShortBpe:
         int64, shape (tokens + 1,): the tokenizer's id of each token; tokens are counted from 1, 0 is none.
     lengths : numpy.ndarray
         int64, shape (tokens + 2,): letters of each; 0 of none and of a text's beginning, which comes last.
-    of_letters : tuple of numpy.ndarray
-        For 1, 2, … letters: int64, shape (4 ** letters,): the token of these letters, or 0.
+    ending : numpy.ndarray
+        int64, shape (longest token, 4 ** longest token): the token of 1, 2, … letters at the end of so many, or 0.
+    shift : int
+        Bits that hold a token's number.
     follows : numpy.ndarray
-        int64, shape ((tokens + 2) ** 2,): at (before, token), `token` × (tokens + 2) if it may stand there, else 0.
+        int64, shape (4 ** shift,): at (before << shift) + token, token << shift if it may stand there, else 0.
     before, behind : numpy.ndarray
         int64: ids of the special tokens around a sequence.
     """
 
     ids: np.ndarray
     lengths: np.ndarray
-    of_letters: tuple[np.ndarray, ...]
+    ending: np.ndarray
+    shift: int
     follows: np.ndarray
     before: np.ndarray
     behind: np.ndarray
@@ -72,15 +80,16 @@ class ShortBpe:
         if around.count(model["vocab"]["A"]) != 1:
             return None
         at = around.index(model["vocab"]["A"])
-        tables = cls(
+        shift = (len(made) + 1).bit_length()
+        return cls(
             np.array([-1, *(model["vocab"][word] for word in made)]),
             np.array([0, *map(len, made), 0]),
-            _of_letters(list(made)),
-            _follows(made, ranks),
+            _ending(list(made)),
+            shift,
+            _follows(made, ranks, shift),
             np.array(around[:at], dtype=np.int64),
             np.array(around[at + 1 :], dtype=np.int64),
         )
-        return tables
 
     def encode(self, sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Encode sequences of A, C, G and T.
@@ -107,10 +116,11 @@ class ShortBpe:
         return np.concatenate([nothing, *ids]), np.concatenate([nothing, *counts])
 
     def _encode(self, sequences: Sequence[str], longest: int) -> tuple[np.ndarray, np.ndarray]:
-        text = base_codes("".join(sequence.ljust(longest, "A") for sequence in sequences))
+        letters = "".join(sequence.ljust(longest, "A") for sequence in sequences).encode("ascii")
+        text = np.frombuffer(letters.translate(_TWO_BITS), dtype=np.uint8)
         last = self._last_tokens(text.reshape(len(sequences), longest).T)
         tokens = self._back(last, np.array([len(sequence) for sequence in sequences], dtype=np.int64))
-        real = tokens <= len(self.ids) - 1
+        real = tokens < len(self.ids)
         counts, more = real.sum(axis=1), len(self.before) + len(self.behind)
         ends = np.cumsum(counts + more)
         ids = np.empty(ends[-1] if len(ends) else 0, dtype=np.int64)
@@ -128,29 +138,33 @@ class ShortBpe:
         Parameters
         ----------
         text : numpy.ndarray
-            int64 codes, shape (letters, sequences).
+            uint8 codes, shape (letters, sequences).
 
         Returns
         -------
         numpy.ndarray
-            int64, shape (letters + 1 + longest token, sequences), in units of tokens + 2: from all letters of a
-            sequence down to none, where its beginning stands, and what would lie before that.
+            int64, shape (letters + 1 + longest token, sequences), shifted: from all letters of a sequence down to
+            none, where its beginning stands, and what would lie before that, which is none.
         """
-        letters, sequences = text.shape
-        kinds, scale = len(self.of_letters), len(self.lengths)
-        ending = np.zeros((letters, kinds, sequences), dtype=np.int64)
-        code = np.zeros((letters + 1, sequences), dtype=np.int64)
-        for size, table in enumerate(self.of_letters[:letters], 1):  # the tokens that a place may end
-            code = 4 * code[: letters - size + 1] + text[size - 1 :]
-            ending[size - 1 :, size - 1] = table[code]
+        (letters, sequences), kinds = text.shape, len(self.ending)
+        padded = np.zeros((kinds - 1 + letters, sequences), dtype=np.uint16)
+        padded[kinds - 1 :] = text
+        code = padded[kinds - 1 :].copy()  # of the letters that the longest token would have
+        for back in range(1, kinds):
+            code |= padded[kinds - 1 - back :][:letters] << np.uint16(2 * back)
         last = np.zeros((letters + 1 + kinds, sequences), dtype=np.int64)
-        last[letters] = (scale - 1) * scale
+        last[letters] = len(self.ids) << self.shift
+        ending = np.empty((kinds, _STEPS, sequences), dtype=np.int64)
         place, found = np.empty((2, kinds, sequences), dtype=np.int64)
-        for n in range(letters):
-            row = letters - n
-            np.add(last[row : row + kinds], ending[n], out=place)
-            self.follows.take(place, out=found, mode="clip")
-            np.maximum.reduce(found, axis=0, out=last[row - 1])
+        for first in range(0, letters, _STEPS):
+            known = code[first : first + _STEPS].astype(np.intp)
+            for table, tokens in zip(self.ending, ending, strict=True):
+                table.take(known, out=tokens[: len(known)], mode="clip")
+            for step in range(len(known)):
+                row = letters - first - step
+                np.add(last[row : row + kinds], ending[:, step], out=place)
+                self.follows.take(place, out=found, mode="clip")
+                np.maximum.reduce(found, axis=0, out=last[row - 1])
         return last
 
     def _back(self, last: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -161,16 +175,14 @@ class ShortBpe:
         numpy.ndarray
             int64, shape (sequences, most tokens of any): each ends at the right; left of it stands the beginning.
         """
-        scale, sequences = len(self.lengths), np.arange(last.shape[1])
-        whole = last.shape[0] - 1 - len(self.of_letters)
-        left, found = sizes.copy(), []
-        while left.any():
-            tokens = last[whole - left, sequences] // scale
-            left -= self.lengths[tokens]
+        sequences, flat = np.arange(len(sizes)), last.ravel()
+        row, found = last.shape[0] - 1 - len(self.ending) - sizes, []
+        start = last.shape[0] - 1 - len(self.ending)
+        while (row < start).any():
+            tokens = flat.take(row * len(sizes) + sequences) >> self.shift
+            row += self.lengths.take(tokens)
             found.append(tokens)
-        if not found:
-            return np.empty((len(sizes), 0), dtype=np.int64)
-        return np.stack(found[::-1], axis=1)
+        return np.stack(found[::-1], axis=1) if found else np.empty((len(sizes), 0), dtype=np.int64)
 
 
 def _plain(content: dict) -> bool:
@@ -239,16 +251,17 @@ def _pieces(word: str, ranks: dict[tuple[str, str], int]) -> tuple[list[Piece], 
     return [*ends, (word, inf)], [*begins, (word, inf)]
 
 
-def _of_letters(words: list[str]) -> tuple[np.ndarray, ...]:
-    tables = [np.zeros(4**size, dtype=np.int64) for size in range(1, max(map(len, words)) + 1)]
+def _ending(words: list[str]) -> np.ndarray:
+    longest = max(map(len, words))
+    tables = np.zeros((longest, 4**longest), dtype=np.int64)
     for number, word in enumerate(words, 1):
-        codes = base_codes(word)
-        tables[len(word) - 1][int(codes @ 4 ** np.arange(len(word))[::-1])] = number
-    return tuple(tables)
+        code = int(base_codes(word) @ 4 ** np.arange(len(word))[::-1])
+        tables[len(word) - 1, code :: 4 ** len(word)] = number  # whatever is before it
+    return tables
 
 
 def _follows(
-    made: dict[str, tuple[list[Piece], list[Piece]]], ranks: dict[tuple[str, str], int]
+    made: dict[str, tuple[list[Piece], list[Piece]]], ranks: dict[tuple[str, str], int], shift: int
 ) -> np.ndarray:
     """Return what may stand behind what; see `ShortBpe.follows`.
 
@@ -261,11 +274,10 @@ def _follows(
         for known, pieces in ((ending, ends), (beginning, begins)):
             for piece, until in pieces:
                 known.setdefault(piece, []).append((number, until))
-    scale = len(made) + 2
-    together = np.ones((scale, scale), dtype=bool)
-    together[0] = together[:, 0] = together[:, -1] = False
+    together = np.zeros((1 << shift, 1 << shift), dtype=bool)
+    together[1 : len(made) + 2, 1 : len(made) + 1] = True
     for (left, right), rank in ranks.items():
         ends = [number for number, until in ending.get(left, ()) if rank < until]
         begins = [number for number, until in beginning.get(right, ()) if rank <= until]
         together[np.ix_(ends, begins)] = False
-    return (together * (np.arange(scale) * scale)).ravel()
+    return (together * (np.arange(1 << shift) << shift)).ravel()

@@ -39,9 +39,7 @@ UNKNOWN_BASE = 4
 _ALLOWED = IUPAC + IUPAC.lower()
 _BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _CHUNK = 1 << 24
-_CODES = np.full(256, UNKNOWN_BASE, dtype=np.int64)
-for _letter, _code in NUCLEOTIDES.items():
-    _CODES[ord(_letter)] = _code
+_CODES = bytes(NUCLEOTIDES.get(chr(code), UNKNOWN_BASE) for code in range(256))
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
 
 
@@ -52,7 +50,7 @@ def reverse_complement(sequence: str) -> str:
 
 def base_codes(sequence: str) -> np.ndarray:
     """Return the nucleotide codes of an upper-case sequence: int64, shape (bases,)."""
-    return _CODES[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+    return np.frombuffer(sequence.encode("ascii").translate(_CODES), dtype=np.uint8).astype(np.int64)
 
 
 @dataclass(frozen=True)

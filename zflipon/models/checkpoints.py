@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from zflipon import __version__
@@ -419,7 +420,9 @@ def _module(
     """Build a family's module and fill it."""
     kind = family_module(name)
     config = _config(kind, files.config, objective, files.folder / "config.json", **settings)
-    module = kind.MODEL(config)
+    # random weights take longer than reading those that come in their place; heads alone may keep them
+    with nullcontext() if fresh_head else no_init_weights():
+        module = kind.MODEL(config)
     if files.adapter is None:
         fill(module, tensors, files.folder, fresh_head)
     else:
