@@ -423,6 +423,7 @@ def _module(
     # random weights take longer than reading those that come in their place; heads alone may keep them
     with nullcontext() if fresh_head else no_init_weights():
         module = kind.MODEL(config)
+    module.tie_weights()
     if files.adapter is None:
         fill(module, tensors, files.folder, fresh_head)
     else:
