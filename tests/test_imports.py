@@ -29,6 +29,7 @@ ORDER = [
     ("windows",),
     ("shards", "screen"),
     ("samples",),
+    ("bpe",),
     ("tokens",),
     ("project",),
     ("models",),
