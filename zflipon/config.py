@@ -127,14 +127,15 @@ class ScreenConfig:
     Attributes
     ----------
     linking : float
-        Delta linking at most of some stretch of six dinucleotides: 23 keeps 99.8 % of what Z-DNABERT calls.
+        Delta linking at most of some stretch of six to eight dinucleotides: the default keeps 99.7 % of what Z-DNABERT
+        calls.
     published : bool
         In the place of this: some base that published maps of Z-HUNT would call.
     strong : float
         Share of G and C at least, in the 512 bases on either side of it.
     """
 
-    linking: float = 23.0
+    linking: float = 22.84
     published: bool = False
     strong: float = 0.0
 

@@ -20,6 +20,7 @@ from zflipon.zhunt import (
     FURTHER,
     HIGHEST,
     LONGEST,
+    MAX_DINUCLEOTIDES,
     MIN_DINUCLEOTIDES,
     SEED,
     best_windows,
@@ -31,6 +32,9 @@ _SURROUNDINGS = 512
 _BLOCK = 1024
 _BLOCKS = {"cpu": 48, "cuda": 2048}
 """Blocks of so many bases at a time: on a CPU what they need stays in its cache."""
+
+_BEYOND = 0.2
+"""Delta linking by which the first six dinucleotides of a stretch may miss what the stretch is asked for."""
 
 _STRONG = (0, 1, 1, 0, 0)
 """Code of a letter → whether it is G or C."""
@@ -84,15 +88,13 @@ def candidates(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Tensor]:
     """
     asked = _strong(codes) >= screen.strong if screen.strong else None
     shortest = _shortest(codes, asked)
-    most = _SEED_LINKING if screen.published else screen.linking
+    most = _SEED_LINKING if screen.published else screen.linking + _BEYOND
     starts = torch.nonzero(shortest <= most if asked is None else (shortest <= most) & asked)[:, 0]
-    length = torch.full_like(starts, 2 * MIN_DINUCLEOTIDES)
-    if screen.published:
-        rows = torch.zeros_like(starts)
-        best, length = best_windows(codes[None], (rows, starts), shortest[starts], MIN_DINUCLEOTIDES, LONGEST)
-        called = log_z_score(best) >= math.log(CUTOFF)
-        starts, length = starts[called], length[called]
-    return starts, starts + length + FURTHER
+    longest = LONGEST if screen.published else MAX_DINUCLEOTIDES
+    place = torch.zeros_like(starts), starts
+    best, length = best_windows(codes[None], place, shortest[starts], MIN_DINUCLEOTIDES, longest)
+    called = log_z_score(best) >= math.log(CUTOFF) if screen.published else best <= screen.linking
+    return starts[called], (starts + length)[called] + FURTHER
 
 
 def _shortest(codes: Tensor, asked: Tensor | None) -> Tensor:
