@@ -5,6 +5,8 @@ themselves, in peft's layout: the adapters, the head, the biases that were train
 
 A module keeps its class and the state dict of a plain one with more names in it (``lora_A``, ``base_layer``), so the
 Trainer saves it and goes on from it with no adapter code of its own: attach the adapters before it is made.
+
+peft is imported where there are adapters: it takes longer than loading a small model without them.
 """
 
 from __future__ import annotations
@@ -16,9 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig as PeftConfig
-from peft import inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -78,14 +77,16 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
         ends = sorted({name.rpartition(".")[2] for name in linear})
         problem = f"no layer is called {some(unknown)}" if unknown else "this family has none by default"
         raise ModelError(f"lora.targets: {problem}; the linear layers are {', '.join(ends)}")
-    config = PeftConfig(
+    import peft
+
+    config = peft.LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         bias=lora.bias,
         target_modules=sorted(name for name in linear if _ends(name, wanted)),
     )
-    inject_adapter_in_model(config, module, adapter_name=_NAME)
+    peft.inject_adapter_in_model(config, module, adapter_name=_NAME)
     module.lora = replace(lora, targets=wanted)
     thaw(module)
 
@@ -125,6 +126,8 @@ def merge(checkpoint: Checkpoint) -> Checkpoint:
     module = checkpoint.module
     if not is_adapted(module):
         raise ModelError(f"{checkpoint.path}: has no adapters to merge; it is a whole checkpoint already")
+    from peft.tuners.lora import LoraLayer
+
     for name, layer in list(module.named_modules()):
         if isinstance(layer, LoraLayer):
             layer.merge()
@@ -154,11 +157,13 @@ def save(module: DnaModel, files: Files | None, folder: Path) -> None:
     ModelError
         If there is no base on disk that the adapters could be put beside.
     """
+    import peft
+
     base = files and (files.base or files)
     if base is None:
         raise ModelError("adapters need a base on disk; save the model without them first")
     lora = module.lora
-    config = PeftConfig(
+    config = peft.LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
