@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from zflipon.genome import NUCLEOTIDES, base_codes
 
-LONGEST, MOST = 8, 4096
+LONGEST, MOST = 8, 2000
 """Letters of the longest token, and tokens, beyond which tables would be too large."""
 
 _BLOCK, _AT_ONCE = 1 << 20, 1024
