@@ -12,6 +12,7 @@ from zflipon.devices import LARGE, PRECISIONS, pick_precision
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.models import Calibration, create
+from zflipon.models.batch import collate
 from zflipon.predict import Predictor
 from zflipon.stretches import predict_tiles
 from zflipon.windows import tile
@@ -89,14 +90,41 @@ def test_token_probability_is_the_softmax_of_its_token(checkpoint_of, rng):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_both_strands_is_the_mean_of_the_two(checkpoint_of, rng):
-    checkpoint = checkpoint_of("base")
+def test_both_strands_of_tokens_are_the_mean_of_the_two(checkpoint_of, rng):
+    checkpoint = checkpoint_of("token")
     sequence = random_dna(rng, 300)
     plain = Predictor(checkpoint, PredictConfig(device="cpu"))
     forward, backward = plain.probabilities([sequence, reverse_complement(sequence)])
     both = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=True)).probabilities([sequence])[0]
     np.testing.assert_allclose(both, (forward + backward[::-1]) / 2, atol=1e-6)
     assert not np.allclose(forward, backward[::-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("calibration", [Calibration(), Calibration(0.8, -0.5, ((-2.0, 0.3), (1.0, -0.2)))])
+def test_both_strands_of_a_base_head_have_a_say_in_what_a_base_does_not_in_what_it_can(
+    checkpoint_of, rng, calibration
+):
+    checkpoint = checkpoint_of("base")
+    checkpoint = replace(checkpoint, story=replace(checkpoint.story, calibration=calibration))
+    sequence = random_dna(rng, 300)
+    factors = []
+    for text in (sequence, reverse_complement(sequence)):
+        batch = collate(
+            checkpoint.tokenizer.encode([text]), [text], checkpoint.tokenizer.pad_id, with_bases=True
+        )
+        with torch.inference_mode():
+            told = checkpoint.module.eval()(**batch)
+        factors.append([torch.sigmoid(each)[0].double().numpy() for each in (told.forms, told.flips)])
+    (can, does), (_, other) = factors
+    product = can * (does + other[::-1]) / 2
+    odds = np.log(product / (1 - product))
+    bend = np.interp(
+        calibration.scale * odds + calibration.bias, *zip(*calibration.bend or [(0, 0)], strict=True)
+    )
+    expected = 1 / (1 + np.exp(-(calibration.scale * odds + calibration.bias + bend)))
+    both = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=True)).probabilities([sequence])[0]
+    np.testing.assert_allclose(both, expected, atol=1e-5)
+    assert not np.allclose(does, other[::-1], atol=1e-4)
 
 
 def test_calibration_maps_log_odds(checkpoint_of, rng):

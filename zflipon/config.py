@@ -81,7 +81,7 @@ class PredictConfig:
     threads : int or None
         CPU threads; None takes all.
     both_strands : bool
-        Average with the reverse complement.
+        Average with the reverse complement; of a base head, whether a base does, not whether it can.
     """
 
     batch_size: int | None = None

@@ -35,6 +35,9 @@ batch of its own, which should not leave its caches."""
 _POOL = 4096
 """Windows sorted by token count together, so that a batch holds little padding."""
 
+_LEAST = np.float32(1e-30)
+"""A product of probabilities that float32 still tells from 0."""
+
 AHEAD = 4
 """Batches that are read and tokenized while the model works."""
 
@@ -171,7 +174,7 @@ class Predictor:
         """
         forward = self._strand(sequences, features, cores, advance)
         if not self.config.both_strands:
-            return forward
+            return [self.joined(values) for values in forward]
         widths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         backward = self._strand(
             [reverse_complement(sequence) for sequence in sequences],
@@ -179,7 +182,23 @@ class Predictor:
             None if cores is None else (widths[:, None] - cores)[:, ::-1],
             advance,
         )
-        return [(one + other[::-1]) / 2 for one, other in zip(forward, backward, strict=True)]
+        ours, theirs = self.shares
+        return [
+            self.joined(ours * one + theirs * other[:, ::-1])
+            for one, other in zip(forward, backward, strict=True)
+        ]
+
+    @property
+    def shares(self) -> tuple[np.ndarray, np.ndarray]:
+        """What each strand counts for, the one that is read and the other: float32, shape (kinds, 1).
+
+        By `base_values`: of a base head, what can form Z-DNA is told by rules of the strand that is read, as published
+        maps are, and the other strand has no say in it.
+        """
+        if not self.config.both_strands:
+            return np.ones((1, 1), dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
+        ours, theirs = ([1, 0.5], [0, 0.5]) if self._in_factors else ([0.5], [0.5])
+        return np.array(ours, dtype=np.float32)[:, None], np.array(theirs, dtype=np.float32)[:, None]
 
     def seen(self, contig: str, bounds: np.ndarray) -> list[np.ndarray] | None:
         """Return what the model sees of the tracks in windows of a contig; None for a model without.
@@ -310,8 +329,18 @@ class Predictor:
             raise NotANumberError("the model returned a value that is not a number; try --precision float32")
         return rows
 
-    def base_probabilities(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
-        """Return the probabilities of a batch's bases, one sequence after the other: float32, shape (bases,)."""
+    def base_values(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
+        """Return what a strand says of a batch's bases, one sequence after the other.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (kinds, bases): probabilities; where a base head reads both strands, those of its two
+            factors, uncalibrated.
+        """
+        if self._in_factors:
+            own = np.arange(rows.shape[2]) < np.array(batch.sizes)[:, None]
+            return np.stack([_sigmoid(rows[:, factor][own]) for factor in range(2)])
         if self.story.objective == "base":
             odds = rows[np.arange(rows.shape[1]) < np.array(batch.sizes)[:, None]]
         else:
@@ -319,7 +348,18 @@ class Predictor:
             for line, tokens in zip(lengths, batch.tokens, strict=True):
                 line[: len(tokens.lengths)] = tokens.lengths
             odds = tokens_to_bases((rows[..., 1] - rows[..., 0]).ravel(), lengths.ravel())
-        return self._to_probability(odds)
+        return _sigmoid(calibrated(odds, self.story.calibration))[None]
+
+    def joined(self, values: np.ndarray) -> np.ndarray:
+        """Return the probabilities that what the strands say comes to: float32, (bases,) of (kinds, bases)."""
+        if not self._in_factors:
+            return values[0]
+        both = np.maximum(values[0] * values[1], _LEAST)
+        return _sigmoid(calibrated(np.log(both) - np.log1p(-both), self.story.calibration))
+
+    @property
+    def _in_factors(self) -> bool:
+        return self.config.both_strands and getattr(self.module, "base_head", None) is not None
 
     def _strand(
         self,
@@ -328,10 +368,10 @@ class Predictor:
         cores: np.ndarray | None,
         advance: Callable[[int], None],
     ) -> list[np.ndarray]:
-        found: list[np.ndarray] = [np.empty(0, dtype=np.float32)] * len(sequences)
+        found: list[np.ndarray] = [np.empty((1, 0), dtype=np.float32)] * len(sequences)
         for batch, rows in self.run(sequences, cores, features):
             ends = np.cumsum([len(sequences[i]) for i in batch.indices])
-            values = np.split(self.base_probabilities(batch, rows), ends[:-1])
+            values = np.split(self.base_values(batch, rows), ends[:-1], axis=1)
             for i, own in zip(batch.indices, values, strict=True):
                 found[i] = own
             advance(len(batch.indices))
@@ -346,7 +386,8 @@ class Predictor:
         try:
             moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                return self.module(**moved, core=core).logits.float()
+                told = self.module(**moved, core=core)
+            return (torch.stack([told.forms, told.flips], 1) if self._in_factors else told.logits).float()
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             size = len(inputs["input_ids"])
             if not _is_out_of_memory(error):
@@ -372,10 +413,6 @@ class Predictor:
     def _size(self, sequence: str, tokens: Tokens) -> int | None:
         """Return how many rows of the logits are the sequence's own: bases, tokens, or all there are."""
         return {"base": len(sequence), "sequence": None}.get(self.story.objective, len(tokens.ids))
-
-    def _to_probability(self, log_odds: np.ndarray) -> np.ndarray:
-        odds = calibrated(log_odds, self.story.calibration)
-        return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
 
 
 def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
@@ -419,6 +456,10 @@ def calibrated(log_odds: np.ndarray, calibration: Calibration) -> np.ndarray:
         places, added = zip(*calibration.bend, strict=True)
         odds = odds + np.interp(odds, places, added).astype(np.float32)
     return odds
+
+
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
+    return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
 
 
 def _span(cores: np.ndarray) -> tuple[int, int]:

@@ -89,7 +89,7 @@ def predict_stretches(
             if batch is None:
                 progress(job.skipped)
                 with predictor.clock("project"):
-                    found = job.result()
+                    found = job.result(predictor)
                 yield job.stretch, found
                 continue
             with predictor.clock("model"):
@@ -102,10 +102,9 @@ class _Job:
     """A stretch on its way: its text in windows, and the probabilities that have come in."""
 
     def __init__(self, stretch: Stretch, text: str, predictor: Predictor):
-        both_strands = predictor.config.both_strands
         tiles = stretch.tiles
         origin = int(tiles["start"].min())
-        self.stretch, self.both_strands = stretch, both_strands
+        self.stretch = stretch
         letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
         unknown = np.concatenate([[0], np.cumsum(letters)])
         start, end = tiles["start"] - origin, tiles["end"] - origin
@@ -130,8 +129,10 @@ class _Job:
         self.cores = np.stack([inner, inner + self.counts], axis=1)
         self.skipped = size - int(self.counts.sum())
         self.forward = len(windows)
-        if both_strands:
-            self.found[_ranges(self.places, self.counts)] = 0  # each strand adds its half
+        self.shares = predictor.shares
+        # a strand adds to each kind of value what it counts for
+        self.values = np.zeros((len(self.shares[0]), size), dtype=np.float32)
+        if predictor.config.both_strands:
             self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
             if self.features is not None:
                 self.features += [seen[:, ::-1] for seen in self.features]
@@ -142,18 +143,18 @@ class _Job:
 
     def add(self, predictor: Predictor, batch: Batch, rows: np.ndarray) -> int:
         """Lay down a batch; return how many bases it has decided."""
-        values = predictor.base_probabilities(batch, rows)
+        values = predictor.base_values(batch, rows)
         chosen = np.array(batch.indices)
         ends = np.cumsum(self.widths[chosen])
         counts, turned = self.counts[chosen], chosen >= self.forward
-        wanted = values[_ranges(ends - self.widths[chosen] + self.cores[chosen, 0], counts)]
-        if not self.both_strands:
-            self.found[_ranges(self.places[chosen], counts)] = wanted
-            return len(wanted)
+        wanted = values[:, _ranges(ends - self.widths[chosen] + self.cores[chosen, 0], counts)]
         into = _ranges(self.places[chosen], counts, turned)
         back = np.repeat(turned, counts)
-        for strand in (~back, back):  # a base may be here twice, once on each
-            self.found[into[strand]] += wanted[strand] / 2
+        for strand, share in zip(
+            (~back, back), self.shares, strict=True
+        ):  # a base may be here twice, once on each
+            if strand.any():
+                self.values[:, into[strand]] += share * wanted[:, strand]
         return int(counts[~turned].sum())
 
     def collected(self, predictor: Predictor, launched: Launched) -> np.ndarray:
@@ -165,8 +166,10 @@ class _Job:
             place = f"{self.stretch.contig}:{tiles['start'].min() + 1:,}-{tiles['end'].max():,}"
             raise NotANumberError(f"{place}: {error}") from None
 
-    def result(self) -> np.ndarray:
+    def result(self, predictor: Predictor) -> np.ndarray:
         """Return all probabilities, without a value at N."""
+        read = _ranges(self.places[: self.forward], self.counts[: self.forward])
+        self.found[read] = predictor.joined(self.values[:, read])
         self.found[self.nothing] = np.nan
         return self.found
 

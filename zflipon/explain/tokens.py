@@ -227,7 +227,7 @@ def count(
         windows = chosen[first : first + _POOL]
         sequences, labelled = _read(genome, tiled, windows, labels)
         for batch, logits in predictor.run(sequences, features=_seen(predictor, tiled, windows)):
-            called = predictor.base_probabilities(batch, logits) >= threshold
+            called = predictor.base_values(batch, logits)[0] >= threshold
             counts.add(*_tokens(batch, called, labelled[batch.indices].ravel(), predictor.story))
             advance(len(batch.indices), len(chosen))
     return counts

@@ -65,11 +65,14 @@ class DnaOutput(ModelOutput):
         (batch, labels) for sequences, (batch, tokens, vocabulary) for masked-LM.
     forms : Tensor or None
         float32, (batch, bases), of the base objective: log-odds that a base can form Z-DNA at all.
+    flips : Tensor or None
+        float32, (batch, bases), of a base head: log-odds that it does, if it can.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     forms: Tensor | None = None
+    flips: Tensor | None = None
 
 
 class DnaModel(PreTrainedModel):
@@ -230,7 +233,8 @@ class DnaModel(PreTrainedModel):
             terms.append(CANDIDATES_WEIGHT * _binary(calls.forms, candidates))
         if tracks is not None and calls.tracks is not None:
             terms.append(TRACKS_WEIGHT * _binary(calls.tracks.float(), tracks))
-        return DnaOutput(loss=sum(terms) if terms else None, logits=calls.logits, forms=calls.forms)
+        loss = sum(terms) if terms else None
+        return DnaOutput(loss=loss, logits=calls.logits, forms=calls.forms, flips=calls.flips)
 
     def _class_weights(self, like: Tensor) -> Tensor | None:
         weights = getattr(self.config, "class_weights", None)

@@ -47,13 +47,16 @@ class BaseCalls(NamedTuple):
         float, shape (batch, bases): log-odds that a base is Z-DNA.
     forms : Tensor
         float, shape (batch, bases): log-odds that it can form Z-DNA at all.
+    flips : Tensor or None
+        float, shape (batch, bases): log-odds that what can form it does, where it lies.
     tracks : Tensor or None
         float, shape (batch, tracks, bins): log-odds that each track covers each `BIN` bases; only in training.
     """
 
     logits: Tensor
     forms: Tensor
-    tracks: Tensor | None
+    flips: Tensor | None = None
+    tracks: Tensor | None = None
 
 
 class Seen(NamedTuple):
@@ -192,7 +195,7 @@ class BaseHead(nn.Module):
         forms, flips = forms.float(), flips.float()
         both = -torch.logsumexp(torch.stack([-forms, -flips, -forms - flips]), dim=0)
         told = self.tracks(context).transpose(1, 2) if self.training and self.tracks is not None else None
-        return BaseCalls(both[:, :size], forms[:, :size], told)
+        return BaseCalls(both[:, :size], forms[:, :size], flips[:, :size], told)
 
     def look(self, bases: Tensor) -> Seen:
         """Return what the head reads of nucleotide codes, int64 of shape (batch, bases)."""

@@ -203,7 +203,7 @@ class NucleotideModel(DnaModel, ABC):
         x = torch.cat(read, dim=-1) * inside
         logits = self.decide(self.dropout(self.states(x, inside))).squeeze(-1).float() + FORMS_PRIOR
         known = candidates if labels is None else labels
-        return self._base_output(BaseCalls(logits, logits, None), known, None, None)
+        return self._base_output(BaseCalls(logits, logits), known, None, None)
 
     def _omics(self, bases: Tensor, features: Tensor | None, present: Tensor | None) -> list[Tensor]:
         """Return tracks, and which there are, base by base: each (batch, bases, tracks)."""
