@@ -68,11 +68,13 @@ def run(tmp_path, genome, rows, name="out.vcf.gz", model="compact", config=None,
 
 @pytest.mark.parametrize("pairs", [6, 12])
 def test_a_break_loses_a_mend_gains_and_far_away_is_nothing(tmp_path, pairs):
-    """By the bundled model. Half of (CG)12 still turns, so that only bases of it lose; all of (CG)6 does."""
+    """By the bundled model. (CG)6 in two halves turns no more at its ends, half of (CG)12 still does as a whole."""
+    # runs of purines and of pyrimidines do not turn; their G and C give the context that the model asks for
+    flank = "".join(dna(20, i, "CCCCT" if i % 2 else "AGGGG") for i in range(150))
     whole, middle, far = "CG" * pairs, pairs - 1, AT - 300
     broken = whole[:middle] + "T" + whole[middle + 1 :]
-    contigs = {"chr1": QUIET + whole + QUIET, "chr2": QUIET + broken + QUIET}
-    base = QUIET[far - 1]
+    contigs = {"chr1": flank + whole + flank, "chr2": flank + broken + flank}
+    base = flank[far - 1]
     rows = [
         ("chr1", far, base, "T" if base == "A" else "A"),
         ("chr1", AT + middle, whole[middle], "T"),
@@ -80,12 +82,16 @@ def test_a_break_loses_a_mend_gains_and_far_away_is_nothing(tmp_path, pairs):
     ]
     _, found = run(tmp_path, make_fasta(tmp_path, contigs), rows, contigs=contigs)
     away, breaks, mends = ({name: found.info[name][0] for name in list(FIELDS)[:6]} for found in found)
-    assert breaks["ZF_LOSS"] < -0.05
-    assert -breaks["ZF_LOSS"] > 2 * breaks["ZF_GAIN"]
-    assert AT - 10 <= breaks["ZF_POS"] <= AT + 2 * pairs + 10
+    if pairs == 6:
+        assert breaks["ZF_LOSS"] < -0.2
+        assert -breaks["ZF_LOSS"] > 2 * breaks["ZF_GAIN"]
+        assert AT - 10 <= breaks["ZF_POS"] <= AT + 2 * pairs + 10
+        assert breaks["ZF_SUM"] < -1
+    else:
+        assert max(breaks["ZF_GAIN"], -breaks["ZF_LOSS"]) < 0.1
+        assert breaks["ZF_ALT"] > 0.3
     assert mends["ZF_GAIN"] == pytest.approx(-breaks["ZF_LOSS"], abs=1e-3)
     assert mends["ZF_SUM"] == pytest.approx(-breaks["ZF_SUM"], abs=1e-2)
-    assert pairs == 12 or breaks["ZF_SUM"] < -1
     assert max(away["ZF_GAIN"], -away["ZF_LOSS"]) < 0.02
 
 
