@@ -93,7 +93,16 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our stdout has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    finally:
+        _part()
     sys.exit(status or 0)
+
+
+def _part() -> None:
+    """Leave the other processes of a run: threads that join them may abort an interpreter which ends before they do."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _terminate(number: int, _frame) -> None:
