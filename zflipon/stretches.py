@@ -147,14 +147,13 @@ class _Job:
         chosen = np.array(batch.indices)
         ends = np.cumsum(self.widths[chosen])
         counts, turned = self.counts[chosen], chosen >= self.forward
-        wanted = values[:, _ranges(ends - self.widths[chosen] + self.cores[chosen, 0], counts)]
-        into = _ranges(self.places[chosen], counts, turned)
-        back = np.repeat(turned, counts)
-        for strand, share in zip(
-            (~back, back), self.shares, strict=True
-        ):  # a base may be here twice, once on each
-            if strand.any():
-                self.values[:, into[strand]] += share * wanted[:, strand]
+        starts, places = ends - self.widths[chosen] + self.cores[chosen, 0], self.places[chosen]
+        for back, share in enumerate(self.shares):  # one strand first: a base may be here twice, once on each
+            mine = turned == bool(back)
+            if mine.any():
+                wanted = values[:, _ranges(starts[mine], counts[mine])]
+                into = _ranges(places[mine], counts[mine], turned=bool(back))
+                self.values[:, into] += share * wanted
         return int(counts[~turned].sum())
 
     def collected(self, predictor: Predictor, launched: Launched) -> np.ndarray:
@@ -174,12 +173,12 @@ class _Job:
         return self.found
 
 
-def _ranges(starts: np.ndarray, counts: np.ndarray, turned: np.ndarray | None = None) -> np.ndarray:
-    """Return the places of runs of so many from each start on, one run after the other; turned ones from their ends."""
+def _ranges(starts: np.ndarray, counts: np.ndarray, turned: bool = False) -> np.ndarray:
+    """Return the places of runs of so many from each start on, one run after the other; turned, each from its end."""
     total = int(counts.sum())
     within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    if turned is not None:
-        within = np.where(np.repeat(turned, counts), np.repeat(counts, counts) - 1 - within, within)
+    if turned:
+        within = np.repeat(counts - 1, counts) - within
     return np.repeat(starts, counts) + within
 
 
