@@ -29,7 +29,7 @@ hold."""
 _STEPS = 64
 """Letters whose tokens are looked up in advance."""
 
-_TWO_BITS = bytes.maketrans(b"ACGT", bytes(range(4)))
+_TWO_BITS = bytes.maketrans("".join(NUCLEOTIDES).encode(), bytes(NUCLEOTIDES.values()))
 
 Piece = tuple[str, float]
 """A token that ends or begins another while that is put together, and the rank of the merge that ends its days."""
@@ -176,8 +176,8 @@ class ShortBpe:
             int64, shape (sequences, most tokens of any): each ends at the right; left of it stands the beginning.
         """
         sequences, flat = np.arange(len(sizes)), last.ravel()
-        row, found = last.shape[0] - 1 - len(self.ending) - sizes, []
         start = last.shape[0] - 1 - len(self.ending)
+        row, found = start - sizes, []
         while (row < start).any():
             tokens = flat.take(row * len(sizes) + sequences) >> self.shift
             row += self.lengths.take(tokens)
