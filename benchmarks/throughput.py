@@ -217,15 +217,16 @@ def run(arguments: argparse.Namespace, model: str, regions: tuple[str, ...], scr
 def row(megabases: float, report: dict, per_base: float, tokens_per_base: float, peak: float) -> dict:
     """Return a row of the table."""
     seconds, read = report["seconds"], report["tracks"]["windows_read"] / max(1, report["windows"])
+    strands = 1 + report["predict"]["both_strands"]
     speed = report["bases"] / seconds
     return {
         "Mb": megabases,
         "seconds": seconds,
         "Mb/s": speed / 1e6,
-        "kilotokens/s": speed * tokens_per_base * read / 1e3,
+        "kilotokens/s": speed * tokens_per_base * read * strands / 1e3,
         **{stage: spent / seconds for stage, spent in report["seconds_in"].items()},
         "windows read": read,
-        "of matrix rate": speed * per_base * read / peak,
+        "of matrix rate": speed * per_base * read * strands / peak,
         "host GiB": report["memory"]["host"] / 2**30,
         "device GiB": report["memory"]["device"] / 2**30,
     }
@@ -242,27 +243,38 @@ def table(rows: list[dict]) -> None:
 def without_model(
     arguments: argparse.Namespace, model: str, contigs: tuple[str, ...], scratch: Path
 ) -> float:
-    """Return bases a second where the model answers at once, with the same logits each time."""
+    """Return bases a second where the model answers at once, with the same logits each time.
+
+    What its first factor says of the windows is found beforehand, so that as many are read as by the model itself.
+    """
+    known: dict[str, np.ndarray | None] = {}
+    honest = Predictor.ceilings
+
+    def ceilings(self: Predictor, text: str) -> np.ndarray | None:
+        if text not in known:
+            known[text] = honest(self, text)
+        return known[text]
 
     def stub(self: Predictor, batch) -> Launched:
         rows, width = batch.inputs["input_ids"].shape
         shape = (rows, batch.inputs["bases"].shape[1]) if self.story.objective == "base" else (rows, width, 2)
         return Launched(torch.zeros(shape))
 
-    plain, Predictor.launch = Predictor.launch, stub
+    plain, Predictor.launch, Predictor.ceilings = Predictor.launch, stub, ceilings
     try:
-        report = annotate(
-            arguments.genome,
-            [str(scratch / "stub.bw")],
-            model,
-            Selection(contigs=contigs),
-            predict=PredictConfig(device=arguments.device),
-            quiet=True,
-            force=True,
-            screen=arguments.screen,
-        )
+        for _ in range(2):
+            report = annotate(
+                arguments.genome,
+                [str(scratch / "stub.bw")],
+                model,
+                Selection(contigs=contigs),
+                predict=PredictConfig(device=arguments.device),
+                quiet=True,
+                force=True,
+                screen=arguments.screen,
+            )
     finally:
-        Predictor.launch = plain
+        Predictor.launch, Predictor.ceilings = plain, honest
     return report["bases"] / report["seconds"]
 
 

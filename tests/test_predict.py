@@ -11,10 +11,11 @@ from zflipon.config import PredictConfig
 from zflipon.devices import LARGE, PRECISIONS, pick_precision
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome import Genome, reverse_complement
-from zflipon.models import Calibration, create
+from zflipon.models import Calibration, create, load
 from zflipon.models.batch import collate
 from zflipon.predict import Predictor
-from zflipon.stretches import predict_tiles
+from zflipon.regions import to_decimals
+from zflipon.stretches import Stretch, predict_stretches, predict_tiles
 from zflipon.windows import tile
 
 
@@ -285,3 +286,55 @@ def test_probabilities_of_cores(checkpoint_of, rng, both_strands):
     for one, other in zip(predictor.probabilities(sequences, cores=cores), whole, strict=True):
         np.testing.assert_allclose(one[100:180], other[100:180], atol=1e-5)
     assert predictor.probabilities([]) == []
+
+
+# ---- windows that the first factor settles -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("both_strands", [False, True])
+@pytest.mark.parametrize("bend", [(), ((-2.0, 0.3), (1.0, -0.2))])
+def test_no_base_has_more_than_its_ceiling(checkpoint_of, rng, monkeypatch, both_strands, bend):
+    monkeypatch.setattr("zflipon.predict._BASES_AT_ONCE", {"cpu": 700})
+    made = checkpoint_of("base")
+    story = replace(made.story, calibration=Calibration(0.8, 5.0, bend), margin=120)
+    predictor = Predictor(replace(made, story=story), PredictConfig(device="cpu", both_strands=both_strands))
+    text = random_dna(rng, 1000) + "N" * 30 + random_dna(rng, 1300)
+    ceilings, (found,) = predictor.ceilings(text), predictor.probabilities([text])
+    assert ceilings.shape == found.shape
+    assert (found <= ceilings + 1e-6).all()
+    assert (found > 0.9 * ceilings).any() and ceilings.std() > 0.01  # a ceiling of 1 everywhere would do for the rest
+
+
+def test_heads_of_one_factor_have_no_ceilings(checkpoint_of):
+    assert Predictor(checkpoint_of("token"), PredictConfig(device="cpu")).ceilings("ACGT" * 50) is None
+
+
+@pytest.mark.parametrize("both_strands", [False, True])
+def test_windows_that_are_not_read_further_are_those_that_a_track_has_as_0(tmp_path, rng, both_strands):
+    # runs of purines and of pyrimidines, which turn nowhere, or little of them
+    pieces = ["".join(rng.choice(["AAGA", "TTCT", "AAAAG", "TG"], size)) for size in rng.integers(200, 2500, 12)]
+    turning = ["CG" * 9, "TG" * 12, "CGCGCACGCGTGCG", "N" * 3000, "GC" * 12 + "CCGGGCGGCCGGCG" * 40]
+    text = "".join(piece + turning[i % len(turning)] for i, piece in enumerate(pieces))
+    checkpoint = load("compact")
+    predictor = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=both_strands))
+    tiles = tile(0, len(text), checkpoint.story.window, checkpoint.story.margin)
+    with Genome(make_fasta(tmp_path, {"a": text})) as genome:
+        stretches = [Stretch("a", tiles, written=written) for written in (False, True)]
+        (whole, expected), (told, found) = predict_stretches(predictor, genome, stretches)
+    np.testing.assert_array_equal(to_decimals(found), to_decimals(expected))
+    assert whole.read is None and 0 < told.read.sum() < 0.8 * len(tiles)
+    assert (to_decimals(expected) > 200).any()
+
+
+def test_a_model_says_on_which_strands_it_is_read(checkpoint_of, rng):
+    made = checkpoint_of("base")
+    both = replace(made, story=replace(made.story, both_strands=True))
+    text = random_dna(rng, 300)
+
+    def read(checkpoint, asked):
+        predictor = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=asked))
+        return predictor.both_strands, predictor.probabilities([text])[0].tolist()
+
+    assert read(made, None) == read(made, False) == read(both, False)
+    assert read(both, None) == read(made, True) == read(both, True)
+    assert read(both, None) != read(both, False)

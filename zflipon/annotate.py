@@ -229,7 +229,7 @@ def _predict(
                     read = windows_worth_reading(
                         genome, shard.contig, tiles, predictor.story.screen, predictor.device
                     )
-            yield Stretch(shard.contig, tiles, read)
+            yield Stretch(shard.contig, tiles, read, written=True)
 
     def keep(shard: Shard, stretch: Stretch, found: np.ndarray) -> None:
         first = int(stretch.tiles["core_start"][0])
@@ -304,7 +304,7 @@ def _estimate(
     tiles = tiles[tiles["core_start"] < tiles["core_start"][0] + _PILOT_BASES]
     predict_tiles(predictor, genome, shard.contig, tiles[:2])  # first calls are slow
     started = time.perf_counter()
-    found = to_decimals(predict_tiles(predictor, genome, shard.contig, tiles))
+    found = to_decimals(predict_tiles(predictor, genome, shard.contig, tiles, written=True))
     speed = len(found) / (time.perf_counter() - started) * state.num_processes
     first = int(tiles["core_start"][0])
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:

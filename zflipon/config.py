@@ -80,15 +80,16 @@ class PredictConfig:
         ``'auto'`` (CUDA, then MPS, then CPU) or a torch device.
     threads : int or None
         CPU threads; None takes all.
-    both_strands : bool
-        Average with the reverse complement; of a base head, whether a base does, not whether it can.
+    both_strands : bool or None
+        Average with the reverse complement; of a base head, whether a base does, not whether it can. None does as the
+        model's story says.
     """
 
     batch_size: int | None = None
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
-    both_strands: bool = False
+    both_strands: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -380,6 +381,8 @@ class ModelConfig:
         Shape of the base head: ``channels``, ``kernel``, ``dilations``, ``dropout``.
     lora : LoraConfig
         Adapters beside the weights of a checkpoint.
+    both_strands : bool
+        Whether the model reads both strands where its user does not say otherwise, and is judged and calibrated so.
     """
 
     checkpoint: str | None = None
@@ -387,6 +390,7 @@ class ModelConfig:
     shape: dict = field(default_factory=dict)
     base_head: dict = field(default_factory=dict)
     lora: LoraConfig = field(default_factory=LoraConfig)
+    both_strands: bool = False
 
 
 @dataclass(frozen=True)

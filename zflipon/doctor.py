@@ -269,7 +269,7 @@ def _speed(predictor: Predictor) -> float:
             path.write_text(f">{_CONTIG}\n{(text * (bases // len(text) + 1))[:bases]}\n")
             with Genome(path) as genome:
                 shards = make_plan(genome, Selection(), story.window, story.margin).shards
-                stretches = [Stretch(_CONTIG, shard.tiles) for shard in shards]
+                stretches = [Stretch(_CONTIG, shard.tiles, written=True) for shard in shards]
                 begun = perf_counter()
                 for _ in predict_stretches(predictor, genome, stretches):
                     pass

@@ -16,7 +16,7 @@ import torch
 from zflipon.config import PredictConfig
 from zflipon.devices import pick_device, pick_precision, size_of
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
-from zflipon.genome import reverse_complement
+from zflipon.genome import base_codes, reverse_complement
 from zflipon.models.batch import collate
 from zflipon.overlap import Clock, ahead
 from zflipon.project import tokens_to_bases
@@ -25,6 +25,7 @@ from zflipon.tokens import Tokens
 if TYPE_CHECKING:
     from zflipon.features import FeatureTracks
     from zflipon.models import Calibration, Checkpoint
+    from zflipon.models.story import Story
 
 log = logging.getLogger("zflipon")
 
@@ -37,6 +38,9 @@ _POOL = 4096
 
 _LEAST = np.float32(1e-30)
 """A product of probabilities that float32 still tells from 0."""
+
+_BASES_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 20}
+"""Bases whose first factor is told together: on a CPU what that needs stays in a core's cache."""
 
 AHEAD = 4
 """Batches that are read and tokenized while the model works."""
@@ -123,6 +127,7 @@ class Predictor:
             raise ModelError(
                 f"a model with the objective '{self.story.objective}' calls no bases; expected {wanted}"
             )
+        self.both_strands = strands(self.config, self.story)
         self.features = features
         check_features(checkpoint, features)
         if self.config.threads:
@@ -173,7 +178,7 @@ class Predictor:
             If the model returns a value that is not a number.
         """
         forward = self._strand(sequences, features, cores, advance)
-        if not self.config.both_strands:
+        if not self.both_strands:
             return [self.joined(values) for values in forward]
         widths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         backward = self._strand(
@@ -195,7 +200,7 @@ class Predictor:
         By `base_values`: of a base head, what can form Z-DNA is told by rules of the strand that is read, as published
         maps are, and the other strand has no say in it.
         """
-        if not self.config.both_strands:
+        if not self.both_strands:
             return np.ones((1, 1), dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
         ours, theirs = ([1, 0.5], [0, 0.5]) if self._in_factors else ([0.5], [0.5])
         return np.array(ours, dtype=np.float32)[:, None], np.array(theirs, dtype=np.float32)[:, None]
@@ -212,6 +217,42 @@ class Predictor:
         if self.features is None:
             return None
         return self.features.windows(contig, bounds, self.module.view)
+
+    def ceilings(self, text: str) -> np.ndarray | None:
+        """Return what the probability of each base is at most.
+
+        A base head's probability is a product. One factor, what can form Z-DNA at all, needs no tokens and no context,
+        and takes a small part of the time of both; hardly a base has much of it.
+
+        Parameters
+        ----------
+        text : str
+            Upper case. Bases within a margin of either end may be told otherwise than with their surroundings.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            float32, shape (bases,); None for a head of another kind.
+        """
+        if getattr(self.module, "base_head", None) is None:
+            return None
+        codes = torch.from_numpy(base_codes(text))
+        step = _BASES_AT_ONCE.get(self.device.type, _BASES_AT_ONCE["cpu"])
+        places = range(0, len(text), step)
+        each = self._cores.map if self.device.type == "cpu" else map
+        odds = np.concatenate(list(each(lambda start: self._can_form(codes, start, start + step), places)))
+        return _sigmoid(calibrated(odds, self.story.calibration))
+
+    @torch.inference_mode()
+    def _can_form(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:
+        """Return the first factor of ``[start, end)``, as its surroundings have it: float32 log-odds."""
+        first = max(0, start - self.story.margin)
+        rows = codes[first : end + self.story.margin][None].to(self.device)
+        # on a CPU the base head computes in full whatever the encoder does
+        narrow = self.dtype != torch.float32 and self.device.type != "cpu"
+        with torch.autocast(self.device.type, self.dtype, enabled=narrow):
+            forms = self.module.base_head.can_form(rows)
+        return forms[0, start - first : end - first].cpu().numpy()
 
     def logits(
         self, sequences: Sequence[str], features: Sequence[np.ndarray] | None = None
@@ -359,7 +400,7 @@ class Predictor:
 
     @property
     def _in_factors(self) -> bool:
-        return self.config.both_strands and getattr(self.module, "base_head", None) is not None
+        return self.both_strands and getattr(self.module, "base_head", None) is not None
 
     def _strand(
         self,
@@ -428,6 +469,11 @@ def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn
             for each in layer.parameters(recurse=False):
                 shared[id(each)] = torch.nn.Parameter(each.detach().to(dtype), requires_grad=False)
     return copy.deepcopy(module, shared)
+
+
+def strands(config: PredictConfig, story: Story) -> bool:
+    """Return whether both strands are read: as the user says, else as the model does."""
+    return story.both_strands if config.both_strands is None else config.both_strands
 
 
 def check_features(checkpoint: Checkpoint, features: FeatureTracks | None) -> None:

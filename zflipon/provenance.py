@@ -213,7 +213,10 @@ class _Reading:
         contig, start, end = place
         story, found = self.predictor.story, np.full(end - start, np.nan, dtype=np.float32)
         plan = make_plan(self._genome, Selection(regions=self.asked(place)), story.window, story.margin)
-        stretches = [Stretch(contig, shard.tiles, self._read(contig, shard.tiles)) for shard in plan.shards]
+        stretches = [
+            Stretch(contig, shard.tiles, self._read(contig, shard.tiles), written=True)
+            for shard in plan.shards
+        ]
         predicted = predict_stretches(self.predictor, self._genome, stretches, self._progress)
         for shard, (_, values) in zip(plan.shards, predicted, strict=True):
             first = int(shard.tiles["core_start"][0])

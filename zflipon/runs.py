@@ -28,7 +28,7 @@ from zflipon.journal import Journal
 from zflipon.models import Checkpoint
 from zflipon.models.files import sha256_of
 from zflipon.outputs import sidecar, sweep, whole
-from zflipon.predict import Predictor
+from zflipon.predict import Predictor, strands
 
 PATIENCE = 5.0
 """Seconds that a run which is told to stop may take to finish the shard in flight."""
@@ -155,20 +155,24 @@ def kept(
 
 
 def settled(predict: PredictConfig, checkpoint: Checkpoint, state: PartialState) -> PredictConfig:
-    """Return how a run computes, with the precision that the first process takes: others may have other processors."""
+    """Return how a run computes: on which strands, and in the precision of the first process's processor."""
 
     def precision() -> str:
         dtype = pick_precision(predict.precision, pick_device(predict.device), size_of(checkpoint.module))
         return str(dtype).removeprefix("torch.")
 
-    return replace(predict, precision=agreed(state, precision))
+    return replace(
+        predict,
+        precision=agreed(state, precision),
+        both_strands=strands(predict, checkpoint.story),
+    )
 
 
 def key_of_model(checkpoint: Checkpoint, predictor: Predictor) -> dict[str, str]:
     """Return the part of a journal's key that tells of the model and how it computes."""
     return {
         "model": checkpoint.sha256 or checkpoint.path.name,
-        "strands": "both" if predictor.config.both_strands else "forward",
+        "strands": "both" if predictor.both_strands else "forward",
         "precision": str(predictor.dtype).removeprefix("torch."),
         "device": predictor.device.type,
         "features": predictor.features.fingerprint if predictor.features else "none",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from zflipon.config import DECIMALS
 from zflipon.errors import NotANumberError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.overlap import ahead
@@ -14,6 +15,9 @@ from zflipon.predict import AHEAD, Batch, Launched, Predictor
 
 FLOOR = 0.0
 """Probability of bases that a screen found not worth reading."""
+
+UNWRITTEN = 0.4 * 10**-DECIMALS
+"""A base that can have no more than this is 0 in a track; half of the last digit, but for what floats may differ by."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,15 @@ class Stretch:
         `zflipon.windows.WINDOW_DTYPE`, shape (n,).
     read : numpy.ndarray or None
         bool, shape (n,): windows that the model reads; the cores of the others get `FLOOR`. None: all.
+    written : bool
+        Whether nothing but the digits that tracks have is wanted of the probabilities: then windows of which the
+        model's first factor says that all of them are 0 (`Predictor.ceilings`) are read no further.
     """
 
     contig: str
     tiles: np.ndarray
     read: np.ndarray | None = None
+    written: bool = False
 
 
 def predict_tiles(
@@ -40,6 +48,7 @@ def predict_tiles(
     contig: str,
     tiles: np.ndarray,
     progress: Callable[[int], None] = lambda bases: None,
+    written: bool = False,
 ) -> np.ndarray:
     """Return the probabilities of a run of consecutive cores.
 
@@ -52,6 +61,8 @@ def predict_tiles(
         `zflipon.windows.WINDOW_DTYPE`, consecutive windows of one stretch.
     progress : callable
         Called with the number of bases decided since the last call.
+    written : bool
+        As `Stretch` has it.
 
     Returns
     -------
@@ -59,7 +70,7 @@ def predict_tiles(
         float32, shape (tiles["core_end"][-1] - tiles["core_start"][0],); NaN at N and
         in windows of which more than half is N.
     """
-    ((_, found),) = predict_stretches(predictor, genome, [Stretch(contig, tiles)], progress)
+    ((_, found),) = predict_stretches(predictor, genome, [Stretch(contig, tiles, written=written)], progress)
     return found
 
 
@@ -81,6 +92,7 @@ def predict_stretches(
     Yields
     ------
     stretch : Stretch
+        As it was given, but that it tells which windows were read where it has no more than what is `written`.
     probabilities : numpy.ndarray
         float32, as `predict_tiles` returns them.
     """
@@ -114,10 +126,14 @@ class _Job:
         self.nothing = letters[first - origin :][:size]
         self.found = np.full(size, np.nan, dtype=np.float32)
         places, counts = tiles["core_start"] - first, tiles["core_end"] - tiles["core_start"]
-        if stretch.read is not None:
-            unread = kept & ~stretch.read
+        read = stretch.read
+        if read is None and stretch.written:  # a screen, where there is one, leaves little that this would find
+            read = _undecided(predictor.ceilings(text), tiles["core_start"] - origin)
+            self.stretch = replace(stretch, read=read)
+        if read is not None:
+            unread = kept & ~read
             self.found[_ranges(places[unread], counts[unread])] = FLOOR
-            kept &= stretch.read
+            kept &= read
         windows = np.flatnonzero(kept)
         self.sequences = [text[low:high] for low, high in zip(start[windows], end[windows], strict=True)]
         self.features = predictor.seen(
@@ -132,7 +148,7 @@ class _Job:
         self.shares = predictor.shares
         # a strand adds to each kind of value what it counts for
         self.values = np.zeros((len(self.shares[0]), size), dtype=np.float32)
-        if predictor.config.both_strands:
+        if predictor.both_strands:
             self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
             if self.features is not None:
                 self.features += [seen[:, ::-1] for seen in self.features]
@@ -171,6 +187,13 @@ class _Job:
         self.found[read] = predictor.joined(self.values[:, read])
         self.found[self.nothing] = np.nan
         return self.found
+
+
+def _undecided(ceilings: np.ndarray | None, starts: np.ndarray) -> np.ndarray | None:
+    """Return which cores, side by side from each start on, may hold a base that a track tells from 0; None: any."""
+    if ceilings is None:
+        return None
+    return np.maximum.reduceat(ceilings, starts) > UNWRITTEN
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray, turned: bool = False) -> np.ndarray:

@@ -83,7 +83,9 @@ model_option = click.option(
     help="Bundled name, folder, file or hub id.",
 )
 both_strands_option = click.option(
-    "--both-strands", is_flag=True, help="Average with the reverse complement (half the speed)."
+    "--both-strands/--one-strand",
+    default=default(PredictConfig, "both_strands"),
+    help="Average with the reverse complement, or not.  [default: as the model is meant to be read]",
 )
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from zflipon.config import ScreenConfig
 from zflipon.errors import ModelError, suggest
 
-_LATER = {"screen", "features", "bears_missing"}
+_LATER = {"screen", "features", "bears_missing", "both_strands"}
 """Fields that the first stories had not."""
 
 OBJECTIVES = ("token", "base", "sequence", "mlm")
@@ -120,6 +120,8 @@ class Story:
         Omics tracks that the model reads beside the sequence, in its order.
     bears_missing : bool
         Whether it was trained to do without some of them.
+    both_strands : bool
+        Whether both strands are read where nothing else is asked for.
     """
 
     family: str
@@ -137,6 +139,7 @@ class Story:
     screen: ScreenConfig = field(default_factory=ScreenConfig)
     features: tuple[Feature, ...] = ()
     bears_missing: bool = False
+    both_strands: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model can be run with; raise `ModelError`."""

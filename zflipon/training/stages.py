@@ -176,7 +176,9 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
         _refuse_base_head(recipe, checkpoint.story.family)
     _refuse_formula(checkpoint.story.family)
     bears = bool(features) and recipe.features.drop > 0
-    checkpoint = replace(checkpoint, story=replace(checkpoint.story, features=features, bears_missing=bears))
+    both = model.both_strands or checkpoint.story.both_strands
+    story = replace(checkpoint.story, features=features, bears_missing=bears, both_strands=both)
+    checkpoint = replace(checkpoint, story=story)
     if features:
         log.info("%d omics tracks beside the sequence", len(features))
     if model.lora.r:

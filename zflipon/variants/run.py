@@ -203,7 +203,7 @@ class _Work:
         for record in records:
             for alt in record.alts or ():
                 alleles.add(record.contig, record.start, record.ref, alt)
-        strands = 2 if self._predictor.config.both_strands else 1
+        strands = 2 if self._predictor.both_strands else 1
         advance = self._counter(len(records), len(alleles.sequences) * strands)
         probabilities = self._predictor.probabilities(
             alleles.sequences, seen(self._predictor, alleles), alleles.cores, advance
@@ -301,7 +301,7 @@ def _about(
         "genome": genome.path.name,
         "flank": shape.flank,
         "shifts": config.shifts,
-        "strands": "both" if predictor.config.both_strands else "forward",
+        "strands": "both" if predictor.both_strands else "forward",
     }
 
 
