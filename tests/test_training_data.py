@@ -390,7 +390,8 @@ def test_repeats_are_where_enough_of_the_surroundings_is_masked(tmp_path, monkey
     for share, track in zip(SHARES, tracks, strict=True):
         assert fill(track["a"], 0, len(text)).tolist() == (around > share).tolist()
         assert 0 < (around > share).sum() < len(around)
-        assert not len(track["plain"]) and "apart" not in track
+        assert not len(track["plain"])
+        assert "apart" not in track
         assert merge(track["a"]).tolist() == track["a"].tolist()
 
 

@@ -127,7 +127,9 @@ class _Job:
         self.found = np.full(size, np.nan, dtype=np.float32)
         places, counts = tiles["core_start"] - first, tiles["core_end"] - tiles["core_start"]
         read = stretch.read
-        if read is None and stretch.written:  # a screen, where there is one, leaves little that this would find
+        if (
+            read is None and stretch.written
+        ):  # a screen, where there is one, leaves little that this would find
             read = _undecided(predictor.ceilings(text), tiles["core_start"] - origin)
             self.stretch = replace(stretch, read=read)
         if read is not None:

@@ -44,10 +44,10 @@ def platt(histogram: ScoreHistogram, steps: int = 100) -> tuple[float, float]:
     return float(scale / spread), float(bias - scale * mean / spread)
 
 
-KNOTS = np.array([-6.0, -3.0, -2.0, -0.5, 0.5, 1.5, 2.5])
+KNOTS = np.array([-6.0, -3.0, -2.0, -0.4, 0.0, 0.4, 1.5, 2.2])
 """Scaled log-odds at which the line may bend; at the first, and below, it stays."""
 
-_STIFF = 100.0
+_STIFF = 20.0
 """Bases that a bend by one unit between two knots must be worth: neighbours in a call are much the same base."""
 
 _LEAST_SLOPE = 0.1  # between knots, so that the order of bases is kept

@@ -49,7 +49,7 @@ def repeat_tracks(genome: Genome, contigs: Mapping[str, int]) -> list[Intervals]
             track[contig] = merge(np.concatenate(rows))
     if not any(len(rows) for track in tracks for rows in track.values()):
         raise InputError(
-            f"{genome.path}: no repeats are soft-masked (lower-case) on the training contigs, which data.repeats needs; "
+            f"{genome.path}: no repeats are soft-masked (lower-case) on the training contigs, as data.repeats needs; "
             "take the soft-masked FASTA, or --set data.repeats=false"
         )
     return tracks
