@@ -257,8 +257,10 @@ def without_model(
 
     def stub(self: Predictor, batch) -> Launched:
         rows, width = batch.inputs["input_ids"].shape
-        shape = (rows, batch.inputs["bases"].shape[1]) if self.story.objective == "base" else (rows, width, 2)
-        return Launched(torch.zeros(shape))
+        if self.story.objective != "base":
+            return Launched(torch.zeros(rows, width, 2))
+        factors = (2,) if self.both_strands else ()
+        return Launched(torch.zeros(rows, *factors, batch.inputs["bases"].shape[1]))
 
     plain, Predictor.launch, Predictor.ceilings = Predictor.launch, stub, ceilings
     try:
