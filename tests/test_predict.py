@@ -9,7 +9,7 @@ from conftest import make_fasta
 
 from zflipon.config import PredictConfig
 from zflipon.devices import LARGE, PRECISIONS, pick_precision
-from zflipon.errors import ModelError, ZfliponError
+from zflipon.errors import ModelError, NotANumberError, ZfliponError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.models import Calibration, create, load
 from zflipon.models.batch import collate
@@ -328,6 +328,18 @@ def test_windows_that_are_not_read_further_are_those_that_a_track_has_as_0(tmp_p
     assert whole.read is None
     assert 0 < told.read.sum() < 0.8 * len(tiles)
     assert (to_decimals(expected) > 200).any()
+
+
+def test_a_first_factor_that_is_no_number_settles_nothing(tmp_path, checkpoint_of, rng):
+    made = checkpoint_of("base")
+    torch.nn.init.constant_(made.module.base_head.forms.bias, float("nan"))
+    text = random_dna(rng, 3000)
+    tiles = tile(0, len(text), made.story.window, made.story.margin)
+    with (
+        Genome(make_fasta(tmp_path, {"a": text})) as genome,
+        pytest.raises(NotANumberError, match="^a:1-3,000: the model returned"),
+    ):
+        predict_tiles(Predictor(made, PredictConfig(device="cpu")), genome, "a", tiles, written=True)
 
 
 def test_a_model_says_on_which_strands_it_is_read(checkpoint_of, rng):

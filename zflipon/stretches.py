@@ -127,9 +127,8 @@ class _Job:
         self.found = np.full(size, np.nan, dtype=np.float32)
         places, counts = tiles["core_start"] - first, tiles["core_end"] - tiles["core_start"]
         read = stretch.read
-        if (
-            read is None and stretch.written
-        ):  # a screen, where there is one, leaves little that this would find
+        # a screen, where there is one, leaves little that this would find
+        if read is None and stretch.written:
             read = _undecided(predictor.ceilings(text), tiles["core_start"] - origin)
             self.stretch = replace(stretch, read=read)
         if read is not None:
@@ -195,7 +194,8 @@ def _undecided(ceilings: np.ndarray | None, starts: np.ndarray) -> np.ndarray | 
     """Return which cores, side by side from each start on, may hold a base that a track tells from 0; None: any."""
     if ceilings is None:
         return None
-    return np.maximum.reduceat(ceilings, starts) > UNWRITTEN
+    # what is not a number settles nothing: the window is read, and the run fails aloud
+    return ~(np.maximum.reduceat(ceilings, starts) <= UNWRITTEN)
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray, turned: bool = False) -> np.ndarray:
