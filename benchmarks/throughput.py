@@ -259,7 +259,7 @@ def without_model(
         rows, width = batch.inputs["input_ids"].shape
         if self.story.objective != "base":
             return Launched(torch.zeros(rows, width, 2))
-        factors = (2,) if self.both_strands else ()
+        factors = (2,) if batch.in_factors else ()
         return Launched(torch.zeros(rows, *factors, batch.inputs["bases"].shape[1]))
 
     plain, Predictor.launch, Predictor.ceilings = Predictor.launch, stub, ceilings

@@ -337,7 +337,7 @@ def test_a_first_factor_that_is_no_number_settles_nothing(tmp_path, checkpoint_o
     tiles = tile(0, len(text), made.story.window, made.story.margin)
     with (
         Genome(make_fasta(tmp_path, {"a": text})) as genome,
-        pytest.raises(NotANumberError, match="^a:1-3,000: the model returned"),
+        pytest.raises(NotANumberError, match=r"^a:1-3,000: the model returned"),
     ):
         predict_tiles(Predictor(made, PredictConfig(device="cpu")), genome, "a", tiles, written=True)
 
@@ -354,3 +354,15 @@ def test_a_model_says_on_which_strands_it_is_read(checkpoint_of, rng):
     assert read(made, None) == read(made, False) == read(both, False)
     assert read(both, None) == read(made, True) == read(both, True)
     assert read(both, None) != read(both, False)
+
+
+def test_logits_are_of_the_strand_that_is_given_whatever_the_story_says(checkpoint_of, rng):
+    made = checkpoint_of("base")
+    both = replace(made, story=replace(made.story, both_strands=True))
+    text = random_dna(rng, 300)
+    (one,), (other,) = (
+        [rows for _, _, rows in Predictor(each, PredictConfig(device="cpu")).logits([text])]
+        for each in (made, both)
+    )
+    assert one.shape == (300,)
+    np.testing.assert_array_equal(other, one)

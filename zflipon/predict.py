@@ -63,6 +63,8 @@ class Batch:
         On the CPU.
     core : (int, int) or None
         Where the bases lie that are wanted of any of them; None: anywhere.
+    in_factors : bool
+        Whether a base head's two factors are wanted in the place of their product, as for a mean over strands.
     """
 
     indices: list[int]
@@ -70,6 +72,7 @@ class Batch:
     sizes: list[int | None]
     inputs: dict[str, torch.Tensor]
     core: tuple[int, int] | None = None
+    in_factors: bool = False
 
     def rows(self, logits: np.ndarray) -> Iterator[tuple[int, Tokens, np.ndarray]]:
         """Yield index, tokens and own logits of each sequence."""
@@ -202,7 +205,7 @@ class Predictor:
         """
         if not self.both_strands:
             return np.ones((1, 1), dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
-        ours, theirs = ([1, 0.5], [0, 0.5]) if self._in_factors else ([0.5], [0.5])
+        ours, theirs = ([1, 0.5], [0, 0.5]) if self.in_factors else ([0.5], [0.5])
         return np.array(ours, dtype=np.float32)[:, None], np.array(theirs, dtype=np.float32)[:, None]
 
     def seen(self, contig: str, bounds: np.ndarray) -> list[np.ndarray] | None:
@@ -234,7 +237,7 @@ class Predictor:
         numpy.ndarray or None
             float32, shape (bases,); None for a head of another kind.
         """
-        if getattr(self.module, "base_head", None) is None:
+        if self._base_head is None:
             return None
         codes = torch.from_numpy(base_codes(text))
         step = _BASES_AT_ONCE.get(self.device.type, _BASES_AT_ONCE["cpu"])
@@ -251,7 +254,7 @@ class Predictor:
         # on a CPU the base head computes in full whatever the encoder does
         narrow = self.dtype != torch.float32 and self.device.type != "cpu"
         with torch.autocast(self.device.type, self.dtype, enabled=narrow):
-            forms = self.module.base_head.can_form(rows)
+            forms = self._base_head.can_form(rows)
         return forms[0, start - first : end - first].cpu().numpy()
 
     def logits(
@@ -282,9 +285,10 @@ class Predictor:
         sequences: Sequence[str],
         cores: np.ndarray | None = None,
         features: Sequence[np.ndarray] | None = None,
+        in_factors: bool = False,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield batches with their logits, tokenizing ahead of the model; arguments as `batches` has them."""
-        with ahead(self.batches(sequences, cores, features), AHEAD) as batches:
+        with ahead(self.batches(sequences, cores, features, in_factors), AHEAD) as batches:
             for _, batch, launched in self.launched((None, batch) for batch in batches):
                 yield batch, self.collect(launched)
 
@@ -293,6 +297,7 @@ class Predictor:
         sequences: Sequence[str],
         cores: np.ndarray | None = None,
         features: Sequence[np.ndarray] | None = None,
+        in_factors: bool = False,
     ) -> Iterator[Batch]:
         """Tokenize sequences, and lay those of like token counts side by side.
 
@@ -306,6 +311,8 @@ class Predictor:
             int64, shape (sequences, 2): the bases of each that are wanted; a base head may leave others undecided.
         features : sequence of numpy.ndarray, optional
             As `probabilities` has them.
+        in_factors : bool
+            As `Batch` has it.
         """
         for first in range(0, len(sequences), _POOL):
             pool = sequences[first : first + _POOL]
@@ -327,13 +334,14 @@ class Predictor:
                     inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
                 indices = [first + i for i in chosen]
                 sizes = [self._size(pool[i], tokens[i]) for i in chosen]
-                yield Batch(indices, own, sizes, inputs, None if cores is None else _span(cores[indices]))
+                core = None if cores is None else _span(cores[indices])
+                yield Batch(indices, own, sizes, inputs, core, in_factors)
 
     def launch(self, batch: Batch) -> Launched:
         """Set the model to work on a batch; it may still be at it when this returns."""
         if self.device.type == "cpu":
-            return Launched(self._cores.submit(self._forward, batch.inputs, batch.core))
-        logits = self._forward(batch.inputs, batch.core)
+            return Launched(self._cores.submit(self._forward, batch.inputs, batch.core, batch.in_factors))
+        logits = self._forward(batch.inputs, batch.core, batch.in_factors)
         if logits.device.type != "cuda":
             return Launched(logits)
         host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
@@ -376,10 +384,9 @@ class Predictor:
         Returns
         -------
         numpy.ndarray
-            float32, shape (kinds, bases): probabilities; where a base head reads both strands, those of its two
-            factors, uncalibrated.
+            float32, shape (kinds, bases): probabilities; of a batch in factors, those of the two, uncalibrated.
         """
-        if self._in_factors:
+        if batch.in_factors:
             own = np.arange(rows.shape[2]) < np.array(batch.sizes)[:, None]
             return np.stack([_sigmoid(rows[:, factor][own]) for factor in range(2)])
         if self.story.objective == "base":
@@ -393,14 +400,19 @@ class Predictor:
 
     def joined(self, values: np.ndarray) -> np.ndarray:
         """Return the probabilities that what the strands say comes to: float32, (bases,) of (kinds, bases)."""
-        if not self._in_factors:
+        if not self.in_factors:
             return values[0]
         both = np.maximum(values[0] * values[1], _LEAST)
         return _sigmoid(calibrated(np.log(both) - np.log1p(-both), self.story.calibration))
 
     @property
-    def _in_factors(self) -> bool:
-        return self.both_strands and getattr(self.module, "base_head", None) is not None
+    def in_factors(self) -> bool:
+        """Whether what strands say is put together factor by factor: a base head's, of both strands."""
+        return self.both_strands and self._base_head is not None
+
+    @property
+    def _base_head(self) -> torch.nn.Module | None:
+        return getattr(self.module, "base_head", None)
 
     def _strand(
         self,
@@ -410,7 +422,7 @@ class Predictor:
         advance: Callable[[int], None],
     ) -> list[np.ndarray]:
         found: list[np.ndarray] = [np.empty((1, 0), dtype=np.float32)] * len(sequences)
-        for batch, rows in self.run(sequences, cores, features):
+        for batch, rows in self.run(sequences, cores, features, self.in_factors):
             ends = np.cumsum([len(sequences[i]) for i in batch.indices])
             values = np.split(self.base_values(batch, rows), ends[:-1], axis=1)
             for i, own in zip(batch.indices, values, strict=True):
@@ -422,13 +434,15 @@ class Predictor:
         return max(1, self._most // max(tokens, 1))
 
     @torch.inference_mode()
-    def _forward(self, inputs: dict[str, torch.Tensor], core: tuple[int, int] | None) -> torch.Tensor:
+    def _forward(
+        self, inputs: dict[str, torch.Tensor], core: tuple[int, int] | None, in_factors: bool
+    ) -> torch.Tensor:
         """Run the model; where memory does not suffice, on one half of the batch after the other."""
         try:
             moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 told = self.module(**moved, core=core)
-            return (torch.stack([told.forms, told.flips], 1) if self._in_factors else told.logits).float()
+            return (torch.stack([told.forms, told.flips], 1) if in_factors else told.logits).float()
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             size = len(inputs["input_ids"])
             if not _is_out_of_memory(error):
@@ -449,7 +463,7 @@ class Predictor:
             {name: tensor[rows] for name, tensor in inputs.items()}
             for rows in (slice(half), slice(half, None))
         )
-        return torch.cat([self._forward(part, core) for part in parts])
+        return torch.cat([self._forward(part, core, in_factors) for part in parts])
 
     def _size(self, sequence: str, tokens: Tokens) -> int | None:
         """Return how many rows of the logits are the sequence's own: bases, tokens, or all there are."""

@@ -216,7 +216,7 @@ def _prepared(
             tiles = stretch.tiles
             text = genome.fetch(stretch.contig, int(tiles["start"].min()), int(tiles["end"].max()))
             job = _Job(stretch, text, predictor)
-        batches = predictor.batches(job.sequences, job.cores, job.features)
+        batches = predictor.batches(job.sequences, job.cores, job.features, predictor.in_factors)
         while True:
             with predictor.clock("tokenize"):
                 batch = next(batches, None)

@@ -268,8 +268,7 @@ def _calls(
     batch_size: int | None,
 ) -> Iterator[tuple[int, list[tuple[Tokens, np.ndarray]]]]:
     """Yield, a pool at a time, the index of its first sequence and, of each, tokens and what is called of them."""
-    # attributions are of the strand that is read
-    config = PredictConfig(batch_size, "float32", str(attributor.device), both_strands=False)
+    config = PredictConfig(device=str(attributor.device), precision="float32", batch_size=batch_size)
     predictor = Predictor(attributor.checkpoint, config, OBJECTIVES, attributor.features)
     cutoff = _logit(_cutoff(attributor.story, threshold))
     for first in range(0, len(sequences), _POOL):

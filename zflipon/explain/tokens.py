@@ -12,7 +12,7 @@ so that this is its own call; a base head's calls are put together to those of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,9 +176,7 @@ def token_ratios(
         )
         checkpoint = load(model)
         omics = features_for(checkpoint, features, source.lengths, missing_features)
-        # tokens are those of one strand
-        one_strand = replace(predict or PredictConfig(), both_strands=False)
-        predictor = Predictor(checkpoint, one_strand, features=omics)
+        predictor = Predictor(checkpoint, predict, features=omics)
         tiled = _tiled(source, lengths, runs, avoided, config.window or checkpoint.story.window)
         chosen = choose(tiled, 0, config.negatives, config.seed)
         if not tiled.labelled.any():

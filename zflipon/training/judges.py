@@ -121,8 +121,7 @@ class WindowJudge:
         return histogram
 
     def _logits(self, checkpoint: Checkpoint, stage: StageConfig) -> Iterator[tuple[int, Tokens, np.ndarray]]:
-        config = PredictConfig(precision=stage.precision, both_strands=False)
-        predictor = Predictor(checkpoint, config, (stage.objective,))
+        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), (stage.objective,))
         return predictor.logits(self.windows.sequences)
 
     def _sequences(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
