@@ -7,7 +7,7 @@ import pysam
 import pytest
 
 from zflipon.errors import InputError
-from zflipon.intervals import fill, merge, overlapping, parse_region, read_bed, read_bedgraph, runs_of
+from zflipon.intervals import fill, merge, overlapping, parse_region, read_bed, read_bedgraph
 
 LENGTHS = {"chr2": 1000, "chr10": 500, "track1": 50, "HLA:A*01": 80, "a.1|x": 70}
 
@@ -248,11 +248,3 @@ def test_overlapping_against_a_slow_loop(seed):
         for length in (1, 4, 40):
             expected = [row for row in merged.tolist() if row[0] < start + length and row[1] > start]
             assert overlapping(merged, start, start + length).tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("", []), ("...", []), ("xxx", [[0, 3]]), ("x..xx.x", [[0, 1], [3, 5], [6, 7]]), (".xx.", [[1, 3]])],
-)
-def test_runs_of_chosen_places(text, expected):
-    assert runs_of(np.array([letter == "x" for letter in text], dtype=bool)).tolist() == expected

@@ -20,7 +20,6 @@ from zflipon.training.data import (
     near_misses,
     without,
 )
-from zflipon.training.repeats import REACH, SHARES, repeat_tracks
 
 MOTIF = "GATTACAGGCCATGTTTCCCAAAG"
 DECOY = "CCTAGGTTTTGACACACTTTGAGA"
@@ -369,35 +368,3 @@ def test_near_misses_form_z_dna_and_are_no_candidates(tmp_path):
         assert start <= planted
         assert end >= planted + 20
         assert end - start < 40
-
-
-# ---- repeats as tracks ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("piece", [400, 1 << 20])
-def test_repeats_are_where_enough_of_the_surroundings_is_masked(tmp_path, monkeypatch, piece):
-    monkeypatch.setattr("zflipon.training.repeats._PIECE", piece)
-    rng = np.random.default_rng(3)
-    # stretches of either case, short and long beside the reach
-    masked = np.repeat(rng.random(60) < 0.4, rng.integers(1, 600, 60))
-    text = "".join(
-        letter.lower() if low else letter for letter, low in zip(dna(len(masked), 4), masked, strict=True)
-    )
-    contigs = {"a": text, "plain": dna(700, 5), "apart": text.lower()}
-    with Genome(make_fasta(tmp_path, contigs)) as genome:
-        tracks = repeat_tracks(genome, {"a": len(text), "plain": 700})
-    around = np.array([masked[max(0, i - REACH) : i + REACH + 1].mean() for i in range(len(masked))])
-    for share, track in zip(SHARES, tracks, strict=True):
-        assert fill(track["a"], 0, len(text)).tolist() == (around > share).tolist()
-        assert 0 < (around > share).sum() < len(around)
-        assert not len(track["plain"])
-        assert "apart" not in track
-        assert merge(track["a"]).tolist() == track["a"].tolist()
-
-
-def test_repeats_need_a_soft_masked_genome(tmp_path):
-    with (
-        Genome(make_fasta(tmp_path, {"a": dna(900, 1)})) as genome,
-        pytest.raises(InputError, match=r"no repeats are soft-masked .* data.repeats=false"),
-    ):
-        repeat_tracks(genome, {"a": 900})

@@ -255,9 +255,6 @@ class DataConfig:
     tracks : str or None
         Folder of BED files (chromatin marks, bound factors) that a stage may learn to tell from sequence: what makes
         a context worth something. No model needs them later.
-    repeats : bool
-        Whether repeats, the lower-case letters of the genome, are told from sequence like tracks: whether a quarter,
-        half, three quarters of the bases around are masked. A model reads either case alike.
     sequences, validation_sequences, test_sequences : str or None
         CSV or TSV with the columns ``sequence`` and ``label``, in the place of genome and labels. Where only the first
         is given, it is split by the shares below.
@@ -283,7 +280,6 @@ class DataConfig:
     candidates: str | None = None
     blacklist: str | None = None
     tracks: str | None = None
-    repeats: bool = False
     sequences: str | None = None
     validation_sequences: str | None = None
     test_sequences: str | None = None

@@ -177,23 +177,6 @@ def merge(intervals: np.ndarray, gap: int = 0) -> np.ndarray:
     return np.stack([intervals[first, 0], reach[last]], axis=1)
 
 
-def runs_of(chosen: np.ndarray) -> np.ndarray:
-    """Return the runs of chosen places.
-
-    Parameters
-    ----------
-    chosen : numpy.ndarray
-        bool, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        int64, shape (runs, 2): where each begins and ends.
-    """
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
-    return edges.reshape(-1, 2)
-
-
 def covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
     """Count the bases between neighbouring edges that disjoint intervals cover.
 

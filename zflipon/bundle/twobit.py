@@ -9,7 +9,6 @@ import numpy as np
 
 from zflipon.errors import InputError
 from zflipon.genome import UNKNOWN_BASE, Genome, base_codes
-from zflipon.intervals import runs_of
 
 _SIGNATURE = 0x1A412743
 _CHUNK = 1 << 22  # a multiple of four bases: only a contig's last byte may be part empty
@@ -67,7 +66,8 @@ def _unknown(genome: Genome, contig: str) -> np.ndarray:
     """Return the runs of unknown bases: int64, shape (n, 2)."""
     runs, start = [np.empty((0, 2), dtype=np.int64)], 0
     for codes in _chunks(genome, contig):
-        runs.append(runs_of(codes == UNKNOWN_BASE) + start)
+        edges = np.flatnonzero(np.diff(np.r_[False, codes == UNKNOWN_BASE, False].astype(np.int8)))
+        runs.append(edges.reshape(-1, 2) + start)
         start += len(codes)
     return np.concatenate(runs)
 

@@ -20,7 +20,6 @@ from zflipon.samples import TiledWindows, choose, fold_parts, split, tile_labell
 from zflipon.training.batches import Source
 from zflipon.training.data import LabelledGenome, WindowSampler, near_misses, without
 from zflipon.training.judges import ContigJudge, GenomeEstimate, Judge, WindowJudge
-from zflipon.training.repeats import repeat_tracks
 from zflipon.training.sequences import read_sequences
 from zflipon.training.windows import Epochs, StoredWindows, cut, summary
 
@@ -364,8 +363,6 @@ def read_material(
         {contig: merge(rows) for contig, rows in read_bed(path, genome.lengths, "tracks").items()}
         for path in _track_files(data.tracks)
     ]
-    if data.repeats:
-        tracks += repeat_tracks(genome, contigs["train"])
     found = Material(data, genome, **read, tracks=tracks, contigs=contigs)
     if features is not None and features.tracks:
         found.features = learn_features(features.tracks, genome.lengths, contigs["train"], data.seed)
