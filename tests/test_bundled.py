@@ -1,11 +1,15 @@
 """The models that come with the package are small, whole, and tell their story."""
 
+import json
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import make_fasta
 
 from zflipon.cli import cli
 from zflipon.config import DEFAULT_MODEL, PredictConfig
+from zflipon.genome import Genome
 from zflipon.models import FORMULAS, load
 from zflipon.models.files import BUNDLED, bundled
 from zflipon.predict import Predictor
@@ -59,3 +63,25 @@ def test_the_help_says_what_a_threshold_gives():
     shown = " ".join(CliRunner().invoke(cli, ["annotate", "--help"]).output.split())
     for threshold, (precision, recall) in told.items():
         assert f"{precision:.2f} and {recall:.2f} at {threshold}" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "both"), [([], True), (["--one-strand"], False), (["--both-strands"], True)]
+)
+def test_annotate_reads_the_strands_that_the_model_or_its_user_says(tmp_path, words, both):
+    fasta = make_fasta(tmp_path, {"c": FLANK + "CG" * 10 + FLANK + "TTGACC"})
+    found = tmp_path / "z.bedgraph"
+    result = CliRunner().invoke(cli, ["annotate", str(fasta), "-o", str(found), "--device", "cpu", *words])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "z.bedgraph.json").read_text())["predict"]["both_strands"] is both
+    with Genome(fasta) as genome:
+        text = genome.fetch("c", 0, genome.lengths["c"])
+    expected = Predictor(load(DEFAULT_MODEL), PredictConfig(device="cpu", both_strands=both)).probabilities(
+        [text]
+    )
+    values = np.zeros(len(text))
+    for row in found.read_text().splitlines():
+        _, start, end, value = row.split("\t")
+        values[int(start) : int(end)] = float(value)
+    np.testing.assert_allclose(values, expected[0], atol=0.00051)
+    assert values.max() > 0.1

@@ -120,7 +120,9 @@ def test_what_is_read_has_the_values_of_the_whole_run_and_the_rest_the_floor(run
     told = json.loads((tmp_path / "screened.bed.json").read_text())
     assert told["screen"] == {"linking": 23.0, "published": True, "strong": 0.46}
     assert 0 < told["tracks"]["windows_read"] < told["windows"] / 2
-    assert json.loads((tmp_path / "all.bedgraph.json").read_text())["screen"] is None
+    told = json.loads((tmp_path / "all.bedgraph.json").read_text())
+    assert told["screen"] is None
+    assert 0 < told["tracks"]["windows_read"] < told["windows"]  # the model's first factor settles the others
 
 
 @needs_shared

@@ -237,6 +237,24 @@ def test_frozen_weights_stay_as_the_stage_before_left_them(recipe, tmp_path):
         train(recipe("base", *short, 'stage.some.freeze=["nowhere"]'), tmp_path / "other")
 
 
+def test_the_strands_of_the_recipe_go_into_the_story_and_into_the_judgement(recipe, tmp_path):
+    short = ("stage.steps=3", "stage.some.evaluations=0")
+    quality = {}
+    for both in (False, True):
+        train(recipe("base", *short, f"model.both_strands={str(both).lower()}"), tmp_path / str(both))
+        story = load(tmp_path / str(both)).story
+        assert story.both_strands is both
+        quality[both] = story.quality["average_precision"]
+    assert quality[True] != quality[False]
+    assert "strands: both" in (tmp_path / "True" / "README.md").read_text()
+    # what starts from a checkpoint is read as that, unless the recipe says otherwise
+    for said, expected in ((None, True), (False, False)):
+        made = recipe("base", *short)
+        model = ModelConfig(checkpoint=str(tmp_path / "True"), both_strands=said)
+        train(replace(made, model=model), tmp_path / f"on-{expected}")
+        assert load(tmp_path / f"on-{expected}").story.both_strands is expected
+
+
 def test_the_average_lags_behind_the_weights(tmp_path):
     module = torch.nn.Linear(1, 1, bias=False)
     module.weight.data.zero_()

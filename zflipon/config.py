@@ -377,8 +377,9 @@ class ModelConfig:
         Shape of the base head: ``channels``, ``kernel``, ``dilations``, ``dropout``.
     lora : LoraConfig
         Adapters beside the weights of a checkpoint.
-    both_strands : bool
-        Whether the model reads both strands where its user does not say otherwise, and is judged and calibrated so.
+    both_strands : bool or None
+        Whether the model reads both strands where its user does not say otherwise; on contigs kept apart it is judged
+        and calibrated so. None leaves a checkpoint as it is, and a new model with one.
     """
 
     checkpoint: str | None = None
@@ -386,7 +387,7 @@ class ModelConfig:
     shape: dict = field(default_factory=dict)
     base_head: dict = field(default_factory=dict)
     lora: LoraConfig = field(default_factory=LoraConfig)
-    both_strands: bool = False
+    both_strands: bool | None = None
 
 
 @dataclass(frozen=True)

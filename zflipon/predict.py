@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from zflipon.config import PredictConfig
+from zflipon.config import ModelConfig, PredictConfig
 from zflipon.devices import pick_device, pick_precision, size_of
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
 from zflipon.genome import base_codes, reverse_complement
@@ -485,8 +485,8 @@ def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn
     return copy.deepcopy(module, shared)
 
 
-def strands(config: PredictConfig, story: Story) -> bool:
-    """Return whether both strands are read: as the user says, else as the model does."""
+def strands(config: PredictConfig | ModelConfig, story: Story) -> bool:
+    """Return whether both strands are read: as the user or the recipe says, else as the model does."""
     return story.both_strands if config.both_strands is None else config.both_strands
 
 

@@ -127,6 +127,7 @@ def _what(story: Story, parameters: int) -> str:
     if story.objective in ("base", "token"):
         core = story.window - 2 * story.margin
         facts["window"] += f", of which the middle {core:,} are decided (margin {story.margin:,})"
+        facts["strands"] = "both are read, and averaged" if story.both_strands else ""
         facts["called"] = f"bases of a probability of at least {story.threshold:g}"
         facts["calibration"] = _calibration(story.calibration)
     if story.objective == "token":

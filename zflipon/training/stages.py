@@ -19,7 +19,7 @@ from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
 from zflipon.models.adapters import attach, thaw
 from zflipon.models.story import OBJECTIVES, Story
-from zflipon.predict import calibrated
+from zflipon.predict import calibrated, strands
 from zflipon.recipe import Setting, inheritance
 from zflipon.tokens import BpeTokenizer, DnaTokenizer, train_bpe
 from zflipon.training.calibrate import bend, platt
@@ -176,7 +176,7 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
         _refuse_base_head(recipe, checkpoint.story.family)
     _refuse_formula(checkpoint.story.family)
     bears = bool(features) and recipe.features.drop > 0
-    both = model.both_strands or checkpoint.story.both_strands
+    both = strands(model, checkpoint.story)
     story = replace(checkpoint.story, features=features, bears_missing=bears, both_strands=both)
     checkpoint = replace(checkpoint, story=story)
     if features:
