@@ -417,6 +417,9 @@ class StageConfig:
         label are taken, and of the others so many for each of them; ``inf`` takes all, as a genome has them.
     reverse_complement : bool
         Turn half of the windows round.
+    mutations : float
+        Share of a window's bases that are drawn anew, any up to this one, so that windows are not learnt by heart.
+        For the target ``'tracks'``: what else is learnt is true of the very bases.
     masked : float
         Share of tokens to be told by the masked-LM objective.
     epochs : float
@@ -468,6 +471,7 @@ class StageConfig:
     hard_negatives: float = 1.0
     background: float = 1.0
     reverse_complement: bool = True
+    mutations: float = 0.0
     masked: float = 0.15
     epochs: float = 0.0
     steps: int = 1000

@@ -63,7 +63,7 @@ _NOT_NEGATIVE = (
     "seed",
     "r",
 )
-_SHARES = ("masked", "dropout", "average", "drop", "validation_share", "test_share")
+_SHARES = ("masked", "mutations", "dropout", "average", "drop", "validation_share", "test_share")
 """Keys whose value is from 0 to less than 1."""
 
 LOGGERS = ("tensorboard", "wandb")
@@ -299,6 +299,8 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         problems.append(f"{where}: tracks are learnt from windows that are 'drawn'; set sampling")
     if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
         problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
+    if stage.mutations and (stage.target != "tracks" or stage.auxiliary):
+        problems.append(f"{where}.mutations: only tracks are still true of mutated bases; set 0, or learn tracks alone")
     if stage.readout and (stage.objective != "base" or stage.target != "labels"):
         problems.append(f"{where}.readout: only the objective 'base' on the target 'labels' has one")
     if not (stage.steps or stage.epochs or stage.readout):

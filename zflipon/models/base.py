@@ -187,6 +187,10 @@ class DnaModel(PreTrainedModel):
             # its convolutions are much of a small model's time, so that a GPU has them in the model's precision
             with _in_full(states.device) if states.device.type == "cpu" else nullcontext():
                 states = states.to(self.base_head.flips.weight.dtype)
+                if self.training and tracks is not None and labels is None and candidates is None:
+                    # nor need single bases be looked at to learn the context
+                    told = self.base_head.tell_tracks(states, base_tokens, bases)
+                    return DnaOutput(loss=TRACKS_WEIGHT * _binary(told.float(), tracks), logits=told)
                 calls = self.base_head(states, base_tokens, bases, core, seen, features, present)
             return self._base_output(calls, labels, candidates, tracks)
         if self.objective == "mlm":

@@ -194,7 +194,7 @@ class BaseHead(nn.Module):
             flips = _level(flips, called)
         forms, flips = forms.float(), flips.float()
         both = -torch.logsumexp(torch.stack([-forms, -flips, -forms - flips]), dim=0)
-        told = self.tracks(context).transpose(1, 2) if self.training and self.tracks is not None else None
+        told = self._tracks_of(context) if self.training and self.tracks is not None else None
         return BaseCalls(both[:, :size], forms[:, :size], flips[:, :size], told)
 
     def look(self, bases: Tensor) -> Seen:
@@ -207,12 +207,19 @@ class BaseHead(nn.Module):
         bases, base_tokens = _whole_bins(bases, base_tokens)
         return self._context(self._letters(bases), states, base_tokens, (bases != PADDING_BASE).unsqueeze(1))
 
+    def tell_tracks(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
+        """Return the tracks' log-odds alone: float, (batch, tracks, bins); arguments as `forward`."""
+        return self._tracks_of(self.surroundings(states, base_tokens, bases))
+
     def can_form(self, bases: Tensor) -> Tensor:
         """Return the first factor alone: float32 log-odds of shape (batch, bases)."""
         ready, _ = self._zhunt(bases)
         return self._forms(
             self._near(self._letters(bases), ready, (bases != PADDING_BASE).unsqueeze(1))
         ).float()
+
+    def _tracks_of(self, context: Tensor) -> Tensor:
+        return self.tracks(context).transpose(1, 2)
 
     def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the channels of Z-HUNT and what it calls; none where the head does without."""
