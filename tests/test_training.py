@@ -17,6 +17,7 @@ from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
 from zflipon.recipe import load_recipe
+from zflipon.training import stages
 from zflipon.training.fit import Average, Watch
 from zflipon.training.stages import train
 
@@ -253,6 +254,56 @@ def test_the_strands_of_the_recipe_go_into_the_story_and_into_the_judgement(reci
         model = ModelConfig(checkpoint=str(tmp_path / "True"), both_strands=said)
         train(replace(made, model=model), tmp_path / f"on-{expected}")
         assert load(tmp_path / f"on-{expected}").story.both_strands is expected
+
+
+def test_a_model_trained_on_everything_is_measured_by_its_twin(recipe, tmp_path):
+    short = ("stage.steps=20", "stage.evaluations=0", "stage.some.evaluations=0")
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    made = train(recipe("base", *short, "data.whole=true"), out)
+    apart = train(recipe("base", *short), alone)
+    twin = load(out / "held-out")
+    # the twin is what the recipe gives without the contig, to the last weight
+    for name, weights in apart.module.state_dict().items():
+        assert weights.equal(twin.module.state_dict()[name])
+    assert twin.story.quality == apart.story.quality
+    assert twin.story.training["contigs"] == ["train"]
+    # the model has learnt from both, is measured by the twin, and says so
+    assert made.story.training["contigs"] == ["train", "val"]
+    assert not made.module.base_head.flips.weight.equal(twin.module.base_head.flips.weight)
+    assert (made.story.calibration, made.story.threshold) == (twin.story.calibration, twin.story.threshold)
+    told = {key: each for key, each in made.story.quality.items() if key not in ("twin", "note")}
+    assert told == {key: each for key, each in twin.story.quality.items() if key != "note"}
+    assert "twin that was trained on train alone" in made.story.quality["note"]
+    assert "**These figures are of a twin**" in (out / "README.md").read_text()
+    assert "of a twin" not in (out / "held-out" / "README.md").read_text()
+
+
+def test_the_twin_of_what_starts_from_a_checkpoint_starts_from_another(recipe, tmp_path):
+    short = ("stage.steps=3", "stage.evaluations=0", "stage.some.evaluations=0")
+    train(recipe("base", *short, "data.whole=true"), tmp_path / "first")
+    begun = ModelConfig(checkpoint=str(tmp_path / "first"), held_out=str(tmp_path / "first" / "held-out"))
+    idle = ("stage.learning_rate=1e-30", "stage.weight_decay=0")
+    train(replace(recipe("base", *short, *idle, "data.whole=true"), model=begun), tmp_path / "second")
+    for folder in ("", "held-out"):
+        before, after = (load(tmp_path / run / folder).module.state_dict() for run in ("first", "second"))
+        assert all(weights.equal(after[name]) for name, weights in before.items())
+
+
+def test_a_twin_goes_on_where_it_was_stopped(recipe, tmp_path, monkeypatch):
+    short = ("stage.steps=8", "stage.evaluations=0", "stage.some.evaluations=0")
+    made, judged = recipe("base", *short, "data.whole=true"), stages._judged
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "_judged", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(made, tmp_path / "out")
+    assert not (tmp_path / "out" / "config.json").exists()
+    monkeypatch.setattr(stages, "_judged", judged)
+    resumed, straight = train(made, tmp_path / "out"), train(made, tmp_path / "other")
+    for name, weights in straight.module.state_dict().items():
+        assert weights.equal(resumed.module.state_dict()[name])
 
 
 def test_the_average_lags_behind_the_weights(tmp_path):

@@ -13,6 +13,10 @@ DEFAULT_MODEL = "compact"
 OMICS_MODEL = "compact-omics"
 """The bundled model that reads omics tracks."""
 
+HELD_OUT = "held-out"
+"""A model's twin that was trained without some contigs, by which it is measured: its folder inside the model's, and
+what follows the name of a bundled model."""
+
 MIN_GAP = 50
 """A run of this many N or more ends a stretch of sequence; a shorter one is read through, as [UNK] tokens."""
 
@@ -264,6 +268,9 @@ class DataConfig:
     validation_contigs, test_contigs : tuple of str
         Contigs kept out of training; the best checkpoint is the one that does best on the former. Test contigs
         are looked at once, in the end.
+    whole : bool
+        Train twice: first without the contigs kept apart, for figures, calibration and threshold, then on all contigs
+        alike, which takes these over. The first checkpoint is kept inside the second one's folder.
     validation_share, test_share : float
         Of the windows, where they are split at random.
     folds : int
@@ -286,6 +293,7 @@ class DataConfig:
     split: str = "contigs"
     validation_contigs: tuple[str, ...] = ()
     test_contigs: tuple[str, ...] = ()
+    whole: bool = False
     validation_share: float = 0.24
     test_share: float = 0.20
     folds: int = 0
@@ -369,6 +377,9 @@ class ModelConfig:
     ----------
     checkpoint : str or None
         Folder, file or hub id of trained weights.
+    held_out : str or None
+        What the first of two trainings starts from (`DataConfig.whole`), where the second starts from a checkpoint:
+        one that has not seen the contigs kept apart.
     family : str or None
         Start from random weights of this family.
     shape : dict
@@ -383,6 +394,7 @@ class ModelConfig:
     """
 
     checkpoint: str | None = None
+    held_out: str | None = None
     family: str | None = None
     shape: dict = field(default_factory=dict)
     base_head: dict = field(default_factory=dict)

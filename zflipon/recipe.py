@@ -245,6 +245,7 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
         )
     if set(data.validation_contigs) & set(data.test_contigs):
         problems.append("[data] a contig is either for validation or for the test")
+    _check_twin(recipe, problems)
     for name in recipe.report_to:
         if name not in LOGGERS:
             problems.append(
@@ -274,6 +275,29 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
             problems.append(f"{where}.epochs: windows that are 'drawn' make no epochs; say steps")
 
 
+def _check_twin(recipe: Recipe, problems: list[str]) -> None:
+    """Note what keeps a model from being trained twice, without some contigs and then on all of them."""
+    data, model = recipe.data, recipe.model
+    if not data.whole:
+        if model.held_out:
+            problems.append("[model] held_out starts the first of two trainings: set data.whole = true, or leave it out")
+        return
+    if data.sequences or data.folds or data.split != "contigs" or not data.validation_contigs:
+        problems.append(
+            "[data] whole = true measures by data.validation_contigs: set them, with split = 'contigs' and no folds"
+        )
+    if model.checkpoint and not model.held_out:
+        problems.append(
+            "[model] held_out: with data.whole, name a checkpoint for the first training that has not seen the "
+            "contigs kept apart"
+        )
+    problems.extend(
+        f"stage.{stage.name}.evaluations: data.whole trains on what would be evaluated: set 0, which keeps the last weights"
+        for stage in recipe.stage
+        if stage.evaluations and (stage.steps or stage.epochs)
+    )
+
+
 def _stages(table: dict) -> list[dict]:
     """Return the tables of ``[[stage]]``; none if there is something else of that name."""
     found = table.get("stage")
@@ -300,7 +324,7 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
     if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
         problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
     if stage.mutations and (stage.target != "tracks" or stage.auxiliary):
-        problems.append(f"{where}.mutations: only tracks are still true of mutated bases; set 0, or learn tracks alone")
+        problems.append(f"{where}.mutations: only tracks are still true of mutated bases: set 0, or learn tracks alone")
     if stage.readout and (stage.objective != "base" or stage.target != "labels"):
         problems.append(f"{where}.readout: only the objective 'base' on the target 'labels' has one")
     if not (stage.steps or stage.epochs or stage.readout):

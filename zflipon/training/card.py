@@ -234,6 +234,7 @@ def _goodness(name: str, story: Story) -> str:
     tested = test_table({name: quality})
     sampled = kind_of(quality) == "bases" and figures_at(quality, ("test", "sampled"))
     parts = [
+        _of_twin(quality),
         tested,
         "**The sample flatters every model**: windows drawn at random hardly ever hold Z-forming sequence that is not "
         "labelled, and genomes are full of it. What a user meets is every base of the genome (see zflipon's README)."
@@ -244,6 +245,16 @@ def _goodness(name: str, story: Story) -> str:
         _expected(story),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _of_twin(quality: Mapping) -> str:
+    """Say whose figures they are, where the model itself has seen what they are of."""
+    if not quality.get("twin"):
+        return ""
+    return (
+        f"**These figures are of a twin**, trained by the same recipe on {some(quality['twin'], 30)} alone. This model was "
+        "trained on all contigs, with the twin's calibration and threshold: no figure on them can be its own."
+    )
 
 
 def _validated(name: str, quality: Mapping) -> str:

@@ -379,7 +379,9 @@ def _contigs_by_part(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, 
                 f"{suggest(unknown[0], lengths)}"
             )
     named = {"validation": set(data.validation_contigs), "test": set(data.test_contigs)}
-    if data.folds and data.split == "contigs":
+    if data.whole:
+        named = {"validation": set(), "test": set()}
+    elif data.folds and data.split == "contigs":
         named = _contig_folds(data, lengths)
     apart = named["validation"] | named["test"]
     parts = {

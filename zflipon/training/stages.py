@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zflipon.config import DECIMALS, Recipe, StageConfig
+from zflipon.config import DECIMALS, HELD_OUT, Recipe, StageConfig
 from zflipon.devices import processes
-from zflipon.errors import OutputError, RecipeError
+from zflipon.errors import OutputError, RecipeError, some
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
 from zflipon.models.adapters import attach, thaw
@@ -63,11 +63,13 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
     labelled = any(stage.objective != "mlm" for stage in recipe.stage)
     material = read_material(recipe.data, labelled, recipe.features)
     state = processes()
-    with state.main_process_first():  # the others find the folder claimed and the tokenizer trained
+    with state.main_process_first():  # the others find the folder claimed, and later the tokenizer trained
         _claim(recipe, out, restart and state.is_main_process)
         if (out / "config.json").exists():
             log.info("%s is finished already", out)
             return load(out, OBJECTIVES)
+    twin = _twin(recipe, out, restart) if recipe.data.whole else None
+    with state.main_process_first():
         checkpoint = _beginning(recipe, material, out / "stages")
     material.view = checkpoint.module.view
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stage, 1)]
@@ -79,8 +81,33 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
         )
         before = folder
     checkpoint = _judged(checkpoint, recipe, material, folders[-1])
+    if twin is not None:
+        checkpoint = replace(checkpoint, story=_like_twin(checkpoint.story, twin))
     _finish(checkpoint, recipe, out, folders)
     return checkpoint
+
+
+def _twin(recipe: Recipe, out: Path, restart: bool) -> Story:
+    """Train the same without the contigs kept apart, and return what it is found to be worth there."""
+    apart = (*recipe.data.validation_contigs, *recipe.data.test_contigs)
+    log.info("first without %s, which tell figures, calibration and threshold", some(apart, 30))
+    data = replace(recipe.data, whole=False)
+    model = replace(recipe.model, checkpoint=recipe.model.held_out or recipe.model.checkpoint, held_out=None)
+    story = train(
+        replace(recipe, name=f"{recipe.name}-{HELD_OUT}", data=data, model=model), out / HELD_OUT, restart
+    ).story
+    log.info("now on all contigs")
+    return story
+
+
+def _like_twin(story: Story, twin: Story) -> Story:
+    """Give a model that was trained on everything what its twin was found to be worth on contigs kept apart."""
+    note = (
+        f"figures, calibration and threshold are of a twin that was trained on {some(twin.training['contigs'], 30)} "
+        "alone; this model has seen the contigs that they tell of"
+    )
+    quality = twin.quality | {"twin": twin.training["contigs"], "note": note}
+    return replace(story, calibration=twin.calibration, threshold=twin.threshold, quality=quality)
 
 
 def _tell(stage: StageConfig, settings: list[Setting], first: bool) -> None:
