@@ -161,7 +161,9 @@ def test_what_can_form_is_learnt_without_reading_tokens(tokenizer):
 def test_tracks_alone_are_learnt_without_looking_at_single_bases(tokenizer, monkeypatch):
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     head = {"channels": 8, "tracks": 3, "dropout": 0.0}
-    module = create("compact", "base", tokenizer, base_head=head, hidden_dropout_prob=0.0, **shape).module.train()
+    module = create(
+        "compact", "base", tokenizer, base_head=head, hidden_dropout_prob=0.0, **shape
+    ).module.train()
     bases = codes(dna(70), dna(40))
     tracks = torch.randint(0, 2, (2, 3, 5), generator=torch.Generator().manual_seed(0))
     batch = {

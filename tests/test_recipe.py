@@ -259,7 +259,10 @@ def test_setting_that_cannot_be(refused, setting, told):
         ),
         ("data.whole=true", "[data] whole = true measures by data.validation_contigs: set them"),
         ("data.whole=true", "stage.second.evaluations: data.whole trains on what would be evaluated: set 0"),
-        ("model.held_out=compact", "[model] held_out starts the first of two trainings: set data.whole = true"),
+        (
+            "model.held_out=compact",
+            "[model] held_out starts the first of two trainings: set data.whole = true",
+        ),
         ("stage.second.name=first", "every stage needs a name of its own, found first, first"),
         ("model.checkpoint=dnabert2", "[model] needs one of 'checkpoint' and 'family'"),
     ],

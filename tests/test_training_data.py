@@ -348,9 +348,7 @@ def test_a_batch_has_what_its_stage_learns(richer, tokenizer):
 
 def test_mutations_change_letters_up_to_their_share_and_nothing_that_is_known(richer):
     stage = StageConfig(target="tracks", positives=0, hard_negatives=0, reverse_complement=False, window=400)
-    plain, mutant = (
-        WindowSampler(richer, replace(stage, mutations=share)) for share in (0.0, 0.2)
-    )
+    plain, mutant = (WindowSampler(richer, replace(stage, mutations=share)) for share in (0.0, 0.2))
     shares = []
     for seed in range(200):
         (before, known), (after, same) = (each.draw(np.random.default_rng(seed)) for each in (plain, mutant))

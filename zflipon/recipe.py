@@ -280,7 +280,9 @@ def _check_twin(recipe: Recipe, problems: list[str]) -> None:
     data, model = recipe.data, recipe.model
     if not data.whole:
         if model.held_out:
-            problems.append("[model] held_out starts the first of two trainings: set data.whole = true, or leave it out")
+            problems.append(
+                "[model] held_out starts the first of two trainings: set data.whole = true, or leave it out"
+            )
         return
     if data.sequences or data.folds or data.split != "contigs" or not data.validation_contigs:
         problems.append(
@@ -324,7 +326,9 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
     if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
         problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
     if stage.mutations and (stage.target != "tracks" or stage.auxiliary):
-        problems.append(f"{where}.mutations: only tracks are still true of mutated bases: set 0, or learn tracks alone")
+        problems.append(
+            f"{where}.mutations: only tracks are still true of mutated bases: set 0, or learn tracks alone"
+        )
     if stage.readout and (stage.objective != "base" or stage.target != "labels"):
         problems.append(f"{where}.readout: only the objective 'base' on the target 'labels' has one")
     if not (stage.steps or stage.epochs or stage.readout):

@@ -178,7 +178,9 @@ def mutated(sequence: str, share: float, rng: np.random.Generator) -> str:
     """Return a sequence of which a share of the bases is drawn anew: three in four of these change. N stays."""
     letters = np.frombuffer(sequence.encode(), dtype=np.uint8).copy()
     chosen = np.flatnonzero((rng.random(len(letters)) < share) & (letters != ord("N")))
-    letters[chosen] = np.frombuffer("".join(NUCLEOTIDES).encode(), dtype=np.uint8)[rng.integers(4, size=len(chosen))]
+    letters[chosen] = np.frombuffer("".join(NUCLEOTIDES).encode(), dtype=np.uint8)[
+        rng.integers(4, size=len(chosen))
+    ]
     return letters.tobytes().decode()
 
 

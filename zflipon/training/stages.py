@@ -34,6 +34,9 @@ from zflipon.training.tables import test_table
 
 log = logging.getLogger("zflipon")
 
+PLATEAU = 0.01
+"""By how much F1 may fall short of the best that contigs kept apart allow, where the threshold is chosen."""
+
 TOLD_THRESHOLDS = (0.3, 0.5, 0.8)
 """Probabilities for which a checkpoint's story tells precision and recall."""
 
@@ -311,8 +314,7 @@ def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: 
         histogram = counts["validation"]["genome"]
         line = Calibration(*platt(histogram))
         calibration = line._replace(bend=bend(histogram, line.scale, line.bias))
-        _, odds = histogram.best_f1()
-        threshold = _probability(0.0 if odds is None else odds, calibration)
+        threshold = _threshold(histogram, calibration)
         story = replace(story, calibration=calibration, threshold=threshold)
         quality |= _quality(histogram, material) | {"at": _expected(histogram, calibration)}
         log.info("validation: %s; threshold %s", quality, threshold)
@@ -410,9 +412,19 @@ def _shortened(measures: Measures) -> Measures:
     return {name: _short(value) for name, value in measures.items()}
 
 
+def _threshold(histogram: ScoreHistogram, calibration: Calibration) -> float:
+    """Return the middle of the probabilities from which calls are about as good as they can be.
+
+    F1 hardly changes around its top, so that where exactly the top lies is chance; the middle of what is nearly as
+    good is farther from both of the places where it falls. To the decimals of a track.
+    """
+    odds = histogram.plateau(PLATEAU) or (0.0, 0.0)
+    return round(float(np.mean([_probability(each, calibration) for each in odds])), DECIMALS)
+
+
 def _probability(odds: float, calibration: Calibration) -> float:
-    """Return the probability that stands for log-odds of the model, to the decimals of a track."""
-    return round(1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration)))), DECIMALS)
+    """Return the probability that stands for log-odds of the model."""
+    return 1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration))))
 
 
 def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -> Confusion:
