@@ -4,11 +4,12 @@ python benchmarks/accuracy.py DATA OUT [--model compact-held-out] [--model zhunt
     [--zseeker] [--calls NAME=FILE.bed]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``,
-``zhunt.bed``, ``deepz.bed``. The bundled model was trained on all of it, so that its twin is measured, by
-the contigs that this one was not trained on. One row shows what the first model would score if its calls ended where Z-HUNT's published ones do. Models that read omics
-tracks (compact-omics-held-out, and those that train/deepz.toml and train/graphz.toml make) take theirs from TRACKS.tsv; a model
-may be given as NAME=FOLDER. The last columns are parameters and speed, reading and writing included. OUT gets each
-model's tracks, ``accuracy.json``, ``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
+``zhunt.bed``, ``deepz.bed``. The bundled model was trained on all of it: measured is its twin, by the contigs
+that this one was not trained on. One row shows what the first model would score if its calls ended where
+Z-HUNT's published ones do. Models that read omics tracks (compact-omics-held-out, and those that train/deepz.toml
+and train/graphz.toml make) take theirs from TRACKS.tsv; a model may be given as NAME=FOLDER. The last columns are
+parameters and speed, reading and writing included. OUT gets each model's tracks, ``accuracy.json``,
+``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
 """
 
 from __future__ import annotations

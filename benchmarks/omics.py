@@ -1,11 +1,13 @@
 """What omics tracks are worth: average precision against the number of tracks, and the speed with none and with all.
 
-python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics-held-out] [--model NAME=FOLDER …] [--curve] [--draws 3]
+python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics-held-out] [--model NAME=FOLDER …]
+    [--curve] [--draws 3]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
-``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on; the bundled model was
-trained on all, so that its twin is measured. The table has a row for each model: parameters, steps of its training and megabases of windows read in them, average precision and F1 over
-every base with all tracks, with none if it bears that, and bases a second.
+``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on; the bundled
+model was trained on all, so that its twin is measured. The table has a row for each model: parameters, steps of
+its training and megabases of windows read in them, average precision and F1 over every base with all tracks,
+with none if it bears that, and bases a second.
 ``--curve`` adds the first model with fewer and fewer tracks, drawn at random, the windows that it can
 call alone being read (the model's screen). OUT gets ``omics.csv`` and, where matplotlib is installed, ``omics.png``.
 """

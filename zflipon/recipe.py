@@ -294,7 +294,8 @@ def _check_twin(recipe: Recipe, problems: list[str]) -> None:
             "contigs kept apart"
         )
     problems.extend(
-        f"stage.{stage.name}.evaluations: data.whole trains on what would be evaluated: set 0, which keeps the last weights"
+        f"stage.{stage.name}.evaluations: data.whole trains on what would be evaluated: set 0, "
+        "which keeps the last weights"
         for stage in recipe.stage
         if stage.evaluations and (stage.steps or stage.epochs)
     )

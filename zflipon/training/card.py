@@ -252,8 +252,8 @@ def _of_twin(quality: Mapping) -> str:
     if not quality.get("twin"):
         return ""
     return (
-        f"**These figures are of a twin**, trained by the same recipe on {some(quality['twin'], 30)} alone. This model was "
-        "trained on all contigs, with the twin's calibration and threshold: no figure on them can be its own."
+        f"**These figures are of a twin**, trained by the same recipe on {some(quality['twin'], 30)} alone. This "
+        "model was trained on all contigs, with the twin's calibration and threshold: no figure on them can be its own."
     )
 
 
