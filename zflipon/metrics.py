@@ -185,22 +185,6 @@ class ScoreHistogram:
         best = int(np.argmax(f1))
         return float(f1[best]), float(str(threshold[best]))
 
-    def plateau(self, slack: float) -> tuple[float, float] | None:
-        """Return the lowest and the highest score around the best F1 up to which F1 stays within `slack` of it.
-
-        None without a labelled base.
-        """
-        threshold, tp, fp = self._cumulative()
-        if not len(tp) or tp[-1] == 0:
-            return None
-        f1 = 2 * tp / (tp + fp + tp[-1])
-        best = int(np.argmax(f1))
-        worse = np.flatnonzero(f1 < f1[best] - slack)
-        before, after = worse[worse < best], worse[worse > best]
-        highest = threshold[before[-1] + 1 if len(before) else 0]
-        lowest = threshold[after[0] - 1 if len(after) else -1]
-        return float(str(lowest)), float(str(highest))
-
     def at(self, threshold: float) -> Confusion:
         """Return the counts when bases with a score of at least `threshold` are called."""
         self._settle()

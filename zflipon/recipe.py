@@ -63,7 +63,7 @@ _NOT_NEGATIVE = (
     "seed",
     "r",
 )
-_SHARES = ("masked", "mutations", "dropout", "average", "drop", "validation_share", "test_share")
+_SHARES = ("masked", "dropout", "average", "drop", "validation_share", "test_share")
 """Keys whose value is from 0 to less than 1."""
 
 LOGGERS = ("tensorboard", "wandb")
@@ -277,21 +277,12 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
 
 def _check_twin(recipe: Recipe, problems: list[str]) -> None:
     """Note what keeps a model from being trained twice, without some contigs and then on all of them."""
-    data, model = recipe.data, recipe.model
+    data = recipe.data
     if not data.whole:
-        if model.held_out:
-            problems.append(
-                "[model] held_out starts the first of two trainings: set data.whole = true, or leave it out"
-            )
         return
     if data.sequences or data.folds or data.split != "contigs" or not data.validation_contigs:
         problems.append(
             "[data] whole = true measures by data.validation_contigs: set them, with split = 'contigs' and no folds"
-        )
-    if model.checkpoint and not model.held_out:
-        problems.append(
-            "[model] held_out: with data.whole, name a checkpoint for the first training that has not seen the "
-            "contigs kept apart"
         )
     problems.extend(
         f"stage.{stage.name}.evaluations: data.whole trains on what would be evaluated: set 0, "
@@ -326,10 +317,6 @@ def _check_stage(stage: StageConfig, problems: list[str]) -> None:
         problems.append(f"{where}: tracks are learnt from windows that are 'drawn'; set sampling")
     if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
         problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
-    if stage.mutations and (stage.target != "tracks" or stage.auxiliary):
-        problems.append(
-            f"{where}.mutations: only tracks are still true of mutated bases: set 0, or learn tracks alone"
-        )
     if stage.readout and (stage.objective != "base" or stage.target != "labels"):
         problems.append(f"{where}.readout: only the objective 'base' on the target 'labels' has one")
     if not (stage.steps or stage.epochs or stage.readout):

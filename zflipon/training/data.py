@@ -13,7 +13,7 @@ from zflipon import zhunt
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
 from zflipon.features import FeatureTracks
-from zflipon.genome import NUCLEOTIDES, Genome, reverse_complement
+from zflipon.genome import Genome, reverse_complement
 from zflipon.intervals import Intervals, fill, holds, merge, overlapping
 from zflipon.models.heads import BIN
 from zflipon.models.story import View
@@ -174,16 +174,6 @@ def kept_tracks(present: np.ndarray, drop: float, rng: np.random.Generator) -> n
     return present * (rng.random(len(present)) < share).astype(np.float32)
 
 
-def mutated(sequence: str, share: float, rng: np.random.Generator) -> str:
-    """Return a sequence of which a share of the bases is drawn anew: three in four of these change. N stays."""
-    letters = np.frombuffer(sequence.encode(), dtype=np.uint8).copy()
-    chosen = np.flatnonzero((rng.random(len(letters)) < share) & (letters != ord("N")))
-    letters[chosen] = np.frombuffer("".join(NUCLEOTIDES).encode(), dtype=np.uint8)[
-        rng.integers(4, size=len(chosen))
-    ]
-    return letters.tobytes().decode()
-
-
 class WindowSampler:
     """Draws windows around targets, around hard negatives and anywhere, by weight; to learn the language, anywhere.
 
@@ -233,8 +223,6 @@ class WindowSampler:
             turned = self.stage.reverse_complement and rng.random() < 0.5
             sequence, known = self.data.window(*place, turned, wanted)
             if 2 * sequence.count("N") <= len(sequence):
-                if self.stage.mutations:
-                    sequence = mutated(sequence, self.stage.mutations * rng.random(), rng)
                 if self.data.features is not None:
                     known["present"] = kept_tracks(self.data.features.present, self.drop, rng)
                     known["features"] = known["features"] * known["present"][:, None]

@@ -34,9 +34,6 @@ from zflipon.training.tables import test_table
 
 log = logging.getLogger("zflipon")
 
-PLATEAU = 0.01
-"""By how much F1 may fall short of the best that contigs kept apart allow, where the threshold is chosen."""
-
 TOLD_THRESHOLDS = (0.3, 0.5, 0.8)
 """Probabilities for which a checkpoint's story tells precision and recall."""
 
@@ -95,10 +92,8 @@ def _twin(recipe: Recipe, out: Path, restart: bool) -> Story:
     apart = (*recipe.data.validation_contigs, *recipe.data.test_contigs)
     log.info("first without %s, which tell figures, calibration and threshold", some(apart, 30))
     data = replace(recipe.data, whole=False)
-    model = replace(recipe.model, checkpoint=recipe.model.held_out or recipe.model.checkpoint, held_out=None)
-    story = train(
-        replace(recipe, name=f"{recipe.name}-{HELD_OUT}", data=data, model=model), out / HELD_OUT, restart
-    ).story
+    named = replace(recipe, name=f"{recipe.name}-{HELD_OUT}", data=data)
+    story = train(named, out / HELD_OUT, restart).story
     log.info("now on all contigs")
     return story
 
@@ -198,6 +193,7 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     torch.manual_seed(stage.seed)
     if model.checkpoint:
         checkpoint = start(model.checkpoint, stage.objective, recipe.tokenizer.max_token_length, **settings)
+        _warn_of_known(model.checkpoint, checkpoint.story, material)
     else:
         _refuse_formula(model.family)  # before the tokenizer, which it has no need of either
         tokenizer = _tokenizer(recipe, material, folder / "tokenizer.json")
@@ -220,6 +216,16 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     some = "" if trained == size else f", {trained:,} of them trained"
     log.info("%s, %s head, %s parameters%s", checkpoint.story.family, stage.objective, f"{size:,}", some)
     return checkpoint
+
+
+def _warn_of_known(name: str, story: Story, material: Material) -> None:
+    """Say so where a checkpoint was trained on what is kept apart to measure it."""
+    apart = {*material.contigs["validation"], *material.contigs["test"]}
+    known = sorted(apart.intersection(story.training.get("contigs", ())))
+    if known:
+        log.warning(
+            "%s was trained on %s, kept apart here: figures on them flatter it", name, some(known, 30)
+        )
 
 
 def _tokenizer(recipe: Recipe, material: Material, path: Path) -> DnaTokenizer:
@@ -314,7 +320,8 @@ def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: 
         histogram = counts["validation"]["genome"]
         line = Calibration(*platt(histogram))
         calibration = line._replace(bend=bend(histogram, line.scale, line.bias))
-        threshold = _threshold(histogram, calibration)
+        _, odds = histogram.best_f1()
+        threshold = _probability(0.0 if odds is None else odds, calibration)
         story = replace(story, calibration=calibration, threshold=threshold)
         quality |= _quality(histogram, material) | {"at": _expected(histogram, calibration)}
         log.info("validation: %s; threshold %s", quality, threshold)
@@ -412,19 +419,9 @@ def _shortened(measures: Measures) -> Measures:
     return {name: _short(value) for name, value in measures.items()}
 
 
-def _threshold(histogram: ScoreHistogram, calibration: Calibration) -> float:
-    """Return the middle of the probabilities from which calls are about as good as they can be.
-
-    F1 hardly changes around its top, so that where exactly the top lies is chance; the middle of what is nearly as
-    good is farther from both of the places where it falls. To the decimals of a track.
-    """
-    odds = histogram.plateau(PLATEAU) or (0.0, 0.0)
-    return round(float(np.mean([_probability(each, calibration) for each in odds])), DECIMALS)
-
-
 def _probability(odds: float, calibration: Calibration) -> float:
-    """Return the probability that stands for log-odds of the model."""
-    return 1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration))))
+    """Return the probability that stands for log-odds of the model, to the decimals of a track."""
+    return round(1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration)))), DECIMALS)
 
 
 def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -> Confusion:

@@ -12,8 +12,6 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import complete_models
-from zflipon.config import HELD_OUT
-from zflipon.errors import some
 from zflipon.models import FAMILIES
 from zflipon.models.files import BUNDLED, Files, bundled, found_objective, locate
 
@@ -108,8 +106,6 @@ def _summary(name: str) -> tuple[str, str]:
     gist = (
         f"{story.family}, decides per {story.objective}, {story.window} bp windows, {_megabytes(files.size)}"
     )
-    if name.endswith(f"-{HELD_OUT}"):
-        gist += f"; to measure by: trained without {some(story.training['validation_contigs'], 30)}"
     return name, gist
 
 
