@@ -90,6 +90,9 @@ def test_line_widths_and_windows_line_ends(tmp_path, packing, newline, width):
         assert genome.fetch("chr1", 0, 2345) == contigs["chr1"]
         assert genome.fetch("chr1", 2340, 2345) == contigs["chr1"][2340:]
         assert genome.fetch("soft", 58, 123) == contigs["soft"][58:123].upper()
+        masked = [letter.islower() for letter in contigs["soft"][58:123]]
+        assert genome.soft_masked("soft", 58, 123).tolist() == masked
+        assert 0 < sum(masked) < len(masked)
 
 
 @pytest.mark.parametrize(

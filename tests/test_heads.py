@@ -9,7 +9,17 @@ from zflipon import zhunt
 from zflipon.genome import base_codes
 from zflipon.models import create
 from zflipon.models.base import BASE_HEAD_DEFAULTS
-from zflipon.models.heads import BIN, PADDING_BASE, READINESS, BaseHead, _level, _spread, readiness
+from zflipon.models.heads import (
+    BIN,
+    PADDING_BASE,
+    READINESS,
+    REPEATS_REACH,
+    BaseHead,
+    _level,
+    _spread,
+    readiness,
+    words,
+)
 from zflipon.project import IGNORE
 
 
@@ -99,6 +109,51 @@ def test_without_zhunt_and_without_tracks():
     calls = network(*inputs(dna(33)))
     assert calls.logits.shape == (1, 33)
     assert calls.tracks is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_words_are_numbers_to_the_base_of_four(size):
+    sequence = dna(40)[:25] + "N" + dna(40)[25:]
+    index, whole = (each[0].tolist() for each in words(codes(sequence), size))
+    assert len(index) == len(sequence) - size + 1
+    for start, (number, known) in enumerate(zip(index, whole, strict=True)):
+        word = sequence[start : start + size]
+        assert known == ("N" not in word)
+        if known:
+            assert number == int("".join(str("ACGT".index(letter)) for letter in word), 4)
+
+
+def test_a_bin_is_told_the_mean_of_the_words_around_it():
+    network = head(repeats=4).eval()
+    network.repeat_words.copy_(torch.randn(256, generator=torch.Generator().manual_seed(2)))
+    sequence = dna(1500, 1) + "N" * 30 + dna(600, 2)
+    with torch.no_grad():
+        found = network.surroundings(*inputs(sequence))[0, :, -1].numpy()
+    told = np.zeros(len(sequence))
+    for start in range(len(sequence) - 3):
+        word = sequence[start : start + 4]
+        if "N" not in word:
+            told[start + 1] = network.repeat_words[int("".join(str("ACGT".index(each)) for each in word), 4)]
+    for place in range(-(-len(sequence) // BIN)):
+        near = told[max(0, place * BIN - REPEATS_REACH) : (place + 1) * BIN + REPEATS_REACH]
+        assert found[place] == pytest.approx(near.mean(), abs=1e-5)
+
+
+def test_repeats_move_the_second_factor_alone_and_neighbours_change_nothing():
+    network = head(repeats=5).eval()
+    states, tokens, bases = inputs(dna(100), dna(700, 1))
+    with torch.no_grad():
+        before = network(states, tokens, bases)
+        network.repeat_words.fill_(2.0)
+        after = network(states, tokens, bases)
+        alone = network(states[:1, :100], tokens[:1, :100], bases[:1, :100])
+    assert after.forms.equal(before.forms)
+    # 96 of 100 words are whole; 112 bases make the whole bins, of which 100 are inside
+    moved = network.flips.weight[0, -1] * 2.0 * 96 / 100
+    torch.testing.assert_close(
+        after.flips[0, :100] - before.flips[0, :100], moved.expand(100), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(after.logits[:1, :100], alone.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_context_between_bins_is_a_line():

@@ -50,6 +50,15 @@ def test_a_price_shrinks_weights_and_leaves_the_share_of_labels():
     assert sizes[2] < 1e-4
 
 
+def test_a_feature_has_a_price_of_its_own():
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(1000, 3))
+    labels = rng.random(1000) < 1 / (1 + np.exp(-features.sum(1)))
+    weights, _ = logistic(features, labels, np.array([1e9, 1e9, 0.0]))
+    assert np.abs(weights[:2]).max() < 1e-4
+    assert weights[2] == pytest.approx(logistic(features[:, 2:], labels, 0.0)[0][0], rel=1e-3)
+
+
 def test_features_that_never_change_weigh_nothing():
     features = np.stack([np.arange(10.0), np.full(10, 7.0)], axis=1)
     weights, bias = logistic(features, np.arange(10) > 4, 1.0)

@@ -137,6 +137,20 @@ class Genome:
         InputError
             If the contig is unknown, the range leaves it, or a letter is no nucleotide.
         """
+        return self._letters(contig, start, end).upper()
+
+    def soft_masked(self, contig: str, start: int, end: int) -> np.ndarray:
+        """Return which bases of ``contig[start:end]`` are lower-case, as repeats are: bool, shape (bases,).
+
+        Raises
+        ------
+        InputError
+            As `fetch`.
+        """
+        letters = np.frombuffer(self._letters(contig, start, end).encode("ascii"), dtype=np.uint8)
+        return letters >= ord("a")
+
+    def _letters(self, contig: str, start: int, end: int) -> str:
         length = self.length(contig)
         if not 0 <= start <= end <= length:
             raise InputError(
@@ -162,7 +176,7 @@ class Genome:
                 f"{self.path}: contig {contig} holds {letters!r} near base {start + 1}; expected nucleotides "
                 "(ACGTN and IUPAC codes). Is this a protein file?"
             )
-        return sequence.upper()
+        return sequence
 
     def length(self, contig: str) -> int:
         """Return the length of a contig in bases; raise `InputError` if there is none of that name."""

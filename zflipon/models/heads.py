@@ -33,6 +33,9 @@ _MOTIF, _PAIR = (
 )  # bases that the first convolution of the context sees, and steps of 4 that the second sees
 _QUARTER = 4
 
+REPEATS_REACH = 512
+"""Bases on either side of a bin over which it is told how much like repeats its surroundings are; whole bins."""
+
 READINESS = 5
 """Channels of what Z-HUNT says."""
 _HOPELESS = 26.0  # delta linking of a window that turns no more readily than most
@@ -70,19 +73,23 @@ class Seen(NamedTuple):
         float, shape (batch, `READINESS`, bases): what Z-HUNT says; see `readiness`. 0 where all is N.
     called : Tensor or None
         bool, shape (batch, bases): inside a call of Z-HUNT's.
+    repeats : Tensor or None
+        float, shape (batch, 1, bases): log-odds that the word around a base is of a repeat; see `BaseHead`.
     """
 
     letters: Tensor | None
     ready: Tensor | None
     called: Tensor | None
+    repeats: Tensor | None = None
 
 
 class BaseHead(nn.Module):
     """One decision a base: it can form Z-DNA, and where it lies it does.
 
     The first factor looks at the nearest bases, at the energy that Z-DNA costs there (Z-HUNT's delta linking) and at
-    what Z-HUNT calls. The second looks at the same and at the context: motifs and token states in steps of `BIN`
-    bases, through dilated convolutions; the bases of one call share it. The probability is their product.
+    what Z-HUNT calls. The second looks at the context: motifs and token states in steps of `BIN` bases, through
+    dilated convolutions, and how much like repeats the words of the surroundings are, by a table of log-odds; the
+    bases of one call share it. The probability is their product.
 
     Parameters
     ----------
@@ -104,6 +111,9 @@ class BaseHead(nn.Module):
         Least and most dinucleotides of the windows that Z-HUNT looks at; none if empty.
     tracks : int
         How many tracks the context also learns to tell, in training.
+    repeats : int
+        Bases of the words by which repeats are told: `repeat_words` has the log-odds of each, counted, not trained
+        (`zflipon.training.repeats`). 0: none are told.
     features : int
         How many omics tracks it reads beside the sequence.
     distances : sequence of int
@@ -123,6 +133,7 @@ class BaseHead(nn.Module):
         context_dilations: Sequence[int],
         zhunt: Sequence[int],
         tracks: int,
+        repeats: int = 0,
         features: int = 0,
         distances: Sequence[int] = (0,),
         omics: int = 512,
@@ -150,8 +161,12 @@ class BaseHead(nn.Module):
         self.context_norm = nn.LayerNorm(context)
         self.tracks = nn.Linear(context, tracks) if tracks else None
         self.dropout = nn.Dropout(dropout)
-        self.flips = nn.Linear(context, 1)
-        self.omics = Omics(context, features, distances, BIN, omics, dropout) if features else None
+        self.repeats = repeats
+        if repeats:
+            self.register_buffer("repeat_words", torch.zeros(len(NUCLEOTIDES) ** repeats))
+        known = context + bool(repeats)
+        self.flips = nn.Linear(known, 1)
+        self.omics = Omics(known, features, distances, BIN, omics, dropout) if features else None
 
     def forward(
         self,
@@ -181,14 +196,15 @@ class BaseHead(nn.Module):
             Omics tracks, and which there are; see `zflipon.models.omics.Omics.forward`. Not given: none.
         """
         size = bases.shape[1]
-        letters, ready, called = seen or self.look(bases)
+        letters, ready, called, repeats = seen or self.look(bases)
         bases, base_tokens = _whole_bins(bases, base_tokens)
         inside = (bases != PADDING_BASE).unsqueeze(1)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms_of(core or (0, size), letters, ready, inside)
-        flips = self.flips(self.dropout(context))
+        known = _with_repeats(context, repeats, inside)
+        flips = self.flips(self.dropout(known))
         if self.omics is not None and features is not None:
-            flips = flips + self.omics(context, features, present).unsqueeze(-1)
+            flips = flips + self.omics(known, features, present).unsqueeze(-1)
         flips = _spread(flips, inside).squeeze(1) + FLIPS_PRIOR
         if called is not None:
             flips = _level(flips, called)
@@ -200,16 +216,20 @@ class BaseHead(nn.Module):
     def look(self, bases: Tensor) -> Seen:
         """Return what the head reads of nucleotide codes, int64 of shape (batch, bases)."""
         bases = F.pad(bases, (0, -bases.shape[1] % BIN), value=PADDING_BASE)
-        return Seen(self._letters(bases), *self._zhunt(bases))
+        return Seen(self._letters(bases), *self._zhunt(bases), self._repeats_of(bases))
 
     def surroundings(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
-        """Return what the second factor is read from: float, (batch, bins, context); arguments as `forward`."""
+        """Return what the second factor is read from: float, (batch, bins, features); arguments as `forward`."""
         bases, base_tokens = _whole_bins(bases, base_tokens)
-        return self._context(self._letters(bases), states, base_tokens, (bases != PADDING_BASE).unsqueeze(1))
+        inside = (bases != PADDING_BASE).unsqueeze(1)
+        context = self._context(self._letters(bases), states, base_tokens, inside)
+        return _with_repeats(context, self._repeats_of(bases), inside)
 
     def tell_tracks(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return the tracks' log-odds alone: float, (batch, tracks, bins); arguments as `forward`."""
-        return self._tracks_of(self.surroundings(states, base_tokens, bases))
+        bases, base_tokens = _whole_bins(bases, base_tokens)
+        inside = (bases != PADDING_BASE).unsqueeze(1)
+        return self._tracks_of(self._context(self._letters(bases), states, base_tokens, inside))
 
     def can_form(self, bases: Tensor) -> Tensor:
         """Return the first factor alone: float32 log-odds of shape (batch, bases)."""
@@ -224,6 +244,15 @@ class BaseHead(nn.Module):
     def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the channels of Z-HUNT and what it calls; none where the head does without."""
         return readiness(bases, *self.zhunt) if self.zhunt else (None, None)
+
+    def _repeats_of(self, bases: Tensor) -> Tensor | None:
+        """Return what the table has of the word around each base: float, (batch, 1, bases); 0 where none is whole."""
+        if not self.repeats:
+            return None
+        index, whole = words(bases, self.repeats)
+        told = torch.where(whole, self.repeat_words[index], 0.0)
+        before = (self.repeats - 1) // 2
+        return F.pad(told, (before, self.repeats - 1 - before)).unsqueeze(1)
 
     def _letters(self, bases: Tensor) -> Tensor:
         """Return one-hot letters of the weights' type, shape (batch, 4, bases); 0 at N and beyond the end."""
@@ -266,6 +295,46 @@ class BaseHead(nn.Module):
             y = convolution((norm(x) * bins).transpose(1, 2)).transpose(1, 2)
             x = x + self.dropout(F.gelu(y)) * bins
         return self.context_norm(x)
+
+
+def words(bases: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the words of nucleotide codes as numbers to the base of four, the first letter highest.
+
+    Parameters
+    ----------
+    bases : Tensor
+        int64, shape (batch, bases).
+    size : int
+        Bases of a word.
+
+    Returns
+    -------
+    index : Tensor
+        int64, shape (batch, bases − size + 1): of the word that starts at each base.
+    whole : Tensor
+        bool, of the same shape: it holds neither N nor what lies beyond an end. If not, its index means nothing.
+    """
+    count = bases.shape[1] - size + 1
+    index = torch.zeros_like(bases[:, :count])
+    whole = torch.ones_like(index, dtype=torch.bool)
+    for place in range(size):
+        letter = bases[:, place : place + count]
+        index = len(NUCLEOTIDES) * index + letter.clamp(max=len(NUCLEOTIDES) - 1)
+        whole &= letter < len(NUCLEOTIDES)
+    return index, whole
+
+
+def _with_repeats(context: Tensor, repeats: Tensor | None, inside: Tensor) -> Tensor:
+    """Add to the context of each bin the mean of `repeats` over the bases within `REPEATS_REACH` of it."""
+    if repeats is None:
+        return context
+    reach = REPEATS_REACH // BIN
+    sums, counts = (
+        F.avg_pool1d(F.avg_pool1d(each.float(), BIN), 2 * reach + 1, stride=1, padding=reach)
+        for each in (repeats, inside)
+    )
+    mean = sums / counts.clamp(min=1e-6)
+    return torch.cat([context, mean.transpose(1, 2).to(context.dtype)], dim=-1)
 
 
 def one_hot(bases: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ log = logging.getLogger("zflipon")
 
 _BATCH = 16
 
+_REPEATS_PRICE = 1.0
+"""Of the weight of what is told of repeats: a number by itself, where those of the context say much of the same."""
+
 
 def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
     """Fit the readout of the context, and of the omics tracks, to the candidates of the training contigs, in place.
@@ -47,7 +50,10 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
     log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
     layer, omics = checkpoint.module.base_head.flips, checkpoint.module.base_head.omics
     if layer.weight.requires_grad:
-        weights, bias = logistic(contexts, flips, penalty)
+        prices = np.full(contexts.shape[1], penalty)
+        if checkpoint.module.base_head.repeats:
+            prices[-1] = min(_REPEATS_PRICE, penalty)
+        weights, bias = logistic(contexts, flips, prices)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weights)[None])
             layer.bias.fill_(bias - FLIPS_PRIOR)
@@ -61,7 +67,7 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
 
 
 def logistic(
-    features: np.ndarray, labels: np.ndarray, penalty: float, steps: int = 50
+    features: np.ndarray, labels: np.ndarray, penalty: float | np.ndarray, steps: int = 50
 ) -> tuple[np.ndarray, float]:
     """Fit a logistic regression with a price on the weights of standardised features.
 
@@ -71,8 +77,9 @@ def logistic(
         float, shape (n, features).
     labels : numpy.ndarray
         bool, shape (n,).
-    penalty : float
-        Half of it times the squared weights is added to the summed loss; the bias is free.
+    penalty : float or numpy.ndarray
+        Half of it times the squared weights is added to the summed loss, of all features or, shape (features,), of
+        each; the bias is free.
     steps : int
         Newton steps at most.
 
@@ -85,7 +92,7 @@ def logistic(
     mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1.0)
     design = np.concatenate([(features - mean) / spread, np.ones((len(features), 1))], axis=1)
-    price = np.append(np.full(features.shape[1], penalty), 0.0)
+    price = np.append(np.broadcast_to(penalty, features.shape[1]), 0.0)
     beta = np.zeros(design.shape[1])
     beta[-1] = np.log((labels.sum() + 0.5) / ((~labels).sum() + 0.5))
     for _ in range(steps):
