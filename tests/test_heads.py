@@ -6,6 +6,7 @@ import torch
 from conftest import dna
 
 from zflipon import zhunt
+from zflipon.errors import ModelError
 from zflipon.genome import base_codes
 from zflipon.models import create
 from zflipon.models.base import BASE_HEAD_DEFAULTS
@@ -121,6 +122,12 @@ def test_words_are_numbers_to_the_base_of_four(size):
         assert known == ("N" not in word)
         if known:
             assert number == int("".join(str("ACGT".index(letter)) for letter in word), 4)
+
+
+@pytest.mark.parametrize("size", [-1, 13])
+def test_words_too_long_for_a_table_are_refused(size):
+    with pytest.raises(ModelError, match="words of 1 to 12 bases"):
+        head(repeats=size)
 
 
 def test_a_bin_is_told_the_mean_of_the_words_around_it():

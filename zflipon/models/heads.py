@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zflipon.errors import ModelError
 from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE
 from zflipon.models.omics import Omics
 from zflipon.zhunt import inside_calls, published_starts
@@ -35,6 +36,9 @@ _QUARTER = 4
 
 REPEATS_REACH = 512
 """Bases on either side of a bin over which it is told how much like repeats its surroundings are; whole bins."""
+
+LONGEST_WORD = 12
+"""Bases by which repeats are told at most: each more makes four times the table."""
 
 READINESS = 5
 """Channels of what Z-HUNT says."""
@@ -161,6 +165,10 @@ class BaseHead(nn.Module):
         self.context_norm = nn.LayerNorm(context)
         self.tracks = nn.Linear(context, tracks) if tracks else None
         self.dropout = nn.Dropout(dropout)
+        if not 0 <= repeats <= LONGEST_WORD:
+            raise ModelError(
+                f"repeats are told by words of 1 to {LONGEST_WORD} bases, or by none (0), not of {repeats}"
+            )
         self.repeats = repeats
         if repeats:
             self.register_buffer("repeat_words", torch.zeros(len(NUCLEOTIDES) ** repeats))
