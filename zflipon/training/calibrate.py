@@ -44,7 +44,7 @@ def platt(histogram: ScoreHistogram, steps: int = 100) -> tuple[float, float]:
     return float(scale / spread), float(bias - scale * mean / spread)
 
 
-KNOTS = np.array([-6.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
+KNOTS = np.array([-6.0, -3.0, *np.arange(-2.0, 3.5, 0.5)])
 """Scaled log-odds at which the line may bend; at the first, and below, it stays."""
 
 _STIFF = 20.0
