@@ -1,4 +1,4 @@
-"""Words that tell repeats: against a slow count, and in a recipe."""
+"""Words that tell repeats: against a slow count."""
 
 import numpy as np
 import pytest

@@ -14,11 +14,13 @@ from conftest import dna, make_fasta
 from zflipon.cli import cli
 from zflipon.config import ModelConfig
 from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
+from zflipon.genome import Genome
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
 from zflipon.recipe import load_recipe
 from zflipon.training import stages
 from zflipon.training.fit import Average, Watch
+from zflipon.training.repeats import repeat_words
 from zflipon.training.stages import train
 
 MOTIF = "CGCGCGCGCGCG"
@@ -308,6 +310,33 @@ def test_a_twin_goes_on_where_it_was_stopped(recipe, tmp_path, monkeypatch):
     resumed, straight = train(made, tmp_path / "out"), train(made, tmp_path / "other")
     for name, weights in straight.module.state_dict().items():
         assert weights.equal(resumed.module.state_dict()[name])
+
+
+def test_repeats_are_counted_on_what_trains_and_go_into_the_checkpoint(recipe, tmp_path):
+    short = (
+        "stage.steps=3",
+        "stage.some.evaluations=0",
+        "stage.some.readout=10",
+        "model.base_head.repeats=4",
+    )
+    made = recipe("base", *short)
+    with pytest.raises(RecipeError, match="no repeats in lower case"):
+        train(made, tmp_path / "out")
+    with Genome(tmp_path / "genome.fa") as genome:
+        contigs = {name: genome.fetch(name, 0, size) for name, size in genome.lengths.items()}
+    soft = {name: text[:9000].lower() + text[9000:] for name, text in contigs.items()}
+    make_fasta(tmp_path, soft)
+    train(made, tmp_path / "out")
+    found = load(tmp_path / "out")
+    with Genome(tmp_path / "genome.fa") as genome:
+        expected = repeat_words(genome, {"train": len(contigs["train"])}, 4)
+    np.testing.assert_array_equal(found.module.base_head.repeat_words.numpy(), expected)
+    assert found.module.base_head.flips.weight[0, -1] != 0
+    # a checkpoint brings its words, whatever genome it goes on with
+    make_fasta(tmp_path, contigs)
+    model = replace(made.model, checkpoint=str(tmp_path / "out"), family=None)
+    again = train(replace(made, model=model), tmp_path / "on")
+    assert again.module.base_head.repeat_words.equal(found.module.base_head.repeat_words)
 
 
 def test_the_average_lags_behind_the_weights(tmp_path):
