@@ -19,11 +19,16 @@ from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
 from zflipon.recipe import load_recipe
 from zflipon.training import stages
+from zflipon.training.calibrate import platt
 from zflipon.training.fit import Average, Watch
+from zflipon.training.judges import read_counts
 from zflipon.training.repeats import repeat_words
-from zflipon.training.stages import train
+from zflipon.training.stages import COUNTS, train
 
 MOTIF = "CGCGCGCGCGCG"
+
+SHORT = ("stage.steps=20", "stage.evaluations=0", "stage.some.evaluations=0")
+TWINS = (*SHORT, "data.validation_contigs=[]", 'data.twins=[["val"], ["train"]]')
 
 RECIPE = """
 name = "motif"
@@ -259,57 +264,98 @@ def test_the_strands_of_the_recipe_go_into_the_story_and_into_the_judgement(reci
         assert load(tmp_path / f"on-{expected}").story.both_strands is expected
 
 
-def test_a_model_trained_on_everything_is_measured_by_its_twin(recipe, tmp_path):
-    short = ("stage.steps=20", "stage.evaluations=0", "stage.some.evaluations=0")
-    out, alone = tmp_path / "out", tmp_path / "alone"
-    made = train(recipe("base", *short, "data.whole=true"), out)
-    apart = train(recipe("base", *short), alone)
-    twin = load(out / "held-out")
-    # the twin is what the recipe gives without the contig, to the last weight
-    for name, weights in apart.module.state_dict().items():
-        assert weights.equal(twin.module.state_dict()[name])
-    assert twin.story.quality == apart.story.quality
-    assert twin.story.training["contigs"] == ["train"]
-    # the model has learnt from both, is measured by the twin, and says so
+def test_a_model_trained_on_everything_is_measured_by_twins(recipe, tmp_path):
+    out = tmp_path / "out"
+    made = train(recipe("base", *TWINS), out)
+    counts = []
+    for number, apart in ((1, "val"), (2, "train")):
+        alone = train(
+            recipe("base", *SHORT, f"data.validation_contigs=['{apart}']"), tmp_path / f"alone-{apart}"
+        )
+        twin = load(out / "held-out" / str(number))
+        # a twin is what the recipe gives without its contigs, to the last weight
+        for name, weights in alone.module.state_dict().items():
+            assert weights.equal(twin.module.state_dict()[name])
+        assert twin.story.quality == alone.story.quality
+        told = made.story.quality["twins"][number - 1]
+        assert told["contigs"] == [apart]
+        assert told["average_precision"] == twin.story.quality["average_precision"]
+        counts.append(read_counts(out / "held-out" / str(number) / "stages" / COUNTS)["genome"].counts())
+    # the model has learnt from both contigs, and what its twins say of both, taken together, measures it
     assert made.story.training["contigs"] == ["train", "val"]
+    assert made.story.quality["contigs"] == ["val", "train"]
     assert not made.module.base_head.flips.weight.equal(twin.module.base_head.flips.weight)
-    assert (made.story.calibration, made.story.threshold) == (twin.story.calibration, twin.story.threshold)
-    told = {key: each for key, each in made.story.quality.items() if key not in ("twin", "note")}
-    assert told == {key: each for key, each in twin.story.quality.items() if key != "note"}
-    assert "twin that was trained on train alone" in made.story.quality["note"]
-    assert "**These figures are of a twin**" in (out / "README.md").read_text()
-    assert "of a twin" not in (out / "held-out" / "README.md").read_text()
+    scores = np.concatenate([np.repeat(each[0], each[1] + each[2]) for each in counts])
+    labels = np.concatenate([np.tile([False, True], len(each[0])).repeat(_pairs(each)) for each in counts])
+    assert sum(labels) == made.story.training["labels"] * len(MOTIF)
+    both = ScoreHistogram()
+    both.add(scores, labels)
+    assert made.story.quality["average_precision"] == round(both.average_precision(), 4)
+    assert made.story.calibration[:2] == pytest.approx(platt(both))
+    card = (out / "README.md").read_text()
+    assert "**These figures are of twins**" in card
+    assert "mean ± sd" in card
+    assert "of twins" not in (out / "held-out" / "1" / "README.md").read_text()
+
+
+def _pairs(counts):
+    """How many bases without and with a label have each score, in turn."""
+    return np.stack(counts[1:], axis=1).ravel()
 
 
 def test_a_checkpoint_that_knows_what_is_kept_apart_is_named(recipe, tmp_path, caplog):
-    short = ("stage.steps=3", "stage.evaluations=0", "stage.some.evaluations=0")
-    train(recipe("base", *short, "data.whole=true"), tmp_path / "first")
+    train(recipe("base", *TWINS, "stage.steps=3"), tmp_path / "first")
     told = {}
-    for folder in ("first", "first/held-out"):
+    for folder in ("first", "first/held-out/1"):
         caplog.clear()
         model = ModelConfig(checkpoint=str(tmp_path / folder))
-        train(replace(recipe("base", *short), model=model), tmp_path / "on" / folder)
+        train(replace(recipe("base", *SHORT), model=model), tmp_path / "on" / folder)
         told[folder] = [row.getMessage() for row in caplog.records if row.levelname == "WARNING"]
     first = tmp_path / "first"
     assert told["first"] == [f"{first} was trained on val, kept apart here: figures on them flatter it"]
-    assert told["first/held-out"] == []
+    assert told["first/held-out/1"] == []
 
 
-def test_a_twin_goes_on_where_it_was_stopped(recipe, tmp_path, monkeypatch):
-    short = ("stage.steps=8", "stage.evaluations=0", "stage.some.evaluations=0")
-    made, judged = recipe("base", *short, "data.whole=true"), stages._judged
+def test_twins_go_on_where_they_were_stopped(recipe, tmp_path, monkeypatch):
+    made, judged = recipe("base", *TWINS, "stage.steps=8"), stages._judged
+    calls = []
 
     def stop(*arguments):
-        raise KeyboardInterrupt
+        calls.append(arguments)
+        if len(calls) == 2:  # the second twin is trained, but not judged
+            raise KeyboardInterrupt
+        return judged(*arguments)
 
     monkeypatch.setattr(stages, "_judged", stop)
     with pytest.raises(KeyboardInterrupt):
         train(made, tmp_path / "out")
-    assert not (tmp_path / "out" / "config.json").exists()
+    assert (tmp_path / "out" / "held-out" / "1" / "config.json").exists()
+    assert not (tmp_path / "out" / "held-out" / "2" / "config.json").exists()
     monkeypatch.setattr(stages, "_judged", judged)
     resumed, straight = train(made, tmp_path / "out"), train(made, tmp_path / "other")
     for name, weights in straight.module.state_dict().items():
         assert weights.equal(resumed.module.state_dict()[name])
+    assert resumed.story.quality == straight.story.quality
+
+
+def test_the_contigs_of_twins_are_looked_at_before_anything_is_trained(recipe, tmp_path):
+    for twins, told in (
+        ('[["val"], ["chrQ"]]', "data.twins, list 2: chrQ not in"),
+        ('[["val"], ["val2", "val"]]', "each contig in one of them"),
+        ('[["val", "train"]]', "every contig is kept apart"),
+    ):
+        with pytest.raises(ZfliponError, match=told):
+            train(recipe("base", *SHORT, "data.validation_contigs=[]", f"data.twins={twins}"), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_counts_that_are_missing_or_damaged_are_named(tmp_path):
+    for content in (None, b"", b"PK\x03\x04 damaged"):
+        path = tmp_path / "counts.npz"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match="expected what a twin counted"):
+            read_counts(path)
 
 
 def test_repeats_are_counted_on_what_trains_and_go_into_the_checkpoint(recipe, tmp_path):

@@ -14,8 +14,8 @@ OMICS_MODEL = "compact-omics"
 """The bundled model that reads omics tracks."""
 
 HELD_OUT = "held-out"
-"""The folder, inside a model's, of its twin that was trained without some contigs and by which it is measured; also
-what follows the model's name in the twin's."""
+"""The folder, inside a model's, of its twins, each trained without some contigs, by which it is measured; also what
+follows the model's name in a twin's."""
 
 MIN_GAP = 50
 """A run of this many N or more ends a stretch of sequence; a shorter one is read through, as [UNK] tokens."""
@@ -268,9 +268,10 @@ class DataConfig:
     validation_contigs, test_contigs : tuple of str
         Contigs kept out of training; the best checkpoint is the one that does best on the former. Test contigs
         are looked at once, in the end.
-    whole : bool
-        Train twice: first without the contigs kept apart, for figures, calibration and threshold, then on all contigs
-        alike, which takes these over. The first checkpoint is kept inside the second one's folder.
+    twins : tuple of tuple of str
+        Contigs kept apart in turn. For each of these lists a twin is trained without its contigs and judged on them;
+        figures, calibration and threshold follow from what all twins say, taken together. The model itself learns from
+        all contigs but those of the test. The twins are kept inside its folder.
     validation_share, test_share : float
         Of the windows, where they are split at random.
     folds : int
@@ -293,7 +294,7 @@ class DataConfig:
     split: str = "contigs"
     validation_contigs: tuple[str, ...] = ()
     test_contigs: tuple[str, ...] = ()
-    whole: bool = False
+    twins: tuple[tuple[str, ...], ...] = ()
     validation_share: float = 0.24
     test_share: float = 0.20
     folds: int = 0

@@ -117,6 +117,14 @@ class ScoreHistogram:
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting = 0  # scores that are pending
 
+    @classmethod
+    def of(cls, scores: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> ScoreHistogram:
+        """Return the histogram whose `counts` these are."""
+        found = cls()
+        found._pending.append((scores.astype(np.float32), np.stack([negatives, positives], axis=1)))
+        found._settle()
+        return found
+
     @property
     def rounded(self) -> bool:
         """Whether the scores were too many to be kept apart."""

@@ -245,7 +245,7 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
         )
     if set(data.validation_contigs) & set(data.test_contigs):
         problems.append("[data] a contig is either for validation or for the test")
-    _check_twin(recipe, problems)
+    _check_twins(recipe, problems)
     for name in recipe.report_to:
         if name not in LOGGERS:
             problems.append(
@@ -275,18 +275,24 @@ def _check_whole(recipe: Recipe, problems: list[str]) -> None:
             problems.append(f"{where}.epochs: windows that are 'drawn' make no epochs; say steps")
 
 
-def _check_twin(recipe: Recipe, problems: list[str]) -> None:
-    """Note what keeps a model from being trained twice, without some contigs and then on all of them."""
+def _check_twins(recipe: Recipe, problems: list[str]) -> None:
+    """Note what keeps a model from being trained on all contigs, and measured by twins without some of them."""
     data = recipe.data
-    if not data.whole:
+    if not data.twins:
         return
-    if data.sequences or data.folds or data.split != "contigs" or not data.validation_contigs:
+    if data.sequences or data.folds or data.split != "contigs" or data.validation_contigs:
         problems.append(
-            "[data] whole = true measures by data.validation_contigs: set them, with split = 'contigs' and no folds"
+            "[data] twins name the contigs that judge: leave validation_contigs, folds and sequences out, with "
+            "split = 'contigs'"
+        )
+    named = [*data.test_contigs, *(contig for contigs in data.twins for contig in contigs)]
+    if not all(data.twins) or len(set(named)) < len(named):
+        problems.append(
+            "[data] twins: expected lists of contigs, each contig in one of them and none in test_contigs"
         )
     problems.extend(
-        f"stage.{stage.name}.evaluations: data.whole trains on what would be evaluated: set 0, "
-        "which keeps the last weights"
+        f"stage.{stage.name}.evaluations: data.twins judge in the end alone, and the model that learns from all "
+        "contigs has none to evaluate on: set 0, which keeps the last weights"
         for stage in recipe.stage
         if stage.evaluations and (stage.steps or stage.epochs)
     )
@@ -362,18 +368,24 @@ def _checked(hint: Any, key: str, name: str, value: Any, problems: list[str]) ->
     options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     for option in options:
         origin = typing.get_origin(option) or option
-        if origin is tuple and isinstance(value, list):
-            inner = typing.get_args(option)[0]
-            if all(_is(inner, entry) for entry in value):
-                return tuple(inner(entry) for entry in value)
-        elif origin is not tuple and _is(origin, value):
+        if origin is tuple and _is(option, value):
+            return _listed(option, value)
+        if origin is not tuple and _is(origin, value):
             return _in_range(key, name, origin(value), problems)
     expected = " or ".join(_spoken(option) for option in options if option is not type(None))
     problems.append(f"'{name}': expected {expected}, found {value!r}")
     return _WRONG
 
 
-def _is(kind: type, value: Any) -> bool:
+def _listed(kind: Any, value: list) -> tuple:
+    """Return a list of TOML, or one of lists, as the tuple that a hint asks for."""
+    inner = typing.get_args(kind)[0]
+    return tuple(_listed(inner, entry) if typing.get_args(inner) else inner(entry) for entry in value)
+
+
+def _is(kind: Any, value: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_is(typing.get_args(kind)[0], entry) for entry in value)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
@@ -396,7 +408,7 @@ def _in_range(key: str, name: str, value: Any, problems: list[str]) -> Any:
 def _spoken(option: Any) -> str:
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
     if typing.get_origin(option) is tuple:
-        return f"a list, each {names.get(typing.get_args(option)[0], 'value')}"
+        return f"a list, each {_spoken(typing.get_args(option)[0])}"
     return names.get(option, str(option))
 
 

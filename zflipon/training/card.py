@@ -234,7 +234,7 @@ def _goodness(name: str, story: Story) -> str:
     tested = test_table({name: quality})
     sampled = kind_of(quality) == "bases" and figures_at(quality, ("test", "sampled"))
     parts = [
-        _of_twin(quality),
+        _of_twins(quality),
         tested,
         "**The sample flatters every model**: windows drawn at random hardly ever hold Z-forming sequence that is not "
         "labelled, and genomes are full of it. What a user meets is every base of the genome (see zflipon's README)."
@@ -247,13 +247,21 @@ def _goodness(name: str, story: Story) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _of_twin(quality: Mapping) -> str:
+def _of_twins(quality: Mapping) -> str:
     """Say whose figures they are, where the model itself has seen what they are of."""
-    if not quality.get("twin"):
+    twins = quality.get("twins")
+    if not twins:
         return ""
+    rows = [(some(each["contigs"], 30), [each]) for each in twins]
+    if len(twins) > 1:
+        rows.append(("mean ± sd", twins))
+    table = grouped_tables(
+        [Block("bases", "Every base of the contigs that each twin never saw", (), EVERY_BASE)], rows
+    )
     return (
-        f"**These figures are of a twin**, trained by the same recipe on {some(quality['twin'], 30)} alone. This "
-        "model was trained on all contigs, with the twin's calibration and threshold: no figure on them can be its own."
+        "**These figures are of twins**, trained by the same recipe, each without the contigs that it tells of. This "
+        "model was trained on all contigs, with calibration and threshold of what the twins say, taken together: no "
+        f"figure on them can be its own.\n\n{table}"
     )
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from zflipon.config import PredictConfig, Selection, StageConfig
+from zflipon.errors import InputError
 from zflipon.features import FeatureTracks
 from zflipon.genome import Genome
 from zflipon.intervals import Intervals, fill
 from zflipon.metrics import Confusion, ScoreHistogram, ratio
 from zflipon.models import Calibration, Checkpoint
+from zflipon.outputs import whole
 from zflipon.predict import Predictor, base_log_odds
 from zflipon.project import IGNORE
 from zflipon.shards import make_plan
@@ -28,6 +32,11 @@ _LOGIT_STEP = 1024
 
 Measures = dict[str, float]
 """Name, as in `zflipon.config.MONITORS` → figure."""
+
+Counts = dict[str, ScoreHistogram]
+"""Protocol (``'genome'``: every base, ``'sampled'``: the published models' sample) → bases by log-odds and label."""
+
+_COLUMNS = ("scores", "without", "labelled")
 
 
 class Judge(Protocol):
@@ -63,7 +72,7 @@ class ContigJudge:
         """Return what every base of the contigs tells."""
         return of_bases(self.histograms(checkpoint, stage)["genome"])
 
-    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> dict[str, ScoreHistogram]:
+    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Counts:
         """Predict the contigs and count log-odds by label: of every base, and of the published models' sample."""
         counts = {"genome": ScoreHistogram(), "sampled": ScoreHistogram()}
         predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), features=self.features)
@@ -165,9 +174,51 @@ class GenomeEstimate:
     windows: StoredWindows
     weights: np.ndarray
 
-    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> dict[str, ScoreHistogram]:
+    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Counts:
         """Predict the windows and count log-odds by label."""
         return {"genome": WindowJudge(self.windows).histogram(checkpoint, stage, self.weights)}
+
+
+def pooled(each: Iterable[Counts]) -> Counts:
+    """Add up what several judges counted, by protocol."""
+    found: Counts = {}
+    for counts in each:
+        for protocol, histogram in counts.items():
+            found.setdefault(protocol, ScoreHistogram()).merge(histogram)
+    return found
+
+
+def write_counts(path: Path, counts: Counts) -> None:
+    """Store histograms by protocol, whole or not at all."""
+    arrays = {
+        f"{protocol}/{name}": array
+        for protocol, histogram in counts.items()
+        for name, array in zip(_COLUMNS, histogram.counts(), strict=True)
+    }
+    with whole(path) as part:
+        np.savez_compressed(part, **arrays)
+
+
+def read_counts(path: Path) -> Counts:
+    """Return what `write_counts` stored.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as stored:
+            protocols = dict.fromkeys(name.partition("/")[0] for name in stored.files)
+            return {
+                protocol: ScoreHistogram.of(*(stored[f"{protocol}/{name}"] for name in _COLUMNS))
+                for protocol in protocols
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); expected what a twin counted on its contigs: remove the twin's "
+            "folder to train it again"
+        ) from error
 
 
 def of_bases(histogram: ScoreHistogram) -> Measures:

@@ -160,10 +160,15 @@ class Material:
         split = self.data.split == "stratified" and (self.data.test_share or self.data.folds)
         return "test" if self.contigs["test"] or split else "validation"
 
+    def judged_on(self, part: str) -> tuple[str, ...]:
+        """Return the contigs of a part; of what validates those of the twins, where there are any."""
+        twins = tuple(contig for contigs in self.data.twins for contig in contigs)
+        return twins if twins and part == "validation" else tuple(self.contigs[part])
+
     def told(self, part: str) -> str:
         """Say in words what a part is."""
-        if self.contigs[part]:
-            return ", ".join(self.contigs[part])
+        if self.judged_on(part):
+            return ", ".join(self.judged_on(part))
         named = getattr(self.data, f"{part}_sequences", None)
         if named:
             return Path(named).name
@@ -371,24 +376,24 @@ def read_material(
 
 
 def _contigs_by_part(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    for key in ("validation_contigs", "test_contigs"):
-        unknown = [contig for contig in getattr(data, key) if contig not in lengths]
+    twins = {f"twins, list {number}": contigs for number, contigs in enumerate(data.twins, 1)}
+    given = {"validation_contigs": data.validation_contigs, "test_contigs": data.test_contigs, **twins}
+    for key, contigs in given.items():
+        unknown = [contig for contig in contigs if contig not in lengths]
         if unknown:
             raise InputError(
                 f"data.{key}: {some(unknown)} not in {data.genome}, which has {some(lengths)}"
                 f"{suggest(unknown[0], lengths)}"
             )
     named = {"validation": set(data.validation_contigs), "test": set(data.test_contigs)}
-    if data.whole:
-        named = {"validation": set(), "test": set()}
-    elif data.folds and data.split == "contigs":
+    if data.folds and data.split == "contigs":
         named = _contig_folds(data, lengths)
     apart = named["validation"] | named["test"]
     parts = {
         "train": {contig: size for contig, size in lengths.items() if contig not in apart},
         **{part: {c: size for c, size in lengths.items() if c in names} for part, names in named.items()},
     }
-    if not parts["train"]:
+    if any(not parts["train"].keys() - set(contigs) for contigs in [(), *data.twins]):
         raise InputError("every contig is kept apart; none is left to train on")
     return {part: parts[part] for part in PARTS}
 

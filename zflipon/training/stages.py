@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from zflipon.training.card import write_card
 from zflipon.training.curves import CURVES, plot_curves
 from zflipon.training.fit import fit, monitored
 from zflipon.training.history import VALIDATION, best_row, read_rows
-from zflipon.training.judges import Measures, uncalibrated
+from zflipon.training.judges import Counts, Measures, pooled, read_counts, uncalibrated, write_counts
 from zflipon.training.material import Material, read_material
 from zflipon.training.readout import refit
 from zflipon.training.repeats import repeat_words
@@ -37,6 +38,17 @@ log = logging.getLogger("zflipon")
 
 TOLD_THRESHOLDS = (0.3, 0.5, 0.8)
 """Probabilities for which a checkpoint's story tells precision and recall."""
+
+
+COUNTS = "counts.npz"
+"""In the folder of the stages: how many bases of what validates have each log-odds, with a label and without."""
+
+_NOTES = {
+    False: "calibration and threshold, and weights where a stage evaluates, were chosen here",
+    True: "of twins, each trained without the contigs that it tells of; calibration and threshold were chosen here",
+}
+_CHOSEN_THERE = {False: "which chose the weights too", True: "which chose calibration and threshold too"}
+"""Of a model by itself, and of one that is measured by twins."""
 
 
 def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
@@ -69,7 +81,7 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
         if (out / "config.json").exists():
             log.info("%s is finished already", out)
             return load(out, OBJECTIVES)
-    twin = _twin(recipe, out, restart) if recipe.data.whole else None
+    twins = _twins(recipe, out, restart)
     with state.main_process_first():
         checkpoint = _beginning(recipe, material, out / "stages")
     material.view = checkpoint.module.view
@@ -81,32 +93,23 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
             _with_head(checkpoint, stage, before), stage, material, folder, recipe.report_to
         )
         before = folder
-    checkpoint = _judged(checkpoint, recipe, material, folders[-1])
-    if twin is not None:
-        checkpoint = replace(checkpoint, story=_like_twin(checkpoint.story, twin))
+    checkpoint = _judged(checkpoint, recipe, material, folders[-1], twins)
     _finish(checkpoint, recipe, out, folders)
     return checkpoint
 
 
-def _twin(recipe: Recipe, out: Path, restart: bool) -> Story:
-    """Train the same without the contigs kept apart, and return what it is found to be worth there."""
-    apart = (*recipe.data.validation_contigs, *recipe.data.test_contigs)
-    log.info("first without %s, which tell figures, calibration and threshold", some(apart, 30))
-    data = replace(recipe.data, whole=False)
-    named = replace(recipe, name=f"{recipe.name}-{HELD_OUT}", data=data)
-    story = train(named, out / HELD_OUT, restart).story
-    log.info("now on all contigs")
-    return story
-
-
-def _like_twin(story: Story, twin: Story) -> Story:
-    """Give a model that was trained on everything what its twin was found to be worth on contigs kept apart."""
-    note = (
-        f"figures, calibration and threshold are of a twin that was trained on {some(twin.training['contigs'], 30)} "
-        "alone; this model has seen the contigs that they tell of"
-    )
-    quality = twin.quality | {"twin": twin.training["contigs"], "note": note}
-    return replace(story, calibration=twin.calibration, threshold=twin.threshold, quality=quality)
+def _twins(recipe: Recipe, out: Path, restart: bool) -> list[Counts]:
+    """Train the same without some contigs, in turn, and return what each twin says on those that it never saw."""
+    found = []
+    for number, contigs in enumerate(recipe.data.twins, 1):
+        log.info("twin %d of %d: without %s", number, len(recipe.data.twins), some(contigs, 30))
+        name, folder = f"{HELD_OUT}-{number}", out / HELD_OUT / str(number)
+        data = replace(recipe.data, twins=(), validation_contigs=contigs)
+        train(replace(recipe, name=f"{recipe.name}-{name}", data=data), folder, restart)
+        found.append(read_counts(folder / "stages" / COUNTS))
+    if found:
+        log.info("now on all contigs")
+    return found
 
 
 def _tell(stage: StageConfig, settings: list[Setting], first: bool) -> None:
@@ -316,8 +319,13 @@ def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
     state.wait_for_everyone()
 
 
-def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
-    """Calibrate and choose the threshold on what validates, measure on what tests, and write the story."""
+def _judged(
+    checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: Path, twins: Sequence[Counts] = ()
+) -> Checkpoint:
+    """Calibrate and choose the threshold on what validates, measure on what tests, and write the story.
+
+    Where there are twins, what they say on the contigs that each of them never saw is what validates.
+    """
     stage = recipe.stage[-1]
     checkpoint = uncalibrated(checkpoint)
     quality: dict = {}
@@ -328,7 +336,10 @@ def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: 
         quality["validation"] = {"on": material.told("validation"), "step": measured["step"], **told}
     judges = {part: material.genome_judge(stage, part) for part in ("validation", material.test_part)}
     counts = {part: judge.histograms(checkpoint, stage) for part, judge in judges.items() if judge}
+    if twins:
+        counts["validation"] = pooled(twins)
     if "validation" in counts:
+        _store_counts(counts["validation"], folder.parent / COUNTS)
         histogram = counts["validation"]["genome"]
         line = Calibration(*platt(histogram))
         calibration = line._replace(bend=bend(histogram, line.scale, line.bias))
@@ -336,11 +347,23 @@ def _judged(checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: 
         threshold = _probability(0.0 if odds is None else odds, calibration)
         story = replace(story, calibration=calibration, threshold=threshold)
         quality |= _quality(histogram, material) | {"at": _expected(histogram, calibration)}
+        quality["twins"] = [
+            {"contigs": list(contigs), **_of_bases(each["genome"], story)}
+            for contigs, each in zip(recipe.data.twins, twins, strict=True)
+        ]
         log.info("validation: %s; threshold %s", quality, threshold)
     quality["test"] = _tested(checkpoint, stage, material, story, counts.get(material.test_part, {}))
     return replace(
         checkpoint, story=replace(story, quality={key: each for key, each in quality.items() if each})
     )
+
+
+def _store_counts(counts: Counts, path: Path) -> None:
+    """Store what validates, by the first of the processes."""
+    state = processes()
+    if state.is_main_process:
+        write_counts(path, counts)
+    state.wait_for_everyone()
 
 
 def _training(recipe: Recipe, material: Material) -> dict:
@@ -386,8 +409,8 @@ def _tested(
     for protocol, histogram in counts.items():
         found.setdefault(protocol, _of_bases(histogram, story))
     if "genome" in found:
-        found["genome"]["estimated"] = not material.contigs[part]
-    also = "" if part == "test" else ", which chose the weights too: nothing is kept for a test"
+        found["genome"]["estimated"] = not material.judged_on(part)
+    also = "" if part == "test" else f", {_CHOSEN_THERE[bool(material.data.twins)]}: nothing is kept for a test"
     return found and {"on": material.told(part) + also, **found}
 
 
@@ -449,14 +472,14 @@ def _quality(histogram: ScoreHistogram, material: Material) -> dict:
     best_f1, odds = histogram.best_f1()
     counts = histogram.at(math.inf if odds is None else odds)
     return {
-        "contigs": list(material.contigs["validation"]) or material.told("validation"),
+        "contigs": list(material.judged_on("validation")) or material.told("validation"),
         "protocol": "genome",
         "average_precision": round(histogram.average_precision(), 4),
         "f1": round(best_f1, 4),
         "precision": round(counts.precision, 4),
         "recall": round(counts.recall, 4),
         "mcc": round(counts.mcc, 4),
-        "note": "calibration and threshold, and weights where a stage evaluates, were chosen here",
+        "note": _NOTES[bool(material.data.twins)],
     }
 
 
