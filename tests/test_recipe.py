@@ -258,7 +258,10 @@ def test_setting_that_cannot_be(refused, setting, told):
             "[data] twins name the contigs that judge: leave validation_contigs",
         ),
         ('data.twins=[["a"], ["b"]]', "stage.second.evaluations: data.twins judge in the end alone"),
-        ('data.twins=[["a"], ["b", "a"]]', "[data] twins: expected lists of contigs, each contig in one of them"),
+        (
+            'data.twins=[["a"], ["b", "a"]]',
+            "[data] twins: expected lists of contigs, each contig in one of them",
+        ),
         ('data.twins=[["a"], []]', "[data] twins: expected lists of contigs, each contig in one of them"),
         ('data.twins=["a"]', "'data.twins': expected a list, each a list, each a text, found ['a']"),
         ("stage.second.name=first", "every stage needs a name of its own, found first, first"),

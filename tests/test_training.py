@@ -345,7 +345,9 @@ def test_the_contigs_of_twins_are_looked_at_before_anything_is_trained(recipe, t
         ('[["val", "train"]]', "every contig is kept apart"),
     ):
         with pytest.raises(ZfliponError, match=told):
-            train(recipe("base", *SHORT, "data.validation_contigs=[]", f"data.twins={twins}"), tmp_path / "out")
+            train(
+                recipe("base", *SHORT, "data.validation_contigs=[]", f"data.twins={twins}"), tmp_path / "out"
+            )
         assert not (tmp_path / "out").exists()
 
 

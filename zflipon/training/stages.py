@@ -410,7 +410,9 @@ def _tested(
         found.setdefault(protocol, _of_bases(histogram, story))
     if "genome" in found:
         found["genome"]["estimated"] = not material.judged_on(part)
-    also = "" if part == "test" else f", {_CHOSEN_THERE[bool(material.data.twins)]}: nothing is kept for a test"
+    also = (
+        "" if part == "test" else f", {_CHOSEN_THERE[bool(material.data.twins)]}: nothing is kept for a test"
+    )
     return found and {"on": material.told(part) + also, **found}
 
 
