@@ -316,6 +316,22 @@ def test_a_checkpoint_that_knows_what_is_kept_apart_is_named(recipe, tmp_path, c
     assert told["first/held-out/1"] == []
 
 
+def test_twins_start_from_the_twins_of_a_checkpoint(recipe, tmp_path, caplog):
+    train(recipe("base", *TWINS, "stage.steps=3"), tmp_path / "first")
+    model = ModelConfig(checkpoint=str(tmp_path / "first"))
+    caplog.clear()
+    train(replace(recipe("base", *TWINS, "stage.steps=3"), model=model), tmp_path / "second")
+    assert not [row for row in caplog.records if row.levelname == "WARNING"]
+    for number in (1, 2):
+        record = json.loads((tmp_path / f"second/held-out/{number}/stages/recipe.json").read_text())
+        assert record["model"]["checkpoint"] == f"{tmp_path}/first/held-out/{number}"
+    # other lists of contigs have no twin there: the model itself starts them, and it is said that it knows them
+    other = recipe("base", *SHORT, "stage.steps=3", "data.validation_contigs=[]", 'data.twins=[["val"]]')
+    shutil.rmtree(tmp_path / "first/held-out/1")
+    train(replace(other, model=model), tmp_path / "third")
+    assert any("was trained on val" in row.getMessage() for row in caplog.records)
+
+
 def test_twins_go_on_where_they_were_stopped(recipe, tmp_path, monkeypatch):
     made, judged = recipe("base", *TWINS, "stage.steps=8"), stages._judged
     calls = []

@@ -105,11 +105,23 @@ def _twins(recipe: Recipe, out: Path, restart: bool) -> list[Counts]:
         log.info("twin %d of %d: without %s", number, len(recipe.data.twins), some(contigs, 30))
         name, folder = f"{HELD_OUT}-{number}", out / HELD_OUT / str(number)
         data = replace(recipe.data, twins=(), validation_contigs=contigs)
-        train(replace(recipe, name=f"{recipe.name}-{name}", data=data), folder, restart)
+        model = replace(recipe.model, checkpoint=_twin_of(recipe.model.checkpoint, contigs))
+        train(replace(recipe, name=f"{recipe.name}-{name}", data=data, model=model), folder, restart)
         found.append(read_counts(folder / "stages" / COUNTS))
     if found:
         log.info("now on all contigs")
     return found
+
+
+def _twin_of(checkpoint: str | None, contigs: Sequence[str]) -> str | None:
+    """Return the twin of a checkpoint that was trained without some contigs, or itself where it has none."""
+    if checkpoint is None:
+        return None
+    for config in sorted((Path(checkpoint) / HELD_OUT).glob("*/config.json")):
+        if set(load(config.parent, OBJECTIVES).story.training.get("validation_contigs", ())) == set(contigs):
+            log.info("it starts from %s", config.parent)
+            return str(config.parent)
+    return checkpoint
 
 
 def _tell(stage: StageConfig, settings: list[Setting], first: bool) -> None:
