@@ -4,7 +4,9 @@ python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--feat
     [--zseeker] [--calls NAME=FILE.bed]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``,
-``zhunt.bed``, ``deepz.bed``. The contigs are those that the bundled model was not trained on. One row
+``zhunt.bed``, ``deepz.bed``. The bundled models were trained on all of these contigs, so each contig is read by the
+model's twin that was not (``benchmarks/twins``), with the model's own calibration and threshold. A table is printed of
+all contigs, and one of each twin's. A model without twins is read itself, on every contig. One row
 shows what the first model would score if its calls ended where Z-HUNT's published ones do. Models that read omics
 tracks (compact-omics, and those that train/deepz.toml and train/graphz.toml make) take theirs from TRACKS.tsv; a model
 may be given as NAME=FOLDER. The last columns are parameters and speed, reading and writing included. OUT gets each
@@ -18,6 +20,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +30,11 @@ from zflipon.config import DEFAULT_MODEL, EvaluateConfig
 from zflipon.evaluate import Report, Result, evaluate
 from zflipon.genome import Genome
 from zflipon.intervals import merge, read_bed
-from zflipon.models import load
+from zflipon.models import load, save
 from zflipon.outputs import sidecar
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
+TWINS = Path(__file__).parent / "twins"
 BINS = np.linspace(0, 1, 11)
 LEAST = 200
 """Bases that a bin of probabilities needs to be held against its own name."""
@@ -42,7 +46,8 @@ def main() -> None:
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     models = arguments.model or [DEFAULT_MODEL, "zhunt"]
-    contigs = arguments.contigs.split(",") if arguments.contigs else held_back(DEFAULT_MODEL)
+    groups = [arguments.contigs.split(",")] if arguments.contigs else kept_apart(DEFAULT_MODEL)
+    contigs = [contig for group in groups for contig in group]
     named = dict(pair.split("=", 1) if "=" in pair else (Path(pair).name, pair) for pair in models)
     tracks = {
         f"zflipon {name}": annotate(data, out, name, model, contigs, arguments.features)
@@ -58,22 +63,14 @@ def main() -> None:
         *peers.values(),
         ends,
     ]
-    report = evaluate(
-        paths,
-        data / "kouzine.bed",
-        data / "hg19_part.fa.gz",
-        data / "blacklist.bed",
-        contigs,
-        EvaluateConfig(),
-        progress,
-    )
-    print(file=sys.stderr)
-    results = list(report.tracks.values())
-    print(f"{', '.join(contigs)}: {report.settings['bases']}")
-    print(table(tracks, peers, results, sizes))
+    for chosen in [*(groups if len(groups) > 1 else []), contigs]:
+        report = judged(paths, data, chosen)
+        results = list(report.tracks.values())
+        print(f"\n{', '.join(chosen)}: {report.settings['bases']}")
+        print(table(tracks, peers, results, sizes), flush=True)
     rows = {name: reliability(results[2 * number]) for number, name in enumerate(tracks)}
     print(spoken(rows))
-    save(out, report, rows)
+    write(out, report, rows)
 
 
 def parse() -> argparse.Namespace:
@@ -91,34 +88,93 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--features", metavar="TSV", help="omics tracks, for models that read them")
     parser.add_argument("--zseeker", nargs="?", const="ZSeeker", help="run ZSeeker too, by this name or path")
-    parser.add_argument("--contigs", help="instead of those that the first model was not trained on")
+    parser.add_argument("--contigs", help="instead of all that the bundled model's twins were not trained on")
     return parser.parse_args()
 
 
-def held_back(model: str) -> list[str]:
-    """Return the contigs that a model kept out of its training."""
-    return list(load(model).story.training["validation_contigs"])
+def kept_apart(model: str) -> list[list[str]]:
+    """Return the contigs that each of a model's twins was not trained on."""
+    return [each["contigs"] for each in load(model).story.quality["twins"]]
+
+
+def judged(paths: list[Path], data: Path, contigs: list[str]) -> Report:
+    """Hold tracks against the labels of some contigs."""
+    report = evaluate(
+        paths,
+        data / "kouzine.bed",
+        data / "hg19_part.fa.gz",
+        data / "blacklist.bed",
+        contigs,
+        EvaluateConfig(),
+        progress,
+    )
+    print(file=sys.stderr)
+    return report
 
 
 def annotate(
     data: Path, out: Path, name: str, model: str, contigs: list[str], features: str | None
-) -> tuple[Path, Path]:
-    """Write a model's probabilities and calls, as a user would."""
-    reads_tracks = bool(load(model).story.features)
-    paths = out / f"{name}.bw", out / f"{name}.bed"
-    outputs = [word for path in paths for word in ("-o", str(path))]
+) -> list[Path]:
+    """Write a model's probabilities and calls, as a user would, but by twins that have not seen the contigs."""
+    parts = []
+    for number, (reader, chosen) in enumerate(twins(name, model, contigs, out), 1):
+        paths = [out / f"{name}.{number}.{kind}" for kind in ("bw", "bed")]
+        run(data, reader, chosen, paths, features)
+        parts.append(paths)
+    if len(parts) == 1:
+        return parts[0]
+    joined = [out / f"{name}.bw", out / f"{name}.bed"]
+    join([scored for scored, _ in parts], joined[0])
+    joined[1].write_text("".join(called.read_text() for _, called in parts))
+    records = [json.loads(sidecar(scored).read_text()) for scored, _ in parts]
+    told = {key: sum(each[key] for each in records) for key in ("bases", "seconds")}
+    sidecar(joined[0]).write_text(json.dumps(told))
+    return joined
+
+
+def twins(name: str, model: str, contigs: list[str], out: Path) -> list[tuple[str, list[str]]]:
+    """Return which model reads which contigs: the twin that was not trained on them, or else the model itself.
+
+    A twin is given the model's calibration and threshold, so that its calls are those that the model would make.
+    """
+    story = load(model).story
+    found = []
+    for folder in sorted(TWINS.glob(f"{name}/*")) if model == name else []:
+        twin = load(folder)
+        chosen = [contig for contig in contigs if contig in twin.story.training["validation_contigs"]]
+        if chosen:
+            told = replace(twin.story, calibration=story.calibration, threshold=story.threshold)
+            save(replace(twin, story=told), out / "twins" / name / folder.name)
+            found.append((str(out / "twins" / name / folder.name), chosen))
+    return found or [(model, contigs)]
+
+
+def run(data: Path, model: str, contigs: list[str], paths: list[Path], features: str | None) -> None:
+    """Annotate, by the command that a user would give."""
     words = [
         "annotate",
         str(data / "hg19_part.fa.gz"),
-        *outputs,
+        *(word for path in paths for word in ("-o", str(path))),
         "--model",
         model,
         "--contigs",
         ",".join(contigs),
-        *(["--features", features] if features and reads_tracks else []),
+        *(["--features", features] if features and load(model).story.features else []),
     ]
     subprocess.run([sys.executable, "-m", "zflipon", *words, "--force"], check=True)
-    return paths
+
+
+def join(parts: list[Path], path: Path) -> None:
+    """Put bigWigs of different contigs into one."""
+    read = [pyBigWig.open(str(part)) for part in parts]
+    holders = {contig: track for track in read for contig in track.chroms() if track.intervals(contig)}
+    with pyBigWig.open(str(path), "w") as joined:
+        joined.addHeader(list(read[0].chroms().items()))
+        for contig in filter(holders.get, read[0].chroms()):
+            starts, ends, values = zip(*holders[contig].intervals(contig), strict=True)
+            joined.addEntries([contig] * len(starts), list(starts), ends=list(ends), values=list(values))
+    for track in read:
+        track.close()
 
 
 def parameters(model: str) -> int:
@@ -244,7 +300,7 @@ def spoken(rows: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
-def save(out: Path, report: Report, rows: dict[str, list[dict]]) -> None:
+def write(out: Path, report: Report, rows: dict[str, list[dict]]) -> None:
     """Write what was printed, and a plot of the reliability."""
     (out / "accuracy.json").write_text(json.dumps(report.summary(), indent=1))
     with open(out / "reliability.csv", "w", newline="") as file:
