@@ -143,19 +143,19 @@ def test_attributions_add_up_and_a_plain_loop_agrees(name, objective):
         assert np.abs(found.zhunt).max() > 0
 
 
-def test_repeats_have_their_share_at_the_words_that_tell_them(monkeypatch):
-    monkeypatch.setitem(HEAD, "repeats", 4)
+def test_words_have_their_share_in_their_middles(monkeypatch):
+    monkeypatch.setitem(HEAD, "words", 4)
     checkpoint, sequences = made("compact", "base"), windows()
-    checkpoint.module.base_head.repeat_words.copy_(
-        torch.randn(256, generator=torch.Generator().manual_seed(3))
+    checkpoint.module.base_head.word_odds.copy_(
+        torch.randn(2, 256, generator=torch.Generator().manual_seed(3))
     )
     for found, sequence in zip(attributed(checkpoint, sequences, steps=64), sequences, strict=True):
         assert abs(found.delta) < 0.01 * abs(found.output - found.reference) + 1e-4
-        assert found.repeats.shape == (len(sequence),)
-        told = checkpoint.module.base_head.look(torch.from_numpy(base_codes(sequence))[None]).repeats[0, 0]
-        assert (found.repeats != 0).sum() > 40
-        assert not found.repeats[told[: len(sequence)].numpy() == 0].any()
-        own = found.letters + found.zhunt + found.repeats
+        assert found.words.shape == (len(sequence),)
+        told = checkpoint.module.base_head.look(torch.from_numpy(base_codes(sequence))[None]).words[0]
+        assert (found.words != 0).sum() > 40
+        assert not found.words[(told[:, : len(sequence)] == 0).all(0).numpy()].any()
+        own = found.letters + found.zhunt + found.words
         np.testing.assert_allclose(found.of_bases(), own, rtol=1e-4, atol=1e-6)
 
 

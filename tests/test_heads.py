@@ -14,7 +14,7 @@ from zflipon.models.heads import (
     BIN,
     PADDING_BASE,
     READINESS,
-    REPEATS_REACH,
+    WORD_REACHES,
     BaseHead,
     _level,
     _spread,
@@ -124,39 +124,41 @@ def test_words_are_numbers_to_the_base_of_four(size):
             assert number == int("".join(str("ACGT".index(letter)) for letter in word), 4)
 
 
-@pytest.mark.parametrize("size", [-1, 13])
+@pytest.mark.parametrize("size", [-1, 11])
 def test_words_too_long_for_a_table_are_refused(size):
-    with pytest.raises(ModelError, match="words of 1 to 12 bases"):
-        head(repeats=size)
+    with pytest.raises(ModelError, match="words have 1 to 10 bases"):
+        head(words=size)
 
 
 def test_a_bin_is_told_the_mean_of_the_words_around_it():
-    network = head(repeats=4).eval()
-    network.repeat_words.copy_(torch.randn(256, generator=torch.Generator().manual_seed(2)))
+    network = head(words=4).eval()
+    network.word_odds.copy_(torch.randn(2, 256, generator=torch.Generator().manual_seed(2)))
     sequence = dna(1500, 1) + "N" * 30 + dna(600, 2)
     with torch.no_grad():
-        found = network.surroundings(*inputs(sequence))[0, :, -1].numpy()
-    told = np.zeros(len(sequence))
-    for start in range(len(sequence) - 3):
-        word = sequence[start : start + 4]
-        if "N" not in word:
-            told[start + 1] = network.repeat_words[int("".join(str("ACGT".index(each)) for each in word), 4)]
-    for place in range(-(-len(sequence) // BIN)):
-        near = told[max(0, place * BIN - REPEATS_REACH) : (place + 1) * BIN + REPEATS_REACH]
-        assert found[place] == pytest.approx(near.mean(), abs=1e-5)
+        found = network.surroundings(*inputs(sequence))[0, :, -2:].numpy()
+    for row, reach in enumerate(WORD_REACHES):
+        told = np.zeros(len(sequence))
+        for start in range(len(sequence) - 3):
+            word = sequence[start : start + 4]
+            if "N" not in word:
+                number = int("".join(str("ACGT".index(each)) for each in word), 4)
+                told[start + 1] = network.word_odds[row, number]
+        for place in range(-(-len(sequence) // BIN)):
+            near = told[max(0, place * BIN - reach) : (place + 1) * BIN + reach]
+            assert found[place, row] == pytest.approx(near.mean(), abs=1e-5)
 
 
-def test_repeats_move_the_second_factor_alone_and_neighbours_change_nothing():
-    network = head(repeats=5).eval()
+def test_words_move_the_second_factor_alone_and_neighbours_change_nothing():
+    network = head(words=5).eval()
     states, tokens, bases = inputs(dna(100), dna(700, 1))
     with torch.no_grad():
         before = network(states, tokens, bases)
-        network.repeat_words.fill_(2.0)
+        network.word_odds.fill_(2.0)
         after = network(states, tokens, bases)
         alone = network(states[:1, :100], tokens[:1, :100], bases[:1, :100])
     assert after.forms.equal(before.forms)
     # 96 of 100 words are whole; 112 bases make the whole bins, of which 100 are inside
-    moved = network.flips.weight[0, -1] * 2.0 * 96 / 100
+    moved = network.flips.weight[0, -2:].sum() * 2.0 * 96 / 100
     torch.testing.assert_close(
         after.flips[0, :100] - before.flips[0, :100], moved.expand(100), atol=1e-4, rtol=0
     )

@@ -22,8 +22,8 @@ from zflipon.training import stages
 from zflipon.training.calibrate import platt
 from zflipon.training.fit import Average, Watch
 from zflipon.training.judges import read_counts
-from zflipon.training.repeats import repeat_words
 from zflipon.training.stages import COUNTS, train
+from zflipon.training.words import word_tables
 
 MOTIF = "CGCGCGCGCGCG"
 
@@ -376,31 +376,74 @@ def test_counts_that_are_missing_or_damaged_are_named(tmp_path):
             read_counts(path)
 
 
-def test_repeats_are_counted_on_what_trains_and_go_into_the_checkpoint(recipe, tmp_path):
-    short = (
-        "stage.steps=3",
-        "stage.some.evaluations=0",
-        "stage.some.readout=10",
-        "model.base_head.repeats=4",
-    )
-    made = recipe("base", *short)
-    with pytest.raises(RecipeError, match="no repeats in lower case"):
-        train(made, tmp_path / "out")
+WORDS = (
+    "stage.steps=3",
+    "stage.some.evaluations=0",
+    "stage.some.readout=10",
+    "model.base_head.words=4",
+)
+
+
+def soften(tmp_path):
+    """Write a fifth of each contig of the recipe's genome in lower case, as repeats."""
     with Genome(tmp_path / "genome.fa") as genome:
         contigs = {name: genome.fetch(name, 0, size) for name, size in genome.lengths.items()}
-    soft = {name: text[:9000].lower() + text[9000:] for name, text in contigs.items()}
-    make_fasta(tmp_path, soft)
+    make_fasta(
+        tmp_path,
+        {name: text[: len(text) // 5].lower() + text[len(text) // 5 :] for name, text in contigs.items()},
+    )
+
+
+def test_words_need_lower_case(recipe, tmp_path):
+    with pytest.raises(RecipeError, match="no repeats in lower case"):
+        train(recipe("base", *WORDS), tmp_path / "out")
+
+
+def test_the_table_of_words_is_what_was_counted_on_what_trains_weighed(recipe, tmp_path):
+    (tmp_path / "tracks").mkdir()
+    (tmp_path / "tracks" / "one.bed").write_text("train\t20000\t30000\nval\t0\t9000\n")
+    made = recipe("base", *WORDS, f"data.tracks={tmp_path}/tracks")
+    soften(tmp_path)
     train(made, tmp_path / "out")
-    found = load(tmp_path / "out")
+    head = load(tmp_path / "out").module.base_head
     with Genome(tmp_path / "genome.fa") as genome:
-        expected = repeat_words(genome, {"train": len(contigs["train"])}, 4)
-    np.testing.assert_array_equal(found.module.base_head.repeat_words.numpy(), expected)
-    assert found.module.base_head.flips.weight[0, -1] != 0
-    # a checkpoint brings its words, whatever genome it goes on with
-    make_fasta(tmp_path, contigs)
-    model = replace(made.model, checkpoint=str(tmp_path / "out"), family=None)
-    again = train(replace(made, model=model), tmp_path / "on")
-    assert again.module.base_head.repeat_words.equal(found.module.base_head.repeat_words)
+        tracks = [{"train": np.array([[20_000, 30_000]])}]
+        counted = word_tables(genome, {"train": genome.length("train")}, tracks, 4)
+    for odds in head.word_odds.numpy():
+        weights, *_ = np.linalg.lstsq(counted.T, odds, rcond=None)
+        np.testing.assert_allclose(weights @ counted, odds, atol=1e-4)
+        assert np.abs(weights).min() > 1e-4
+    assert head.flips.weight[0, -2:].tolist() == [1, 1]
+
+
+def test_words_that_decide_are_found(recipe, tmp_path):
+    # motifs flip where a track lies, and a track lies where a word is often
+    made = recipe("base", *WORDS, f"data.tracks={tmp_path}/tracks")
+    letters, labels, candidates, track = list(dna(40_000, seed=3, letters="AACTTG")), [], [], []
+    for block in range(40):
+        start, flips = 1000 * block, block % 2 == 0
+        if flips:
+            track.append(f"train\t{start}\t{start + 1000}\n")
+            for at in range(start + 20, start + 980, 40):
+                letters[at : at + 8] = "GGATCCGG"
+        at = start + 500
+        letters[at : at + len(MOTIF)] = MOTIF
+        row = f"train\t{at}\t{at + len(MOTIF)}\n"
+        candidates.append(row)
+        if flips:
+            labels.append(row)
+    (tmp_path / "tracks").mkdir()
+    for name, rows in (("labels.bed", labels), ("candidates.bed", candidates), ("tracks/one.bed", track)):
+        (tmp_path / name).write_text("".join(rows))
+    make_fasta(tmp_path, {"train": "".join(letters), "val": dna(3000, 1)})
+    soften(tmp_path)
+    train(made, tmp_path / "out")
+    module = load(tmp_path / "out").module
+    word = int("".join(str("ACGT".index(letter)) for letter in "GATC"), 4)
+    other = int("".join(str("ACGT".index(letter)) for letter in "TTAA"), 4)
+    odds = module.base_head.word_odds.numpy()
+    assert (odds[:, word] > odds[:, other]).all()
+    assert odds[:, word].sum() > 0
 
 
 def test_the_average_lags_behind_the_weights(tmp_path):

@@ -70,8 +70,8 @@ class Attribution:
     letters, zhunt : numpy.ndarray or None
         float32, shape (bases,): shares of what a base head reads at each base, summed over channels; a channel of
         Z-HUNT also tells of the bases after and before that its windows cover.
-    repeats : numpy.ndarray or None
-        float32, shape (bases,): share of what a base head is told of repeats, at the middle of each word.
+    words : numpy.ndarray or None
+        float32, shape (bases,): share of what the words of the surroundings say to a base head, at the middle of each.
     output, reference : float
         The scalar of the sequence and of the baseline.
     steps : int
@@ -90,12 +90,12 @@ class Attribution:
     reference: float
     steps: int
     tracks: np.ndarray | None = None
-    repeats: np.ndarray | None = None
+    words: np.ndarray | None = None
 
     @property
     def attributed(self) -> float:
         """What all shares add up to."""
-        parts = (self.embeddings, self.letters, self.zhunt, self.repeats, self.tracks)
+        parts = (self.embeddings, self.letters, self.zhunt, self.words, self.tracks)
         return sum(float(part.sum(dtype=np.float64)) for part in parts if part is not None)
 
     @property
@@ -105,7 +105,7 @@ class Attribution:
 
     def of_bases(self) -> np.ndarray | None:
         """Return what the head's own reading of each base adds: float64, shape (bases,); None of other heads."""
-        read = (self.letters, self.zhunt, self.repeats)
+        read = (self.letters, self.zhunt, self.words)
         parts = [part.astype(np.float64) for part in read if part is not None]
         return sum(parts) if parts else None
 
@@ -333,7 +333,7 @@ class Attributor:
             shares = (scores[0][row, : len(each.ids)], bases.get("letters"), bases.get("ready"))
             own_tracks = None if tracks is None else tracks[row, :, : seen[aim.sequence].shape[1]]
             ends = float(output[row]), float(reference[row])
-            yield Attribution(aim, each, *shares, *ends, steps, own_tracks, bases.get("repeats"))
+            yield Attribution(aim, each, *shares, *ends, steps, own_tracks, bases.get("words"))
 
     def _problem(
         self,
@@ -357,7 +357,7 @@ class Attributor:
         if self.is_base:
             with torch.no_grad():
                 look = self.module.look(batch["bases"])
-            read = [name for name in ("letters", "ready", "repeats") if getattr(look, name) is not None]
+            read = [name for name in ("letters", "ready", "words") if getattr(look, name) is not None]
             inputs += [getattr(look, name).float() for name in read]
             baselines += [torch.zeros_like(part) for part in inputs[1:]]
             given |= {"base_tokens": batch["base_tokens"], "bases": batch["bases"], "called": look.called}
@@ -418,7 +418,7 @@ class _Problem:
         if self._is_base:
             look = dict(zip(self.read, inputs, strict=True))
             given["seen"] = Seen(
-                look.get("letters"), look.get("ready"), given.pop("called"), look.get("repeats")
+                look.get("letters"), look.get("ready"), given.pop("called"), look.get("words")
             )
             given["core"] = self._core
         logits = self._module(inputs_embeds=embeddings, **given).logits

@@ -30,7 +30,7 @@ BASE_HEAD_DEFAULTS = {
     "context_dilations": [1, 2, 4, 8, 16],
     "zhunt": [6, 12],
     "tracks": 0,
-    "repeats": 0,
+    "words": 0,
     "distances": [0, 64, 256, 512, 1024, 4096],
     "omics": 512,
 }

@@ -34,11 +34,11 @@ _MOTIF, _PAIR = (
 )  # bases that the first convolution of the context sees, and steps of 4 that the second sees
 _QUARTER = 4
 
-REPEATS_REACH = 512
-"""Bases on either side of a bin over which it is told how much like repeats its surroundings are; whole bins."""
+WORD_REACHES = (128, 512)
+"""Bases on either side of a bin over which it is told what the words of its surroundings say; whole bins."""
 
-LONGEST_WORD = 12
-"""Bases by which repeats are told at most: each more makes four times the table."""
+LONGEST_WORD = 10
+"""Bases of a word at most: each more makes four times the tables."""
 
 READINESS = 5
 """Channels of what Z-HUNT says."""
@@ -77,14 +77,15 @@ class Seen(NamedTuple):
         float, shape (batch, `READINESS`, bases): what Z-HUNT says; see `readiness`. 0 where all is N.
     called : Tensor or None
         bool, shape (batch, bases): inside a call of Z-HUNT's.
-    repeats : Tensor or None
-        float, shape (batch, 1, bases): log-odds that the word around a base is of a repeat; see `BaseHead`.
+    words : Tensor or None
+        float, shape (batch, reaches, bases): what the word around a base speaks for, for each of `WORD_REACHES`; see
+        `BaseHead`.
     """
 
     letters: Tensor | None
     ready: Tensor | None
     called: Tensor | None
-    repeats: Tensor | None = None
+    words: Tensor | None = None
 
 
 class BaseHead(nn.Module):
@@ -92,8 +93,8 @@ class BaseHead(nn.Module):
 
     The first factor looks at the nearest bases, at the energy that Z-DNA costs there (Z-HUNT's delta linking) and at
     what Z-HUNT calls. The second looks at the context: motifs and token states in steps of `BIN` bases, through
-    dilated convolutions, and how much like repeats the words of the surroundings are, by a table of log-odds; the
-    bases of one call share it. The probability is their product.
+    dilated convolutions, and what the words of the surroundings speak for, by tables of log-odds; the bases of one
+    call share it. The probability is their product.
 
     Parameters
     ----------
@@ -115,9 +116,9 @@ class BaseHead(nn.Module):
         Least and most dinucleotides of the windows that Z-HUNT looks at; none if empty.
     tracks : int
         How many tracks the context also learns to tell, in training.
-    repeats : int
-        Bases of the words by which repeats are told: `repeat_words` has the log-odds of each, counted, not trained
-        (`zflipon.training.repeats`). 0: none are told.
+    words : int
+        Bases of the words of the surroundings that are read. `word_odds` has, for each of `WORD_REACHES`, what each
+        word speaks for: counted, then weighed by the readout (`zflipon.training.words`); 0 till then. 0: none.
     features : int
         How many omics tracks it reads beside the sequence.
     distances : sequence of int
@@ -137,7 +138,7 @@ class BaseHead(nn.Module):
         context_dilations: Sequence[int],
         zhunt: Sequence[int],
         tracks: int,
-        repeats: int = 0,
+        words: int = 0,
         features: int = 0,
         distances: Sequence[int] = (0,),
         omics: int = 512,
@@ -165,14 +166,12 @@ class BaseHead(nn.Module):
         self.context_norm = nn.LayerNorm(context)
         self.tracks = nn.Linear(context, tracks) if tracks else None
         self.dropout = nn.Dropout(dropout)
-        if not 0 <= repeats <= LONGEST_WORD:
-            raise ModelError(
-                f"repeats are told by words of 1 to {LONGEST_WORD} bases, or by none (0), not of {repeats}"
-            )
-        self.repeats = repeats
-        if repeats:
-            self.register_buffer("repeat_words", torch.zeros(len(NUCLEOTIDES) ** repeats))
-        known = context + bool(repeats)
+        if not 0 <= words <= LONGEST_WORD:
+            raise ModelError(f"words have 1 to {LONGEST_WORD} bases, or none are read (0); not {words}")
+        self.words = words
+        if words:
+            self.register_buffer("word_odds", torch.zeros(len(WORD_REACHES), len(NUCLEOTIDES) ** words))
+        known = context + (len(WORD_REACHES) if words else 0)
         self.flips = nn.Linear(known, 1)
         self.omics = Omics(known, features, distances, BIN, omics, dropout) if features else None
 
@@ -204,12 +203,12 @@ class BaseHead(nn.Module):
             Omics tracks, and which there are; see `zflipon.models.omics.Omics.forward`. Not given: none.
         """
         size = bases.shape[1]
-        letters, ready, called, repeats = seen or self.look(bases)
+        letters, ready, called, said = seen or self.look(bases)
         bases, base_tokens = _whole_bins(bases, base_tokens)
         inside = (bases != PADDING_BASE).unsqueeze(1)
         context = self._context(letters, states, base_tokens, inside)
         forms = self._forms_of(core or (0, size), letters, ready, inside)
-        known = _with_repeats(context, repeats, inside)
+        known = _with_words(context, said, inside)
         flips = self.flips(self.dropout(known))
         if self.omics is not None and features is not None:
             flips = flips + self.omics(known, features, present).unsqueeze(-1)
@@ -224,14 +223,14 @@ class BaseHead(nn.Module):
     def look(self, bases: Tensor) -> Seen:
         """Return what the head reads of nucleotide codes, int64 of shape (batch, bases)."""
         bases = F.pad(bases, (0, -bases.shape[1] % BIN), value=PADDING_BASE)
-        return Seen(self._letters(bases), *self._zhunt(bases), self._repeats_of(bases))
+        return Seen(self._letters(bases), *self._zhunt(bases), self._words_of(bases))
 
     def surroundings(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return what the second factor is read from: float, (batch, bins, features); arguments as `forward`."""
         bases, base_tokens = _whole_bins(bases, base_tokens)
         inside = (bases != PADDING_BASE).unsqueeze(1)
         context = self._context(self._letters(bases), states, base_tokens, inside)
-        return _with_repeats(context, self._repeats_of(bases), inside)
+        return _with_words(context, self._words_of(bases), inside)
 
     def tell_tracks(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return the tracks' log-odds alone: float, (batch, tracks, bins); arguments as `forward`."""
@@ -253,14 +252,9 @@ class BaseHead(nn.Module):
         """Return the channels of Z-HUNT and what it calls; none where the head does without."""
         return readiness(bases, *self.zhunt) if self.zhunt else (None, None)
 
-    def _repeats_of(self, bases: Tensor) -> Tensor | None:
-        """Return what the table has of the word around each base: float, (batch, 1, bases); 0 where none is whole."""
-        if not self.repeats:
-            return None
-        index, whole = words(bases, self.repeats)
-        told = torch.where(whole, self.repeat_words[index], 0.0)
-        before = (self.repeats - 1) // 2
-        return F.pad(told, (before, self.repeats - 1 - before)).unsqueeze(1)
+    def _words_of(self, bases: Tensor) -> Tensor | None:
+        """Return what the word around each base speaks for: float, (batch, reaches, bases)."""
+        return said_by_words(bases, self.word_odds, self.words) if self.words else None
 
     def _letters(self, bases: Tensor) -> Tensor:
         """Return one-hot letters of the weights' type, shape (batch, 4, bases); 0 at N and beyond the end."""
@@ -332,17 +326,46 @@ def words(bases: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return index, whole
 
 
-def _with_repeats(context: Tensor, repeats: Tensor | None, inside: Tensor) -> Tensor:
-    """Add to the context of each bin the mean of `repeats` over the bases within `REPEATS_REACH` of it."""
-    if repeats is None:
-        return context
-    reach = REPEATS_REACH // BIN
+def said_by_words(bases: Tensor, tables: Tensor, size: int) -> Tensor:
+    """Return what tables have of the word around each base.
+
+    Parameters
+    ----------
+    bases : Tensor
+        int64, shape (batch, bases).
+    tables : Tensor
+        float, shape (tables, 4^size), by the numbers of `words`.
+    size : int
+        Bases of a word.
+
+    Returns
+    -------
+    Tensor
+        float, shape (batch, tables, bases), at the base in the middle of each word, or left of it; 0 where none is
+        whole.
+    """
+    index, whole = words(bases, size)
+    said = torch.where(whole, tables[:, index], 0.0).transpose(0, 1)
+    before = (size - 1) // 2
+    return F.pad(said, (before, size - 1 - before))
+
+
+def around_bins(said: Tensor, inside: Tensor, reach: int) -> Tensor:
+    """Return the mean over the bases within a reach of each bin: (batch, channels, bases) → (batch, bins, channels)."""
+    bins = reach // BIN
     sums, counts = (
-        F.avg_pool1d(F.avg_pool1d(each.float(), BIN), 2 * reach + 1, stride=1, padding=reach)
-        for each in (repeats, inside)
+        F.avg_pool1d(F.avg_pool1d(each.float(), BIN), 2 * bins + 1, stride=1, padding=bins)
+        for each in (said, inside)
     )
-    mean = sums / counts.clamp(min=1e-6)
-    return torch.cat([context, mean.transpose(1, 2).to(context.dtype)], dim=-1)
+    return (sums / counts.clamp(min=1e-6)).transpose(1, 2)
+
+
+def _with_words(context: Tensor, said: Tensor | None, inside: Tensor) -> Tensor:
+    """Add to the context of each bin what the words around it say on the mean, for each of `WORD_REACHES`."""
+    if said is None:
+        return context
+    means = [around_bins(said[:, [i]], inside, reach) for i, reach in enumerate(WORD_REACHES)]
+    return torch.cat([context, *(mean.to(context.dtype) for mean in means)], dim=-1)
 
 
 def one_hot(bases: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 Gradient descent sees every base, but the bases of a call are all but one example, and a genome has a
 thousand labels. So the layer that tells from the context which call flips is fitted to one example a
-call, read on the other strand, with a price on its weights, by Newton's method. All else stays as trained.
+call, read on the other strand, with a price on its weights, by Newton's method. What words of the surroundings speak
+for is weighed with it, and becomes one table for each reach. All else stays as trained.
 """
 
 from __future__ import annotations
@@ -13,21 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from zflipon.genome import reverse_complement
+from zflipon.genome import base_codes, reverse_complement
 from zflipon.intervals import merge, overlapping
 from zflipon.models import Checkpoint
 from zflipon.models.batch import collate
-from zflipon.models.heads import BIN, FLIPS_PRIOR
+from zflipon.models.heads import BIN, FLIPS_PRIOR, WORD_REACHES, BaseHead, around_bins, said_by_words
 from zflipon.training.material import Material
 from zflipon.training.omics import Calls, fit_omics
+from zflipon.training.words import word_tables
 
 log = logging.getLogger("zflipon")
 
 _BATCH = 16
 
-_REPEATS_PRICE = 1.0
-"""Of the weight of what is told of repeats: a number by itself, where those of the context say much of the same."""
+_REPEATS_PRICE, _TRACKS_PRICE = 1.0, 30.0
+"""Of the weights of what words say of repeats, which the context does not learn, and of tracks, which it does."""
 
 
 def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
@@ -43,27 +46,80 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
     penalty : float
         Half of it times the squared weights of standardised features goes beside the loss, summed over calls.
     """
+    head = checkpoint.module.base_head
+    learnt = head.flips.weight.requires_grad
+    tables = _tables(head, material) if learnt and head.words else None
     found = [
-        example for contig in material.contigs["train"] for example in _examples(checkpoint, material, contig)
+        example
+        for contig in material.contigs["train"]
+        for example in _examples(checkpoint, material, contig, tables)
     ]
-    contexts, flips = np.stack([each.context for each in found]), np.array([each.flips for each in found])
+    context, flips = np.stack([each.context for each in found]), np.array([each.flips for each in found])
     log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
-    layer, omics = checkpoint.module.base_head.flips, checkpoint.module.base_head.omics
-    if layer.weight.requires_grad:
-        prices = np.full(contexts.shape[1], penalty)
-        if checkpoint.module.base_head.repeats:
-            prices[-1] = min(_REPEATS_PRICE, penalty)
-        weights, bias = logistic(contexts, flips, prices)
+    if learnt:
+        said = None if tables is None else np.stack([each.said for each in found])
+        context = _fit_flips(head, context, said, flips, penalty, tables)
+    if head.omics is not None:
+        known = torch.from_numpy(context)
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weights)[None])
-            layer.bias.fill_(bias - FLIPS_PRIOR)
-    if omics is not None:
-        context = torch.from_numpy(contexts)
-        with torch.no_grad():
-            sequence = layer(context.to(layer.weight.device)).squeeze(1).cpu() + FLIPS_PRIOR
+            sequence = head.flips(known.to(head.flips.weight.device)).squeeze(1).cpu() + FLIPS_PRIOR
         around = torch.from_numpy(np.stack([each.around for each in found]))
-        calls = Calls(context, around, sequence, torch.from_numpy(flips).float())
-        fit_omics(omics, calls, material.features.present, material.drop, material.data.seed)
+        calls = Calls(known, around, sequence, torch.from_numpy(flips).float())
+        fit_omics(head.omics, calls, material.features.present, material.drop, material.data.seed)
+
+
+def _tables(head: BaseHead, material: Material) -> np.ndarray:
+    """Count what words speak for on the contigs that train: float32, shape (tables, words), repeats first."""
+    tables = word_tables(material.genome, material.contigs["train"], material.tracks, head.words)
+    log.info("words of %d bases tell of repeats and %d tracks", head.words, len(tables) - 1)
+    return tables
+
+
+def _fit_flips(
+    head: BaseHead,
+    context: np.ndarray,
+    said: np.ndarray | None,
+    flips: np.ndarray,
+    penalty: float,
+    tables: np.ndarray | None,
+) -> np.ndarray:
+    """Fit what the second factor is read with, and weigh the tables of words by it.
+
+    Parameters
+    ----------
+    head : BaseHead
+    context : numpy.ndarray
+        float32, shape (calls, features): as `BaseHead.surroundings` has it.
+    said : numpy.ndarray or None
+        float32, shape (calls, reaches, tables): what words say around each call; None where none are read.
+    flips : numpy.ndarray
+        bool, shape (calls,).
+    penalty : float
+    tables : numpy.ndarray or None
+        float32, shape (tables, words).
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (calls, features): the context as it is read from now on.
+    """
+    width = head.context_norm.normalized_shape[0]
+    features, prices = context[:, :width], np.full(width, penalty)
+    if said is not None:
+        features = np.concatenate([features, said.reshape(len(said), -1)], axis=1)
+        price = np.full(said.shape[1:], min(_TRACKS_PRICE, penalty))
+        price[:, 0] = min(_REPEATS_PRICE, penalty)
+        prices = np.append(prices, price)
+    weights, bias = logistic(features, flips, prices)
+    if said is not None:
+        weighed = weights[width:].reshape(said.shape[1:])
+        head.word_odds.copy_(torch.from_numpy(weighed @ tables))
+        weights = np.append(weights[:width], np.ones(len(weighed)))
+        context = np.concatenate([context[:, :width], (said * weighed).sum(2)], axis=1).astype(np.float32)
+    with torch.no_grad():
+        head.flips.weight.copy_(torch.from_numpy(weights)[None])
+        head.flips.bias.fill_(bias - FLIPS_PRIOR)
+    return context
 
 
 def logistic(
@@ -118,15 +174,20 @@ class Example(NamedTuple):
         Whether it is labelled.
     around : numpy.ndarray or None
         float32, shape (tracks, distances): what tracks say around it.
+    said : numpy.ndarray or None
+        float32, shape (reaches, tables): what words say around it.
     """
 
     context: np.ndarray
     flips: bool
     around: np.ndarray | None
+    said: np.ndarray | None
 
 
 @torch.inference_mode()
-def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterator[Example]:
+def _examples(
+    checkpoint: Checkpoint, material: Material, contig: str, tables: np.ndarray | None
+) -> Iterator[Example]:
     """Yield the candidates of a contig, each from a window around it.
 
     The window is read on the other strand. What surrounds a call has no strand, but the context of training calls, as
@@ -144,14 +205,17 @@ def _examples(checkpoint: Checkpoint, material: Material, contig: str) -> Iterat
         chosen = places[first : first + _BATCH]
         begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
         sequences = [material.genome.fetch(contig, begin, min(begin + window, length)) for begin in begins]
-        context = _contexts(checkpoint, [reverse_complement(sequence) for sequence in sequences], device)
+        turned = [reverse_complement(sequence) for sequence in sequences]
+        context = _contexts(checkpoint, turned, device)
         around = _around(checkpoint, material, contig, begins, sequences)
-        rows = zip(context, around, begins, sequences, chosen, strict=True)
-        for row, tracks, begin, sequence, (start, end) in rows:
+        said = _said(tables, turned, module.base_head.words)
+        rows = zip(context, around, said, begins, sequences, chosen, strict=True)
+        for row, tracks, spoken, begin, sequence, (start, end) in rows:
             low, high = len(sequence) - (end - begin), len(sequence) - (start - begin)
             bins = slice(low // BIN, (high - 1) // BIN + 1)
             flips = bool(len(overlapping(labels, start, end)))
-            yield Example(row[bins].mean(0), flips, None if tracks is None else tracks[bins].mean(0))
+            tracks, spoken = (None if each is None else each[bins].mean(0) for each in (tracks, spoken))
+            yield Example(row[bins].mean(0), flips, tracks, spoken)
 
 
 def _around(
@@ -166,6 +230,20 @@ def _around(
         seen = material.features.window(contig, begin, begin + len(sequence), omics.view)
         turned = torch.from_numpy(seen[None, :, ::-1].copy()).to(omics.entry.weight.device)
         yield omics.around(turned, -(-len(sequence) // BIN))[0].cpu().numpy()
+
+
+def _said(tables: np.ndarray | None, sequences: list[str], size: int) -> Iterator[np.ndarray | None]:
+    """Yield what words say around the bins of each sequence: float32, shape (bins, reaches, tables)."""
+    for sequence in sequences:
+        if tables is None:
+            yield None
+            continue
+        bases = torch.from_numpy(base_codes(sequence))[None]
+        more = (0, -bases.shape[1] % BIN)
+        said = F.pad(said_by_words(bases, torch.from_numpy(tables), size), more)
+        inside = F.pad(torch.ones_like(bases, dtype=torch.float32), more).unsqueeze(1)
+        means = [around_bins(said, inside, reach)[0] for reach in WORD_REACHES]
+        yield torch.stack(means, dim=1).numpy()
 
 
 def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device) -> np.ndarray:

@@ -31,7 +31,6 @@ from zflipon.training.history import VALIDATION, best_row, read_rows
 from zflipon.training.judges import Counts, Measures, pooled, read_counts, uncalibrated, write_counts
 from zflipon.training.material import Material, read_material
 from zflipon.training.readout import refit
-from zflipon.training.repeats import repeat_words
 from zflipon.training.tables import test_table
 
 log = logging.getLogger("zflipon")
@@ -217,7 +216,6 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     if not checkpoint.module.has_base_head:
         _refuse_base_head(recipe, checkpoint.story.family)
     _refuse_formula(checkpoint.story.family)
-    _learn_repeats(checkpoint, material)
     bears = bool(features) and recipe.features.drop > 0
     both = strands(model, checkpoint.story)
     story = replace(checkpoint.story, features=features, bears_missing=bears, both_strands=both)
@@ -233,16 +231,6 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     some = "" if trained == size else f", {trained:,} of them trained"
     log.info("%s, %s head, %s parameters%s", checkpoint.story.family, stage.objective, f"{size:,}", some)
     return checkpoint
-
-
-def _learn_repeats(checkpoint: Checkpoint, material: Material) -> None:
-    """Count the words by which a base head tells repeats, unless its checkpoint brings them."""
-    head = getattr(checkpoint.module, "base_head", None)
-    if head is None or not head.repeats or head.repeat_words.any():
-        return
-    found = repeat_words(material.genome, material.contigs["train"], head.repeats)
-    head.repeat_words.copy_(torch.from_numpy(found))
-    log.info("repeats are told by words of %d bases", head.repeats)
 
 
 def _warn_of_known(name: str, story: Story, material: Material) -> None:
