@@ -3,9 +3,10 @@
 python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics] [--model NAME=FOLDER …] [--curve] [--draws 3]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
-``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on. The table has a row
-for each model: parameters, steps of its training and megabases of windows read in them, average precision and F1 over
-every base with all tracks, with none if it bears that, and bases a second.
+``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on; compact-omics stands
+for its first twin (``benchmarks/twins``), since the model itself knows them all. The table has a row for each model:
+parameters, steps of its training and megabases of windows read in them, average precision and F1 over every base with
+all tracks, with none if it bears that, and bases a second.
 ``--curve`` adds the first model with fewer and fewer tracks, drawn at random, the windows that it can
 call alone being read (the model's screen). OUT gets ``omics.csv`` and, where matplotlib is installed, ``omics.png``.
 """
@@ -31,6 +32,7 @@ from zflipon.screen import windows_worth_reading
 from zflipon.stretches import Stretch, predict_stretches
 from zflipon.windows import tile
 
+TWIN = f"{OMICS_MODEL}={Path(__file__).parent / 'twins' / OMICS_MODEL / '1'}"
 COUNTS = (0, 1, 2, 5, 10, 20, 30)
 
 
@@ -39,7 +41,7 @@ def main() -> None:
     arguments = parse()
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [OMICS_MODEL]]
+    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [TWIN]]
     with Genome(data / "hg19_part.fa.gz") as genome:
         ground = Ground(genome, data)
         rows = [row for name, model in named for row in compared(ground, name, model, arguments.tracks)]

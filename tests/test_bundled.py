@@ -1,6 +1,7 @@
 """The models that come with the package are small, whole, and tell their story."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from zflipon.genome import Genome
 from zflipon.models import FORMULAS, load
 from zflipon.models.files import BUNDLED, bundled
 from zflipon.predict import Predictor
+
+TWINS = Path(__file__).parent.parent / "benchmarks" / "twins"
 
 FLANK = "GGCGGGACCGCCAGGTCCGGAGCCTCCGCCGGGAGCTCCAGGCCCGGCTCC" * 5
 """GC-rich, as around a promoter, without a run of alternating purine and pyrimidine."""
@@ -41,10 +44,24 @@ def test_it_tells_its_story(name):
     assert load(name).tokenizer.max_token_length == 5
     assert 0 < story.threshold < 1
     assert set(story.training["contigs"]).isdisjoint(story.training["validation_contigs"])
+    # it has seen all contigs, and says that it is measured by twins of which each has not seen some
+    assert sorted(story.quality["contigs"]) == sorted(story.training["contigs"])
+    assert story.quality["contigs"] == [name for each in story.quality["twins"] for name in each["contigs"]]
     assert 0 < story.quality["average_precision"] < 1
     shown = CliRunner().invoke(cli, ["models", "show", name])
     assert shown.exit_code == 0
     assert "average_precision" in shown.output
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_twins_have_not_seen_what_they_tell_of(name):
+    folders = sorted((TWINS / name).iterdir())
+    twins = [load(folder).story for folder in folders]
+    told = load(name).story.quality["twins"]
+    assert [list(twin.training["validation_contigs"]) for twin in twins] == [each["contigs"] for each in told]
+    for twin, each in zip(twins, told, strict=True):
+        assert set(twin.training["contigs"]).isdisjoint(each["contigs"])
+        assert twin.quality["average_precision"] == each["average_precision"]
 
 
 def test_it_finds_alternating_cg_and_not_its_shuffle():
