@@ -4,7 +4,7 @@ What surrounds a call tells whether it flips: whether it is made of repeats, whe
 there. Genomes say the first by lower-case letters, but a model may not read these, since the same sequence comes in
 either case; and no track is given where a model reads sequence alone. So both are told by words: each word has the
 log-odds of lying in a repeat, and in each track, counted on the contigs that train. A thousand labels cannot teach
-what four million words of sequence each say; but they can weigh forty tables.
+what tens of millions of bases under forty tracks say, but they can weigh forty tables.
 """
 
 from __future__ import annotations
