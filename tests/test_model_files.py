@@ -348,4 +348,6 @@ def test_imported_weights_give_the_logits_of_the_published_code(name, tokenizer,
     with torch.no_grad():
         given = found(**batch).logits
     kept = batch["attention_mask"].bool() if given.dim() == 3 else ...
-    torch.testing.assert_close(given[kept], torch.from_numpy(stored["logits"])[kept], atol=1e-5, rtol=0)
+    # relative too: processors round differently, and logits are of any size
+    expected = torch.from_numpy(stored["logits"])[kept]
+    torch.testing.assert_close(given[kept], expected, atol=1e-5, rtol=1e-5)
