@@ -43,7 +43,10 @@ Examples:
 def expectation() -> str:
     """Say what the default model's story tells of thresholds, if it does."""
     quality = locate(DEFAULT_MODEL).config.get("zflipon", {}).get("quality", {})
-    told = [f"{right:.2f} and {found:.2f} at {at}" for at, (right, found) in quality.get("at", {}).items()]
+    told = [
+        f"{right:.2f} and {found:.2f} at {at}" if found else f"hardly a base is called at {at}"
+        for at, (right, found) in quality.get("at", {}).items()
+    ]
     if not told:
         return ""
     return f" Precision and recall of '{DEFAULT_MODEL}' on every base of held-back human contigs: {', '.join(told)}."
