@@ -390,6 +390,8 @@ def test_it_prints_its_address_and_ctrl_c_ends_it(folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # what a shell starts in the background ignores Ctrl-C, and so would whatever the tests start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     address = process.stdout.readline().strip()
     port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)[1])
