@@ -397,6 +397,7 @@ def soften(tmp_path):
 def test_words_need_lower_case(recipe, tmp_path):
     with pytest.raises(RecipeError, match="no repeats in lower case"):
         train(recipe("base", *WORDS), tmp_path / "out")
+    assert not list((tmp_path / "out").glob("stages/*/*"))  # it is said before anything is trained
 
 
 def test_the_table_of_words_is_what_was_counted_on_what_trains_weighed(recipe, tmp_path):

@@ -32,6 +32,7 @@ from zflipon.training.judges import Counts, Measures, pooled, read_counts, uncal
 from zflipon.training.material import Material, read_material
 from zflipon.training.readout import refit
 from zflipon.training.tables import test_table
+from zflipon.training.words import require_soft_masked
 
 log = logging.getLogger("zflipon")
 
@@ -216,6 +217,7 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     if not checkpoint.module.has_base_head:
         _refuse_base_head(recipe, checkpoint.story.family)
     _refuse_formula(checkpoint.story.family)
+    _refuse_unmasked(checkpoint, recipe, material)
     bears = bool(features) and recipe.features.drop > 0
     both = strands(model, checkpoint.story)
     story = replace(checkpoint.story, features=features, bears_missing=bears, both_strands=both)
@@ -231,6 +233,14 @@ def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
     some = "" if trained == size else f", {trained:,} of them trained"
     log.info("%s, %s head, %s parameters%s", checkpoint.story.family, stage.objective, f"{size:,}", some)
     return checkpoint
+
+
+def _refuse_unmasked(checkpoint: Checkpoint, recipe: Recipe, material: Material) -> None:
+    """Refuse a genome that tells no repeats now, where a readout would only in the end."""
+    head = getattr(checkpoint.module, "base_head", None)
+    fitted = any(stage.readout and not "base_head.flips".startswith(stage.freeze) for stage in recipe.stage)
+    if head is not None and head.words and fitted:
+        require_soft_masked(material.genome, material.contigs["train"])
 
 
 def _warn_of_known(name: str, story: Story, material: Material) -> None:

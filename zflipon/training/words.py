@@ -51,19 +51,15 @@ def word_tables(
     Raises
     ------
     RecipeError
-        If nothing, or everything, is soft-masked.
+        As `require_soft_masked`.
     """
+    require_soft_masked(genome, contigs)
     inside = np.zeros((1 + len(tracks), len(NUCLEOTIDES) ** size))
     every = np.zeros(len(NUCLEOTIDES) ** size)
     for index, marks in _pieces(genome, contigs, tracks, size):
         every += np.bincount(index, minlength=len(every))
         for row, mark in zip(inside, marks, strict=True):
             row += np.bincount(index[mark], minlength=len(every))
-    if inside[0].sum() in (0, every.sum()):
-        raise RecipeError(
-            f"model.base_head.words: {genome.path} has no repeats in lower case on the training contigs, or nothing "
-            "else; take a soft-masked FASTA, or --set model.base_head.words=0"
-        )
     turned = _turned(size)
     inside, every = inside + inside[:, turned], every + every[turned]
     usual = (inside.sum(1) / every.sum())[:, None]
@@ -71,6 +67,26 @@ def word_tables(
     usual = np.where(known, usual, 0.5)
     within, without = inside + _RARE * usual, every - inside + _RARE * (1 - usual)
     return np.where(known, np.log(within / without) - np.log(usual / (1 - usual)), 0).astype(np.float32)
+
+
+def require_soft_masked(genome: Genome, contigs: Mapping[str, int]) -> None:
+    """Refuse contigs of which nothing, or everything, is soft-masked; others are read no further than need be.
+
+    Raises
+    ------
+    RecipeError
+        If they tell no repeats.
+    """
+    found = set()
+    for contig, length in contigs.items():
+        for start in range(0, length, _PIECE):
+            found.update(np.unique(genome.soft_masked(contig, start, min(length, start + _PIECE))).tolist())
+            if len(found) == 2:
+                return
+    raise RecipeError(
+        f"model.base_head.words: {genome.path} has no repeats in lower case on the training contigs, or nothing "
+        "else; take a soft-masked FASTA, or --set model.base_head.words=0"
+    )
 
 
 def _pieces(
