@@ -306,6 +306,27 @@ def test_no_base_has_more_than_its_ceiling(checkpoint_of, rng, monkeypatch, both
     assert ceilings.std() > 0.01
 
 
+def test_want_of_memory_halves_what_the_first_factor_looks_at(checkpoint_of, rng, monkeypatch):
+    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    text = random_dna(rng, 12_000)
+    expected = predictor.ceilings(text)
+    head = type(predictor.module.base_head)
+    plain, sizes, most = head.can_form, [], 3000
+
+    def can_form(self, bases):
+        sizes.append(bases.shape[1])
+        if sizes[-1] > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(self, bases)
+
+    monkeypatch.setattr(head, "can_form", can_form)
+    np.testing.assert_allclose(predictor.ceilings(text), expected, rtol=1e-5)
+    assert max(sizes) == len(text)
+    most = 10
+    with pytest.raises(ZfliponError, match=f"one window of {predictor.story.window} bases does not fit"):
+        predictor.ceilings(text)
+
+
 def test_heads_of_one_factor_have_no_ceilings(checkpoint_of):
     assert Predictor(checkpoint_of("token"), PredictConfig(device="cpu")).ceilings("ACGT" * 50) is None
 

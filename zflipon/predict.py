@@ -248,14 +248,29 @@ class Predictor:
 
     @torch.inference_mode()
     def _can_form(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:
-        """Return the first factor of ``[start, end)``, as its surroundings have it: float32 log-odds."""
-        first = max(0, start - self.story.margin)
-        rows = codes[first : end + self.story.margin][None].to(self.device)
+        """Return the first factor of ``[start, end)``, as its surroundings have it: float32 log-odds.
+
+        Where memory does not suffice, of one half after the other.
+        """
+        first, end = max(0, start - self.story.margin), min(end, len(codes))
         # on a CPU the base head computes in full whatever the encoder does
         narrow = self.dtype != torch.float32 and self.device.type != "cpu"
-        with torch.autocast(self.device.type, self.dtype, enabled=narrow):
-            forms = self._base_head.can_form(rows)
-        return forms[0, start - first : end - first].cpu().numpy()
+        try:
+            rows = codes[first : end + self.story.margin][None].to(self.device)
+            with torch.autocast(self.device.type, self.dtype, enabled=narrow):
+                forms = self._base_head.can_form(rows)
+            return forms[0, start - first : end - first].cpu().numpy()
+        except RuntimeError as error:
+            self._require_want_of_memory(error, end - start > self.story.window)
+        self._give_memory_back()
+        middle = (start + end) // 2
+        log.warning(
+            "%d bases at once do not fit the memory of %s; going on with %d",
+            end - start,
+            self.device,
+            middle - start,
+        )
+        return np.concatenate([self._can_form(codes, start, middle), self._can_form(codes, middle, end)])
 
     def logits(
         self, sequences: Sequence[str], features: Sequence[np.ndarray] | None = None
@@ -445,15 +460,8 @@ class Predictor:
             return (torch.stack([told.forms, told.flips], 1) if in_factors else told.logits).float()
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             size = len(inputs["input_ids"])
-            if not _is_out_of_memory(error):
-                raise
-            if size == 1:
-                raise ZfliponError(
-                    f"one window of {self.story.window} bases does not fit the memory of {self.device}; "
-                    "free some, or take a smaller model or --device cpu"
-                ) from None
-        if self.device.type == "cuda":  # after the except block, which held what the attempt had taken
-            torch.cuda.empty_cache()
+            self._require_want_of_memory(error, size > 1)
+        self._give_memory_back()
         half = size // 2
         log.warning(
             "%d windows at once do not fit the memory of %s; going on with %d", size, self.device, half
@@ -464,6 +472,21 @@ class Predictor:
             for rows in (slice(half), slice(half, None))
         )
         return torch.cat([self._forward(part, core, in_factors) for part in parts])
+
+    def _require_want_of_memory(self, error: RuntimeError, divisible: bool) -> None:
+        """Raise an error again that is of another kind, and one that says so where there is nothing left to halve."""
+        if not _is_out_of_memory(error):
+            raise error
+        if not divisible:
+            raise ZfliponError(
+                f"one window of {self.story.window} bases does not fit the memory of {self.device}; "
+                "free some, or take a smaller model or --device cpu"
+            ) from None
+
+    def _give_memory_back(self) -> None:
+        """Free what an attempt had taken; called after the except block, which holds it."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _size(self, sequence: str, tokens: Tokens) -> int | None:
         """Return how many rows of the logits are the sequence's own: bases, tokens, or all there are."""
