@@ -33,7 +33,8 @@ class Stretch:
         bool, shape (n,): windows that the model reads; the cores of the others get `FLOOR`. None: all.
     written : bool
         Whether nothing but the digits that tracks have is wanted of the probabilities: then windows of which the
-        model's first factor says that all of them are 0 (`Predictor.ceilings`) are read no further.
+        model's first factor says that all of them are 0 are read no further, and get what it leaves them at most
+        (`Predictor.ceilings`).
     """
 
     contig: str
@@ -126,14 +127,15 @@ class _Job:
         self.nothing = letters[first - origin :][:size]
         self.found = np.full(size, np.nan, dtype=np.float32)
         places, counts = tiles["core_start"] - first, tiles["core_end"] - tiles["core_start"]
-        read = stretch.read
+        read, left = stretch.read, np.full(size, FLOOR, dtype=np.float32)
         # a screen, where there is one, leaves little that this would find
-        if read is None and stretch.written:
-            read = _undecided(predictor.ceilings(text), tiles["core_start"] - origin)
+        if read is None and stretch.written and (ceilings := predictor.ceilings(text)) is not None:
+            read, left = _undecided(ceilings, tiles["core_start"] - origin), ceilings[first - origin :]
             self.stretch = replace(stretch, read=read)
         if read is not None:
             unread = kept & ~read
-            self.found[_ranges(places[unread], counts[unread])] = FLOOR
+            unread = _ranges(places[unread], counts[unread])
+            self.found[unread] = left[unread]
             kept &= read
         windows = np.flatnonzero(kept)
         self.sequences = [text[low:high] for low, high in zip(start[windows], end[windows], strict=True)]
@@ -190,10 +192,8 @@ class _Job:
         return self.found
 
 
-def _undecided(ceilings: np.ndarray | None, starts: np.ndarray) -> np.ndarray | None:
-    """Return which cores, side by side from each start on, may hold a base that a track tells from 0; None: any."""
-    if ceilings is None:
-        return None
+def _undecided(ceilings: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return which cores, side by side from each start on, may hold a base that a track tells from 0."""
     # what is not a number settles nothing: the window is read, and the run fails aloud
     return ~(np.maximum.reduceat(ceilings, starts) <= UNWRITTEN)
 

@@ -79,7 +79,8 @@ class ContigJudge:
         story = checkpoint.story
         plan = make_plan(self.genome, Selection(contigs=tuple(self.contigs)), story.window, story.margin)
         # a shard at a time, so that windows and their tracks take no more memory on longer contigs
-        stretches = (Stretch(shard.contig, shard.tiles) for shard in plan.shards)
+        # where the first factor leaves a base next to nothing, that tells enough of it
+        stretches = (Stretch(shard.contig, shard.tiles, written=True) for shard in plan.shards)
         for stretch, found in predict_stretches(predictor, self.genome, stretches):
             start = int(stretch.tiles["core_start"][0])
             place = (start, start + len(found))
