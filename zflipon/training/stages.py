@@ -19,6 +19,7 @@ from zflipon.errors import OutputError, RecipeError, some
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
 from zflipon.models.adapters import attach, thaw
+from zflipon.models.files import locate
 from zflipon.models.story import OBJECTIVES, Story
 from zflipon.predict import calibrated, strands
 from zflipon.recipe import Setting, inheritance
@@ -118,7 +119,8 @@ def _twin_of(checkpoint: str | None, contigs: Sequence[str]) -> str | None:
     if checkpoint is None:
         return None
     for config in sorted((Path(checkpoint) / HELD_OUT).glob("*/config.json")):
-        if set(load(config.parent, OBJECTIVES).story.training.get("validation_contigs", ())) == set(contigs):
+        told = locate(config.parent).config.get("zflipon", {}).get("training", {})
+        if set(told.get("validation_contigs", ())) == set(contigs):
             log.info("it starts from %s", config.parent)
             return str(config.parent)
     return checkpoint
