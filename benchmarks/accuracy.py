@@ -3,10 +3,10 @@
 python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--features TRACKS.tsv]
     [--zseeker] [--calls NAME=FILE.bed]
 
-DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``,
-``zhunt.bed``, ``deepz.bed``. The bundled models were trained on all of these contigs, so each contig is read by the
-model's twin that was not (``benchmarks/twins``), with the model's own calibration and threshold. A table is printed of
-all contigs, and one of each twin's. A model without twins is read itself, on every contig. One row
+DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``, ``zhunt.bed``,
+``deepz.bed``. The bundled models were trained on all of these contigs, so each contig is read by the model's twin that
+was not (``benchmarks/twins``), with the model's own calibration and threshold. A table is printed of each twin's
+contigs, one of the autosomes, and one of all contigs. A model without twins is read itself, on every contig. One row
 shows what the first model would score if its calls ended where Z-HUNT's published ones do. Models that read omics
 tracks (compact-omics, and those that train/deepz.toml and train/graphz.toml make) take theirs from TRACKS.tsv; a model
 may be given as NAME=FOLDER. The last columns are parameters and speed, reading and writing included. OUT gets each
@@ -63,7 +63,12 @@ def main() -> None:
         *peers.values(),
         ends,
     ]
-    for chosen in [*(groups if len(groups) > 1 else []), contigs]:
+    autosomes = [contig for contig in contigs if not contig.startswith(("chrX", "chrY"))]
+    for chosen in [
+        *(groups if len(groups) > 1 else []),
+        *([autosomes] if autosomes != contigs else []),
+        contigs,
+    ]:
         report = judged(paths, data, chosen)
         results = list(report.tracks.values())
         print(f"\n{', '.join(chosen)}: {report.settings['bases']}")
