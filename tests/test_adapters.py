@@ -22,6 +22,7 @@ from zflipon.models.base import HEADS
 from zflipon.models.batch import collate
 from zflipon.models.files import locate
 from zflipon.models.story import OBJECTIVES
+from zflipon.training.fit import StageTrainer
 from zflipon.training.stages import _freeze
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
@@ -135,6 +136,12 @@ def test_peft_leaves_the_head_alone_too_where_its_layers_have_the_targets_names(
     torch.testing.assert_close(outputs(made, theirs), outputs(made))
 
 
+class ItemTrainer(StageTrainer):
+    """Puts batches together itself."""
+
+    get_train_dataloader = Trainer.get_train_dataloader
+
+
 def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
     sequences = [dna(60, seed) for seed in range(8)]
 
@@ -149,7 +156,7 @@ def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
         told = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "remove_unused_columns": False}
         items = [{key: each[number] for key, each in batch.items()} for number in range(len(sequences))]
         arguments = TrainingArguments(str(tmp_path / objective), **settings, **told)
-        Trainer(made.module, arguments, train_dataset=items).train(**resume)
+        ItemTrainer(made.module, arguments, train_dataset=items).train(**resume)
         return made.module.state_dict()
 
     for objective in ("base", "mlm"):  # the latter with tied weights

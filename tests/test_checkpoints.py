@@ -132,8 +132,6 @@ def test_saved_and_loaded_back_unchanged(name, objective, make, tmp_path):
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert torch.equal(run(saved), run(loaded))
     assert not loaded.module.training
-    again = type(saved.module).from_pretrained(tmp_path)
-    assert all(torch.equal(ours[key], value) for key, value in again.state_dict().items())
     save(loaded, tmp_path / "twice")
     assert load(tmp_path / "twice", OBJECTIVES).sha256 == loaded.sha256
 

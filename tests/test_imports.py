@@ -208,6 +208,15 @@ def test_ranking_tables_needs_no_model():
     assert not done.stdout.strip()
 
 
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, OMICS_MODEL])
+def test_the_bundled_models_load_without_the_base_class_of_transformers(model):
+    # which takes longer to import than all else that they need
+    script = f"import sys; from zflipon.models import load; load({model!r}); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "transformers.configuration_utils" in loaded.stdout.split()
+    assert not {"transformers.modeling_utils", "peft", "accelerate"} & set(loaded.stdout.split())
+
+
 def test_nothing_outside_models_knows_a_family():
     wrong = [
         str(one) for one in EVERY_IMPORT if room(one.module) != "models" and one.target in FAMILIES.values()

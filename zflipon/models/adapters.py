@@ -4,7 +4,7 @@ Adapters are put into the module itself, so that all that runs or trains it goes
 themselves, in peft's layout: the adapters, the head, the biases that were trained, and the name of the base.
 
 A module keeps its class and the state dict of a plain one with more names in it (``lora_A``, ``base_layer``), so the
-Trainer saves it and goes on from it with no adapter code of its own: attach the adapters before it is made.
+`StageTrainer` saves it and goes on from it with no adapter code of its own: attach the adapters before it is made.
 
 peft is imported where there are adapters: it takes longer than loading a small model without them.
 """
@@ -267,7 +267,7 @@ def _whole_heads(module: DnaModel) -> list[str]:
     for name, each in module.named_modules():  # a module comes before what it holds
         inside = name.startswith(tuple(f"{outer}." for outer in found))
         head = f"{name}.".startswith(HEADS) and any(True for _ in each.parameters())
-        tied = any(key.startswith(f"{name}.") for key in module.all_tied_weights_keys)
+        tied = any(key.startswith(f"{name}.") for key in module.tied_weights)
         if head and not inside and not tied and not isinstance(each, nn.ModuleDict | nn.ModuleList):
             found.append(name)
     return found

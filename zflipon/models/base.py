@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
 from zflipon.models.heads import BaseCalls, BaseHead, Seen
+from zflipon.models.network import Network
 from zflipon.models.story import OBJECTIVES, View
 from zflipon.project import IGNORE
 
@@ -76,7 +75,7 @@ class DnaOutput(ModelOutput):
     flips: Tensor | None = None
 
 
-class DnaModel(PreTrainedModel):
+class DnaModel(Network):
     """An encoder under the head that ``config.objective`` names.
 
     Subclasses set `config_class`, `base_model_prefix` (the encoder's name in the
@@ -85,9 +84,6 @@ class DnaModel(PreTrainedModel):
     """
 
     encoder_class: type[nn.Module]
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
     has_base_head = True  # under the base objective
 
     def __init__(self, config):
@@ -248,26 +244,6 @@ class DnaModel(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding table."""
         return self.base_model.get_input_embeddings()
-
-    def set_input_embeddings(self, table: nn.Module) -> None:
-        """Replace the token embedding table."""
-        self.base_model.set_input_embeddings(table)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        # transformers' own functions leave alone what a checkpoint has filled
-        spread = getattr(self.config, "initializer_range", 0.02)
-        if isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, 0.0, spread)
-            if getattr(module, "bias", None) is not None:
-                init.zeros_(module.bias)
-            padding = getattr(module, "padding_idx", None)
-            if padding is not None and not getattr(module.weight, "_is_hf_initialized", False):
-                init.zeros_(module.weight[padding])
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            if module.bias is not None:
-                init.zeros_(module.bias)
 
 
 def _in_full(device: torch.device) -> torch.autocast:

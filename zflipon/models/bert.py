@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel
+from zflipon.models.network import RecomputedLayer
 
 BERT_TYPES = ("bert", "BERT")
 """Values of ``model_type`` under which descendants of BERT are published."""
@@ -116,7 +116,7 @@ class Intermediate(nn.Module):
         return self.activation(self.dense(x))
 
 
-class PostNormLayer(GradientCheckpointingLayer):
+class PostNormLayer(RecomputedLayer):
     """Attention and MLP, each with its layer norm after the residual."""
 
     def __init__(self, config):
@@ -177,10 +177,6 @@ class BertEncoder(nn.Module):
         """Return the token embedding table."""
         return self.embeddings.word_embeddings
 
-    def set_input_embeddings(self, table: nn.Module) -> None:
-        """Replace the token embedding table."""
-        self.embeddings.word_embeddings = table
-
     def attention_bias(self, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
         """Return what is added to the attention scores, of `x`'s dtype: hides the padding."""
         return None if attention_mask is None else padding_bias(attention_mask, x.dtype)
@@ -236,9 +232,9 @@ class BertModel(DnaModel):
     def build_mlm_head(self, config) -> None:
         """Make the masked-LM head, whose decoder is the embedding table."""
         self.cls = nn.ModuleDict({"predictions": Predictions(config, self.own_mlm_bias)})
-        self._tied_weights_keys = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
+        self.tied = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
         if self.own_mlm_bias:
-            self._tied_weights_keys["cls.predictions.decoder.bias"] = "cls.predictions.bias"
+            self.tied["cls.predictions.decoder.bias"] = "cls.predictions.bias"
 
     def masked_lm(self, states: Tensor) -> Tensor:
         """Return vocabulary logits of token states."""
@@ -247,14 +243,6 @@ class BertModel(DnaModel):
     def pooled(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Return one state a sequence, shape (batch, hidden), by the encoder's pooler."""
         return self.bert.pooler(states)
-
-    def get_output_embeddings(self) -> nn.Module | None:
-        """Return the masked-LM decoder, if there is one."""
-        return self.cls["predictions"].decoder if self.objective == "mlm" else None
-
-    def set_output_embeddings(self, decoder: nn.Module) -> None:
-        """Replace the masked-LM decoder."""
-        self.cls["predictions"].decoder = decoder
 
 
 def attention_heads(config) -> int:

@@ -13,8 +13,8 @@ import pickle
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -25,8 +25,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers.initialization import no_init_weights
-from transformers.utils import logging as transformers_logging
 
 from zflipon import __version__
 from zflipon.errors import ModelError, OutputError, some, suggest
@@ -44,6 +42,7 @@ from zflipon.models.files import (
     locate,
     sha256_of,
 )
+from zflipon.models.network import without_random_weights
 from zflipon.models.story import Story
 from zflipon.tokens import BpeTokenizer, DnaTokenizer
 
@@ -275,11 +274,10 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part.", dir=folder))
         try:
-            with _quiet():
-                if adapted:
-                    adapters.save(module, checkpoint.files, part)
-                else:
-                    module.save_pretrained(part)
+            if adapted:
+                adapters.save(module, checkpoint.files, part)
+            else:
+                module.save_pretrained(part)
             _record_weights(part, (part / ADAPTER_WEIGHTS,) if adapted else find_weights(part))
             checkpoint.tokenizer.save(part)
             if not adapted:
@@ -372,18 +370,6 @@ def _check_vocabulary(files: Files, module: DnaModel, tokenizer: DnaTokenizer) -
         )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Spare the reader a progress bar for a second's work."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
 def _versions() -> dict[str, str]:
     return {
         "zflipon": __version__,
@@ -420,8 +406,8 @@ def _module(
     """Build a family's module and fill it."""
     kind = family_module(name)
     config = _config(kind, files.config, objective, files.folder / "config.json", **settings)
-    # random weights take longer than reading those that come in their place; heads alone may keep them
-    with nullcontext() if fresh_head else no_init_weights():
+    # heads alone may keep random weights
+    with nullcontext() if fresh_head else without_random_weights():
         module = kind.MODEL(config)
     module.tie_weights()
     if files.adapter is None:
@@ -460,11 +446,11 @@ def fill(
         If an encoder tensor is missing, unexpected or of another shape, or a head is and may not be new.
     """
     expected = module.state_dict()
-    tied = module.all_tied_weights_keys
+    tied = module.tied_weights
     over = {tied.get(name, name): tensor for name, tensor in (over or {}).items()}
     tensors = {**_official(tensors, module, expected), **over}
     unexpected = [name for name in tensors if name not in expected]
-    missing = [name for name in expected if name not in tensors and name not in module.all_tied_weights_keys]
+    missing = [name for name in expected if name not in tensors and name not in module.tied_weights]
     shapes = [
         f"{name} is {_spoken(tensors[name])} where config.json asks for {_spoken(expected[name])}"
         for name in tensors
@@ -519,7 +505,7 @@ def _official(
         for name, value in tensors.items()
         if name in expected or not (HARMLESS.search(name) or name.startswith(absent))
     }
-    for target, source in module.all_tied_weights_keys.items():
+    for target, source in module.tied_weights.items():
         value = kept.pop(target, None)
         if value is not None:
             kept.setdefault(source, value)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.base import DnaModel
+from zflipon.models.network import RecomputedLayer
 from zflipon.tokens import BpeTokenizer
 
 
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         return self.output(y.transpose(1, 2).reshape(batch, tokens, -1))
 
 
-class Layer(GradientCheckpointingLayer):
+class Layer(RecomputedLayer):
     """Pre-norm attention and MLP, each with a residual."""
 
     def __init__(self, config: CompactConfig):
@@ -107,10 +107,6 @@ class CompactEncoder(nn.Module):
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding table."""
         return self.embeddings
-
-    def set_input_embeddings(self, table: nn.Module) -> None:
-        """Replace the token embedding table."""
-        self.embeddings = table
 
     def forward(
         self,

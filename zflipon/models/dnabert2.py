@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.bert import (
     Attention,
@@ -23,6 +22,7 @@ from zflipon.models.bert import (
     attend,
     attention_heads,
 )
+from zflipon.models.network import RecomputedLayer
 from zflipon.tokens import BpeTokenizer
 
 
@@ -73,7 +73,7 @@ class GatedMlp(nn.Module):
         return self.layernorm(self.wo(self.dropout(F.gelu(gate) * value)) + x)
 
 
-class DnaBert2Layer(GradientCheckpointingLayer):
+class DnaBert2Layer(RecomputedLayer):
     """Attention and MLP, each with its layer norm after the residual."""
 
     def __init__(self, config: DnaBert2Config):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from transformers import BertConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.bert import (
     AddNorm,
@@ -19,6 +18,7 @@ from zflipon.models.bert import (
     LayerStack,
     PostNormLayer,
 )
+from zflipon.models.network import RecomputedLayer
 from zflipon.tokens import BpeTokenizer
 
 
@@ -32,7 +32,7 @@ class GenaConfig(BertConfig):
     last_layer_norm: bool = True
 
 
-class PreNormLayer(GradientCheckpointingLayer):
+class PreNormLayer(RecomputedLayer):
     """Attention and MLP, each with its layer norm before it, inside the residual."""
 
     def __init__(self, config: GenaConfig):

@@ -33,7 +33,6 @@ class ModernBertModel(DnaModel):
     config_class = ModernBertConfig
     base_model_prefix = "model"
     encoder_class = ModernBertEncoder
-    _supports_flash_attn = True
 
     def build_classifier(self, config) -> None:
         """Make the head of the token and sequence objectives."""
@@ -45,7 +44,7 @@ class ModernBertModel(DnaModel):
         """Make the masked-LM head, whose decoder is the embedding table."""
         self.head = ModernBertPredictionHead(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=config.decoder_bias)
-        self._tied_weights_keys = {"decoder.weight": "model.embeddings.tok_embeddings.weight"}
+        self.tied = {"decoder.weight": "model.embeddings.tok_embeddings.weight"}
 
     def masked_lm(self, states: Tensor) -> Tensor:
         """Return vocabulary logits of token states."""
@@ -63,14 +62,6 @@ class ModernBertModel(DnaModel):
     def features(self, states: Tensor) -> Tensor:
         """Return what the classifier sees of token or pooled states."""
         return self.head(states)
-
-    def get_output_embeddings(self) -> nn.Module | None:
-        """Return the masked-LM decoder, if there is one."""
-        return getattr(self, "decoder", None)
-
-    def set_output_embeddings(self, decoder: nn.Module) -> None:
-        """Replace the masked-LM decoder."""
-        self.decoder = decoder
 
 
 MODEL = ModernBertModel

@@ -17,7 +17,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -43,6 +43,12 @@ class StageTrainer(Trainer):
         super().__init__(*arguments, **named)
         # our losses are means of what they see, so that parts of a batch are averaged, not added up
         self.model_accepts_loss_kwargs = False
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Write the weights; the Trainer by itself knows tied ones of transformers' models alone."""
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the batches as they are: each process takes its own part of every one."""
@@ -232,7 +238,7 @@ def fit(
                 f"stage {stage.name}: {checkpoint.story.family} keeps its activations: "
                 "set gradient_checkpointing = false"
             )
-        recompute(checkpoint.module)
+        checkpoint.module.recompute()
     average = Average(checkpoint.module, stage.average, folder) if stage.average else None
     evaluation = (
         Evaluation(judge, checkpoint, stage, source.steps, folder, average)
@@ -254,13 +260,6 @@ def fit(
         checkpoint.module.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
     elif average:
         checkpoint.module.load_state_dict(average.weights)
-
-
-def recompute(module: PreTrainedModel) -> None:
-    """Let a module's layers compute their activations again in the backward pass, in the place of keeping them."""
-    # transformers renames it on the way to its version 6
-    switch = getattr(module, "activation_checkpointing_enable", None) or module.gradient_checkpointing_enable
-    switch({"use_reentrant": False})  # which also works where the embeddings are frozen
 
 
 def _arguments(stage: StageConfig, steps: int, folder: Path, report_to: Sequence[str]) -> TrainingArguments:
