@@ -284,6 +284,34 @@ def test_masked_lm_decoder_is_the_embedding_table(name):
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
+def test_layers_that_recompute_run_twice_and_learn_the_same(name):
+    inputs = batch([20, 12])
+    labels = inputs["attention_mask"].clone()
+    found = []
+    for recomputed in (False, True):
+        module = tiny(name, "token").train()
+        for each in module.modules():
+            if isinstance(each, torch.nn.Dropout):
+                each.p = 0.0
+        if recomputed:
+            module.recompute()
+        layers = next(
+            each
+            for each in module.base_model.modules()
+            if isinstance(each, torch.nn.ModuleList) and len(each)
+        )
+        runs, linear = [], next(each for each in layers[0].modules() if isinstance(each, torch.nn.Linear))
+        linear.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
+        module(**inputs, labels=labels).loss.backward()
+        assert len(runs) == 1 + recomputed
+        found.append([each.grad for each in module.parameters() if each.grad is not None])
+    plain, again = found
+    assert len(plain) == len(again) > 5
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
 def test_lora_trains_adapters_and_head_alone(name):
     config = LoraConfig(r=2, target_modules=family(name).LORA_TARGETS, task_type="TOKEN_CLS", bias="none")
     module = get_peft_model(tiny(name, "token"), config)

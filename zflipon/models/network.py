@@ -111,9 +111,12 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, RecomputedLayer):
                 module.recomputed = True
-            elif hasattr(module, "_gradient_checkpointing_func") or hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = True  # a layer of transformers'
-                module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+                continue
+            # an encoder of transformers', which renames it on the way to its version 6
+            names = "activation_checkpointing_enable", "gradient_checkpointing_enable"
+            switch = next((getattr(module, name) for name in names if hasattr(module, name)), None)
+            if switch:
+                switch({"use_reentrant": False})
 
 
 class RecomputedLayer(nn.Module):
