@@ -146,9 +146,8 @@ def test_attributions_add_up_and_a_plain_loop_agrees(name, objective):
 def test_words_have_their_share_in_their_middles(monkeypatch):
     monkeypatch.setitem(HEAD, "words", 4)
     checkpoint, sequences = made("compact", "base"), windows()
-    checkpoint.module.base_head.word_odds.copy_(
-        torch.randn(2, 256, generator=torch.Generator().manual_seed(3))
-    )
+    odds = checkpoint.module.base_head.word_odds
+    odds.copy_(torch.randn(odds.shape, generator=torch.Generator().manual_seed(3)))
     for found, sequence in zip(attributed(checkpoint, sequences, steps=64), sequences, strict=True):
         assert abs(found.delta) < 0.01 * abs(found.output - found.reference) + 1e-4
         assert found.words.shape == (len(sequence),)

@@ -132,10 +132,10 @@ def test_words_too_long_for_a_table_are_refused(size):
 
 def test_a_bin_is_told_the_mean_of_the_words_around_it():
     network = head(words=4).eval()
-    network.word_odds.copy_(torch.randn(2, 256, generator=torch.Generator().manual_seed(2)))
+    network.word_odds.copy_(torch.randn(len(WORD_REACHES), 256, generator=torch.Generator().manual_seed(2)))
     sequence = dna(1500, 1) + "N" * 30 + dna(600, 2)
     with torch.no_grad():
-        found = network.surroundings(*inputs(sequence))[0, :, -2:].numpy()
+        found = network.surroundings(*inputs(sequence))[0, :, -len(WORD_REACHES) :].numpy()
     for row, reach in enumerate(WORD_REACHES):
         told = np.zeros(len(sequence))
         for start in range(len(sequence) - 3):
@@ -150,19 +150,19 @@ def test_a_bin_is_told_the_mean_of_the_words_around_it():
 
 def test_words_move_the_second_factor_alone_and_neighbours_change_nothing():
     network = head(words=5).eval()
-    states, tokens, bases = inputs(dna(100), dna(700, 1))
+    states, tokens, bases = inputs(dna(60), dna(700, 1))
     with torch.no_grad():
         before = network(states, tokens, bases)
         network.word_odds.fill_(2.0)
         after = network(states, tokens, bases)
-        alone = network(states[:1, :100], tokens[:1, :100], bases[:1, :100])
+        alone = network(states[:1, :60], tokens[:1, :60], bases[:1, :60])
     assert after.forms.equal(before.forms)
-    # 96 of 100 words are whole; 112 bases make the whole bins, of which 100 are inside
-    moved = network.flips.weight[0, -2:].sum() * 2.0 * 96 / 100
+    # 56 of 60 words are whole, and each reach takes all in; 64 bases make the whole bins, of which 60 are inside
+    moved = network.flips.weight[0, -len(WORD_REACHES) :].sum() * 2.0 * 56 / 60
     torch.testing.assert_close(
-        after.flips[0, :100] - before.flips[0, :100], moved.expand(100), atol=1e-4, rtol=0
+        after.flips[0, :60] - before.flips[0, :60], moved.expand(60), atol=1e-4, rtol=0
     )
-    torch.testing.assert_close(after.logits[:1, :100], alone.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after.logits[:1, :60], alone.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_context_between_bins_is_a_line():

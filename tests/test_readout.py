@@ -59,6 +59,20 @@ def test_a_feature_has_a_price_of_its_own():
     assert weights[2] == pytest.approx(logistic(features[:, 2:], labels, 0.0)[0][0], rel=1e-3)
 
 
+def test_what_differs_between_groups_is_not_laid_to_a_feature():
+    # labels are dense in the one group and rare in the other, and the second feature only tells which group it is
+    rng = np.random.default_rng(5)
+    group = np.repeat([0, 1], 2000)
+    features = np.stack([rng.normal(size=4000), group + 0.3 * rng.normal(size=4000)], axis=1)
+    labels = rng.random(4000) < 1 / (1 + np.exp(-features[:, 0] - 2 * group + 1.5))
+    misled, _ = logistic(features, labels, 1.0)
+    weights, bias = logistic(features, labels, 1.0, group)
+    assert misled[1] > 1
+    assert weights == pytest.approx([1, 0], abs=0.3)
+    # the mean of the groups' odds is left: -1.5 of the one, 0.5 of the other
+    assert bias == pytest.approx(-0.5, abs=0.25)
+
+
 def test_features_that_never_change_weigh_nothing():
     features = np.stack([np.arange(10.0), np.full(10, 7.0)], axis=1)
     weights, bias = logistic(features, np.arange(10) > 4, 1.0)

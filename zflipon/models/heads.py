@@ -34,7 +34,7 @@ _MOTIF, _PAIR = (
 )  # bases that the first convolution of the context sees, and steps of 4 that the second sees
 _QUARTER = 4
 
-WORD_REACHES = (128, 512)
+WORD_REACHES = (64, 256, 512)
 """Bases on either side of a bin over which it is told what the words of its surroundings say; whole bins."""
 
 LONGEST_WORD = 10

@@ -4,6 +4,9 @@ Gradient descent sees every base, but the bases of a call are all but one exampl
 thousand labels. So the layer that tells from the context which call flips is fitted to one example a
 call, read on the other strand, with a price on its weights, by Newton's method. What words of the surroundings speak
 for is weighed with it, and becomes one table for each reach. All else stays as trained.
+
+How dense labels are differs by contig for no reason of its sequence: of a chromosome that cells have once, half as many
+are found. So each contig has odds of its own while weights are fitted, and what stays is their mean.
 """
 
 from __future__ import annotations
@@ -23,14 +26,19 @@ from zflipon.models.batch import collate
 from zflipon.models.heads import BIN, FLIPS_PRIOR, WORD_REACHES, BaseHead, around_bins, said_by_words
 from zflipon.training.material import Material
 from zflipon.training.omics import Calls, fit_omics
-from zflipon.training.words import word_tables
+from zflipon.training.words import letter_pairs, word_tables
 
 log = logging.getLogger("zflipon")
 
 _BATCH = 16
 
-_REPEATS_PRICE, _TRACKS_PRICE = 1.0, 30.0
-"""Of the weights of what words say of repeats, which the context does not learn, and of tracks, which it does."""
+_REPEATS_PRICE, _PAIRS_PRICE, _TRACKS_PRICE = 1.0, 10.0, 30.0
+"""Of the weights of what words say of repeats, which the context does not learn, of pairs of letters, and of tracks,
+which it does."""
+
+_OWN_PRICE = 1.0
+_LEAST_CALLS = 50
+"""Price of the odds that a contig has of its own, and calls for which it has them; contigs with fewer share theirs."""
 
 
 def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
@@ -55,10 +63,11 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
         for example in _examples(checkpoint, material, contig, tables)
     ]
     context, flips = np.stack([each.context for each in found]), np.array([each.flips for each in found])
+    contigs = _numbered([each.contig for each in found])
     log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
     if learnt:
         said = None if tables is None else np.stack([each.said for each in found])
-        context = _fit_flips(head, context, said, flips, penalty, tables)
+        context = _fit_flips(head, context, said, flips, contigs, penalty, tables)
     if head.omics is not None:
         known = torch.from_numpy(context)
         with torch.no_grad():
@@ -69,10 +78,16 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
 
 
 def _tables(head: BaseHead, material: Material) -> np.ndarray:
-    """Count what words speak for on the contigs that train: float32, shape (tables, words), repeats first."""
+    """Count what words speak for on the contigs that train: float32, shape (tables, words), as `word_tables`."""
     tables = word_tables(material.genome, material.contigs["train"], material.tracks, head.words)
-    log.info("words of %d bases tell of repeats and %d tracks", head.words, len(tables) - 1)
+    log.info("words of %d bases tell of repeats and %d tracks", head.words, len(material.tracks))
     return tables
+
+
+def _numbered(contigs: list[str]) -> np.ndarray:
+    """Return a number for the contig of each call, the same for all contigs of few calls: int64, shape (calls,)."""
+    _, number, count = np.unique(contigs, return_inverse=True, return_counts=True)
+    return np.where(count[number] < _LEAST_CALLS, len(count), number)
 
 
 def _fit_flips(
@@ -80,6 +95,7 @@ def _fit_flips(
     context: np.ndarray,
     said: np.ndarray | None,
     flips: np.ndarray,
+    contigs: np.ndarray,
     penalty: float,
     tables: np.ndarray | None,
 ) -> np.ndarray:
@@ -94,6 +110,8 @@ def _fit_flips(
         float32, shape (calls, reaches, tables): what words say around each call; None where none are read.
     flips : numpy.ndarray
         bool, shape (calls,).
+    contigs : numpy.ndarray
+        int64, shape (calls,): number of each call's contig.
     penalty : float
     tables : numpy.ndarray or None
         float32, shape (tables, words).
@@ -107,10 +125,11 @@ def _fit_flips(
     features, prices = context[:, :width], np.full(width, penalty)
     if said is not None:
         features = np.concatenate([features, said.reshape(len(said), -1)], axis=1)
-        price = np.full(said.shape[1:], min(_TRACKS_PRICE, penalty))
-        price[:, 0] = min(_REPEATS_PRICE, penalty)
-        prices = np.append(prices, price)
-    weights, bias = logistic(features, flips, prices)
+        price = np.full(said.shape[1:], _TRACKS_PRICE)
+        price[:, : 1 + len(letter_pairs(head.words))] = _PAIRS_PRICE
+        price[:, 0] = _REPEATS_PRICE
+        prices = np.append(prices, np.minimum(price, penalty))
+    weights, bias = logistic(features, flips, prices, contigs)
     if said is not None:
         weighed = weights[width:].reshape(said.shape[1:])
         head.word_odds.copy_(torch.from_numpy(weighed @ tables))
@@ -123,7 +142,11 @@ def _fit_flips(
 
 
 def logistic(
-    features: np.ndarray, labels: np.ndarray, penalty: float | np.ndarray, steps: int = 50
+    features: np.ndarray,
+    labels: np.ndarray,
+    penalty: float | np.ndarray,
+    groups: np.ndarray | None = None,
+    steps: int = 50,
 ) -> tuple[np.ndarray, float]:
     """Fit a logistic regression with a price on the weights of standardised features.
 
@@ -136,6 +159,8 @@ def logistic(
     penalty : float or numpy.ndarray
         Half of it times the squared weights is added to the summed loss, of all features or, shape (features,), of
         each; the bias is free.
+    groups : numpy.ndarray, optional
+        int, shape (n,): of each example. Each group has odds of its own beside the bias, at a price of `_OWN_PRICE`.
     steps : int
         Newton steps at most.
 
@@ -144,11 +169,14 @@ def logistic(
     weights : numpy.ndarray
         float64, shape (features,), of the features as they are.
     bias : float
+        With the mean over the examples of their groups' odds.
     """
     mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1.0)
-    design = np.concatenate([(features - mean) / spread, np.ones((len(features), 1))], axis=1)
-    price = np.append(np.broadcast_to(penalty, features.shape[1]), 0.0)
+    own = np.empty((len(labels), 0)) if groups is None else groups[:, None] == np.unique(groups)
+    design = np.concatenate([(features - mean) / spread, own, np.ones((len(features), 1))], axis=1)
+    width = features.shape[1]
+    price = np.concatenate([np.broadcast_to(penalty, width), np.full(own.shape[1], _OWN_PRICE), [0.0]])
     beta = np.zeros(design.shape[1])
     beta[-1] = np.log((labels.sum() + 0.5) / ((~labels).sum() + 0.5))
     for _ in range(steps):
@@ -159,8 +187,8 @@ def logistic(
         beta = beta - move
         if np.abs(move).max() < 1e-8:
             break
-    weights = beta[:-1] / spread
-    return weights, float(beta[-1] - weights @ mean)
+    weights = beta[:width] / spread
+    return weights, float(beta[-1] + own.mean(0) @ beta[width:-1] - weights @ mean)
 
 
 class Example(NamedTuple):
@@ -168,6 +196,7 @@ class Example(NamedTuple):
 
     Attributes
     ----------
+    contig : str
     context : numpy.ndarray
         float32, shape (context,): the mean over its bins.
     flips : bool
@@ -178,6 +207,7 @@ class Example(NamedTuple):
         float32, shape (reaches, tables): what words say around it.
     """
 
+    contig: str
     context: np.ndarray
     flips: bool
     around: np.ndarray | None
@@ -215,7 +245,7 @@ def _examples(
             bins = slice(low // BIN, (high - 1) // BIN + 1)
             flips = bool(len(overlapping(labels, start, end)))
             tracks, spoken = (None if each is None else each[bins].mean(0) for each in (tracks, spoken))
-            yield Example(row[bins].mean(0), flips, tracks, spoken)
+            yield Example(contig, row[bins].mean(0), flips, tracks, spoken)
 
 
 def _around(

@@ -1,10 +1,11 @@
-"""Soft-masked bases and tracks → what words of sequence speak for.
+"""Soft-masked bases, tracks and pairs of letters → what words of sequence speak for.
 
 What surrounds a call tells whether it flips: whether it is made of repeats, whether chromatin marks and factors lie
 there. Genomes say the first by lower-case letters, but a model may not read these, since the same sequence comes in
 either case; and no track is given where a model reads sequence alone. So both are told by words: each word has the
 log-odds of lying in a repeat, and in each track, counted on the contigs that train. A thousand labels cannot teach
-what tens of millions of bases under forty tracks say, but they can weigh forty tables.
+what tens of millions of bases under forty tracks say, but they can weigh forty tables. What sequence is made of is told
+the same way, by which two letters a word has in its middle.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _RARE = 4.0
 def word_tables(
     genome: Genome, contigs: Mapping[str, int], tracks: Sequence[Intervals], size: int
 ) -> np.ndarray:
-    """Return by how much each word speaks for a repeat, and for each track.
+    """Return by how much each word speaks for a repeat, for each pair of letters, and for each track.
 
     Parameters
     ----------
@@ -44,9 +45,10 @@ def word_tables(
     Returns
     -------
     numpy.ndarray
-        float32, shape (1 + tracks, 4^size), by the numbers of `zflipon.models.heads.words`: log-odds that the base in
-        the middle of a word is soft-masked, or in a track, less those of any base; the same for a word and its
-        reverse complement; 0 of a track without a base, or with all.
+        float32, shape (1 + pairs + tracks, 4^size), by the numbers of `zflipon.models.heads.words`; the same for a word
+        and its reverse complement. First log-odds that the base in the middle of a word is soft-masked, less those of
+        any base; then, for each of `letter_pairs`, whether it is in the middle, less the share of words that have it
+        there; then log-odds as the first for each track, 0 of one without a base, or with all.
 
     Raises
     ------
@@ -66,7 +68,10 @@ def word_tables(
     known = (usual > 0) & (usual < 1)
     usual = np.where(known, usual, 0.5)
     within, without = inside + _RARE * usual, every - inside + _RARE * (1 - usual)
-    return np.where(known, np.log(within / without) - np.log(usual / (1 - usual)), 0).astype(np.float32)
+    odds = np.where(known, np.log(within / without) - np.log(usual / (1 - usual)), 0)
+    pairs = letter_pairs(size)
+    pairs = pairs - (pairs * every).sum(1, keepdims=True) / every.sum()
+    return np.concatenate([odds[:1], pairs, odds[1:]]).astype(np.float32)
 
 
 def require_soft_masked(genome: Genome, contigs: Mapping[str, int]) -> None:
@@ -105,6 +110,25 @@ def _pieces(
             covered = (fill_merged(track.get(contig), *place)[whole] for track in tracks)
             masked = genome.soft_masked(contig, *place)[whole]
             yield index[whole], chain([masked], covered)
+
+
+def letter_pairs(size: int) -> np.ndarray:
+    """Return which pair of letters each word has in its middle, a pair and its reverse complement being one.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (pairs, 4^size): 10 pairs, or none of words of one letter; 0, 1 or, where a word and its reverse
+        complement differ in it, as words of an odd size do, 0.5.
+    """
+    letters = len(NUCLEOTIDES)
+    if size < 2:
+        return np.empty((0, letters**size))
+    after = size - 1 - (size - 1) // 2
+    pair = np.arange(letters**size) // letters ** (after - 1) % letters**2
+    pair = np.minimum(pair, _turned(2)[pair])
+    found = (pair == np.unique(pair)[:, None]).astype(np.float64)
+    return (found + found[:, _turned(size)]) / 2
 
 
 def _turned(size: int) -> np.ndarray:
