@@ -5,8 +5,8 @@ thousand labels. So the layer that tells from the context which call flips is fi
 call, read on the other strand, with a price on its weights, by Newton's method. What words of the surroundings speak
 for is weighed with it, and becomes one table for each reach. All else stays as trained.
 
-How dense labels are differs by contig for no reason of its sequence: of a chromosome that cells have once, half as many
-are found. So each contig has odds of its own while weights are fitted, and what stays is their mean.
+How dense labels are differs by contig for no reason of its sequence: where cells have a chromosome once, say, half as
+many would be found. So each contig has odds of its own while weights are fitted, and what stays is their mean.
 """
 
 from __future__ import annotations
