@@ -26,7 +26,7 @@ from zflipon.models.batch import collate
 from zflipon.models.heads import BIN, FLIPS_PRIOR, WORD_REACHES, BaseHead, around_bins, said_by_words
 from zflipon.training.material import Material
 from zflipon.training.omics import Calls, fit_omics
-from zflipon.training.words import letter_pairs, word_tables
+from zflipon.training.words import word_tables
 
 log = logging.getLogger("zflipon")
 
@@ -56,7 +56,7 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
     """
     head = checkpoint.module.base_head
     learnt = head.flips.weight.requires_grad
-    tables = _tables(head, material) if learnt and head.words else None
+    tables, costs = _tables(head, material) if learnt and head.words else (None, None)
     found = [
         example
         for contig in material.contigs["train"]
@@ -67,7 +67,7 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
     log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
     if learnt:
         said = None if tables is None else np.stack([each.said for each in found])
-        context = _fit_flips(head, context, said, flips, contigs, penalty, tables)
+        context = _fit_flips(head, context, said, flips, contigs, penalty, tables, costs)
     if head.omics is not None:
         known = torch.from_numpy(context)
         with torch.no_grad():
@@ -77,11 +77,22 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
         fit_omics(head.omics, calls, material.features.present, material.drop, material.data.seed)
 
 
-def _tables(head: BaseHead, material: Material) -> np.ndarray:
-    """Count what words speak for on the contigs that train: float32, shape (tables, words), as `word_tables`."""
+def _tables(head: BaseHead, material: Material) -> tuple[np.ndarray, np.ndarray]:
+    """Count what words speak for on the contigs that train.
+
+    Returns
+    -------
+    tables : numpy.ndarray
+        float32, shape (tables, words), as `word_tables`.
+    costs : numpy.ndarray
+        float64, shape (tables,): price of the weights of each.
+    """
     tables = word_tables(material.genome, material.contigs["train"], material.tracks, head.words)
     log.info("words of %d bases tell of repeats and %d tracks", head.words, len(material.tracks))
-    return tables
+    costs = np.full(len(tables), _PAIRS_PRICE)
+    costs[0] = _REPEATS_PRICE
+    costs[len(tables) - len(material.tracks) :] = _TRACKS_PRICE
+    return tables, costs
 
 
 def _numbered(contigs: list[str]) -> np.ndarray:
@@ -98,6 +109,7 @@ def _fit_flips(
     contigs: np.ndarray,
     penalty: float,
     tables: np.ndarray | None,
+    costs: np.ndarray | None,
 ) -> np.ndarray:
     """Fit what the second factor is read with, and weigh the tables of words by it.
 
@@ -115,6 +127,8 @@ def _fit_flips(
     penalty : float
     tables : numpy.ndarray or None
         float32, shape (tables, words).
+    costs : numpy.ndarray or None
+        float64, shape (tables,): price of the weights of each, but for no more than `penalty`.
 
     Returns
     -------
@@ -125,10 +139,7 @@ def _fit_flips(
     features, prices = context[:, :width], np.full(width, penalty)
     if said is not None:
         features = np.concatenate([features, said.reshape(len(said), -1)], axis=1)
-        price = np.full(said.shape[1:], _TRACKS_PRICE)
-        price[:, : 1 + len(letter_pairs(head.words))] = _PAIRS_PRICE
-        price[:, 0] = _REPEATS_PRICE
-        prices = np.append(prices, np.minimum(price, penalty))
+        prices = np.append(prices, np.broadcast_to(np.minimum(costs, penalty), said.shape[1:]))
     weights, bias = logistic(features, flips, prices, contigs)
     if said is not None:
         weighed = weights[width:].reshape(said.shape[1:])
@@ -225,7 +236,7 @@ def _examples(
     it looks more like that of calls never seen.
     """
     window, module = checkpoint.story.window, checkpoint.module.eval()
-    length, device = material.genome.lengths[contig], next(module.parameters()).device
+    length, device = material.genome.lengths[contig], module.device
     calls, labels, ignored = (
         merge(each[contig]) if contig in each else np.empty((0, 2), dtype=np.int64)
         for each in (material.candidates, material.labels, material.blacklist)
