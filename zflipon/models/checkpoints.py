@@ -409,7 +409,6 @@ def _module(
     # heads alone may keep random weights
     with nullcontext() if fresh_head else without_random_weights():
         module = kind.MODEL(config)
-    module.tie_weights()
     if files.adapter is None:
         fill(module, tensors, files.folder, fresh_head)
     else:
