@@ -66,7 +66,7 @@ def main() -> None:
     autosomes = [contig for contig in contigs if not contig.startswith(("chrX", "chrY"))]
     for chosen in [
         *(groups if len(groups) > 1 else []),
-        *([autosomes] if autosomes != contigs else []),
+        *([autosomes] if 0 < len(autosomes) < len(contigs) else []),
         contigs,
     ]:
         report = judged(paths, data, chosen)
