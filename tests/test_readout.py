@@ -11,7 +11,7 @@ from conftest import dna, make_fasta
 from zflipon.genome import Genome
 from zflipon.models import create
 from zflipon.models.batch import collate
-from zflipon.training.readout import logistic, refit
+from zflipon.training.readout import _numbered, logistic, refit
 
 
 def loss(features, labels, weights, bias, penalty):
@@ -71,6 +71,13 @@ def test_what_differs_between_groups_is_not_laid_to_a_feature():
     assert weights == pytest.approx([1, 0], abs=0.3)
     # the mean of the groups' odds is left: -1.5 of the one, 0.5 of the other
     assert bias == pytest.approx(-0.5, abs=0.25)
+
+
+def test_contigs_of_few_calls_share_their_odds():
+    contigs = ["few"] * 3 + ["many"] * 60 + ["fewer"] * 2 + ["most"] * 70
+    few, many, fewer, most = _numbered(contigs)[[0, 10, 64, 100]]
+    assert few == fewer
+    assert len({few, many, most}) == 3
 
 
 def test_features_that_never_change_weigh_nothing():

@@ -56,7 +56,7 @@ def test_pairs_of_letters_are_told_whichever_strand_is_read(tmp_path, size):
     with Genome(make_fasta(tmp_path, {"c": sequence})) as genome:
         found = word_tables(genome, genome.lengths, [], size)[1:]
     names = sorted({min(a + b, reverse_complement(a + b)) for a in "ACGT" for b in "ACGT"})
-    text, share = sequence.upper(), np.zeros(len(names))
+    text = sequence.upper()
     words = [text[i : i + size] for i in range(len(text) - size + 1)]
 
     def told(word):
