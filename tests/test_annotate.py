@@ -123,7 +123,7 @@ def test_every_base_with_sequence_is_decided_once(run, contigs, tiny_checkpoint,
 def test_the_track_does_not_depend_on_batches_shards_or_case(run, contigs, tmp_path, monkeypatch):
     run("-o", tmp_path / "a.bw", "-o", tmp_path / "a.bed", "--threshold", 0.5)
     monkeypatch.setattr("zflipon.shards.SHARD_BASES", 300)
-    monkeypatch.setattr("zflipon.predict._POOL", 3)
+    monkeypatch.setattr("zflipon.predict.POOL", 3)
     lower = make_fasta(tmp_path / "lower.bgz.fa.gz", {name: text.lower() for name, text in contigs.items()})
     result = run(
         "-o", tmp_path / "b.bw", "-o", tmp_path / "b.bed", "--batch-size", 1, "--threshold", 0.5, genome=lower

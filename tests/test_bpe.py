@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Sequence, Split, Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from zflipon.bpe import ShortBpe
-from zflipon.genome import Genome
+from zflipon.genome import Genome, base_codes
 from zflipon.tokens import BpeTokenizer, limit_token_length, train_bpe
 
 
@@ -29,9 +29,18 @@ def hand_made(merges):
     return Tokenizer(BPE({word: i for i, word in enumerate(dict.fromkeys(words))}, merges, unk_token="[UNK]"))
 
 
+def laid_out(sequences):
+    """Return codes, one sequence below the other, and how many letters each has; beyond an end lies anything."""
+    widths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    codes = np.full((len(sequences), max(widths, default=0)), 5, dtype=np.uint8)
+    for row, sequence in zip(codes, sequences, strict=True):
+        row[: len(sequence)] = base_codes(sequence)
+    return codes, widths
+
+
 def agree(tokenizer, sequences):
     """Hold tables against the tokenizer."""
-    ids, counts = ShortBpe.of(tokenizer).encode(sequences)
+    ids, counts = ShortBpe.of(tokenizer).encode(*laid_out(sequences))
     expected = [encoding.ids for encoding in tokenizer.encode_batch(sequences)]
     found = np.split(ids, np.cumsum(counts)[:-1])
     assert [each.tolist() for each in found] == expected
@@ -61,7 +70,7 @@ def test_token_that_no_text_holds_is_never_given():
 
 
 def test_more_sequences_than_take_a_step_together(monkeypatch):
-    monkeypatch.setattr("zflipon.bpe._AT_ONCE", 7)
+    monkeypatch.setattr("zflipon.bpe._AT_ONCE", 70)
     agree(trained(5), [dna(size % 23 + 1, size) for size in range(60)])
 
 
@@ -78,8 +87,8 @@ def test_special_tokens_on_either_side():
 
 def test_no_sequence_and_empty_ones():
     tables = ShortBpe.of(trained(4))
-    assert [each.tolist() for each in tables.encode([])] == [[], []]
-    ids, counts = tables.encode(["", ""])
+    assert [each.tolist() for each in tables.encode(*laid_out([]))] == [[], []]
+    ids, counts = tables.encode(*laid_out(["", ""]))
     assert ids.tolist() == [1, 2, 1, 2]
     assert counts.tolist() == [2, 2]
 
@@ -127,6 +136,15 @@ def ruled(**rules):
 )
 def test_what_has_other_rules_has_no_tables(make):
     assert ShortBpe.of(make()) is None
+
+
+def test_too_many_states_have_no_tables(monkeypatch):
+    tokenizer = trained(4)
+    states = len(ShortBpe.of(tokenizer).onward) // 256
+    monkeypatch.setattr("zflipon.bpe.MOST_STATES", states)
+    assert ShortBpe.of(tokenizer) is not None
+    monkeypatch.setattr("zflipon.bpe.MOST_STATES", states - 1)
+    assert ShortBpe.of(tokenizer) is None
 
 
 def test_rules_of_n_do_not_matter():

@@ -28,11 +28,10 @@ from zflipon.explain.attribution_tables import (
     true_positives,
 )
 from zflipon.explain.attributions import Aim, Attributor, class_log_odds
-from zflipon.genome import Genome, base_codes
+from zflipon.genome import PADDING_BASE, Genome, base_codes
 from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, Calibration, Story, create, family, load, save
 from zflipon.models.adapters import attach
 from zflipon.models.base import DnaOutput
-from zflipon.models.heads import PADDING_BASE
 from zflipon.predict import Predictor
 from zflipon.tokens import Tokens
 

@@ -29,6 +29,7 @@ ORDER = [
     ("windows",),
     ("shards", "screen"),
     ("samples",),
+    ("slices",),
     ("bpe",),
     ("tokens",),
     ("project",),

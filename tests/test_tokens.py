@@ -1,7 +1,7 @@
 """Tokens tile their sequence, whichever way they are made."""
 
 import json
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -15,7 +15,17 @@ from transformers import PreTrainedTokenizerFast
 
 from zflipon.errors import ModelError
 from zflipon.genome import IUPAC, Genome
-from zflipon.tokens import SPECIAL_TOKENS, BpeTokenizer, KmerTokenizer, limit_token_length, train_bpe
+from zflipon.tokens import (
+    SPECIAL_TOKENS,
+    BpeTokenizer,
+    KmerTokenizer,
+    TokenRows,
+    Tokens,
+    joined,
+    limit_token_length,
+    side_by_side,
+    train_bpe,
+)
 
 CASES = [
     "",
@@ -90,7 +100,7 @@ def test_batch_is_what_each_is_alone(tokenizer, gena):
             alone = made.encode([sequence])[0]
             assert alone.ids.tolist() == found.ids.tolist()
             assert alone.lengths.tolist() == found.lengths.tolist()
-        assert made.encode([]) == []
+        assert list(made.encode([])) == []
 
 
 def test_lower_case_is_upper_case(tokenizer, gena):
@@ -316,3 +326,60 @@ def test_lengths_agree_with_offsets_on_human_dna(name, tmp_path):
     assert len(sequences) > 50
     for sequence, found in zip(sequences, made.encode(sequences), strict=True):
         assert (found.ids.tolist(), found.lengths.tolist()) == slow_tokens(made.tokenizer, sequence)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Some tokenized sequences, and the same as a list; one has no token."""
+    alone = [
+        Tokens(np.array(ids, dtype=np.int64), np.array(lengths, dtype=np.int64))
+        for ids, lengths in [([1, 7, 8, 2], [0, 3, 2, 0]), ([], []), ([1, 2], [0, 0]), ([1, 9, 2], [0, 5, 0])]
+    ]
+    return TokenRows.of(alone), alone
+
+
+def told(tokens):
+    return [(each.ids.tolist(), each.lengths.tolist()) for each in tokens]
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        slice(None),
+        slice(1, 3),
+        slice(2, 2),
+        slice(None, None, 2),
+        slice(None, None, -1),
+        np.array([3, 0, 0, 1]),
+    ],
+)
+def test_rows_of_tokens(rows, which):
+    together, alone = rows
+    assert told(together) == told(alone)
+    assert told(together[which]) == told([alone[i] for i in np.arange(len(alone))[which]])
+    assert TokenRows.of(together) is together
+    assert told(joined([together, together[which]])) == told(alone) + told(together[which])
+
+
+def test_places_of_tokens_and_rows_below_each_other(rows):
+    together, _ = rows
+    assert together.places.tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2]
+    below = [[1, 7, 8, 2], [-1, -1, -1, -1], [1, 2, -1, -1], [1, 9, 2, -1]]
+    assert side_by_side(together.ids, together.counts, -1).tolist() == below
+    assert side_by_side(np.arange(6), np.array([3, 3]), -1).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert side_by_side(np.arange(0), np.array([], dtype=np.int64), -1).shape == (0, 0)
+
+
+def test_kmers_of_sequences_of_any_length_and_letter():
+    letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("".join, product("ACGT", repeat=3))]
+    made = KmerTokenizer({token: i for i, token in enumerate(letters)})
+    sequences = ["", "A", "AC", "ACG", "ACGTN", "NNNN", dna(20, 5), "acgRt"]
+    for sequence, found in zip(sequences, made.encode(sequences), strict=True):
+        text = sequence.upper()
+        words = [text[i : i + 3] for i in range(len(text) - 2)] or [text] * bool(text)
+        names = ["[CLS]", *(word if word in letters else "[UNK]" for word in words), "[SEP]"]
+        assert [letters[i] for i in found.ids] == names
+        own = [1] * len(words)
+        if own:
+            own[-1] += len(text) - len(words)
+        assert found.lengths.tolist() == [0, *own, 0]

@@ -36,6 +36,9 @@ NUCLEOTIDES = {letter: code for code, letter in enumerate("ACGT")}
 
 UNKNOWN_BASE = 4
 
+PADDING_BASE = UNKNOWN_BASE + 1
+"""Code of what lies beyond a sequence's end."""
+
 _ALLOWED = IUPAC + IUPAC.lower()
 _BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _CHUNK = 1 << 24
@@ -50,7 +53,12 @@ def reverse_complement(sequence: str) -> str:
 
 def base_codes(sequence: str) -> np.ndarray:
     """Return the nucleotide codes of an upper-case sequence: int64, shape (bases,)."""
-    return np.frombuffer(sequence.encode("ascii").translate(_CODES), dtype=np.uint8).astype(np.int64)
+    return narrow_codes(sequence).astype(np.int64)
+
+
+def narrow_codes(sequence: str) -> np.ndarray:
+    """Return the nucleotide codes of an upper-case sequence: uint8, shape (bases,)."""
+    return np.frombuffer(sequence.encode("ascii").translate(_CODES), dtype=np.uint8)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zflipon.config import ScreenConfig
-from zflipon.genome import UNKNOWN_BASE, Genome, base_codes
+from zflipon.genome import PADDING_BASE, Genome, base_codes
 from zflipon.zhunt import (
     CUTOFF,
     FURTHER,
@@ -103,7 +103,7 @@ def _shortest(codes: Tensor, asked: Tensor | None) -> Tensor:
     Blocks without a base that is asked for are passed over: theirs is `HIGHEST`.
     """
     beyond, count = 2 * MIN_DINUCLEOTIDES - 1, -(-len(codes) // _BLOCK)
-    padded = torch.nn.functional.pad(codes, (0, count * _BLOCK + beyond - len(codes)), value=UNKNOWN_BASE + 1)
+    padded = torch.nn.functional.pad(codes, (0, count * _BLOCK + beyond - len(codes)), value=PADDING_BASE)
     blocks = padded.unfold(0, _BLOCK + beyond, _BLOCK)
     rows = torch.arange(count, device=codes.device)
     if asked is not None:

@@ -23,8 +23,10 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
-from zflipon.bpe import ShortBpe, sides
+from zflipon.bpe import ShortBpe, sides, surrounded
 from zflipon.errors import ModelError
+from zflipon.genome import PADDING_BASE, UNKNOWN_BASE
+from zflipon.slices import Slices
 
 SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 """Special tokens of the tokenizers we train, in id order (as DNABERT-2 and GENA-LM have them)."""
@@ -51,6 +53,93 @@ class Tokens:
     lengths: np.ndarray
 
 
+class TokenRows(Sequence[Tokens]):
+    """Many tokenized sequences, kept one after the other: what is asked of all of them is asked at once.
+
+    Parameters
+    ----------
+    ids, lengths : numpy.ndarray
+        int64, shape (tokens of all,): as `Tokens` has them.
+    counts : numpy.ndarray
+        int64, shape (sequences,): tokens of each.
+    """
+
+    def __init__(self, ids: np.ndarray, lengths: np.ndarray, counts: np.ndarray):
+        self.ids, self.lengths, self.counts = ids, lengths, counts
+        self._ends = np.cumsum(counts)
+
+    @classmethod
+    def of(cls, sequences: Sequence[Tokens]) -> TokenRows:
+        """Lay tokenized sequences one after the other."""
+        if isinstance(sequences, TokenRows):
+            return sequences
+        nothing = np.empty(0, dtype=np.int64)
+        return cls(
+            np.concatenate([nothing, *(found.ids for found in sequences)]),
+            np.concatenate([nothing, *(found.lengths for found in sequences)]),
+            np.array([len(found.ids) for found in sequences], dtype=np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, which: int | slice | np.ndarray) -> Tokens | TokenRows:
+        """Return one, or some of them."""
+        if isinstance(which, int | np.integer):
+            end = self._ends[which]
+            own = slice(end - self.counts[which], end)
+            return Tokens(self.ids[own], self.lengths[own])
+        counts = self.counts[which]
+        if isinstance(which, slice) and which.step is None and len(counts):
+            first = self._ends[which][0] - counts[0]
+            own = slice(first, first + counts.sum())
+        else:
+            own = runs(self._ends[which] - counts, counts)
+        return TokenRows(self.ids[own], self.lengths[own], counts)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Position of each token in its sequence: int64, shape (tokens of all,)."""
+        return runs(np.zeros(len(self), dtype=np.int64), self.counts)
+
+
+def joined(rows: Sequence[TokenRows]) -> TokenRows:
+    """Return the sequences of all, one after the other."""
+    return TokenRows(
+        *(np.concatenate([getattr(each, name) for each in rows]) for name in ("ids", "lengths", "counts"))
+    )
+
+
+def runs(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the numbers from each start on, so many each, one run after the other."""
+    return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+
+
+def side_by_side(values: np.ndarray, counts: np.ndarray, filling: float) -> np.ndarray:
+    """Lay rows that stand one after the other below each other.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Shape (values of all rows,).
+    counts : numpy.ndarray
+        int64, shape (rows,): values of each.
+    filling : float
+        What stands behind the last value of a row.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, most values).
+    """
+    most = int(counts.max(initial=0))
+    if most * len(counts) == len(values):
+        return values.reshape(len(counts), most)
+    rows = np.full((len(counts), most), filling, dtype=values.dtype)
+    rows[np.arange(most) < counts[:, None]] = values
+    return rows
+
+
 class DnaTokenizer(Protocol):
     """What a model family asks of its tokenizer.
 
@@ -70,7 +159,7 @@ class DnaTokenizer(Protocol):
     base_ids: np.ndarray
     span: int
 
-    def encode(self, sequences: Sequence[str]) -> list[Tokens]:
+    def encode(self, sequences: Sequence[str]) -> TokenRows:
         """Tokenize many sequences at once; letters are upper-cased first."""
 
     def names(self) -> list[str]:
@@ -131,7 +220,7 @@ class BpeTokenizer:
         """Bases of the longest token."""
         return int(self._token_length.max())
 
-    def encode(self, sequences: Sequence[str]) -> list[Tokens]:
+    def encode(self, sequences: Sequence[str]) -> TokenRows:
         """Tokenize sequences: many of short tokens by tables, others in one batch of Rust threads.
 
         Parameters
@@ -141,33 +230,39 @@ class BpeTokenizer:
 
         Returns
         -------
-        list of Tokens
+        TokenRows
             One for each sequence. Where a sequence is of A, C, G and T alone, a token's length is
             that of its text; elsewhere the tokenizer's own offsets decide.
         """
-        sequences = [sequence.upper() for sequence in sequences]
-        tokens: list[Tokens | None] = [None] * len(sequences)
-        pure = [i for i, sequence in enumerate(sequences) if _PURE.fullmatch(sequence)]
-        ids, counts = self._encode_pure([sequences[i] for i in pure])
-        lengths, ends = self._token_length[ids], np.cumsum(counts)
-        for i, first, end in zip(pure, (ends - counts).tolist(), ends.tolist(), strict=True):
-            tokens[i] = Tokens(ids[first:end], lengths[first:end])
+        sequences = Slices.of(sequences)
+        codes, widths = sequences.codes(), sequences.widths
+        pure = ((codes < UNKNOWN_BASE) | (codes == PADDING_BASE)).all(axis=1)
+        if pure.all():
+            return self._encode_pure(sequences, codes, widths)
         # neither way tells offsets, so what a rule may have rewritten (runs of N) goes the slow way
-        mixed = [i for i, found in enumerate(tokens) if found is None]
-        for i, encoding in zip(
-            mixed, self.tokenizer.encode_batch([sequences[i] for i in mixed]), strict=True
-        ):
-            tokens[i] = Tokens(np.array(encoding.ids, dtype=np.int64), _lengths(encoding, len(sequences[i])))
-        return tokens
+        plain, mixed = np.flatnonzero(pure), np.flatnonzero(~pure)
+        texts = [sequences[i] for i in mixed]
+        rows = [
+            self._encode_pure(sequences[plain], codes[plain], widths[plain]),
+            TokenRows.of(
+                [
+                    _with_offsets(encoding, len(text))
+                    for encoding, text in zip(self.tokenizer.encode_batch(texts), texts, strict=True)
+                ]
+            ),
+        ]
+        return joined(rows)[np.argsort(np.concatenate([plain, mixed]))]
 
-    def _encode_pure(self, sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the token ids of sequences of A, C, G and T, one after the other, and how many each has."""
-        bases = sum(map(len, sequences))
-        if bases and bases >= _WORTH * max(map(len, sequences)) and self._tables is not None:
-            return self._tables.encode(sequences)
-        found = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(sequences)]
-        # all at once: windows may be short and many
-        return np.fromiter(chain.from_iterable(found), np.int64), np.array(list(map(len, found)), np.int64)
+    def _encode_pure(self, sequences: Slices, codes: np.ndarray, widths: np.ndarray) -> TokenRows:
+        """Tokenize sequences of A, C, G and T."""
+        if widths.sum() >= _WORTH * widths.max(initial=1) and self._tables is not None:
+            ids, counts = self._tables.encode(codes, widths)
+        else:
+            found = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(sequences))]
+            # all at once: windows may be short and many
+            ids = np.fromiter(chain.from_iterable(found), np.int64)
+            counts = np.array(list(map(len, found)), np.int64)
+        return TokenRows(ids, self._token_length[ids], counts)
 
     @cached_property
     def _tables(self) -> ShortBpe | None:
@@ -221,8 +316,6 @@ class KmerTokenizer:
         self.base_ids = np.array(table, dtype=np.int64)
         self._table = np.array([*table, self._unk], dtype=np.int64)
         self.vocab_size = max(vocabulary.values()) + 1
-        self._code = np.full(256, -1, dtype=np.int64)
-        self._code[np.frombuffer(b"ACGT", dtype=np.uint8)] = range(4)
 
     @classmethod
     def from_file(cls, path: str | Path) -> KmerTokenizer:
@@ -237,26 +330,25 @@ class KmerTokenizer:
         """Bases whose call one token carries."""
         return 1
 
-    def encode(self, sequences: Sequence[str]) -> list[Tokens]:
+    def encode(self, sequences: Sequence[str]) -> TokenRows:
         """Tokenize sequences; a k-mer with another letter than A, C, G or T is ``[UNK]``."""
-        return [self._encode(sequence.upper()) for sequence in sequences]
-
-    def _encode(self, sequence: str) -> Tokens:
-        codes = self._code[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-        if 0 < len(codes) < self.k:
-            kmers, lengths = np.array([self._unk]), np.array([len(codes)])
-        else:
-            views = (
-                np.lib.stride_tricks.sliding_window_view(codes, self.k)
-                if len(codes)
-                else codes.reshape(0, self.k)
-            )
-            index = views @ (4 ** np.arange(self.k - 1, -1, -1))
-            kmers = self._table[np.where((views < 0).any(axis=1), len(self._table) - 1, index)]
-            lengths = np.ones(len(kmers), dtype=np.int64)
-            lengths[-1:] = self.k
-        ids = np.concatenate([[self._cls], kmers, [self._sep]]).astype(np.int64)
-        return Tokens(ids, np.concatenate([[0], lengths, [0]]).astype(np.int64))
+        sequences = Slices.of(sequences)
+        codes, widths = sequences.codes(), sequences.widths
+        many = np.maximum(widths - self.k + 1, np.minimum(widths, 1))
+        codes = np.pad(codes, ((0, 0), (0, max(0, self.k - codes.shape[1]))), constant_values=PADDING_BASE)
+        starts = codes.shape[1] - self.k + 1
+        index = np.zeros((len(codes), starts), dtype=np.int64)
+        for place in range(self.k):
+            index = 4 * index + codes[:, place : place + starts]
+        for place in range(self.k):
+            index[codes[:, place : place + starts] >= UNKNOWN_BASE] = -1  # the last of the table
+        own = self._table[index[np.arange(starts) < many[:, None]]]
+        ids, counts = surrounded(own, many, [self._cls], [self._sep])
+        ends = np.cumsum(counts)
+        lengths = np.ones(len(ids), dtype=np.int64)
+        lengths[ends - counts] = lengths[ends - 1] = 0
+        lengths[(ends - 2)[many > 0]] = (widths - many + 1)[many > 0]
+        return TokenRows(ids, lengths, counts)
 
     def names(self) -> list[str]:
         """Return the name of each token by its id."""
@@ -367,8 +459,8 @@ def _names(vocabulary: Mapping[str, int], size: int) -> list[str]:
     return names
 
 
-def _lengths(encoding, bases: int) -> np.ndarray:
-    """Turn offsets into lengths that tile the sequence.
+def _with_offsets(encoding, bases: int) -> Tokens:
+    """Return the tokens of an encoding, their offsets as lengths that tile the sequence.
 
     A rule that rewrites text (GENA-LM turns ten or more N into one ``-``) leaves the
     offset of its last letter alone, so a token reaches back to the end of the one before.
@@ -380,4 +472,4 @@ def _lengths(encoding, bases: int) -> np.ndarray:
     placed = np.flatnonzero(real)
     if len(placed):
         ends[placed[-1] :] = bases  # what a rule stripped at the end belongs to the last token
-    return np.diff(ends, prepend=0)
+    return Tokens(np.array(encoding.ids, dtype=np.int64), np.diff(ends, prepend=0))

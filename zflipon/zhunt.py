@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zflipon.errors import ZfliponError
-from zflipon.genome import UNKNOWN_BASE, base_codes
+from zflipon.genome import PADDING_BASE, UNKNOWN_BASE, base_codes
 
 MIN_DINUCLEOTIDES, MAX_DINUCLEOTIDES = 6, 8
 """Window lengths looked at where nothing is said."""
@@ -60,8 +60,6 @@ _JUNCTIONS = 16.94800353  # energy of two junctions, 10 kcal/mol, over RT
 _MEAN, _SPREAD = 29.6537135, 2.71997  # of delta linking in random DNA
 
 _FIRST_GUESS = 30.0
-_BEYOND = UNKNOWN_BASE + 1
-"""Code of what lies beyond a sequence's end."""
 
 _CHUNK = {"cpu": 1 << 15, "cuda": 1 << 21}
 """Start positions at a time: on a CPU what they need stays in its cache."""
@@ -236,9 +234,9 @@ def shortest_linking(codes: Tensor, least: int, dtype: torch.dtype = torch.float
     Parameters and result are those of `published_starts`.
     """
     size = codes.shape[-1]
-    padded = F.pad(codes, (0, 2 * least - 1), value=_BEYOND)
+    padded = F.pad(codes, (0, 2 * least - 1), value=PADDING_BASE)
     ((_, shortest),) = window_linking(padded, least, least, dtype, free_first=True)
-    return shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == _BEYOND, HIGHEST)
+    return shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == PADDING_BASE, HIGHEST)
 
 
 def best_windows(
@@ -263,11 +261,11 @@ def best_windows(
     length : Tensor
         int64, shape (n,): bases.
     """
-    windows = F.pad(codes, (0, 2 * most - 1), value=_BEYOND).unfold(1, 2 * most, 1)[seeds]
+    windows = F.pad(codes, (0, 2 * most - 1), value=PADDING_BASE).unfold(1, 2 * most, 1)[seeds]
     best, length = shortest, torch.full_like(seeds[0], 2 * least)
     found = window_linking(windows, least, most, shortest.dtype, free_first=True) if len(best) else ()
     for n, linking in found:
-        linking = linking[:, 0].masked_fill(windows[:, 2 * n - 1] == _BEYOND, HIGHEST)
+        linking = linking[:, 0].masked_fill(windows[:, 2 * n - 1] == PADDING_BASE, HIGHEST)
         length = torch.where(linking < best, 2 * n, length)
         best = torch.minimum(linking, best)
     return best, length

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zflipon.genome import base_codes
-from zflipon.models.heads import PADDING_BASE
-from zflipon.project import token_of_base
-from zflipon.tokens import Tokens
+from zflipon.project import tokens_to_bases
+from zflipon.slices import Slices
+from zflipon.tokens import TokenRows, Tokens, side_by_side
 
 
 def collate(
@@ -46,19 +45,47 @@ def collate(
         (batch, tracks, steps), and ``present``, float32 of shape (batch, tracks). The mask is left out where
         nothing is padded, since attention without one is faster and gives the same.
     """
-    input_ids = pad([found.ids for found in tokens], pad_id)
-    sizes = torch.tensor([len(found.ids) for found in tokens])
-    batch = {"input_ids": input_ids}
-    if int(sizes.min()) < input_ids.shape[1]:
-        batch["attention_mask"] = (torch.arange(input_ids.shape[1]) < sizes[:, None]).long()
+    tokens = TokenRows.of(tokens)
+    batch = {"input_ids": torch.from_numpy(side_by_side(tokens.ids, tokens.counts, pad_id))}
+    if (size := tokens.counts.max()) > tokens.counts.min():
+        batch["attention_mask"] = torch.from_numpy(
+            (np.arange(size) < tokens.counts[:, None]).astype(np.int64)
+        )
     if with_bases:
-        batch["base_tokens"] = pad([token_of_base(found.lengths) for found in tokens], 0)
-        batch["bases"] = pad([base_codes(sequence) for sequence in sequences], PADDING_BASE)
+        sequences = Slices.of(sequences)
+        base_tokens = tokens_to_bases(tokens.places, tokens.lengths)
+        batch["base_tokens"] = torch.from_numpy(side_by_side(base_tokens, sequences.widths, 0))
+        batch["bases"] = torch.from_numpy(sequences.codes().astype(np.int64))
     if features is not None:
         batch["features"] = pad(features, 0)
         rows = np.broadcast_to(present, (len(features), features[0].shape[0]))
         batch["present"] = torch.from_numpy(rows.astype(np.float32))
     return batch
+
+
+def part_of(
+    inputs: dict[str, Tensor], rows: slice, counts: np.ndarray, widths: np.ndarray
+) -> dict[str, Tensor]:
+    """Cut some rows out of what `collate` returned, no longer than the longest of them.
+
+    Parameters
+    ----------
+    inputs : dict of str to Tensor
+    rows : slice
+    counts, widths : numpy.ndarray
+        int64, shape (rows,): tokens and bases of each.
+
+    Returns
+    -------
+    dict of str to Tensor
+        As `collate` has it of these rows alone; views.
+    """
+    longest = dict.fromkeys(("input_ids", "attention_mask"), int(counts.max()))
+    longest |= dict.fromkeys(("base_tokens", "bases"), int(widths.max()))
+    part = {name: tensor[rows, ..., : longest.get(name)] for name, tensor in inputs.items()}
+    if counts.min() == counts.max():
+        part.pop("attention_mask", None)
+    return part
 
 
 def pad(rows: Sequence[np.ndarray], value: float) -> Tensor:

@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.errors import ModelError
-from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE
+from zflipon.genome import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.omics import Omics
 from zflipon.zhunt import inside_calls, published_starts
-
-PADDING_BASE = UNKNOWN_BASE + 1
 
 FORMS_PRIOR, FLIPS_PRIOR = -5.0, -1.5
 """Log-odds that the base head starts from: hardly a base can form Z-DNA, and of those that can one in five does.

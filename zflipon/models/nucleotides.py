@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig
 
 from zflipon.errors import ModelError, suggest
-from zflipon.genome import NUCLEOTIDES
+from zflipon.genome import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.base import DnaModel, DnaOutput
-from zflipon.models.heads import FORMS_PRIOR, PADDING_BASE, READINESS, BaseCalls, Seen, one_hot, readiness
+from zflipon.models.heads import FORMS_PRIOR, READINESS, BaseCalls, Seen, one_hot, readiness
 from zflipon.models.story import View
 from zflipon.tokens import BaseTokenizer
 from zflipon.zhunt import LONGEST
