@@ -16,11 +16,12 @@ import torch
 from zflipon.config import ModelConfig, PredictConfig
 from zflipon.devices import pick_device, pick_precision, size_of
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
-from zflipon.genome import base_codes, reverse_complement
-from zflipon.models.batch import collate
+from zflipon.genome import base_codes
+from zflipon.models.batch import collate, part_of
 from zflipon.overlap import Clock, ahead
 from zflipon.project import tokens_to_bases
-from zflipon.tokens import Tokens
+from zflipon.slices import Slices
+from zflipon.tokens import TokenRows, Tokens, side_by_side
 
 if TYPE_CHECKING:
     from zflipon.features import FeatureTracks
@@ -33,8 +34,8 @@ _TOKENS_PER_BATCH = {"cpu": 1 << 12, "mps": 1 << 15, "cuda": 1 << 18}
 """Automatic batch size: tokens that keep a device busy and fit the smallest of its kind; on a CPU each core has a
 batch of its own, which should not leave its caches."""
 
-_POOL = 4096
-"""Windows sorted by token count together, so that a batch holds little padding."""
+POOL = 4096
+"""Windows sorted by token count together, so that a batch holds little padding, and laid out, and projected."""
 
 _LEAST = np.float32(1e-30)
 """A product of probabilities that float32 still tells from 0."""
@@ -42,8 +43,8 @@ _LEAST = np.float32(1e-30)
 _BASES_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 20}
 """Bases whose first factor is told together: on a CPU what that needs stays in a core's cache."""
 
-AHEAD = 4
-"""Batches that are read and tokenized while the model works."""
+_AHEAD = {"cpu": 24, "cuda": 4}
+"""Batches that are read and tokenized while the model works: those of a shard or two, which on a CPU are small."""
 
 Item = TypeVar("Item")
 
@@ -54,30 +55,31 @@ class Batch:
 
     Attributes
     ----------
-    indices : list of int
-        Of the sequences.
-    tokens : list of Tokens
-    sizes : list of int or None
-        Rows of the logits that are a sequence's own; None: all.
+    indices : numpy.ndarray
+        int64, shape (n,): of the sequences.
+    tokens : TokenRows
+    widths : numpy.ndarray
+        int64, shape (n,): bases of each.
     inputs : dict of str to Tensor
         On the CPU.
     core : (int, int) or None
         Where the bases lie that are wanted of any of them; None: anywhere.
     in_factors : bool
-        Whether a base head's two factors are wanted in the place of their product, as for a mean over strands.
+        Whether a base head's two factors, as probabilities, are wanted in the place of their product's log-odds: for a
+        mean over strands.
     """
 
-    indices: list[int]
-    tokens: list[Tokens]
-    sizes: list[int | None]
+    indices: np.ndarray
+    tokens: TokenRows
+    widths: np.ndarray
     inputs: dict[str, torch.Tensor]
     core: tuple[int, int] | None = None
     in_factors: bool = False
 
-    def rows(self, logits: np.ndarray) -> Iterator[tuple[int, Tokens, np.ndarray]]:
-        """Yield index, tokens and own logits of each sequence."""
-        for index, tokens, size, row in zip(self.indices, self.tokens, self.sizes, logits, strict=True):
-            yield index, tokens, row[:size]
+    @property
+    def own(self) -> np.ndarray:
+        """Which bases, of rows as long as the longest sequence, are a sequence's own: bool, shape (n, longest)."""
+        return np.arange(self.widths.max()) < self.widths[:, None]
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class Predictor:
         self.clock = Clock()
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         self._at_once = 2
+        self.ahead = _AHEAD.get(self.device.type, _AHEAD["cuda"])
         if self.device.type == "cpu":
             self.module = with_narrow_weights(self.module, self.dtype)
             # a batch a core, in the place of all cores at each product: they wait for each other at none, and what
@@ -180,14 +183,14 @@ class Predictor:
         ModelError
             If the model returns a value that is not a number.
         """
+        sequences = Slices.of(sequences)
         forward = self._strand(sequences, features, cores, advance)
         if not self.both_strands:
             return [self.joined(values) for values in forward]
-        widths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         backward = self._strand(
-            [reverse_complement(sequence) for sequence in sequences],
+            sequences.other_strand(),
             features and [seen[:, ::-1] for seen in features],
-            None if cores is None else (widths[:, None] - cores)[:, ::-1],
+            None if cores is None else (sequences.widths[:, None] - cores)[:, ::-1],
             advance,
         )
         ours, theirs = self.shares
@@ -292,8 +295,10 @@ class Predictor:
         logits : numpy.ndarray
             float32, of shape (tokens, classes), (bases,) or (classes,), as the objective has it.
         """
-        for batch, rows in self.run(sequences, features=features):
-            yield from batch.rows(rows)
+        for batch, logits in self.run(sequences, features=features):
+            sizes = {"base": batch.widths, "token": batch.tokens.counts}.get(self.story.objective)
+            for i, (index, tokens) in enumerate(zip(batch.indices.tolist(), batch.tokens, strict=True)):
+                yield index, tokens, logits[i] if sizes is None else logits[i, : sizes[i]]
 
     def run(
         self,
@@ -303,7 +308,7 @@ class Predictor:
         in_factors: bool = False,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield batches with their logits, tokenizing ahead of the model; arguments as `batches` has them."""
-        with ahead(self.batches(sequences, cores, features, in_factors), AHEAD) as batches:
+        with ahead(self.batches(sequences, cores, features, in_factors), self.ahead) as batches:
             for _, batch, launched in self.launched((None, batch) for batch in batches):
                 yield batch, self.collect(launched)
 
@@ -329,28 +334,29 @@ class Predictor:
         in_factors : bool
             As `Batch` has it.
         """
-        for first in range(0, len(sequences), _POOL):
-            pool = sequences[first : first + _POOL]
+        sequences = Slices.of(sequences)
+        for first in range(0, len(sequences), POOL):
+            pool = sequences[first : first + POOL]
             tokens = self.tokenizer.encode(pool)
-            order = sorted(range(len(pool)), key=lambda i: len(tokens[i].ids))
-            size = self.config.batch_size or self._batch_size(len(tokens[order[-1]].ids))
-            for at in range(0, len(order), size):
-                chosen = order[at : at + size]
-                own = [tokens[i] for i in chosen]
-                inputs = collate(
-                    own,
-                    [pool[i] for i in chosen],
-                    self.tokenizer.pad_id,
-                    self.story.objective == "base",
-                    features=features and [features[first + i] for i in chosen],
-                    present=self.features and self.features.present,
-                )
+            order = np.argsort(tokens.counts, kind="stable")
+            pool, tokens = pool[order], tokens[order]
+            # what is laid out of all of them at once takes few calls
+            inputs = collate(
+                tokens,
+                pool,
+                self.tokenizer.pad_id,
+                self.story.objective == "base",
+                features=features and [features[first + i] for i in order],
+                present=self.features and self.features.present,
+            )
+            size = self.config.batch_size or self._batch_size(int(tokens.counts.max()))
+            for part in (slice(at, at + size) for at in range(0, len(order), size)):
+                mine = part_of(inputs, part, tokens.counts[part], pool.widths[part])
                 if self.device.type == "cuda":
-                    inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
-                indices = [first + i for i in chosen]
-                sizes = [self._size(pool[i], tokens[i]) for i in chosen]
+                    mine = {name: tensor.contiguous().pin_memory() for name, tensor in mine.items()}
+                indices = first + order[part]
                 core = None if cores is None else _span(cores[indices])
-                yield Batch(indices, own, sizes, inputs, core, in_factors)
+                yield Batch(indices, tokens[part], pool.widths[part], mine, core, in_factors)
 
     def launch(self, batch: Batch) -> Launched:
         """Set the model to work on a batch; it may still be at it when this returns."""
@@ -393,25 +399,41 @@ class Predictor:
             raise NotANumberError("the model returned a value that is not a number; try --precision float32")
         return rows
 
-    def base_values(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
-        """Return what a strand says of a batch's bases, one sequence after the other.
+    def values(self, batches: Sequence[Batch], rows: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what a strand says of the bases of some batches.
+
+        Parameters
+        ----------
+        batches : sequence of Batch
+            At least one; all are wanted in factors, or none is.
+        rows : sequence of numpy.ndarray
+            What `collect` returned of each.
 
         Returns
         -------
         numpy.ndarray
-            float32, shape (kinds, bases): probabilities; of a batch in factors, those of the two, uncalibrated.
+            float32, shape (sequences of all, kinds, longest): probabilities; of batches in factors, those of the two,
+            uncalibrated. Beyond the end of a sequence they mean nothing.
         """
-        if batch.in_factors:
-            own = np.arange(rows.shape[2]) < np.array(batch.sizes)[:, None]
-            return np.stack([_sigmoid(rows[:, factor][own]) for factor in range(2)])
         if self.story.objective == "base":
-            odds = rows[np.arange(rows.shape[1]) < np.array(batch.sizes)[:, None]]
-        else:
-            lengths = np.zeros(rows.shape[:2], dtype=np.int64)
-            for line, tokens in zip(lengths, batch.tokens, strict=True):
-                line[: len(tokens.lengths)] = tokens.lengths
-            odds = tokens_to_bases((rows[..., 1] - rows[..., 0]).ravel(), lengths.ravel())
-        return _sigmoid(calibrated(odds, self.story.calibration))[None]
+            values = _below_each_other(rows)
+            if batches[0].in_factors:
+                return values
+            return _sigmoid(calibrated(values, self.story.calibration))[:, None]
+        odds = [
+            (each[..., 1] - each[..., 0])[np.arange(each.shape[1]) < batch.tokens.counts[:, None]]
+            for batch, each in zip(batches, rows, strict=True)
+        ]
+        values = _sigmoid(calibrated(np.concatenate(odds), self.story.calibration))
+        lengths, widths = (
+            np.concatenate(each)
+            for each in zip(*((batch.tokens.lengths, batch.widths) for batch in batches), strict=True)
+        )
+        return side_by_side(tokens_to_bases(values, lengths), widths, 0)[:, None]
+
+    def base_values(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
+        """Return what `values` does of one batch, one sequence after the other: float32, shape (kinds, bases)."""
+        return self.values([batch], [rows]).swapaxes(0, 1)[:, batch.own]
 
     def joined(self, values: np.ndarray) -> np.ndarray:
         """Return the probabilities that what the strands say comes to: float32, (bases,) of (kinds, bases)."""
@@ -438,10 +460,10 @@ class Predictor:
     ) -> list[np.ndarray]:
         found: list[np.ndarray] = [np.empty((1, 0), dtype=np.float32)] * len(sequences)
         for batch, rows in self.run(sequences, cores, features, self.in_factors):
-            ends = np.cumsum([len(sequences[i]) for i in batch.indices])
-            values = np.split(self.base_values(batch, rows), ends[:-1], axis=1)
-            for i, own in zip(batch.indices, values, strict=True):
-                found[i] = own
+            for i, width, values in zip(
+                batch.indices, batch.widths, self.values([batch], [rows]), strict=True
+            ):
+                found[i] = values[:, :width]
             advance(len(batch.indices))
         return found
 
@@ -457,7 +479,7 @@ class Predictor:
             moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 told = self.module(**moved, core=core)
-            return (torch.stack([told.forms, told.flips], 1) if in_factors else told.logits).float()
+            return torch.stack([told.forms, told.flips], 1).sigmoid() if in_factors else told.logits.float()
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             size = len(inputs["input_ids"])
             self._require_want_of_memory(error, size > 1)
@@ -487,10 +509,6 @@ class Predictor:
         """Free what an attempt had taken; called after the except block, which holds it."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _size(self, sequence: str, tokens: Tokens) -> int | None:
-        """Return how many rows of the logits are the sequence's own: bases, tokens, or all there are."""
-        return {"base": len(sequence), "sequence": None}.get(self.story.objective, len(tokens.ids))
 
 
 def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
@@ -543,6 +561,14 @@ def calibrated(log_odds: np.ndarray, calibration: Calibration) -> np.ndarray:
 
 def _sigmoid(odds: np.ndarray) -> np.ndarray:
     return (1 / (1 + np.exp(-np.clip(odds, -80, 80)))).astype(np.float32)
+
+
+def _below_each_other(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay rows of several lengths below each other; what is beyond the end of shorter ones means nothing."""
+    longest = max(each.shape[-1] for each in rows)
+    if any(each.shape[-1] < longest for each in rows):
+        rows = [np.pad(each, [(0, 0)] * (each.ndim - 1) + [(0, longest - each.shape[-1])]) for each in rows]
+    return np.concatenate(rows) if len(rows) > 1 else rows[0]
 
 
 def _span(cores: np.ndarray) -> tuple[int, int]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from zflipon.config import DECIMALS
 from zflipon.errors import NotANumberError
-from zflipon.genome import Genome, reverse_complement
+from zflipon.genome import Genome
 from zflipon.overlap import ahead
-from zflipon.predict import AHEAD, Batch, Launched, Predictor
+from zflipon.predict import POOL, Batch, Launched, Predictor
+from zflipon.slices import Slices
 
 FLOOR = 0.0
 """Probability of bases that a screen found not worth reading."""
@@ -97,7 +98,10 @@ def predict_stretches(
     probabilities : numpy.ndarray
         float32, as `predict_tiles` returns them.
     """
-    with ahead(_prepared(predictor, genome, stretches), AHEAD) as items:
+    with (
+        ahead(_jobs(predictor, genome, stretches), 1) as jobs,
+        ahead(_tokenized(predictor, jobs), predictor.ahead) as items,
+    ):
         for job, batch, launched in predictor.launched(items):
             if batch is None:
                 progress(job.skipped)
@@ -112,7 +116,10 @@ def predict_stretches(
 
 
 class _Job:
-    """A stretch on its way: its text in windows, and the probabilities that have come in."""
+    """A stretch on its way: its windows as parts of its text, and the probabilities that have come in.
+
+    The cores of a stretch's windows stand side by side, so that what is known of windows is repeated for their bases.
+    """
 
     def __init__(self, stretch: Stretch, text: str, predictor: Predictor):
         tiles = stretch.tiles
@@ -122,58 +129,66 @@ class _Job:
         unknown = np.concatenate([[0], np.cumsum(letters)])
         start, end = tiles["start"] - origin, tiles["end"] - origin
         kept = 2 * (unknown[end] - unknown[start]) <= end - start
-        first = int(tiles["core_start"][0])
-        size = int(tiles["core_end"][-1]) - first
-        self.nothing = letters[first - origin :][:size]
+        counts = tiles["core_end"] - tiles["core_start"]
+        first, size = int(tiles["core_start"][0]) - origin, int(counts.sum())
+        self.nothing = letters[first:][:size]
         self.found = np.full(size, np.nan, dtype=np.float32)
-        places, counts = tiles["core_start"] - first, tiles["core_end"] - tiles["core_start"]
-        read, left = stretch.read, np.full(size, FLOOR, dtype=np.float32)
+        read, left = stretch.read, FLOOR
         # a screen, where there is one, leaves little that this would find
         if read is None and stretch.written and (ceilings := predictor.ceilings(text)) is not None:
-            read, left = _undecided(ceilings, tiles["core_start"] - origin), ceilings[first - origin :]
+            read, left = _undecided(ceilings, tiles["core_start"] - origin), ceilings[first:][:size]
             self.stretch = replace(stretch, read=read)
         if read is not None:
-            unread = kept & ~read
-            unread = _ranges(places[unread], counts[unread])
-            self.found[unread] = left[unread]
+            np.copyto(self.found, left, where=np.repeat(kept & ~read, counts))
             kept &= read
         windows = np.flatnonzero(kept)
-        self.sequences = [text[low:high] for low, high in zip(start[windows], end[windows], strict=True)]
+        self.sequences = Slices(text, start[windows], end[windows])
         self.features = predictor.seen(
             stretch.contig, np.stack([tiles["start"], tiles["end"]], axis=1)[windows]
         )
-        self.widths = (end - start)[windows]
-        self.places, self.counts = places[windows], counts[windows]
         inner = (tiles["core_start"] - tiles["start"])[windows]
+        self.decided, self.counts = np.repeat(kept, counts), counts[windows]
         self.cores = np.stack([inner, inner + self.counts], axis=1)
         self.skipped = size - int(self.counts.sum())
         self.forward = len(windows)
+        self.waiting: list[tuple[Batch, np.ndarray]] = []
         self.shares = predictor.shares
         # a strand adds to each kind of value what it counts for
-        self.values = np.zeros((len(self.shares[0]), size), dtype=np.float32)
+        kinds = len(self.shares[0])
+        self.values = np.zeros((len(windows), kinds, self.counts.max(initial=0)), dtype=np.float32)
         if predictor.both_strands:
-            self.sequences += [reverse_complement(sequence) for sequence in self.sequences]
             if self.features is not None:
                 self.features += [seen[:, ::-1] for seen in self.features]
-            self.cores = np.concatenate([self.cores, (self.widths[:, None] - self.cores)[:, ::-1]])
-            self.widths, self.places, self.counts = (
-                np.tile(each, 2) for each in (self.widths, self.places, self.counts)
-            )
+            turned = (self.sequences.widths[:, None] - self.cores)[:, ::-1]
+            self.cores = np.concatenate([self.cores, turned])
+            self.sequences = self.sequences.on_both_strands()
+        # nearly all cores lie at one place of their windows, but for those at the ends of a stretch
+        self.places, self.place = np.unique(self.cores, axis=0, return_inverse=True)
 
     def add(self, predictor: Predictor, batch: Batch, rows: np.ndarray) -> int:
-        """Lay down a batch; return how many bases it has decided."""
-        values = predictor.base_values(batch, rows)
-        chosen = np.array(batch.indices)
-        ends = np.cumsum(self.widths[chosen])
-        counts, turned = self.counts[chosen], chosen >= self.forward
-        starts, places = ends - self.widths[chosen] + self.cores[chosen, 0], self.places[chosen]
-        for back, share in enumerate(self.shares):  # one strand first: a base may be here twice, once on each
-            mine = turned == bool(back)
-            if mine.any():
-                wanted = values[:, _ranges(starts[mine], counts[mine])]
-                into = _ranges(places[mine], counts[mine], turned=bool(back))
-                self.values[:, into] += share * wanted
-        return int(counts[~turned].sum())
+        """Take a batch in; return how many bases it has decided."""
+        self.waiting.append((batch, rows))
+        if sum(len(each.indices) for each, _ in self.waiting) >= POOL:
+            self._lay_down(predictor)
+        return int(self.counts[batch.indices[batch.indices < self.forward]].sum())
+
+    def _lay_down(self, predictor: Predictor) -> None:
+        """Add what the batches say to the values; many at once, since small calls cost more than what they do."""
+        if not self.waiting:
+            return
+        batches, rows = zip(*self.waiting, strict=True)
+        self.waiting.clear()
+        values = predictor.values(batches, rows)
+        indices = np.concatenate([batch.indices for batch in batches])
+        turned, place = indices >= self.forward, self.place[indices]
+        windows = indices - self.forward * turned
+        for number in np.unique(place):
+            low, high = self.places[number]
+            # one strand first: a window may be here twice, once on each
+            for back, share in enumerate(self.shares):
+                mine = np.flatnonzero((place == number) & (turned == bool(back)))
+                wanted = values[mine, :, low:high]
+                self.values[windows[mine], :, : high - low] += share * (wanted[..., ::-1] if back else wanted)
 
     def collected(self, predictor: Predictor, launched: Launched) -> np.ndarray:
         """Wait for a batch; an error says where in the genome it was."""
@@ -186,8 +201,9 @@ class _Job:
 
     def result(self, predictor: Predictor) -> np.ndarray:
         """Return all probabilities, without a value at N."""
-        read = _ranges(self.places[: self.forward], self.counts[: self.forward])
-        self.found[read] = predictor.joined(self.values[:, read])
+        self._lay_down(predictor)
+        own = np.arange(self.values.shape[2]) < self.counts[:, None]
+        self.found[self.decided] = predictor.joined(self.values.swapaxes(0, 1)[:, own])
         self.found[self.nothing] = np.nan
         return self.found
 
@@ -198,24 +214,19 @@ def _undecided(ceilings: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return ~(np.maximum.reduceat(ceilings, starts) <= UNWRITTEN)
 
 
-def _ranges(starts: np.ndarray, counts: np.ndarray, turned: bool = False) -> np.ndarray:
-    """Return the places of runs of so many from each start on, one run after the other; turned, each from its end."""
-    total = int(counts.sum())
-    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    if turned:
-        within = np.repeat(counts - 1, counts) - within
-    return np.repeat(starts, counts) + within
-
-
-def _prepared(
-    predictor: Predictor, genome: Genome, stretches: Iterable[Stretch]
-) -> Iterator[tuple[_Job, Batch | None]]:
-    """Yield the batches of each stretch, then None for its end."""
+def _jobs(predictor: Predictor, genome: Genome, stretches: Iterable[Stretch]) -> Iterator[_Job]:
+    """Read one stretch after the other."""
     for stretch in stretches:
         with predictor.clock("read"):
             tiles = stretch.tiles
             text = genome.fetch(stretch.contig, int(tiles["start"].min()), int(tiles["end"].max()))
             job = _Job(stretch, text, predictor)
+        yield job
+
+
+def _tokenized(predictor: Predictor, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Batch | None]]:
+    """Yield the batches of each stretch, then None for its end."""
+    for job in jobs:
         batches = predictor.batches(job.sequences, job.cores, job.features, predictor.in_factors)
         while True:
             with predictor.clock("tokenize"):
