@@ -20,7 +20,8 @@ Published maps of human Z-DNA were made by another rule than "every window above
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import repeat
 
 import numpy as np
@@ -173,10 +174,11 @@ def window_linking(
     pairs = codes[..., :-1].clamp(max=UNKNOWN_BASE) * 5 + codes[..., 1:].clamp(max=UNKNOWN_BASE)
     starts = codes.shape[-1] - 2 * max_dinucleotides + 1
     steps = [table[pairs] for table in energies]
-    factors = [torch.exp((table.to(dtype) - _SCALE) / (-100 * _RT))[pairs] for table in energies]
-    first = _assignments(steps, max_dinucleotides, starts, 1, free_first)
+    factors = [_boltzmann(table, dtype)[pairs] for table in energies]
+    along = [[step[..., 2 * k : 2 * k + starts] for step in steps] for k in range(max_dinucleotides)]
+    first = _assignments(along, 1, free_first)
     as_program &= not free_first
-    last = _assignments(steps, max_dinucleotides, starts, 0) if as_program else repeat(None)
+    last = _assignments(along, 0) if as_program else repeat(None)
     for dinucleotides, lowest, highest in zip(range(1, max_dinucleotides + 1), first, last, strict=False):
         if dinucleotides < min_dinucleotides:
             continue
@@ -184,7 +186,8 @@ def window_linking(
             used = (1 << LONGEST) - (1 << (LONGEST - dinucleotides))
             tied = torch.nonzero(lowest != (~highest & used), as_tuple=True)
             lowest[tied] = _program_choice(steps, tied, dinucleotides)
-        yield dinucleotides, _solve(_stretches(lowest, factors, dinucleotides, starts), dinucleotides)
+        sums = _stretches(lowest, factors, dinucleotides, starts)
+        yield dinucleotides, _solve(sums, (dinucleotides,))
 
 
 def published_starts(
@@ -262,13 +265,16 @@ def best_windows(
         int64, shape (n,): bases.
     """
     windows = F.pad(codes, (0, 2 * most - 1), value=PADDING_BASE).unfold(1, 2 * most, 1)[seeds]
-    best, length = shortest, torch.full_like(seeds[0], 2 * least)
-    found = window_linking(windows, least, most, shortest.dtype, free_first=True) if len(best) else ()
-    for n, linking in found:
-        linking = linking[:, 0].masked_fill(windows[:, 2 * n - 1] == PADDING_BASE, HIGHEST)
-        length = torch.where(linking < best, 2 * n, length)
-        best = torch.minimum(linking, best)
-    return best, length
+    if not len(windows):
+        return shortest, torch.full_like(seeds[0], 2 * least)
+    linking = _every_length(windows, least, most, shortest.dtype)
+    last = torch.arange(2 * least - 1, 2 * most, 2, device=codes.device)
+    linking = linking.masked_fill(windows[:, last].T == PADDING_BASE, HIGHEST)
+    linking = torch.cat([shortest[None], linking])
+    length = 2 * (least + linking.argmin(dim=0) - 1).clamp(
+        min=least
+    )  # of equal ones the first, which is shorter
+    return linking.amin(dim=0), length
 
 
 def inside_calls(starts: Tensor, ends: Tensor) -> Tensor:
@@ -312,6 +318,7 @@ def _check(least: int, most: int) -> None:
         )
 
 
+@lru_cache
 def _energies(device: torch.device) -> list[Tensor]:
     """Return the energies of dinucleotides, 5 × first + second code: anti–syn, turned over, syn–anti; int32, (25,)."""
     anti_syn = torch.full((5, 5), _UNKNOWN, dtype=torch.int32)
@@ -322,17 +329,23 @@ def _energies(device: torch.device) -> list[Tensor]:
     return [table.flatten().to(device) for table in (anti_syn, turn, anti_syn.T.contiguous())]
 
 
+def _boltzmann(energies: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the Boltzmann factors of energies, but for `_SCALE`."""
+    return torch.exp((energies.to(dtype) - _SCALE) / (-100 * _RT))
+
+
 def _assignments(
-    steps: list[Tensor], dinucleotides: int, starts: int, syn_anti_bit: int, free_first: bool = False
+    energies: Iterable[Sequence[Tensor]], syn_anti_bit: int, free_first: bool = False
 ) -> Iterator[Tensor]:
     """Yield the cheapest assignment of windows of 1, 2, … dinucleotides: a bit for each, the first one's highest.
 
-    Sums of energies lie above `LONGEST` bits, so that the least of such keys is the cheapest assignment and, among
+    Energies are, for one dinucleotide after the other, those of staying anti–syn, of turning over and of staying
+    syn–anti. Their sums lie above `LONGEST` bits, so that the least of such keys is the cheapest assignment and, among
     equals, the one with the least bits. Bits are 1 at syn–anti, or at anti–syn where `syn_anti_bit` is 0.
     """
     anti_syn = syn_anti = None
-    for k in range(dinucleotides):
-        stay_as, turn, stay_sa = (step[..., 2 * k : 2 * k + starts] << LONGEST for step in steps)
+    for k, each in enumerate(energies):
+        stay_as, turn, stay_sa = (energy << LONGEST for energy in each)
         bits = [1 << (LONGEST - 1 - k) if bit else 0 for bit in (1 - syn_anti_bit, syn_anti_bit)]
         if anti_syn is None:
             own = 0 if free_first else 1
@@ -407,46 +420,113 @@ def _stretches(assignment: Tensor, factors: list[Tensor], dinucleotides: int, st
     return sums
 
 
-def _solve(sums: list[Tensor], dinucleotides: int) -> Tensor:
-    """Return the delta linking at which the expected twist taken up is half of what the window can give.
+def _every_length(windows: Tensor, least: int, most: int, dtype: torch.dtype) -> Tensor:
+    """Return what `window_linking` says, by the rule of published maps, of few windows: all lengths at once.
+
+    Parameters
+    ----------
+    windows : Tensor
+        int64, shape (n, 2 × most): codes.
+    least, most : int
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor
+        Of that type, shape (most − least + 1, n).
+    """
+    codes = windows.clamp(max=UNKNOWN_BASE).T
+    pairs = codes[::2] * 5 + codes[1::2]
+    tables = _energies(codes.device)
+    steps = [table[pairs] for table in tables]
+    stay_as, turn, stay_sa = (_boltzmann(table, dtype)[pairs] for table in tables)
+    lowest = torch.stack([*_assignments(zip(*steps, strict=True), 1, free_first=True)][least - 1 :])
+    place = torch.arange(most, device=codes.device)[:, None, None]
+    syn_anti = (lowest >> (LONGEST - 1 - place)) & 1 != 0
+    factor = torch.where(syn_anti, stay_sa[:, None], stay_as[:, None])
+    factor[1:] = torch.where(syn_anti[1:] == syn_anti[:-1], factor[1:], turn[1:, None])
+    lengths = torch.arange(least, most + 1, device=codes.device)[:, None]
+    factor = factor.masked_fill(place >= lengths, 0)  # no stretch passes a window's end
+    product = sums = torch.zeros_like(factor)
+    for each in factor:  # of the stretches that end here, the longest last
+        product = torch.cat([each[None], product[:-1] * each])
+        sums = sums + product
+    return _solve(sums, range(least, most + 1))
+
+
+def _solve(sums: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+    """Return the delta linking at which the expected twist taken up is half of what a window can give.
 
     A stretch of i dinucleotides takes up the twist t = 2 b + i a and weighs s exp(K (L − t)²) at the linking
     difference L; no stretch weighs exp(K L² + σ). With h = a n / 2, the twist is h where
     Σ weight (t − h) = h × weight of none. Over exp(K L²), terms are powers of exp(−2 K a L). Stretches too
     short for a positive term join the other side, and the logarithms of both sides are all but straight lines, so
     that Newton needs few steps.
+
+    Parameters
+    ----------
+    sums : sequence of Tensor
+        Summed Boltzmann factors of the stretches of 1, 2, … dinucleotides: of windows of one length in any shape, or of
+        several lengths in rows, 0 for stretches that are longer.
+    lengths : sequence of int
+        Of the windows, in dinucleotides.
     """
-    half = _TURN_TWIST / 2 * dinucleotides
+    halves = [_TURN_TWIST / 2 * n for n in lengths]
+    twists = [2 * _JUNCTION_TWIST + size * _TURN_TWIST for size in range(1, len(sums) + 1)]
+    shorts = [sum(t < half for t in twists) for half in halves]
+    steps = [4 if n <= 8 else 6 for n in lengths]  # which leaves less than 1e-5
+
+    def each(numbers: Sequence[float]) -> float | Tensor:
+        dtype = torch.bool if isinstance(numbers[0], bool) else sums[0].dtype
+        return numbers[0] if len(numbers) == 1 else _column(tuple(numbers), dtype, sums[0].device)
+
     rate, junction_rate = (-2 * _SUPERHELIX * twist for twist in (_TURN_TWIST, 2 * _JUNCTION_TWIST))
-    none = half * math.exp(_JUNCTIONS)
     scale = _SCALE / (100 * _RT)
-    twists = [2 * _JUNCTION_TWIST + size * _TURN_TWIST for size in range(1, dinucleotides + 1)]
+    none = [half * math.exp(_JUNCTIONS) for half in halves]
+    # each term beside its derivative by the logarithm of power
     terms = [
-        total * ((t - half) * math.exp(_SUPERHELIX * t * t)) for total, t in zip(sums, twists, strict=True)
+        torch.stack([term, term * (i + 1)])
+        for i, term in enumerate(
+            total * each([(t - half) * math.exp(_SUPERHELIX * t * t) for half in halves])
+            for total, t in zip(sums, twists, strict=True)
+        )
     ]
-    short = sum(t < half for t in twists)
-    linking = torch.full_like(terms[0], _FIRST_GUESS)
-    for _ in range(4 if dinucleotides <= 8 else 6):  # which leaves less than 1e-5
+    uneven = range(min(shorts), max(shorts))
+    linking = torch.full_like(sums[0], _FIRST_GUESS)
+    for step in range(max(steps)):
         power = torch.exp(rate * linking - scale)
-        value, slope = _polynomial(terms[short:], short + 1, power)
-        excess = torch.log(value) + (junction_rate + short * rate) * linking - short * scale
+        found = terms[-1]
+        for i in reversed(range(min(shorts), len(terms) - 1)):
+            further = found * power + terms[i]
+            found = (
+                torch.where(each([short <= i for short in shorts]), further, found)
+                if i in uneven
+                else further
+            )
+        value, slope = found * power
+        excess = torch.log(value) + each([junction_rate + short * rate for short in shorts]) * linking
+        excess = excess - each([short * scale for short in shorts])
         slope = rate * slope / value + junction_rate
-        if short:
-            less, less_slope = _polynomial(terms[:short], 1, power)
+        if max(shorts):
+            less = 0
+            for i in reversed(range(max(shorts))):
+                own = terms[i] * each([float(i < short) for short in shorts]) if i in uneven else terms[i]
+                less = less * power + own
+            less, less_slope = less * power
             junction = torch.exp(junction_rate * linking)
-            against = none - less * junction
+            against = each(none) - less * junction
             slope = slope + (rate * less_slope + junction_rate * less) * junction / against
             excess = excess - torch.log(against)
         else:
-            excess = excess - math.log(none)
-        linking = linking - excess / slope
+            excess = excess - math.log(none[0])
+        further = linking - excess / slope
+        linking = (
+            further if step < min(steps) else torch.where(each([step < n for n in steps]), further, linking)
+        )
     return linking.clamp(LOWEST, HIGHEST)
 
 
-def _polynomial(terms: list[Tensor], lowest: int, power: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Σ term × power^i, i from `lowest` on, and its derivative by log power, over power^(lowest − 1) both."""
-    value, slope = terms[-1], terms[-1] * (lowest + len(terms) - 1)
-    for i in range(len(terms) - 2, -1, -1):
-        value = value * power + terms[i]
-        slope = slope * power + terms[i] * (lowest + i)
-    return value * power, slope * power
+@lru_cache(maxsize=256)
+def _column(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers below each other, for windows of several lengths in rows: shape (n, 1)."""
+    return torch.tensor(numbers, dtype=dtype, device=device)[:, None]
