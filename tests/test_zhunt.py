@@ -3,6 +3,8 @@
 import gzip
 import itertools
 import math
+from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from conftest import SHARED, dna, needs_shared
 from zflipon import zhunt
 from zflipon.config import PredictConfig
 from zflipon.errors import ModelError, ZfliponError
-from zflipon.genome import Genome, base_codes
+from zflipon.genome import PADDING_BASE, Genome, base_codes
 from zflipon.intervals import fill, read_bed
 from zflipon.models import create, load
 from zflipon.predict import Predictor
@@ -208,3 +210,19 @@ def test_it_is_a_model_like_the_others():
 def test_what_is_a_formula_is_not_trained():
     with pytest.raises(ModelError, match="cannot be trained"):
         create("zhunt", "token", load("zhunt").tokenizer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_table_of_all_shortest_windows_has_the_same_values(monkeypatch, dtype):
+    codes = torch.from_numpy(np.random.default_rng(5).integers(0, PADDING_BASE + 1, (3, 5000)))
+    codes[1:] = codes[1:].clamp(max=3)
+    alone = zhunt.shortest_linking(codes, 6, dtype)
+    asked = Counter()
+    monkeypatch.setattr(zhunt, "_asked", asked)
+    monkeypatch.setattr(zhunt, "_WORTH", 20_000)
+    monkeypatch.setattr(zhunt, "_made_table", cache(zhunt._made_table.__wrapped__))
+    assert torch.equal(zhunt.shortest_linking(codes, 6, dtype), alone)
+    assert zhunt._made_table.cache_info().currsize == 0
+    assert torch.equal(zhunt.shortest_linking(codes, 6, dtype), alone)
+    assert zhunt._made_table.cache_info().currsize == 1
+    assert torch.equal(zhunt.shortest_linking(codes[:, :9], 6, dtype), alone[:, :9].fill_(zhunt.HIGHEST))

@@ -20,9 +20,11 @@ Published maps of human Z-DNA were made by another rule than "every window above
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import repeat
+from threading import Lock
 
 import numpy as np
 import torch
@@ -61,6 +63,11 @@ _JUNCTIONS = 16.94800353  # energy of two junctions, 10 kcal/mol, over RT
 _MEAN, _SPREAD = 29.6537135, 2.71997  # of delta linking in random DNA
 
 _FIRST_GUESS = 30.0
+
+_WORTH = 1 << 23
+"""Bases whose shortest windows cost more time one by one than do all that there are, once and for all."""
+
+_making, _asked = Lock(), Counter()
 
 _CHUNK = {"cpu": 1 << 15, "cuda": 1 << 21}
 """Start positions at a time: on a CPU what they need stays in its cache."""
@@ -171,7 +178,7 @@ def window_linking(
         Of that type, shape (…, bases − 2 × max_dinucleotides + 1).
     """
     energies = _energies(codes.device)
-    pairs = codes[..., :-1].clamp(max=UNKNOWN_BASE) * 5 + codes[..., 1:].clamp(max=UNKNOWN_BASE)
+    pairs = _pairs(codes)
     starts = codes.shape[-1] - 2 * max_dinucleotides + 1
     steps = [table[pairs] for table in energies]
     factors = [_boltzmann(table, dtype)[pairs] for table in energies]
@@ -238,7 +245,11 @@ def shortest_linking(codes: Tensor, least: int, dtype: torch.dtype = torch.float
     """
     size = codes.shape[-1]
     padded = F.pad(codes, (0, 2 * least - 1), value=PADDING_BASE)
-    ((_, shortest),) = window_linking(padded, least, least, dtype, free_first=True)
+    table = _table(dtype, codes.device, codes.numel()) if least == MIN_DINUCLEOTIDES else None
+    if table is None:
+        ((_, shortest),) = window_linking(padded, least, least, dtype, free_first=True)
+    else:
+        shortest = table.index_select(0, _numbers(padded, size).flatten()).view(codes.shape)
     return shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == PADDING_BASE, HIGHEST)
 
 
@@ -435,23 +446,83 @@ def _every_length(windows: Tensor, least: int, most: int, dtype: torch.dtype) ->
     Tensor
         Of that type, shape (most − least + 1, n).
     """
-    codes = windows.clamp(max=UNKNOWN_BASE).T
-    pairs = codes[::2] * 5 + codes[1::2]
-    tables = _energies(codes.device)
+    pairs = _pairs(windows)[:, ::2].T
+    return _linking_of(pairs, least, dtype)
+
+
+def _linking_of(pairs: Tensor, least: int, dtype: torch.dtype) -> Tensor:
+    """Return what `_every_length` does of windows that are told by their dinucleotides: int64, shape (most, n)."""
+    most = len(pairs)
+    tables = _energies(pairs.device)
     steps = [table[pairs] for table in tables]
     stay_as, turn, stay_sa = (_boltzmann(table, dtype)[pairs] for table in tables)
     lowest = torch.stack([*_assignments(zip(*steps, strict=True), 1, free_first=True)][least - 1 :])
-    place = torch.arange(most, device=codes.device)[:, None, None]
+    place = torch.arange(most, device=pairs.device)[:, None, None]
     syn_anti = (lowest >> (LONGEST - 1 - place)) & 1 != 0
     factor = torch.where(syn_anti, stay_sa[:, None], stay_as[:, None])
     factor[1:] = torch.where(syn_anti[1:] == syn_anti[:-1], factor[1:], turn[1:, None])
-    lengths = torch.arange(least, most + 1, device=codes.device)[:, None]
+    lengths = torch.arange(least, most + 1, device=pairs.device)[:, None]
     factor = factor.masked_fill(place >= lengths, 0)  # no stretch passes a window's end
     product = sums = torch.zeros_like(factor)
     for each in factor:  # of the stretches that end here, the longest last
         product = torch.cat([each[None], product[:-1] * each])
         sums = sums + product
     return _solve(sums, range(least, most + 1))
+
+
+def _pairs(codes: Tensor) -> Tensor:
+    """Return the number of the dinucleotide at each base but the last: int64, as the energies have them."""
+    codes = codes.clamp(max=UNKNOWN_BASE)
+    return codes[..., :-1] * 5 + codes[..., 1:]
+
+
+@lru_cache
+def _kinds(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return which dinucleotides have the same energies, as AC and GT have.
+
+    Returns
+    -------
+    kind : Tensor
+        int32, shape (25,): of each dinucleotide.
+    one : Tensor
+        int64, shape (kinds,): a dinucleotide of each.
+    """
+    energies = torch.stack(_energies(torch.device("cpu")), dim=1)
+    found, kind = torch.unique(energies, dim=0, return_inverse=True)
+    one = torch.stack([torch.nonzero(kind == number)[0, 0] for number in range(len(found))])
+    return kind.int().to(device), one.to(device)
+
+
+def _numbers(codes: Tensor, starts: int) -> Tensor:
+    """Return which entry of `_table` the window at each start has: int32, shape (…, starts)."""
+    kind, one = _kinds(codes.device)
+    kind = kind[_pairs(codes)]
+    number = kind[..., :starts]
+    for k in range(1, MIN_DINUCLEOTIDES):
+        number = number * len(one) + kind[..., 2 * k : 2 * k + starts]
+    return number
+
+
+def _table(dtype: torch.dtype, device: torch.device, bases: int) -> Tensor | None:
+    """Return the delta linking of every window of `MIN_DINUCLEOTIDES`, by the kinds of its dinucleotides.
+
+    None until more bases have been asked for than it is worth making for.
+    """
+    with _making:
+        _asked[dtype, device] += bases
+        return _made_table(dtype, device) if _asked[dtype, device] > _WORTH else None
+
+
+@lru_cache
+@torch.inference_mode()
+def _made_table(dtype: torch.dtype, device: torch.device) -> Tensor:
+    _, one = _kinds(device)
+    powers = len(one) ** torch.arange(MIN_DINUCLEOTIDES, device=device).flip(0)[:, None]
+    numbers = torch.arange(len(one) ** MIN_DINUCLEOTIDES, device=device)
+    parts = numbers.split(_CHUNK.get(device.type, _CHUNK["cpu"]))
+    return torch.cat(
+        [_linking_of(one[part // powers % len(one)], MIN_DINUCLEOTIDES, dtype)[0] for part in parts]
+    )
 
 
 def _solve(sums: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
