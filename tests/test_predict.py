@@ -1,6 +1,7 @@
 """Probabilities do not depend on how they were computed."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -66,6 +67,31 @@ def test_batch_size_does_not_matter(checkpoint_of, rng, objective):
         np.testing.assert_allclose(many, one, atol=1e-5)
     spread = np.concatenate(results[0])
     assert spread.max() - spread.min() > 0.05  # a constant would pass the rest
+
+
+def test_batches_end_before_they_hold_much_padding(checkpoint_of, rng, monkeypatch):
+    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    sequences = windows(rng)
+    expected = predictor.probabilities(sequences)
+    (whole,) = predictor.batches(sequences)
+    padded = whole.inputs["attention_mask"].numel() - whole.inputs["attention_mask"].sum()
+    assert padded > 0.2 * whole.inputs["attention_mask"].numel()
+
+    monkeypatch.setattr("zflipon.predict._BUSY", {"cpu": 600})
+    batches = list(predictor.batches(sequences))
+    assert len(batches) > 3
+    assert sorted(np.concatenate([batch.indices for batch in batches]).tolist()) == list(
+        range(len(sequences))
+    )
+    for batch in batches:
+        laid_out, own = batch.inputs["input_ids"].numel(), batch.tokens.counts.sum()
+        assert laid_out - own <= laid_out / 16 or own <= 600
+    for batch, after in pairwise(batches):  # none ends sooner than it must
+        size, longest = len(batch.indices) + 1, after.tokens.counts[0]
+        own = batch.tokens.counts.sum() + longest
+        assert own > 600 and size * longest - own > size * longest / 16
+    for found, known in zip(predictor.probabilities(sequences), expected, strict=True):
+        np.testing.assert_allclose(found, known, atol=1e-5)
 
 
 def test_order_does_not_matter(checkpoint_of, rng):

@@ -40,6 +40,11 @@ POOL = 4096
 _LEAST = np.float32(1e-30)
 """A product of probabilities that float32 still tells from 0."""
 
+_BUSY = {"cuda": 1 << 15}
+"""Tokens that keep a device busy: a batch of more ends where padding would be more than `_PADDING` of it."""
+
+_PADDING = 1 / 16
+
 _BASES_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 20}
 """Bases whose first factor is told together: on a CPU what that needs stays in a core's cache."""
 
@@ -138,14 +143,14 @@ class Predictor:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.device = pick_device(self.config.device)
-        self.module = checkpoint.module.to(self.device).eval()
-        self.dtype = pick_precision(self.config.precision, self.device, size_of(self.module))
+        module = checkpoint.module.to(self.device).eval()
+        self.dtype = pick_precision(self.config.precision, self.device, size_of(module))
+        self.module = with_narrow_weights(module, self.dtype)
         self.clock = Clock()
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         self._at_once = 2
         self.ahead = _AHEAD.get(self.device.type, _AHEAD["cuda"])
         if self.device.type == "cpu":
-            self.module = with_narrow_weights(self.module, self.dtype)
             # a batch a core, in the place of all cores at each product: they wait for each other at none, and what
             # is computed does not depend on how many there are
             cores = torch.get_num_threads()
@@ -349,8 +354,7 @@ class Predictor:
                 features=features and [features[first + i] for i in order],
                 present=self.features and self.features.present,
             )
-            size = self.config.batch_size or self._batch_size(int(tokens.counts.max()))
-            for part in (slice(at, at + size) for at in range(0, len(order), size)):
+            for part in self._parts(tokens.counts):
                 mine = part_of(inputs, part, tokens.counts[part], pool.widths[part])
                 if self.device.type == "cuda":
                     mine = {name: tensor.contiguous().pin_memory() for name, tensor in mine.items()}
@@ -467,8 +471,18 @@ class Predictor:
             advance(len(batch.indices))
         return found
 
-    def _batch_size(self, tokens: int) -> int:
-        return max(1, self._most // max(tokens, 1))
+    def _parts(self, counts: np.ndarray) -> Iterator[slice]:
+        """Yield which sequences are a batch, of a pool in the order of their token counts."""
+        size = self.config.batch_size or max(1, self._most // max(int(counts.max()), 1))
+        busy, at = _BUSY.get(self.device.type), 0
+        while at < len(counts):
+            part = counts[at : at + size]
+            if busy is not None:
+                own, laid_out = np.cumsum(part), part * np.arange(1, len(part) + 1)
+                wasteful = np.flatnonzero((own > busy) & (laid_out - own > _PADDING * laid_out))
+                part = part[: wasteful[0]] if len(wasteful) else part
+            yield slice(at, at + len(part))
+            at += len(part)
 
     @torch.inference_mode()
     def _forward(
@@ -514,7 +528,7 @@ class Predictor:
 def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     """Return a module whose encoder's products have their weights in a type already, all else shared with it.
 
-    Autocast would turn all of them for each batch anew, which on a CPU costs as much as reading memory does.
+    Autocast would turn all of them for each batch anew.
     """
     if dtype == torch.float32:
         return module

@@ -189,7 +189,11 @@ class BertEncoder(nn.Module):
     ) -> Tensor:
         """Return token states, shape (batch, tokens, hidden_size)."""
         x = self.embeddings(input_ids, inputs_embeds)
-        return self.encoder(x, self.attention_bias(x, attention_mask))
+        bias = self.attention_bias(x, attention_mask)
+        if bias is not None and torch.is_autocast_enabled(x.device.type):
+            # queries will be narrower than states; each layer would turn what all of them share
+            bias = bias.to(torch.get_autocast_dtype(x.device.type))
+        return self.encoder(x, bias)
 
 
 class Transform(nn.Module):
