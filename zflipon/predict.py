@@ -49,7 +49,7 @@ _BASES_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 20}
 """Bases whose first factor is told together: on a CPU what that needs stays in a core's cache."""
 
 _AHEAD = {"cpu": 24, "cuda": 4}
-"""Batches that are read and tokenized while the model works: those of a shard or two, which on a CPU are small."""
+"""Batches that are read ahead of the model: those of a shard or two, which on a CPU are small."""
 
 Item = TypeVar("Item")
 
@@ -149,7 +149,6 @@ class Predictor:
         self.clock = Clock()
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         self._at_once = 2
-        self.ahead = _AHEAD.get(self.device.type, _AHEAD["cuda"])
         if self.device.type == "cpu":
             # a batch a core, in the place of all cores at each product: they wait for each other at none, and what
             # is computed does not depend on how many there are
@@ -203,6 +202,11 @@ class Predictor:
             self.joined(ours * one + theirs * other[:, ::-1])
             for one, other in zip(forward, backward, strict=True)
         ]
+
+    @property
+    def ahead(self) -> int:
+        """How many batches are read and tokenized while the model works."""
+        return _AHEAD.get(self.device.type, _AHEAD["cuda"])
 
     @property
     def shares(self) -> tuple[np.ndarray, np.ndarray]:

@@ -238,12 +238,10 @@ def _tokens(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a batch's tokens that hold bases: ids, whether they are called and whether they are labelled."""
     # tokens tile their windows, so that those of all windows are told in one go
-    lengths = np.concatenate([tokens.lengths for tokens in batch.tokens])
-    ids = np.concatenate([tokens.ids for tokens in batch.tokens])
-    rule = (lengths, story.label_threshold, story.label_comparison)
-    holding = lengths > 0
+    rule = (batch.tokens.lengths, story.label_threshold, story.label_comparison)
+    holding = batch.tokens.lengths > 0
     told = (labels_to_tokens(bases, *rule)[holding] == 1 for bases in (called, labelled))
-    return ids[holding], *told
+    return batch.tokens.ids[holding], *told
 
 
 def _seen(predictor: Predictor, tiled: TiledWindows, windows: np.ndarray) -> list[np.ndarray] | None:
