@@ -9,13 +9,15 @@ import pyBigWig
 import pysam
 import pytest
 from click.testing import CliRunner
-from conftest import make_fasta
+from conftest import dna, make_fasta
 
 from zflipon.cli import cli
-from zflipon.config import MIN_GAP, PredictConfig
+from zflipon.config import MIN_GAP, PredictConfig, Selection
 from zflipon.errors import ZfliponError
+from zflipon.genome import Genome
 from zflipon.models import load
 from zflipon.predict import Predictor
+from zflipon.shards import make_plan
 from zflipon.windows import tile
 
 
@@ -134,6 +136,21 @@ def test_the_track_does_not_depend_on_batches_shards_or_case(run, contigs, tmp_p
     for name in one:
         np.testing.assert_allclose(one[name], other[name], atol=1.001e-3)
     assert (tmp_path / "a.bed").read_text() == (tmp_path / "b.bed").read_text() != ""
+
+
+def test_shards_of_another_size_hold_the_same_windows_and_are_another_plan(tmp_path):
+    with Genome(
+        make_fasta(tmp_path, {"one": dna(9000, 1), "two": dna(500, 2) + "N" * 100 + dna(3000, 3)})
+    ) as genome:
+        small, large = (make_plan(genome, Selection(), 256, 64, size) for size in (1000, 4000))
+    assert len(small.shards) > len(large.shards) > 2
+    assert (small.bases, small.windows) == (large.bases, large.windows)
+    assert max(shard.end - shard.start for shard in large.shards) <= 4000 + 256
+    for one, other in zip(
+        *(np.concatenate([s.tiles for s in p.shards]) for p in (small, large)), strict=True
+    ):
+        assert one == other
+    assert small.digest() != large.digest()
 
 
 def test_a_region_has_the_values_of_the_whole(run, tmp_path):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
-from zflipon.config import SHARD_BASES, CallConfig, PredictConfig, Selection
+from zflipon.config import GPU_SHARD_BASES, CallConfig, PredictConfig, Selection
 from zflipon.devices import agreed, processes
 from zflipon.genome import Genome
 from zflipon.journal import Journal
@@ -123,7 +123,10 @@ def annotate(
         tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
         predict = settled(predict or PredictConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
-        plan = agreed(state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin))
+        size = GPU_SHARD_BASES if predictor.device.type == "cuda" else None
+        plan = agreed(
+            state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin, size)
+        )
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
         report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started, screen)
         if dry_run:
@@ -241,6 +244,7 @@ def _predict(
             stored()
 
     before = sum(shards[number].end - shards[number].start for number in done)
+    largest = max((shard.end - shard.start for shard in shards), default=0)
     with (
         progress("b", plan.bases, before, quiet, logged=True, name="zflipon") as bar,
         ThreadPoolExecutor(1) as aside,
@@ -249,7 +253,7 @@ def _predict(
         def advance(bases: int) -> None:
             bar.update(bases)
             journal.alive()
-            stop.in_flight(bases, SHARD_BASES)
+            stop.in_flight(bases, largest)
 
         storing = None
         for number, (stretch, found) in enumerate(predict_stretches(predictor, genome, stretches(), advance)):

@@ -26,6 +26,9 @@ DECIMALS = 3
 SHARD_BASES = 1 << 18
 """Bases of a shard: what a process predicts at a time, and loses if it is killed."""
 
+GPU_SHARD_BASES = 1 << 20
+"""The same where a GPU predicts: each of its calls costs as much for a few bases as for many."""
+
 POOL_RECORDS = 512
 """Records of a VCF that are scored together: likewise."""
 

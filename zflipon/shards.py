@@ -106,11 +106,22 @@ class Plan:
         return found.hexdigest()
 
 
-def make_plan(genome: Genome, selection: Selection, window: int, margin: int) -> Plan:
+def make_plan(
+    genome: Genome, selection: Selection, window: int, margin: int, shard_bases: int | None = None
+) -> Plan:
     """Choose windows and cut them into shards.
 
     The windows of a contig are the same whatever part of it is selected, so a
     region has the probabilities that it has in the whole genome's track.
+
+    Parameters
+    ----------
+    genome : Genome
+    selection : Selection
+    window, margin : int
+        Of the model.
+    shard_bases : int, optional
+        Of a shard; `SHARD_BASES` by default.
 
     Raises
     ------
@@ -126,7 +137,9 @@ def make_plan(genome: Genome, selection: Selection, window: int, margin: int) ->
             tiles = tile(low, high, window, margin)
             for start, end in wanted.tolist():
                 start, end = max(start, low), min(end, high)
-                for first, last in _parts(tiles, start, end) if start < end else ():
+                for first, last in (
+                    _parts(tiles, start, end, shard_bases or SHARD_BASES) if start < end else ()
+                ):
                     number, inner = len(plan.shards), tiles[first:last]
                     begin = max(start, int(inner["core_start"][0]))
                     plan.shards.append(
@@ -172,10 +185,10 @@ def _choose(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
     return chosen
 
 
-def _parts(tiles: np.ndarray, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Cut the windows that touch ``[start, end)`` where cores have covered another `SHARD_BASES` of the contig."""
+def _parts(tiles: np.ndarray, start: int, end: int, bases: int) -> Iterator[tuple[int, int]]:
+    """Cut the windows that touch ``[start, end)`` where cores have covered so many more bases of the contig."""
     chosen = touching(tiles, start, end)
     first = int(np.searchsorted(tiles["core_end"], start, side="right"))
-    part = chosen["core_start"] // SHARD_BASES
+    part = chosen["core_start"] // bases
     cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(chosen)]
     yield from ((first + low, first + high) for low, high in pairwise(cuts))
