@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Full, Queue
 from threading import Event, Thread
 from time import perf_counter
+from typing import TypeVar
+
+import torch
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class Clock:
@@ -28,6 +35,36 @@ class Clock:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+
+
+class Cores:
+    """The cores of a CPU, each with a piece of work of its own, in the place of all of them at each product.
+
+    They wait for each other at none then, and what is computed does not depend on how many there are.
+
+    Attributes
+    ----------
+    count : int
+        As many as torch has threads.
+    """
+
+    def __init__(self):
+        self.count = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self.count, "zflipon-core", lambda: torch.set_num_threads(1))
+
+    def submit(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Set a core to work."""
+        return self._pool.submit(work, *arguments)
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield what comes of each item, in order, begun no further ahead than keeps all cores busy."""
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(self.submit(work, item))
+            if len(waiting) > self.count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class ahead:

@@ -6,7 +6,7 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +18,7 @@ from zflipon.devices import pick_device, pick_precision, size_of
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
 from zflipon.genome import base_codes
 from zflipon.models.batch import collate, part_of
-from zflipon.overlap import Clock, ahead
+from zflipon.overlap import Clock, Cores, ahead
 from zflipon.project import tokens_to_bases
 from zflipon.slices import Slices
 from zflipon.tokens import TokenRows, Tokens, side_by_side
@@ -150,11 +150,8 @@ class Predictor:
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         self._at_once = 2
         if self.device.type == "cpu":
-            # a batch a core, in the place of all cores at each product: they wait for each other at none, and what
-            # is computed does not depend on how many there are
-            cores = torch.get_num_threads()
-            self._at_once = cores + 1
-            self._cores = ThreadPoolExecutor(cores, "zflipon-core", lambda: torch.set_num_threads(1))
+            self._cores = Cores()
+            self._at_once = self._cores.count + 1
 
     def probabilities(
         self,
@@ -254,7 +251,7 @@ class Predictor:
         codes = torch.from_numpy(base_codes(text))
         step = _BASES_AT_ONCE.get(self.device.type, _BASES_AT_ONCE["cpu"])
         places = range(0, len(text), step)
-        each = self._cores.map if self.device.type == "cpu" else map
+        each = self._cores.each if self.device.type == "cpu" else map
         odds = np.concatenate(list(each(lambda start: self._can_form(codes, start, start + step), places)))
         return _sigmoid(calibrated(odds, self.story.calibration))
 

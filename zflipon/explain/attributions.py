@@ -27,6 +27,7 @@ from zflipon.features import FARTHEST, FeatureTracks
 from zflipon.models import FORMULAS
 from zflipon.models.batch import collate, pad
 from zflipon.models.heads import Seen
+from zflipon.overlap import Cores
 from zflipon.predict import check_features
 from zflipon.tokens import DnaTokenizer, Tokens
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 OBJECTIVES = ("token", "base", "sequence")
 """Heads whose numbers can be explained."""
 
-_TOKENS_PER_PASS = {"cpu": 1 << 12, "mps": 1 << 14, "cuda": 1 << 17}
+_TOKENS_PER_PASS = {"cpu": 1 << 13, "mps": 1 << 14, "cuda": 1 << 17}
 """Automatic batch size: rows times tokens, which gradients need to be fewer than prediction takes."""
 
 
@@ -188,6 +189,7 @@ class Attributor:
         self.features = features
         self.device = pick_device(device)
         self.module = checkpoint.module.to(self.device).eval()
+        self._cores = Cores() if self.device.type == "cpu" else None
 
     @property
     def is_base(self) -> bool:
@@ -257,11 +259,23 @@ class Attributor:
         tokens: Sequence[Tokens],
         seen: Sequence[np.ndarray] | None,
     ) -> Iterator[Attribution]:
+        def attributed(batch: Sequence[Aim]) -> list[Attribution]:
+            return list(self._attributed(batch, sequences, tokens, seen, steps))
+
+        batches = self._batches(aims, tokens, steps)
+        # on a CPU a batch a core, as for predictions
+        for found in (
+            map(attributed, batches) if self._cores is None else self._cores.each(attributed, batches)
+        ):
+            yield from found
+
+    def _batches(self, aims: Sequence[Aim], tokens: Sequence[Tokens], steps: int) -> Iterator[Sequence[Aim]]:
+        """Lay aims at sequences of like length together."""
         order = sorted(aims, key=lambda aim: len(tokens[aim.sequence].ids))
         at = 0
         while at < len(order):
             batch = order[at : at + self._together(order, at, tokens, steps)]
-            yield from self._attributed(batch, sequences, tokens, seen, steps)
+            yield batch
             at += len(batch)
 
     def _fits(self, aim: Aim, sequence: str, tokens: Tokens) -> None:
