@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Full, Queue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import perf_counter
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ class Clock:
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
+        self._adding = Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -34,7 +35,8 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+            with self._adding:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
 
 
 class Cores:
@@ -42,14 +44,14 @@ class Cores:
 
     They wait for each other at none then, and what is computed does not depend on how many there are.
 
-    Attributes
+    Parameters
     ----------
-    count : int
-        As many as torch has threads.
+    count : int, optional
+        As many as torch has threads by default.
     """
 
-    def __init__(self):
-        self.count = torch.get_num_threads()
+    def __init__(self, count: int | None = None):
+        self.count = count or torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self.count, "zflipon-core", lambda: torch.set_num_threads(1))
 
     def submit(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:

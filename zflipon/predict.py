@@ -51,6 +51,9 @@ _BASES_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 20}
 _AHEAD = {"cpu": 24, "cuda": 4}
 """Batches that are read ahead of the model: those of a shard or two, which on a CPU are small."""
 
+_TOKENIZING = {"cpu": 1, "cuda": 3}
+"""Threads that tokenize and lay out: on a CPU the model has the cores, on a GPU one thread would keep it waiting."""
+
 Item = TypeVar("Item")
 
 
@@ -147,6 +150,7 @@ class Predictor:
         self.dtype = pick_precision(self.config.precision, self.device, size_of(module))
         self.module = with_narrow_weights(module, self.dtype)
         self.clock = Clock()
+        self.tokenizing = Cores(_TOKENIZING.get(self.device.type, _TOKENIZING["cpu"]))
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         self._at_once = 2
         if self.device.type == "cpu":

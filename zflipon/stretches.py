@@ -226,11 +226,11 @@ def _jobs(predictor: Predictor, genome: Genome, stretches: Iterable[Stretch]) ->
 
 def _tokenized(predictor: Predictor, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Batch | None]]:
     """Yield the batches of each stretch, then None for its end."""
-    for job in jobs:
-        batches = predictor.batches(job.sequences, job.cores, job.features, predictor.in_factors)
-        while True:
-            with predictor.clock("tokenize"):
-                batch = next(batches, None)
-            yield job, batch
-            if batch is None:
-                break
+
+    def batches(job: _Job) -> tuple[_Job, list[Batch]]:
+        with predictor.clock("tokenize"):
+            return job, list(predictor.batches(job.sequences, job.cores, job.features, predictor.in_factors))
+
+    for job, found in predictor.tokenizing.each(batches, jobs):
+        yield from ((job, batch) for batch in found)
+        yield job, None
