@@ -14,6 +14,7 @@ from zflipon.errors import ModelError, NotANumberError, ZfliponError
 from zflipon.genome import Genome, reverse_complement
 from zflipon.models import Calibration, create, load
 from zflipon.models.batch import collate
+from zflipon.overlap import Cores
 from zflipon.predict import Predictor
 from zflipon.regions import to_decimals
 from zflipon.stretches import Stretch, predict_stretches, predict_tiles
@@ -356,6 +357,22 @@ def test_want_of_memory_halves_what_the_first_factor_looks_at(checkpoint_of, rng
 
 def test_heads_of_one_factor_have_no_ceilings(checkpoint_of):
     assert Predictor(checkpoint_of("token"), PredictConfig(device="cpu")).ceilings("ACGT" * 50) is None
+
+
+def test_stretches_that_are_tokenized_side_by_side_come_in_order_with_the_same_values(
+    checkpoint_of, tmp_path, rng
+):
+    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    with Genome(make_fasta(tmp_path, {"one": random_dna(rng, 9000)})) as genome:
+        tiles = tile(0, 9000, 256, 64)
+        parts = [Stretch("one", tiles[first : first + 7]) for first in range(0, len(tiles), 7)]
+        one_by_one = list(predict_stretches(predictor, genome, parts))
+        predictor.tokenizing = Cores(3)
+        side_by_side = list(predict_stretches(predictor, genome, parts))
+    assert len(side_by_side) == len(parts) > 5
+    for part, (stretch, found), (_, known) in zip(parts, side_by_side, one_by_one, strict=True):
+        assert stretch is part
+        assert np.array_equal(found, known)
 
 
 @pytest.mark.parametrize("both_strands", [False, True])

@@ -51,8 +51,9 @@ _BASES_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 20}
 _AHEAD = {"cpu": 24, "cuda": 4}
 """Batches that are read ahead of the model: those of a shard or two, which on a CPU are small."""
 
-_TOKENIZING = {"cpu": 1, "cuda": 3}
-"""Threads that tokenize and lay out: on a CPU the model has the cores, on a GPU one thread would keep it waiting."""
+_TOKENIZING = {"cuda": 3}
+"""Threads that tokenize and lay out, a stretch each: one would keep a GPU waiting. On a CPU the model has the cores,
+and who reads far ahead takes shards that another process could begin."""
 
 Item = TypeVar("Item")
 
@@ -150,7 +151,8 @@ class Predictor:
         self.dtype = pick_precision(self.config.precision, self.device, size_of(module))
         self.module = with_narrow_weights(module, self.dtype)
         self.clock = Clock()
-        self.tokenizing = Cores(_TOKENIZING.get(self.device.type, _TOKENIZING["cpu"]))
+        threads = _TOKENIZING.get(self.device.type)
+        self.tokenizing = None if threads is None else Cores(threads)
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         self._at_once = 2
         if self.device.type == "cpu":

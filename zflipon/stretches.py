@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,8 +99,9 @@ def predict_stretches(
     probabilities : numpy.ndarray
         float32, as `predict_tiles` returns them.
     """
+    jobs = _jobs(predictor, genome, stretches)
     with (
-        ahead(_jobs(predictor, genome, stretches), 1) as jobs,
+        nullcontext(jobs) if predictor.tokenizing is None else ahead(jobs, 1) as jobs,
         ahead(_tokenized(predictor, jobs), predictor.ahead) as items,
     ):
         for job, batch, launched in predictor.launched(items):
@@ -231,6 +233,7 @@ def _tokenized(predictor: Predictor, jobs: Iterable[_Job]) -> Iterator[tuple[_Jo
         with predictor.clock("tokenize"):
             return job, list(predictor.batches(job.sequences, job.cores, job.features, predictor.in_factors))
 
-    for job, found in predictor.tokenizing.each(batches, jobs):
+    each = map if predictor.tokenizing is None else predictor.tokenizing.each
+    for job, found in each(batches, jobs):
         yield from ((job, batch) for batch in found)
         yield job, None
