@@ -210,12 +210,15 @@ def test_a_model_without_base_calls_is_refused(checkpoint_of):
         Predictor(replace(checkpoint, story=replace(checkpoint.story, objective="mlm")))
 
 
-def test_a_value_that_is_no_number_is_an_error(checkpoint_of):
+@pytest.mark.parametrize("both_strands", [False, True])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_value_that_is_no_number_is_an_error(checkpoint_of, value, both_strands):
     checkpoint = checkpoint_of("base")
     with torch.no_grad():
-        checkpoint.module.base_head.flips.bias.fill_(float("nan"))
+        checkpoint.module.base_head.flips.bias.fill_(float(value))
+    config = PredictConfig(device="cpu", both_strands=both_strands)
     with pytest.raises(ModelError, match="not a number"):
-        Predictor(checkpoint, PredictConfig(device="cpu")).probabilities(["ACGT"])
+        Predictor(checkpoint, config).probabilities(["ACGT"])
 
 
 def test_unknown_device_and_precision(checkpoint_of):

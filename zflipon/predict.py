@@ -500,7 +500,10 @@ class Predictor:
             moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 told = self.module(**moved, core=core)
-            return torch.stack([told.forms, told.flips], 1).sigmoid() if in_factors else told.logits.float()
+            if not in_factors:
+                return told.logits.float()
+            odds = torch.stack([told.forms, told.flips], 1).float()
+            return odds.sigmoid().where(odds.isfinite(), torch.nan)  # infinite odds are a failure too
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             size = len(inputs["input_ids"])
             self._require_want_of_memory(error, size > 1)
