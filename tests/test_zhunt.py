@@ -212,6 +212,24 @@ def test_what_is_a_formula_is_not_trained():
         create("zhunt", "token", load("zhunt").tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("least", "most"), [(1, 6), (4, 6), (3, 5), (5, 9), (6, 6), (7, 8), (6, 12), (1, 12)]
+)
+def test_all_lengths_at_once_have_the_values_of_one_after_the_other(least, most):
+    codes = torch.from_numpy(np.random.default_rng(7).integers(0, 5, (2, 400)))
+    seeds = torch.nonzero(torch.ones_like(codes, dtype=torch.bool), as_tuple=True)
+    shortest = zhunt.shortest_linking(codes, least, torch.float64)
+    best, length = zhunt.best_windows(codes, seeds, shortest[seeds], least, most)
+    padded = torch.nn.functional.pad(codes, (0, 2 * most - 1), value=PADDING_BASE)
+    expected, longest = shortest.clone(), torch.full_like(codes, 2 * least)
+    for n, linking in zhunt.window_linking(padded, least, most, torch.float64, free_first=True):
+        linking = linking.masked_fill(torch.arange(400) + 2 * n > 400, zhunt.HIGHEST)
+        longest = torch.where(linking < expected, 2 * n, longest)
+        expected = torch.minimum(linking, expected)
+    assert torch.equal(best, expected.flatten())
+    assert torch.equal(length, longest.flatten())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_table_of_all_shortest_windows_has_the_same_values(monkeypatch, dtype):
     codes = torch.from_numpy(np.random.default_rng(5).integers(0, PADDING_BASE + 1, (3, 5000)))

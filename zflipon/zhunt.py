@@ -282,10 +282,8 @@ def best_windows(
     last = torch.arange(2 * least - 1, 2 * most, 2, device=codes.device)
     linking = linking.masked_fill(windows[:, last].T == PADDING_BASE, HIGHEST)
     linking = torch.cat([shortest[None], linking])
-    length = 2 * (least + linking.argmin(dim=0) - 1).clamp(
-        min=least
-    )  # of equal ones the first, which is shorter
-    return linking.amin(dim=0), length
+    # of equal ones the first, which is shorter
+    return linking.amin(dim=0), 2 * (least + linking.argmin(dim=0) - 1).clamp(min=least)
 
 
 def inside_calls(starts: Tensor, ends: Tensor) -> Tensor:
@@ -589,7 +587,7 @@ def _solve(sums: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
             slope = slope + (rate * less_slope + junction_rate * less) * junction / against
             excess = excess - torch.log(against)
         else:
-            excess = excess - math.log(none[0])
+            excess = excess - each([math.log(weight) for weight in none])
         further = linking - excess / slope
         linking = (
             further if step < min(steps) else torch.where(each([step < n for n in steps]), further, linking)
