@@ -126,9 +126,8 @@ class ShortBpe:
             self.onward.take(step, out=state, mode="clip")
         sizes = self.sizes.take(at)
         ragged = bool((widths < len(at) * _STEP).any())
-        if (
-            ragged
-        ):  # letters beyond an end are tokens by themselves, so that a token ends where the sequence does
+        if ragged:
+            # letters beyond an end are tokens by themselves, so that a token ends where the sequence does
             own = np.clip(widths - _STEP * np.arange(len(at))[:, None], 0, _STEP)
             sizes &= (1 << _BITS * own) - 1
         ends = _ends(sizes)
