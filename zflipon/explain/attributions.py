@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from zflipon.config import BASELINES, MOST_DOUBLINGS, SCALARS, AttributionConfig
-from zflipon.devices import pick_device
+from zflipon.devices import LARGE, pick_device, size_of
 from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumberError
 from zflipon.features import FARTHEST, FeatureTracks
 from zflipon.models import FORMULAS
@@ -37,8 +38,12 @@ if TYPE_CHECKING:
 OBJECTIVES = ("token", "base", "sequence")
 """Heads whose numbers can be explained."""
 
-_TOKENS_PER_PASS = {"cpu": 1 << 13, "mps": 1 << 14, "cuda": 1 << 17}
-"""Automatic batch size: rows times tokens, which gradients need to be fewer than prediction takes."""
+_TOKENS_PER_PASS = {"cpu": 1 << 14, "mps": 1 << 14, "cuda": 1 << 17}
+"""Automatic batch size: rows times tokens, which gradients need to be fewer than prediction takes; a CPU's cores share
+them."""
+
+_OF_LARGE = 1 << 12
+"""The same of a large model on a CPU: a token keeps a megabyte until its gradient is there."""
 
 
 @dataclass(frozen=True)
@@ -262,12 +267,9 @@ class Attributor:
         def attributed(batch: Sequence[Aim]) -> list[Attribution]:
             return list(self._attributed(batch, sequences, tokens, seen, steps))
 
-        batches = self._batches(aims, tokens, steps)
         # on a CPU a batch a core, as for predictions
-        for found in (
-            map(attributed, batches) if self._cores is None else self._cores.each(attributed, batches)
-        ):
-            yield from found
+        each = map if self._cores is None else self._cores.each
+        yield from chain.from_iterable(each(attributed, self._batches(aims, tokens, steps)))
 
     def _batches(self, aims: Sequence[Aim], tokens: Sequence[Tokens], steps: int) -> Iterator[Sequence[Aim]]:
         """Lay aims at sequences of like length together."""
@@ -288,6 +290,8 @@ class Attributor:
         if self.config.batch_size:
             return self.config.batch_size
         most = _TOKENS_PER_PASS.get(self.device.type, _TOKENS_PER_PASS["cpu"])
+        if self._cores is not None:
+            most = (_OF_LARGE if size_of(self.module) >= LARGE else most) // self._cores.count
         return max(1, most // tokens)
 
     def _together(self, order: Sequence[Aim], at: int, tokens: Sequence[Tokens], steps: int) -> int:
