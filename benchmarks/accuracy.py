@@ -27,11 +27,11 @@ import numpy as np
 import pyBigWig
 
 from zflipon.config import DEFAULT_MODEL, EvaluateConfig
-from zflipon.evaluate import Report, Result, evaluate
-from zflipon.genome import Genome
-from zflipon.intervals import merge, read_bed
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import merge, read_bed
 from zflipon.models import load, save
-from zflipon.outputs import sidecar
+from zflipon.tracks.atomic import sidecar
+from zflipon.workflows.evaluate import Report, Result, evaluate
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
 TWINS = Path(__file__).parent / "twins"

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from zflipon.config import AttributionConfig
-from zflipon.explain.attributions import OBJECTIVES, Aim, Attributor
+from zflipon.explain.attribution import OBJECTIVES, Aim, Attributor
 from zflipon.models import Checkpoint, create, load
-from zflipon.tokens import train_bpe
+from zflipon.tokenization.tokenizers import train_bpe
 
 
 def main() -> None:

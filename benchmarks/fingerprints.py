@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 
 from zflipon.config import PredictConfig
-from zflipon.doctor import FINGERPRINTS, fingerprint, read_reference
 from zflipon.models import load
-from zflipon.models.files import bundled
+from zflipon.models.hub import bundled
+from zflipon.workflows.doctor import FINGERPRINTS, fingerprint, read_reference
 
 
 def main() -> None:

@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.config import MIN_GAP, OMICS_MODEL, PredictConfig
-from zflipon.features import FeatureTracks, features_for
-from zflipon.genome import Genome
-from zflipon.intervals import fill, read_bed, solid
+from zflipon.energetics.screen import windows_worth_reading
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import fill, read_bed, solid
+from zflipon.genome.windows import tile
+from zflipon.inference.genome_scan import Stretch, predict_stretches
+from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import Story, load
-from zflipon.predict import Predictor
-from zflipon.screen import windows_worth_reading
-from zflipon.stretches import Stretch, predict_stretches
-from zflipon.windows import tile
+from zflipon.omics.features import FeatureTracks, features_for
 
 TWIN = f"{OMICS_MODEL}={Path(__file__).parent / 'twins' / OMICS_MODEL / '1'}"
 COUNTS = (0, 1, 2, 5, 10, 20, 30)

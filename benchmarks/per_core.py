@@ -20,10 +20,10 @@ import torch
 from throughput import MATRIX, WINDOW, longest, made, operations, token_pipeline
 
 from zflipon.config import PredictConfig
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
+from zflipon.genome.windows import tile
+from zflipon.inference.predictor import Predictor
 from zflipon.models import load
-from zflipon.predict import Predictor
-from zflipon.windows import tile
 
 WINDOWS = 8
 

@@ -29,14 +29,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from zflipon.annotate import annotate
 from zflipon.config import PredictConfig, Selection
-from zflipon.devices import pick_device, pick_precision, size_of
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
+from zflipon.genome.windows import tile
+from zflipon.inference.devices import pick_device, pick_precision, size_of
+from zflipon.inference.predictor import Launched, Predictor
 from zflipon.models import Checkpoint, create, load, save
-from zflipon.predict import Launched, Predictor
-from zflipon.tokens import KmerTokenizer, train_bpe
-from zflipon.windows import tile
+from zflipon.tokenization.tokenizers import KmerTokenizer, train_bpe
+from zflipon.workflows.annotate import annotate
 
 WINDOW = 128
 SIX_MERS = 512

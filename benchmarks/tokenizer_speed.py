@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 
 from zflipon.config import DEFAULT_MODEL
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
+from zflipon.genome.windows import tile
 from zflipon.models import load
-from zflipon.windows import tile
 
 _BATCH = 1024
 

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 
 from zflipon.config import DataConfig, StageConfig
 from zflipon.models import create
-from zflipon.tokens import BpeTokenizer, train_bpe
-from zflipon.training.batches import Batches
-from zflipon.training.material import read_material
-from zflipon.training.windows import Epochs
+from zflipon.tokenization.tokenizers import BpeTokenizer, train_bpe
+from zflipon.training.batching import Batches
+from zflipon.training.dataset import read_material
+from zflipon.training.stored_windows import Epochs
 
 STAGE = StageConfig(
     objective="token",

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from zflipon.config import PredictConfig, VariantConfig
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
+from zflipon.inference.predictor import Predictor
 from zflipon.models import load
-from zflipon.predict import Predictor
-from zflipon.variants import Geometry, Pool, scores
+from zflipon.workflows.variants import Geometry, Pool, scores
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zflipon import zhunt
+from zflipon.energetics import zhunt
 
 
 def main() -> None:

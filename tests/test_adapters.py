@@ -19,10 +19,10 @@ from zflipon.errors import ModelError, OutputError
 from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, create, family, load, load_module, save, start
 from zflipon.models.adapters import attach, is_adapted, merge, thaw
 from zflipon.models.base import HEADS
-from zflipon.models.batch import collate
-from zflipon.models.files import locate
-from zflipon.models.story import OBJECTIVES
-from zflipon.training.fit import StageTrainer
+from zflipon.models.collate import collate
+from zflipon.models.hub import locate
+from zflipon.models.metadata import OBJECTIVES
+from zflipon.training.loop import StageTrainer
 from zflipon.training.stages import _freeze
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)

@@ -14,11 +14,11 @@ from conftest import dna, make_fasta
 from zflipon.cli import cli
 from zflipon.config import MIN_GAP, PredictConfig, Selection
 from zflipon.errors import ZfliponError
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
+from zflipon.genome.shards import make_plan
+from zflipon.genome.windows import tile
+from zflipon.inference.predictor import Predictor
 from zflipon.models import load
-from zflipon.predict import Predictor
-from zflipon.shards import make_plan
-from zflipon.windows import tile
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def test_every_base_with_sequence_is_decided_once(run, contigs, tiny_checkpoint,
 
 def test_the_track_does_not_depend_on_batches_shards_or_case(run, contigs, tmp_path, monkeypatch):
     run("-o", tmp_path / "a.bw", "-o", tmp_path / "a.bed", "--threshold", 0.5)
-    monkeypatch.setattr("zflipon.shards.SHARD_BASES", 300)
-    monkeypatch.setattr("zflipon.predict.POOL", 3)
+    monkeypatch.setattr("zflipon.genome.shards.SHARD_BASES", 300)
+    monkeypatch.setattr("zflipon.inference.predictor.POOL", 3)
     lower = make_fasta(tmp_path / "lower.bgz.fa.gz", {name: text.lower() for name, text in contigs.items()})
     result = run(
         "-o", tmp_path / "b.bw", "-o", tmp_path / "b.bed", "--batch-size", 1, "--threshold", 0.5, genome=lower
@@ -253,7 +253,7 @@ def test_a_failure_while_writing_keeps_what_was_predicted(run, tmp_path, monkeyp
     words = ["-o", tmp_path / "out" / "z.bw", "-o", tmp_path / "out" / "z.bed.gz"]
     (tmp_path / "out").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr("zflipon.annotate.call_track", broken)
+        patch.setattr("zflipon.workflows.annotate.call_track", broken)
         assert isinstance(run(*words).exception, ZfliponError)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["z.bw.unfinished"]
     result = run(*words)
@@ -272,7 +272,7 @@ def test_a_failure_before_anything_is_done_leaves_nothing(run, tmp_path, monkeyp
     def broken(*_arguments, **_rest):
         raise ZfliponError("the roof is on fire")
 
-    monkeypatch.setattr("zflipon.predict.Predictor.launch", broken)
+    monkeypatch.setattr("zflipon.inference.predictor.Predictor.launch", broken)
     (tmp_path / "out").mkdir()
     assert isinstance(run("-o", tmp_path / "out" / "z.bw").exception, ZfliponError)
     assert list((tmp_path / "out").iterdir()) == []

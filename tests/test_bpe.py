@@ -12,9 +12,9 @@ from tokenizers.normalizers import Lowercase, Replace
 from tokenizers.pre_tokenizers import Sequence, Split, Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from zflipon.bpe import ShortBpe
-from zflipon.genome import Genome, base_codes
-from zflipon.tokens import BpeTokenizer, limit_token_length, train_bpe
+from zflipon.genome.fasta import Genome, base_codes
+from zflipon.tokenization.fast_bpe import ShortBpe
+from zflipon.tokenization.tokenizers import BpeTokenizer, limit_token_length, train_bpe
 
 
 def trained(longest, seed=0, vocab_size=200):
@@ -70,7 +70,7 @@ def test_token_that_no_text_holds_is_never_given():
 
 
 def test_more_sequences_than_take_a_step_together(monkeypatch):
-    monkeypatch.setattr("zflipon.bpe._AT_ONCE", 70)
+    monkeypatch.setattr("zflipon.tokenization.fast_bpe._AT_ONCE", 70)
     agree(trained(5), [dna(size % 23 + 1, size) for size in range(60)])
 
 
@@ -141,9 +141,9 @@ def test_what_has_other_rules_has_no_tables(make):
 def test_too_many_states_have_no_tables(monkeypatch):
     tokenizer = trained(4)
     states = len(ShortBpe.of(tokenizer).onward) // 256
-    monkeypatch.setattr("zflipon.bpe.MOST_STATES", states)
+    monkeypatch.setattr("zflipon.tokenization.fast_bpe.MOST_STATES", states)
     assert ShortBpe.of(tokenizer) is not None
-    monkeypatch.setattr("zflipon.bpe.MOST_STATES", states - 1)
+    monkeypatch.setattr("zflipon.tokenization.fast_bpe.MOST_STATES", states - 1)
     assert ShortBpe.of(tokenizer) is None
 
 

@@ -16,14 +16,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import dna, make_fasta
 
-from zflipon.bundle import bigbed, bundle
-from zflipon.bundle.calls import Signal, find, read_calls
-from zflipon.bundle.sources import assembly_of, contig_lengths, gather
 from zflipon.cli import cli
 from zflipon.errors import InputError, MissingExtraError, OutputError, ZfliponError
-from zflipon.outputs import whole_folder
-from zflipon.regions import NO_VALUE, ContigTrack, call_track
-from zflipon.tracks import TrackOutputs, write_values
+from zflipon.report.bundle import bigbed, bundle
+from zflipon.report.call_summary import Signal, find, read_calls
+from zflipon.report.sources import assembly_of, contig_lengths, gather
+from zflipon.tracks.atomic import whole_folder
+from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track
+from zflipon.tracks.writers import TrackOutputs, write_values
 
 LENGTHS = {"chr1": 9000, "chr2": 6000, "chr10": 3000, "chrUn": 500}
 CALL = {"threshold": 0.5, "min_length": 6, "merge_gap": 2}
@@ -263,7 +263,7 @@ def test_a_bigwig_alone_is_called_as_annotate_did(tmp_path):
 def test_where_chunks_end_makes_no_difference(tmp_path, monkeypatch):
     signal, _ = write_run(tmp_path)
     whole = Signal(signal).call(LENGTHS, CALL), Signal(signal).totals(LENGTHS, lambda bases: None)
-    monkeypatch.setattr("zflipon.bundle.calls._CHUNK", 57)
+    monkeypatch.setattr("zflipon.report.call_summary._CHUNK", 57)
     cut = Signal(signal).call(LENGTHS, CALL), Signal(signal).totals(LENGTHS, lambda bases: None)
     assert all((whole[0][name] == cut[0][name]).all() for name in CALLS)
     assert whole[1][0] == cut[1][0]
@@ -369,7 +369,7 @@ def read_twobit(path):
 
 
 def test_an_assembly_that_nobody_knows_goes_along(tmp_path, monkeypatch):
-    monkeypatch.setattr("zflipon.bundle.twobit._CHUNK", 1000)
+    monkeypatch.setattr("zflipon.genome.twobit._CHUNK", 1000)
     contigs = {name: dna(length, length) for name, length in LENGTHS.items()}
     contigs["chr1"] = contigs["chr1"][:995] + 10 * "N" + contigs["chr1"][1005:-1] + "N"
     contigs["odd"] = "ACGTA"
@@ -402,7 +402,7 @@ def test_the_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zflipon.bundle.write_calls", broken)
+    monkeypatch.setattr("zflipon.report.bundle.write_calls", broken)
     with pytest.raises(OutputError, match="No space left"):
         bundle(tracks, target, force=True)
     with pytest.raises(OutputError, match="No space left"):

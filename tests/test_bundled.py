@@ -10,10 +10,10 @@ from conftest import make_fasta
 
 from zflipon.cli import cli
 from zflipon.config import DEFAULT_MODEL, PredictConfig
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
+from zflipon.inference.predictor import Predictor
 from zflipon.models import FORMULAS, load
-from zflipon.models.files import BUNDLED, bundled
-from zflipon.predict import Predictor
+from zflipon.models.hub import BUNDLED, bundled
 
 TWINS = Path(__file__).parent.parent / "benchmarks" / "twins"
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from zflipon.inference.predictor import calibrated
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import Calibration
-from zflipon.predict import calibrated
-from zflipon.training.calibrate import bend, platt
+from zflipon.training.calibration import bend, platt
 
 
 def histogram(scores, labels):

@@ -12,7 +12,9 @@ import pytest
 from zflipon.config import StageConfig
 from zflipon.errors import OutputError
 from zflipon.models import Calibration, Story
-from zflipon.training import card, curves, tables  # as modules: pytest would take test_table for a test
+from zflipon.training import curves  # modules, since pytest would collect test_table
+from zflipon.training import model_card as card
+from zflipon.training import result_tables as tables
 
 SAMPLED = {"windows": 800, "f1": 0.8908, "mcc": 0.8878, "precision": 0.8399, "recall": 0.95}
 TOKENS = {"token_f1": 0.81, "token_mcc": 0.8}

@@ -31,8 +31,8 @@ from zflipon.models import (
     save,
     start,
 )
-from zflipon.models.story import OBJECTIVES
-from zflipon.tokens import SPECIAL_TOKENS, KmerTokenizer, train_bpe
+from zflipon.models.metadata import OBJECTIVES
+from zflipon.tokenization.tokenizers import SPECIAL_TOKENS, KmerTokenizer, train_bpe
 
 LANGUAGES = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
 
@@ -558,7 +558,7 @@ def test_story_refuses(values, message, folder):
 
 
 def test_models_lists_bundled_ones_and_families(folder, monkeypatch):
-    for module in ("zflipon.models.files.BUNDLED", "zflipon.cli.models.BUNDLED"):
+    for module in ("zflipon.models.hub.BUNDLED", "zflipon.cli.models.BUNDLED"):
         monkeypatch.setattr(module, folder.parent)
     result = CliRunner().invoke(models, [])
     assert result.exit_code == 0

@@ -9,7 +9,7 @@ import pytest
 from zflipon.cli import COMMANDS, cli
 from zflipon.cli.explain import COMMANDS as EXPLAIN
 from zflipon.models import FAMILIES
-from zflipon.models.files import bundled
+from zflipon.models.hub import bundled
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

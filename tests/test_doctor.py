@@ -12,22 +12,22 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-import zflipon.doctor
-import zflipon.environment
+import zflipon.workflows.doctor
+import zflipon.workflows.environment
 from zflipon.cli import cli
 from zflipon.config import DEFAULT_MODEL
-from zflipon.doctor import Trial, examine, fingerprints, reference
-from zflipon.environment import look
 from zflipon.models import load
-from zflipon.models.files import BUNDLED, WEIGHTS_SHA256, bundled
+from zflipon.models.hub import BUNDLED, WEIGHTS_SHA256, bundled
+from zflipon.workflows.doctor import Trial, examine, fingerprints, reference
+from zflipon.workflows.environment import look
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Time for no longer than one pass takes."""
-    monkeypatch.setattr(zflipon.doctor, "_TIMED", 0.0)
+    monkeypatch.setattr(zflipon.workflows.doctor, "_TIMED", 0.0)
     # probabilities of random weights crowd around their threshold
-    monkeypatch.setattr(zflipon.doctor, "ALIKE", 0.985)
+    monkeypatch.setattr(zflipon.workflows.doctor, "ALIKE", 0.985)
 
 
 @pytest.fixture
@@ -73,14 +73,16 @@ def test_the_default_model_calls_something_of_the_reference():
 def test_a_fingerprint_that_is_another_is_a_problem(monkeypatch, kind):
     known = fingerprints()
     known[DEFAULT_MODEL][kind][3] += 0.01
-    monkeypatch.setattr(zflipon.doctor, "fingerprints", lambda: known)
+    monkeypatch.setattr(zflipon.workflows.doctor, "fingerprints", lambda: known)
     (problem,) = examine(DEFAULT_MODEL, threads=1).problems
     assert f"{DEFAULT_MODEL} says something else of the reference sequences" in problem
     assert "by up to 0.0100" in problem
 
 
 def test_a_model_of_ones_own_is_held_against_no_fingerprint(monkeypatch, tiny_checkpoint):
-    monkeypatch.setattr(zflipon.doctor, "fingerprints", lambda: {tiny_checkpoint.name: {"mean": [0.0] * 8}})
+    monkeypatch.setattr(
+        zflipon.workflows.doctor, "fingerprints", lambda: {tiny_checkpoint.name: {"mean": [0.0] * 8}}
+    )
     found = examine(str(tiny_checkpoint), threads=1)
     assert found.problems == []
     assert found.model["sha256_recorded"]
@@ -131,13 +133,13 @@ def test_weights_that_were_cut_short(broken):
 
 
 def test_disagreement_is_told(monkeypatch, tiny_checkpoint):
-    plain = zflipon.doctor._trials
+    plain = zflipon.workflows.doctor._trials
 
     def off(*arguments):
         for trial in plain(*arguments):
             yield replace(trial, difference=0.3) if trial.precision == "bfloat16" else trial
 
-    monkeypatch.setattr(zflipon.doctor, "_trials", off)
+    monkeypatch.setattr(zflipon.workflows.doctor, "_trials", off)
     done = CliRunner().invoke(cli, ["doctor", "--model", str(tiny_checkpoint), "--threads", "1", "--quiet"])
     assert done.exit_code == 1
     assert "DISAGREES" in done.output
@@ -145,7 +147,7 @@ def test_disagreement_is_told(monkeypatch, tiny_checkpoint):
 
 
 def test_a_device_that_fails_is_told(monkeypatch, tiny_checkpoint):
-    monkeypatch.setattr(zflipon.doctor, "_devices", lambda: {"cpu": "", "cuda:7": ""})
+    monkeypatch.setattr(zflipon.workflows.doctor, "_devices", lambda: {"cpu": "", "cuda:7": ""})
     found = examine(str(tiny_checkpoint), threads=1)
     assert [trial.device for trial in found.trials if trial.problem] == ["cuda:7"] * 3
     assert len(found.problems) == 3
@@ -169,9 +171,11 @@ def test_json_and_words_say_the_same(tiny_checkpoint):
 
 
 def test_packages_that_lack_or_do_not_load_are_told(monkeypatch):
-    monkeypatch.setattr(zflipon.environment, "PACKAGES", ("numpy", "no_such_package", "unsound"))
+    monkeypatch.setattr(zflipon.workflows.environment, "PACKAGES", ("numpy", "no_such_package", "unsound"))
     monkeypatch.setattr(
-        zflipon.environment.importlib.util, "find_spec", lambda name: None if name[0:2] == "no" else name
+        zflipon.workflows.environment.importlib.util,
+        "find_spec",
+        lambda name: None if name[0:2] == "no" else name,
     )
     imported = importlib.import_module
 
@@ -180,7 +184,7 @@ def test_packages_that_lack_or_do_not_load_are_told(monkeypatch):
             raise ImportError("libcuda.so.99: cannot open\nmore")
         return imported(name, *rest)
 
-    monkeypatch.setattr(zflipon.environment.importlib, "import_module", unsound)
+    monkeypatch.setattr(zflipon.workflows.environment.importlib, "import_module", unsound)
     problems = look().problems
     assert problems == [
         "no_such_package is not installed: pip install zflipon",
@@ -189,9 +193,13 @@ def test_packages_that_lack_or_do_not_load_are_told(monkeypatch):
 
 
 def test_a_package_that_is_too_old_is_told(monkeypatch):
-    monkeypatch.setattr(zflipon.environment, "_version", lambda name: "0.1" if name == "peft" else "99")
     monkeypatch.setattr(
-        zflipon.environment, "requires", lambda _: ["peft>=0.18", "numpy>=1.26", "wandb>=100; extra == 'log'"]
+        zflipon.workflows.environment, "_version", lambda name: "0.1" if name == "peft" else "99"
+    )
+    monkeypatch.setattr(
+        zflipon.workflows.environment,
+        "requires",
+        lambda _: ["peft>=0.18", "numpy>=1.26", "wandb>=100; extra == 'log'"],
     )
     (problem,) = look().problems
     assert problem == "peft 0.1 is not what zflipon needs: pip install 'peft>=0.18'"
@@ -199,7 +207,7 @@ def test_a_package_that_is_too_old_is_told(monkeypatch):
 
 def test_a_broken_environment_ends_the_examination(monkeypatch):
     monkeypatch.setattr(
-        zflipon.environment, "_lacking", lambda: ["torch is not installed: pip install zflipon"]
+        zflipon.workflows.environment, "_lacking", lambda: ["torch is not installed: pip install zflipon"]
     )
     done = CliRunner().invoke(cli, ["doctor"])
     assert done.exit_code == 1
@@ -210,7 +218,7 @@ def test_a_broken_environment_ends_the_examination(monkeypatch):
 
 
 def test_to_look_at_the_environment_needs_none_of_it():
-    script = "import sys, zflipon.environment; print(*sorted({'torch', 'numpy', 'pysam'} & set(sys.modules)))"
+    script = "import sys, zflipon.workflows.environment; print(*sorted({'torch', 'numpy', 'pysam'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
 

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from zflipon.cli import cli
 from zflipon.config import EvaluateConfig
 from zflipon.errors import InputError, MissingExtraError, OutputError
-from zflipon.evaluate import evaluate, measure, sample, survey
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
 from zflipon.metrics import ScoreHistogram
-from zflipon.readers import open_track
-from zflipon.report import table
+from zflipon.report.evaluation import table
+from zflipon.tracks.readers import open_track
+from zflipon.workflows.evaluate import evaluate, measure, sample, survey
 
 HG19 = Path(__file__).parents[2] / "shared" / "hg19"
 LENGTHS = {"one": 7000, "two": 3333, "three": 50, "four": 2600}
@@ -342,7 +342,7 @@ def test_plots_that_cannot_be_drawn_are_refused_first(world, tmp_path, monkeypat
     result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.gif")
     assert isinstance(result.exception, OutputError)
     assert ".png" in str(result.exception)
-    monkeypatch.setattr("zflipon.report.find_spec", lambda name: None)
+    monkeypatch.setattr("zflipon.report.evaluation.find_spec", lambda name: None)
     result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.png")
     assert isinstance(result.exception, MissingExtraError)
     assert "zflipon[plot]" in str(result.exception)

@@ -18,7 +18,8 @@ from small_models import _tokenizer
 from zflipon.cli.explain.attributions import attributions as command
 from zflipon.config import AttributionConfig, LoraConfig, PredictConfig, Selection
 from zflipon.errors import InputError, MissingExtraError, ModelError, OutputError
-from zflipon.explain.attribution_tables import (
+from zflipon.explain.attribution import Aim, Attributor, class_log_odds
+from zflipon.explain.token_tables import (
     Labelled,
     TokenScores,
     attribution_track,
@@ -27,13 +28,12 @@ from zflipon.explain.attribution_tables import (
     token_table,
     true_positives,
 )
-from zflipon.explain.attributions import Aim, Attributor, class_log_odds
-from zflipon.genome import PADDING_BASE, Genome, base_codes
+from zflipon.genome.fasta import PADDING_BASE, Genome, base_codes
+from zflipon.inference.predictor import Predictor
 from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, Calibration, Story, create, family, load, save
 from zflipon.models.adapters import attach
 from zflipon.models.base import DnaOutput
-from zflipon.predict import Predictor
-from zflipon.tokens import Tokens
+from zflipon.tokenization.tokenizers import Tokens
 
 TRAINED = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
 

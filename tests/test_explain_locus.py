@@ -10,9 +10,9 @@ from zflipon.config import PredictConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
 from zflipon.explain.logo import align, draw_letters, find_sites, information, new_figure
 from zflipon.explain.mutagenesis import mutagenesis
-from zflipon.genome import Genome, base_codes
+from zflipon.genome.fasta import Genome, base_codes
+from zflipon.inference.predictor import Predictor
 from zflipon.models import load
-from zflipon.predict import Predictor
 
 CPU = PredictConfig(device="cpu")
 

@@ -10,8 +10,8 @@ from conftest import SHARED, needs_shared
 
 from zflipon.cli import cli
 from zflipon.errors import InputError, OutputError, ZfliponError
-from zflipon.explain.rank import ONE_MODEL, deviations, parse_model_of, rank, scores_of
-from zflipon.explain.tables import read_table, write_table
+from zflipon.explain.ranking import ONE_MODEL, deviations, parse_model_of, rank, scores_of
+from zflipon.explain.table_files import read_table, write_table
 
 TABLE_5_7 = {
     "GCGCG": 1239,

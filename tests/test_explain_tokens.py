@@ -15,15 +15,15 @@ from tokenizers.models import BPE
 from zflipon.cli import cli
 from zflipon.config import PredictConfig, TokenRatioConfig
 from zflipon.errors import InputError, ModelError
-from zflipon.explain.rank import rank
-from zflipon.explain.tables import read_table
-from zflipon.explain.tokens import count, token_ratios
-from zflipon.genome import Genome
+from zflipon.explain.ranking import rank
+from zflipon.explain.table_files import read_table
+from zflipon.explain.token_ratios import count, token_ratios
+from zflipon.genome.fasta import Genome
+from zflipon.genome.tiled_samples import TiledWindows
+from zflipon.inference.concurrency import Clock
+from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, Story, create, load, save
-from zflipon.overlap import Clock
-from zflipon.predict import Predictor
-from zflipon.samples import TiledWindows
-from zflipon.tokens import BpeTokenizer
+from zflipon.tokenization.tokenizers import BpeTokenizer
 
 CPU = PredictConfig(device="cpu")
 

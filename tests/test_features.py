@@ -7,8 +7,15 @@ import pyBigWig
 import pytest
 
 from zflipon.errors import InputError
-from zflipon.features import FARTHEST, NamedTrack, learn_features, open_features, open_reader, read_table
-from zflipon.models.story import Feature, View
+from zflipon.models.metadata import Feature, View
+from zflipon.omics.features import (
+    FARTHEST,
+    NamedTrack,
+    learn_features,
+    open_features,
+    open_reader,
+    read_table,
+)
 
 LENGTHS = {"a": 500, "b": 120}
 INTERVALS = {"a": [(10, 30), (30, 42), (100, 101), (430, 500)], "b": []}

@@ -5,12 +5,12 @@ import pytest
 import torch
 from conftest import dna
 
-from zflipon import zhunt
+from zflipon.energetics import zhunt
 from zflipon.errors import ModelError
-from zflipon.genome import base_codes
+from zflipon.genome.fasta import base_codes
 from zflipon.models import create
 from zflipon.models.base import BASE_HEAD_DEFAULTS
-from zflipon.models.heads import (
+from zflipon.models.heads.base_resolution import (
     BIN,
     PADDING_BASE,
     READINESS,
@@ -21,7 +21,7 @@ from zflipon.models.heads import (
     readiness,
     words,
 )
-from zflipon.project import IGNORE
+from zflipon.tokenization.alignment import IGNORE
 
 
 def codes(*sequences: str) -> torch.Tensor:

@@ -151,17 +151,17 @@ def test_late_relative_and_named_imports_are_seen(tmp_path, monkeypatch):
         "if TYPE_CHECKING:\n    from zflipon import annotate\n"
         "else:\n    from . import heads\n"
         "def late():\n    from ..predict import Predictor\n    from zflipon import tokens\n"
-        "class Kind:\n    import zflipon.genome\n"
-        "NAME = 'zflipon.models.gena'\n"
+        "class Kind:\n    import zflipon.genome.fasta\n"
+        "NAME = 'zflipon.models.families.gena'\n"
     )
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path / "zflipon")
     assert [(one.target, one.at_load) for one in imports_of(module)] == [
         ("typing", True),
-        ("zflipon.models.heads", True),
-        ("zflipon.predict", False),
-        ("zflipon.tokens", False),
-        ("zflipon.genome", True),
-        ("zflipon.models.gena", True),
+        ("zflipon.models.heads.base_resolution", True),
+        ("zflipon.inference.predictor", False),
+        ("zflipon.tokenization.tokenizers", False),
+        ("zflipon.genome.fasta", True),
+        ("zflipon.models.families.gena", True),
     ]
 
 
@@ -204,7 +204,9 @@ def test_the_command_line_imports_verbs_only_in_function_bodies():
 
 
 def test_ranking_tables_needs_no_model():
-    script = "import sys, zflipon.explain.rank; print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
+    script = (
+        "import sys, zflipon.explain.ranking; print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
 

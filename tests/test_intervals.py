@@ -7,7 +7,7 @@ import pysam
 import pytest
 
 from zflipon.errors import InputError
-from zflipon.intervals import fill, merge, overlapping, parse_region, read_bed, read_bedgraph
+from zflipon.genome.intervals import fill, merge, overlapping, parse_region, read_bed, read_bedgraph
 
 LENGTHS = {"chr2": 1000, "chr10": 500, "track1": 50, "HLA:A*01": 80, "a.1|x": 70}
 

@@ -21,8 +21,8 @@ from small_models import make_small_models
 from zflipon.cli import cli
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import create, load, start
-from zflipon.models.batch import collate
-from zflipon.tokens import BpeTokenizer
+from zflipon.models.collate import collate
+from zflipon.tokenization.tokenizers import BpeTokenizer
 
 SEQUENCE = "ACGTTGCACGCGCGCGTATATTGCA" * 3
 
@@ -322,7 +322,7 @@ def test_pull_without_a_connection_is_one_clear_line(monkeypatch):
 
 def test_a_network_over_nucleotides_is_converted_too(tmp_path):
     from zflipon.models import save
-    from zflipon.tokens import BaseTokenizer
+    from zflipon.tokenization.tokenizers import BaseTokenizer
 
     made = create("deepz", "base", BaseTokenizer(), variant="cnn", hidden_size=8)
     save(made, tmp_path / "one")

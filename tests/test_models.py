@@ -11,11 +11,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, ModernBertConfig, Trainer, TrainingArguments
 
 from zflipon.errors import ModelError
-from zflipon.genome import PADDING_BASE
+from zflipon.genome.fasta import PADDING_BASE
 from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, family, load_module
-from zflipon.models.dnabert2 import linear_bias, slopes
-from zflipon.models.story import OBJECTIVES
-from zflipon.project import IGNORE
+from zflipon.models.families.dnabert2 import linear_bias, slopes
+from zflipon.models.metadata import OBJECTIVES
+from zflipon.tokenization.alignment import IGNORE
 
 LANGUAGES = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
 

@@ -22,21 +22,21 @@ from zflipon.config import (
     StageConfig,
 )
 from zflipon.errors import ModelError, RecipeError
-from zflipon.features import FeatureTracks, open_features
-from zflipon.genome import Genome
-from zflipon.intervals import read_bed
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import read_bed
+from zflipon.genome.windows import tile
+from zflipon.inference.genome_scan import predict_tiles
+from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load, save
-from zflipon.models.batch import collate
-from zflipon.models.graphz import LAYERS
-from zflipon.models.heads import READINESS
-from zflipon.models.story import Feature
-from zflipon.predict import Predictor
-from zflipon.stretches import predict_tiles
-from zflipon.tokens import BaseTokenizer
-from zflipon.training.judges import ContigJudge
-from zflipon.training.material import read_material
+from zflipon.models.collate import collate
+from zflipon.models.families.graphz import LAYERS
+from zflipon.models.heads.base_resolution import READINESS
+from zflipon.models.metadata import Feature
+from zflipon.omics.features import FeatureTracks, open_features
+from zflipon.tokenization.tokenizers import BaseTokenizer
+from zflipon.training.dataset import read_material
+from zflipon.training.evaluators import ContigJudge
 from zflipon.training.stages import train
-from zflipon.windows import tile
 
 NETWORKS = [
     ("deepz", "lstm"),
@@ -166,7 +166,7 @@ def test_every_base_sees_its_own_tracks(family, variant):
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
 def test_attributions_add_up(family, variant):
     pytest.importorskip("captum")
-    from zflipon.explain.attributions import Aim, Attributor
+    from zflipon.explain.attribution import Aim, Attributor
 
     checkpoint = made(family, variant)
     sequence = dna(40, 5) + "CG" * 8 + dna(40, 6)
@@ -303,7 +303,7 @@ def test_contigs_are_judged_a_part_at_a_time(trained, monkeypatch):
         "values",
         lambda self, contig, *place: spans.append(place) or values(self, contig, *place),
     )
-    monkeypatch.setattr("zflipon.shards.SHARD_BASES", 1000)
+    monkeypatch.setattr("zflipon.genome.shards.SHARD_BASES", 1000)
     assert judge.measure(checkpoint, stage) == pytest.approx(whole, abs=1e-6)
     assert len(spans) == 12
     assert max(end - start for start, end in spans) <= 1000 + 2 * 200

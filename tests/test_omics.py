@@ -13,23 +13,23 @@ import pytest
 import torch
 from conftest import dna, make_fasta
 
-from zflipon.annotate import annotate
 from zflipon.config import AttributionConfig, DataConfig, FeaturesConfig, PredictConfig
 from zflipon.errors import ModelError, ZfliponError
-from zflipon.explain.attribution_tables import seen_in
-from zflipon.explain.attributions import Aim, Attributor
+from zflipon.explain.attribution import Aim, Attributor
 from zflipon.explain.locus import omics_shares
-from zflipon.features import features_for
+from zflipon.explain.token_tables import seen_in
+from zflipon.genome.windows import tile
+from zflipon.inference.genome_scan import predict_tiles
+from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load, save
-from zflipon.models.omics import Omics
-from zflipon.predict import Predictor
-from zflipon.stretches import predict_tiles
-from zflipon.training.data import kept_tracks
-from zflipon.training.material import read_material
-from zflipon.training.omics import Calls, fit_omics
+from zflipon.models.heads.omics import Omics
+from zflipon.omics.features import features_for
+from zflipon.training.dataset import read_material
+from zflipon.training.omics_readout import Calls, fit_omics
 from zflipon.training.readout import refit
-from zflipon.variants import variants
-from zflipon.windows import tile
+from zflipon.training.sampling import kept_tracks
+from zflipon.workflows.annotate import annotate
+from zflipon.workflows.variants import variants
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -309,7 +309,7 @@ def test_a_stopped_run_does_not_go_on_with_other_tracks(genome, saved, tmp_path,
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("zflipon.annotate.TrackOutputs.commit", fail)
+        patched.setattr("zflipon.workflows.annotate.TrackOutputs.commit", fail)
         with pytest.raises(OSError, match="full"):
             annotate_with(genome / "tracks.tsv")
     other = genome / "other.tsv"

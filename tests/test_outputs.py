@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zflipon.errors import OutputError
-from zflipon.outputs import refuse_existing, whole
+from zflipon.tracks.atomic import refuse_existing, whole
 
 
 @pytest.fixture

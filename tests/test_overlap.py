@@ -6,7 +6,7 @@ from threading import current_thread
 import pytest
 import torch
 
-from zflipon.overlap import Cores, ahead
+from zflipon.inference.concurrency import Cores, ahead
 
 
 def test_cores_give_back_what_they_are_asked_in_order():

@@ -9,16 +9,16 @@ import torch
 from conftest import make_fasta
 
 from zflipon.config import PredictConfig
-from zflipon.devices import LARGE, PRECISIONS, pick_precision
 from zflipon.errors import ModelError, NotANumberError, ZfliponError
-from zflipon.genome import Genome, reverse_complement
+from zflipon.genome.fasta import Genome, reverse_complement
+from zflipon.genome.windows import tile
+from zflipon.inference.concurrency import Cores
+from zflipon.inference.devices import LARGE, PRECISIONS, pick_precision
+from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_tiles
+from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, create, load
-from zflipon.models.batch import collate
-from zflipon.overlap import Cores
-from zflipon.predict import Predictor
-from zflipon.regions import to_decimals
-from zflipon.stretches import Stretch, predict_stretches, predict_tiles
-from zflipon.windows import tile
+from zflipon.models.collate import collate
+from zflipon.tracks.calling import to_decimals
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_batches_end_before_they_hold_much_padding(checkpoint_of, rng, monkeypat
     padded = whole.inputs["attention_mask"].numel() - whole.inputs["attention_mask"].sum()
     assert padded > 0.2 * whole.inputs["attention_mask"].numel()
 
-    monkeypatch.setattr("zflipon.predict._BUSY", {"cpu": 600})
+    monkeypatch.setattr("zflipon.inference.predictor._BUSY", {"cpu": 600})
     batches = list(predictor.batches(sequences))
     assert len(batches) > 3
     assert sorted(np.concatenate([batch.indices for batch in batches]).tolist()) == list(
@@ -325,7 +325,7 @@ def test_probabilities_of_cores(checkpoint_of, rng, both_strands):
 @pytest.mark.parametrize("both_strands", [False, True])
 @pytest.mark.parametrize("bend", [(), ((-2.0, 0.3), (1.0, -0.2))])
 def test_no_base_has_more_than_its_ceiling(checkpoint_of, rng, monkeypatch, both_strands, bend):
-    monkeypatch.setattr("zflipon.predict._BASES_AT_ONCE", {"cpu": 700})
+    monkeypatch.setattr("zflipon.inference.predictor._BASES_AT_ONCE", {"cpu": 700})
     made = checkpoint_of("base")
     story = replace(made.story, calibration=Calibration(0.8, 5.0, bend), margin=120)
     predictor = Predictor(replace(made, story=story), PredictConfig(device="cpu", both_strands=both_strands))

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from conftest import dna
 
-from zflipon.project import COMPARISONS, IGNORE, labels_to_tokens, token_of_base, tokens_to_bases
+from zflipon.tokenization.alignment import (
+    COMPARISONS,
+    IGNORE,
+    labels_to_tokens,
+    token_of_base,
+    tokens_to_bases,
+)
 
 LENGTHS = np.array([0, 3, 5, 1, 4, 2, 0])  # the special tokens at the ends hold no base
 

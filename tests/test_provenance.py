@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 from conftest import dna, make_fasta
 
-from zflipon.annotate import annotate
 from zflipon.cli import cli
 from zflipon.config import OMICS_MODEL, CallConfig, PredictConfig, Selection
 from zflipon.errors import InputError, ModelError
-from zflipon.provenance import verify
+from zflipon.workflows.annotate import annotate
+from zflipon.workflows.provenance import verify
 
 PLACE = "one:2,001-5,000"
 

@@ -7,7 +7,7 @@ import pyBigWig
 import pytest
 
 from zflipon.errors import InputError
-from zflipon.readers import FORMATS, BedGraphTrack, BedTrack, BigWigTrack, open_track
+from zflipon.tracks.readers import FORMATS, BedGraphTrack, BedTrack, BigWigTrack, open_track
 
 LENGTHS = {"one": 100, "two": 64, "track_1": 40, "four": 7}
 ENTRIES = {  # "four" has none

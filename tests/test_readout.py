@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import dna, make_fasta
 
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
 from zflipon.models import create
-from zflipon.models.batch import collate
+from zflipon.models.collate import collate
 from zflipon.training.readout import _numbered, logistic, refit
 
 

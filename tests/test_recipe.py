@@ -7,7 +7,7 @@ import pytest
 
 from zflipon.config import DataConfig, Recipe, StageConfig
 from zflipon.errors import RecipeError
-from zflipon.recipe import inheritance, load_recipe, variants
+from zflipon.training.recipe import inheritance, load_recipe, variants
 
 RECIPES = sorted((Path(__file__).parents[1] / "train").glob("*.toml"))
 

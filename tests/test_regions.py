@@ -5,8 +5,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from zflipon import regions
-from zflipon.regions import NO_VALUE, ContigTrack, call_regions, call_track, from_decimals, runs, to_decimals
+from zflipon.tracks.calling import (
+    NO_VALUE,
+    ContigTrack,
+    call_regions,
+    call_track,
+    from_decimals,
+    runs,
+    to_decimals,
+)
+from zflipon.tracks.writers import calling as regions
 
 
 def slow_calls(values, start, threshold, min_length, merge_gap):

@@ -20,20 +20,22 @@ KILLS = 20
 
 def annotate(fasta: Path, checkpoint: Path, out: Path, shard: int = 2000, **settings) -> None:
     """Write ``z.bw`` and ``z.bed`` in a folder."""
-    import zflipon.annotate
-    import zflipon.shards
+    import zflipon.genome.shards
+    import zflipon.workflows.annotate
 
-    zflipon.shards.SHARD_BASES = shard
+    zflipon.genome.shards.SHARD_BASES = shard
     settings = {"predict": PredictConfig(device="cpu", threads=1, batch_size=8), "quiet": True} | settings
-    zflipon.annotate.annotate(fasta, [str(out / "z.bw"), str(out / "z.bed")], str(checkpoint), **settings)
+    zflipon.workflows.annotate.annotate(
+        fasta, [str(out / "z.bw"), str(out / "z.bed")], str(checkpoint), **settings
+    )
 
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
     """Put the size of a shard back after each test."""
-    import zflipon.shards
+    import zflipon.genome.shards
 
-    monkeypatch.setattr(zflipon.shards, "SHARD_BASES", zflipon.shards.SHARD_BASES)
+    monkeypatch.setattr(zflipon.genome.shards, "SHARD_BASES", zflipon.genome.shards.SHARD_BASES)
 
 
 @pytest.fixture
@@ -63,7 +65,9 @@ def out(tmp_path):
 def servers():
     """Return a context whose processes begin with torch loaded, so that a kill does not hit the loading."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["zflipon.annotate", "zflipon.models.compact", "test_resume"])
+    context.set_forkserver_preload(
+        ["zflipon.workflows.annotate", "zflipon.models.families.compact", "test_resume"]
+    )
     return context
 
 
@@ -109,7 +113,7 @@ def test_killed_between_two_names_a_run_goes_on(fasta, tiny_checkpoint, whole, o
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("zflipon.annotate.write_record", killed)
+        patch.setattr("zflipon.workflows.annotate.write_record", killed)
         with pytest.raises(KeyboardInterrupt):
             annotate(fasta, tiny_checkpoint, out)
     (out / "z.bw").unlink()  # as if it had been killed after the other
@@ -121,7 +125,7 @@ def test_killed_between_two_names_a_run_goes_on(fasta, tiny_checkpoint, whole, o
 
 def stopped_after(monkeypatch, shards: int, error: BaseException):
     """Have a run fail once it has stored so many shards."""
-    from zflipon.journal import Journal
+    from zflipon.jobs.journal import Journal
 
     plain = Journal.store
 
@@ -145,7 +149,7 @@ def half_done(fasta, tiny_checkpoint, out, monkeypatch):
 
 
 def test_what_is_done_is_not_done_again(half_done, fasta, tiny_checkpoint, whole, monkeypatch):
-    from zflipon.predict import Predictor
+    from zflipon.inference.predictor import Predictor
 
     read = []
     plain = Predictor.batches
@@ -202,7 +206,7 @@ def test_a_damaged_shard_is_predicted_again(half_done, fasta, tiny_checkpoint, w
 
 
 def test_a_shard_that_is_damaged_meanwhile_is_named(fasta, tiny_checkpoint, out, whole, monkeypatch):
-    from zflipon.journal import Journal
+    from zflipon.jobs.journal import Journal
 
     plain = Journal.store
 
@@ -221,7 +225,7 @@ def test_a_shard_that_is_damaged_meanwhile_is_named(fasta, tiny_checkpoint, out,
 
 
 def test_a_second_run_of_the_same_output_is_refused(half_done, fasta, tiny_checkpoint):
-    from zflipon.journal import Journal
+    from zflipon.jobs.journal import Journal
 
     running = Journal(half_done / "z.bw.unfinished")
     running._take()
@@ -233,7 +237,7 @@ def test_a_second_run_of_the_same_output_is_refused(half_done, fasta, tiny_check
 
 
 def test_no_number_is_placed_and_the_rest_kept(fasta, tiny_checkpoint, out, whole, monkeypatch):
-    from zflipon.predict import Launched, Predictor
+    from zflipon.inference.predictor import Launched, Predictor
 
     plain, batches = Predictor.launch, []
 
@@ -302,7 +306,7 @@ def test_a_signal_says_how_to_go_on(tiny_checkpoint, tmp_path, number, status):
 
 def test_one_two_and_three_processes_write_the_same_bytes(fasta, tiny_checkpoint, out, whole):
     words = ["-o", "z.bw", "-o", "z.bed", "--model", tiny_checkpoint, "--device", "cpu", "--batch-size", "8"]
-    script = "import zflipon.shards; zflipon.shards.SHARD_BASES = 2000; from zflipon.cli import main; main()"
+    script = "import zflipon.genome.shards; zflipon.genome.shards.SHARD_BASES = 2000; from zflipon.cli import main; main()"
     folder = out / "patched"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text("import zflipon.config; zflipon.config.SHARD_BASES = 2000\n")
@@ -364,9 +368,9 @@ def children(pid: int) -> list[int]:
 
 def test_a_process_that_is_silent_for_long_is_lost(tmp_path, monkeypatch):
     """Each shows that it lives by touching what it has taken; the first process waits for the others' shards."""
-    from zflipon.journal import LOST_AFTER, Journal
+    from zflipon.jobs.journal import LOST_AFTER, Journal
 
-    monkeypatch.setattr("zflipon.journal._BEAT", 0.3)
+    monkeypatch.setattr("zflipon.jobs.journal._BEAT", 0.3)
     mine, other = Journal(tmp_path), Journal(tmp_path)
     mine.begin({})
     assert list(mine.claim([0])) == [0]
@@ -393,7 +397,7 @@ def test_a_process_that_is_silent_for_long_is_lost(tmp_path, monkeypatch):
 
 
 def test_the_next_run_of_a_folder_may_take_what_a_killed_one_had_taken(tmp_path):
-    from zflipon.journal import Journal
+    from zflipon.jobs.journal import Journal
 
     killed = Journal(tmp_path)
     killed.begin({})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zflipon.samples import choose, fold_parts, split, tile_labelled
+from zflipon.genome.tiled_samples import choose, fold_parts, split, tile_labelled
 
 
 def rows(*pairs):

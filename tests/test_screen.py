@@ -10,12 +10,12 @@ from conftest import SHARED, dna, make_fasta, needs_shared
 
 from zflipon.cli import cli
 from zflipon.config import ScreenConfig
+from zflipon.energetics.screen import _BLOCKS, _SEED_LINKING, candidates, windows_worth_reading
+from zflipon.energetics.zhunt import SEED, inside_calls, log_z_score, published_starts
 from zflipon.errors import ModelError
-from zflipon.genome import Genome, base_codes
+from zflipon.genome.fasta import Genome, base_codes
+from zflipon.genome.windows import tile
 from zflipon.models import Story, load
-from zflipon.screen import _BLOCKS, _SEED_LINKING, candidates, windows_worth_reading
-from zflipon.windows import tile
-from zflipon.zhunt import SEED, inside_calls, log_z_score, published_starts
 
 LOOSE, PUBLISHED = ScreenConfig(), ScreenConfig(published=True)
 
@@ -63,7 +63,7 @@ def test_blocks_make_no_difference(monkeypatch, screen):
     whole = [each.tolist() for each in candidates(codes_of(text), screen)]
     assert len(whole[0]) > 20
     for block, blocks in ((64, 3), (100_000, 1)):
-        monkeypatch.setattr("zflipon.screen._BLOCK", block)
+        monkeypatch.setattr("zflipon.energetics.screen._BLOCK", block)
         monkeypatch.setitem(_BLOCKS, "cpu", blocks)
         assert [each.tolist() for each in candidates(codes_of(text), screen)] == whole
 
@@ -128,7 +128,7 @@ def test_what_is_read_has_the_values_of_the_whole_run_and_the_rest_the_floor(run
 @needs_shared
 def test_real_calls_survive_the_screen():
     """On a contig that the screen was not set on: windows of two sizes, against what Z-DNABERT and we call."""
-    from zflipon.intervals import read_bed
+    from zflipon.genome.intervals import read_bed
 
     with Genome(SHARED / "hg19" / "hg19_part.fa.gz") as genome:
         contig = "chr22_50M"

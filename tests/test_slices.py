@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from conftest import dna
 
-from zflipon.genome import PADDING_BASE, base_codes, reverse_complement
-from zflipon.slices import Slices
+from zflipon.genome.fasta import PADDING_BASE, base_codes, reverse_complement
+from zflipon.genome.slices import Slices
 
 
 def parts(text, turned=False):

@@ -14,8 +14,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from zflipon.errors import ModelError
-from zflipon.genome import IUPAC, Genome
-from zflipon.tokens import (
+from zflipon.genome.fasta import IUPAC, Genome
+from zflipon.tokenization.tokenizers import (
     SPECIAL_TOKENS,
     BpeTokenizer,
     KmerTokenizer,

@@ -10,10 +10,11 @@ import pyBigWig
 import pysam
 import pytest
 
-from zflipon import regions, tracks
 from zflipon.errors import OutputError
-from zflipon.regions import CALL_DTYPE, NO_VALUE, ContigTrack, call_track
-from zflipon.tracks import FORMATS, TrackOutputs, writer_for
+from zflipon.tracks.calling import CALL_DTYPE, NO_VALUE, ContigTrack, call_track
+from zflipon.tracks.writers import FORMATS, TrackOutputs, writer_for
+from zflipon.tracks.writers import calling as regions
+from zflipon.tracks.writers import writers as tracks
 
 LENGTHS = {"chrB": 3000, "empty": 0, "chr10": 50, "chr2": 1000, "chrM|x:1*": 10}
 """In no alphabet's order, with a contig without bases and one with an awkward name."""

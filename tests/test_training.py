@@ -14,17 +14,17 @@ from conftest import dna, make_fasta
 from zflipon.cli import cli
 from zflipon.config import ModelConfig
 from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
-from zflipon.genome import Genome
+from zflipon.genome.fasta import Genome
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
-from zflipon.models.heads import WORD_REACHES
-from zflipon.recipe import load_recipe
+from zflipon.models.heads.base_resolution import WORD_REACHES
 from zflipon.training import stages
-from zflipon.training.calibrate import platt
-from zflipon.training.fit import Average, Watch
-from zflipon.training.judges import read_counts
+from zflipon.training.calibration import platt
+from zflipon.training.evaluators import read_counts
+from zflipon.training.kmers import word_tables
+from zflipon.training.loop import Average, Watch
+from zflipon.training.recipe import load_recipe
 from zflipon.training.stages import COUNTS, train
-from zflipon.training.words import word_tables
 
 MOTIF = "CGCGCGCGCGCG"
 

@@ -10,11 +10,11 @@ from conftest import dna, make_fasta
 
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
-from zflipon.genome import Genome, reverse_complement
-from zflipon.intervals import fill, merge
-from zflipon.project import IGNORE
-from zflipon.training.batches import Batches, token_labels
-from zflipon.training.data import (
+from zflipon.genome.fasta import Genome, reverse_complement
+from zflipon.genome.intervals import fill, merge
+from zflipon.tokenization.alignment import IGNORE
+from zflipon.training.batching import Batches, token_labels
+from zflipon.training.sampling import (
     LabelledGenome,
     WindowSampler,
     near_misses,

@@ -15,14 +15,14 @@ from small_models import make_small_models
 from zflipon.cli import cli
 from zflipon.errors import InputError, MissingExtraError, OutputError, RecipeError, ZfliponError
 from zflipon.models import load, load_module
-from zflipon.models.story import OBJECTIVES
-from zflipon.recipe import load_recipe, variants
-from zflipon.training import fit
-from zflipon.training.fit import last_checkpoint
+from zflipon.models.metadata import OBJECTIVES
+from zflipon.training import loop as fit
+from zflipon.training.dataset import read_material
 from zflipon.training.history import best_row, read_rows
-from zflipon.training.material import read_material
-from zflipon.training.runs import run
+from zflipon.training.loop import last_checkpoint
+from zflipon.training.recipe import load_recipe, variants
 from zflipon.training.stages import train
+from zflipon.training.sweeps import run
 
 MOTIF = "CGCGCGCGCGCG"
 
@@ -391,11 +391,11 @@ def test_two_processes_give_the_weights_of_one_and_write_once(folder):
 def test_patience_ends_a_stage_and_the_best_weights_stay(folder, monkeypatch):
     told = iter([0.1, 0.5, 0.4, 0.3, 0.6, 0.7])
     monkeypatch.setattr(
-        "zflipon.training.judges.WindowJudge.measure",
+        "zflipon.training.evaluators.WindowJudge.measure",
         lambda *_: {"token_f1": next(told), "average_precision": 0.0},
     )
     monkeypatch.setattr("zflipon.training.stages._tested", lambda *_: {})
-    monkeypatch.setattr("zflipon.training.material.Material.genome_judge", lambda *_: None)
+    monkeypatch.setattr("zflipon.training.dataset.Material.genome_judge", lambda *_: None)
     made = train(
         plan(folder, "stage.evaluations=6", "stage.patience=2", "stage.monitor=token_f1"), folder / "out"
     )

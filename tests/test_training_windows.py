@@ -9,13 +9,13 @@ from conftest import dna, make_fasta
 
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
-from zflipon.genome import Genome, reverse_complement
-from zflipon.project import IGNORE
-from zflipon.samples import tile_labelled
-from zflipon.tokens import KmerTokenizer
-from zflipon.training.batches import Batches, masked, tensors
-from zflipon.training.sequences import read_sequences
-from zflipon.training.windows import Epochs, StoredWindows, cut
+from zflipon.genome.fasta import Genome, reverse_complement
+from zflipon.genome.tiled_samples import tile_labelled
+from zflipon.tokenization.alignment import IGNORE
+from zflipon.tokenization.tokenizers import KmerTokenizer
+from zflipon.training.batching import Batches, masked, tensors
+from zflipon.training.sequence_files import read_sequences
+from zflipon.training.stored_windows import Epochs, StoredWindows, cut
 
 STAGE = StageConfig(
     objective="token", window=40, margin=0, batch_size=4, epochs=2.0, reverse_complement=False

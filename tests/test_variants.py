@@ -7,9 +7,9 @@ from conftest import dna, make_fasta
 
 from zflipon.config import VariantConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
-from zflipon.genome import Genome
-from zflipon.predict import Predictor
-from zflipon.variants import FIELDS, Geometry, Pool, scores, shared, variants
+from zflipon.genome.fasta import Genome
+from zflipon.inference.predictor import Predictor
+from zflipon.workflows.variants import FIELDS, Geometry, Pool, scores, shared, variants
 
 QUIET = dna(3000, 1, "AGG")  # purines alone do not turn; their G gives the context that the model asks for
 REPEAT = "CG" * 12

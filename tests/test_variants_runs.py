@@ -25,20 +25,20 @@ KILLS = 6
 
 def score(vcf: Path, fasta: Path, checkpoint: Path, out: Path, name: str = OUTPUT, **settings) -> dict:
     """Write the output in a folder; of pools so small that there are many."""
-    import zflipon.variants.records
-    import zflipon.variants.run
+    import zflipon.workflows.variants.records
+    import zflipon.workflows.variants.run
 
-    zflipon.variants.records.POOL_RECORDS = zflipon.variants.run.POOL_RECORDS = SMALL_POOL
+    zflipon.workflows.variants.records.POOL_RECORDS = zflipon.workflows.variants.run.POOL_RECORDS = SMALL_POOL
     settings = {"predict": PredictConfig(device="cpu", threads=1, batch_size=8), "quiet": True} | settings
-    return zflipon.variants.variants(vcf, fasta, out / name, str(checkpoint), **settings)
+    return zflipon.workflows.variants.variants(vcf, fasta, out / name, str(checkpoint), **settings)
 
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
-    import zflipon.variants.records
-    import zflipon.variants.run
+    import zflipon.workflows.variants.records
+    import zflipon.workflows.variants.run
 
-    for module in (zflipon.variants.records, zflipon.variants.run):
+    for module in (zflipon.workflows.variants.records, zflipon.workflows.variants.run):
         monkeypatch.setattr(module, "POOL_RECORDS", module.POOL_RECORDS)
 
 
@@ -112,7 +112,9 @@ def test_the_record_tells_how_the_output_was_made(vcf, fasta, tiny_checkpoint, o
 
 def test_killed_at_random_instants_a_run_ends_with_the_same_bytes(vcf, fasta, tiny_checkpoint, whole, out):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["zflipon.variants", "zflipon.models.compact", "test_variants_runs"])
+    context.set_forkserver_preload(
+        ["zflipon.workflows.variants", "zflipon.models.families.compact", "test_variants_runs"]
+    )
     arguments = (vcf, fasta, tiny_checkpoint, out)
     for _ in range(2):  # the first starts the server too
         started = time.monotonic()
@@ -149,7 +151,7 @@ def test_killed_at_random_instants_a_run_ends_with_the_same_bytes(vcf, fasta, ti
 @pytest.fixture
 def half_done(vcf, fasta, tiny_checkpoint, out, monkeypatch):
     """Leave a run whose disk was full after five pools."""
-    from zflipon.journal import Journal
+    from zflipon.jobs.journal import Journal
 
     plain = Journal.put
 
@@ -169,7 +171,7 @@ def half_done(vcf, fasta, tiny_checkpoint, out, monkeypatch):
 @pytest.fixture
 def pools_read(monkeypatch):
     """Count the pools that are scored."""
-    from zflipon.predict import Predictor
+    from zflipon.inference.predictor import Predictor
 
     read, plain = [], Predictor.probabilities
     monkeypatch.setattr(
@@ -211,7 +213,7 @@ def test_what_is_written_may_be_chosen_anew(half_done, vcf, fasta, tiny_checkpoi
 
 
 def test_a_signal_stops_and_says_how_to_go_on(vcf, fasta, tiny_checkpoint, out, whole, monkeypatch):
-    from zflipon.predict import Predictor
+    from zflipon.inference.predictor import Predictor
 
     plain, seen = Predictor.probabilities, []
 

@@ -18,13 +18,13 @@ import pytest
 from click.testing import CliRunner
 from conftest import dna, make_fasta
 
-from zflipon.annotate import annotate
 from zflipon.cli import cli
 from zflipon.config import PredictConfig
 from zflipon.errors import InputError, MissingExtraError, OutputError
-from zflipon.genome import Genome
-from zflipon.view import make_site, surest
-from zflipon.view.server import ADDRESS, Served, Server, asked_range
+from zflipon.genome.fasta import Genome
+from zflipon.report.viewer.server import ADDRESS, Served, Server, asked_range
+from zflipon.report.viewer.site import make_site, surest
+from zflipon.workflows.annotate import annotate
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -470,7 +470,7 @@ until(() => inner().document.body && inner().document.body.dataset.ready, () => 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no headless browser")
 def test_a_browser_draws_the_track_and_goes_where_it_is_told(folder, tmp_path):
-    from zflipon.tracks import COLOURS
+    from zflipon.tracks.writers import COLOURS
 
     red, green, blue = COLOURS[1000].split(",")
     script = CLICK.replace("RED", red).replace("GREEN", green).replace("BLUE", blue)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zflipon.windows import WINDOW_DTYPE, tile, touching
+from zflipon.genome.windows import WINDOW_DTYPE, tile, touching
 
 SHAPES = [(1, 0), (2, 0), (7, 0), (7, 3), (8, 2), (10, 1), (64, 16)]
 

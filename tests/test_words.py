@@ -5,8 +5,8 @@ import pytest
 from conftest import dna, make_fasta
 
 from zflipon.errors import RecipeError
-from zflipon.genome import Genome, reverse_complement
-from zflipon.training.words import _RARE, word_tables
+from zflipon.genome.fasta import Genome, reverse_complement
+from zflipon.training.kmers import _RARE, word_tables
 
 
 def number(word):

@@ -11,13 +11,13 @@ import pytest
 import torch
 from conftest import SHARED, dna, needs_shared
 
-from zflipon import zhunt
 from zflipon.config import PredictConfig
+from zflipon.energetics import zhunt
 from zflipon.errors import ModelError, ZfliponError
-from zflipon.genome import PADDING_BASE, Genome, base_codes
-from zflipon.intervals import fill, read_bed
+from zflipon.genome.fasta import PADDING_BASE, Genome, base_codes
+from zflipon.genome.intervals import fill, read_bed
+from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load
-from zflipon.predict import Predictor
 
 ENERGY = {  # kcal/mol of anti–syn dinucleotides, written out from Ho et al. 1986
     **dict(zip(("AA", "AC", "AG", "AT"), (4.4, 5.2, 3.4, 6.2), strict=True)),

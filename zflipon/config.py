@@ -317,7 +317,7 @@ class FeaturesConfig:
     ----------
     tracks : str or None
         Table of tracks, tab-separated: name, path (bigWig, bedGraph or BED; as seen from the table's folder) and kind
-        (`zflipon.models.story.FEATURE_KINDS`).
+        (`zflipon.models.metadata.FEATURE_KINDS`).
     drop : float
         Share of the training windows that lose some of their tracks, at random, so that the model bears to do without.
     """

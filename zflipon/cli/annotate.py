@@ -29,7 +29,7 @@ from zflipon.cli.options import (
     verbose_option,
 )
 from zflipon.config import DEFAULT_MODEL, CallConfig, PredictConfig, Selection
-from zflipon.models.files import locate
+from zflipon.models.hub import locate
 
 EPILOG = """\b
 Examples:
@@ -157,7 +157,7 @@ def annotate(
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
-    from zflipon.annotate import annotate as run
+    from zflipon.workflows.annotate import annotate as run
 
     report = run(
         genome,

@@ -30,12 +30,12 @@ def doctor(model, threads, as_json, quiet) -> None:
     the speed of each says how long a human genome would take. The exit status is 1 if anything is broken or disagrees.
     """
     limit_threads(threads)
-    from zflipon.environment import look
+    from zflipon.workflows.environment import look
 
     environment, found = look(), None
     problems = list(environment.problems)
     if not problems:  # else there is nothing to compute with
-        from zflipon.doctor import examine
+        from zflipon.workflows.doctor import examine
 
         found = examine(model, threads, quiet)
         problems += found.problems
@@ -55,7 +55,7 @@ def _plain(found) -> dict:
 
 
 def _installed(environment) -> Iterator[str]:
-    from zflipon.environment import EXTRAS
+    from zflipon.workflows.environment import EXTRAS
 
     yield from _pairs(environment.machine)
     yield from _pairs({name: told or "not installed" for name, told in environment.packages.items()})
@@ -93,7 +93,7 @@ def _model(told: dict) -> dict[str, str]:
 
 
 def _trial(trial) -> str:
-    from zflipon.doctor import HUMAN
+    from zflipon.workflows.doctor import HUMAN
 
     where = f"{trial.device} {trial.precision}{'*' if trial.default else ''}"
     if trial.problem:

@@ -77,10 +77,10 @@ def evaluate(
     Scored tracks are called at 0.5, and also judged at every threshold; a BED is
     taken as called. Bases to which a track gives no value count as not called.
     """
-    from zflipon.evaluate import evaluate as run
-    from zflipon.outputs import refuse_existing, whole
     from zflipon.progress import counting, progress
-    from zflipon.report import check_plot, plot, table
+    from zflipon.report.evaluation import check_plot, plot, table
+    from zflipon.tracks.atomic import refuse_existing, whole
+    from zflipon.workflows.evaluate import evaluate as run
 
     json_to_stdout = json_path == Path("-")
     if plot_path:

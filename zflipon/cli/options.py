@@ -47,7 +47,7 @@ def log_to_stderr(quiet: bool = False, verbose: bool = False) -> None:
 
 def complete_models(_context, _parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the shell the bundled models, then folders."""
-    from zflipon.models.files import bundled
+    from zflipon.models.hub import bundled
 
     names = [CompletionItem(name) for name in bundled() if name.startswith(incomplete)]
     return names or [CompletionItem(incomplete, type="dir")]

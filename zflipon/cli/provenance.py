@@ -60,13 +60,13 @@ def provenance(track, genome, region, model, as_json, device, threads, quiet) ->
     """
     limit_threads(threads)
     from zflipon.progress import progress
-    from zflipon.provenance import compare_file, compare_genome, track_record, verify
+    from zflipon.workflows.provenance import compare_file, compare_genome, track_record, verify
 
     record = track_record(track)
     changed, foreign, verdict = compare_file(record, track), [], None
     with progress("b", quiet=quiet) as bar:
         if genome and "contigs" in record:
-            from zflipon.genome import Genome
+            from zflipon.genome.fasta import Genome
 
             with Genome(genome) as source:
                 foreign = compare_genome(record, source, bar.update)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import limit_threads, log_to_stderr, quiet_option, threads_option
-from zflipon.recipe import load_recipe
+from zflipon.training.recipe import load_recipe
 
 EPILOG = """\b
 Examples:
@@ -48,7 +48,7 @@ def train(
     limit_threads(threads)
     log_to_stderr(quiet or int(os.environ.get("RANK", 0)) > 0)  # of several processes one speaks
     plan = load_recipe(recipe, settings)  # before anything heavy is loaded
-    from zflipon.training.runs import run
+    from zflipon.training.sweeps import run
 
     folder, table = run(recipe, settings, output or Path("runs") / plan.name, restart)
     if table:

@@ -122,8 +122,8 @@ def variants(
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
-    from zflipon.variants import REASONS
-    from zflipon.variants import variants as run
+    from zflipon.workflows.variants import REASONS
+    from zflipon.workflows.variants import variants as run
 
     told = run(
         vcf,

@@ -52,10 +52,10 @@ def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
     comes from the package igv-notebook (pip install 'zflipon[view]'). The list is of the first track that has calls; a
     bigWig without its BED is called at the threshold that the record beside it tells.
     """
-    from zflipon.genome import Genome
+    from zflipon.genome.fasta import Genome
     from zflipon.progress import counting, progress
-    from zflipon.view import make_site
-    from zflipon.view.server import Server
+    from zflipon.report.viewer.server import Server
+    from zflipon.report.viewer.site import make_site
 
     def told(words: str) -> None:
         if not quiet:

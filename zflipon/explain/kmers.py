@@ -16,8 +16,8 @@ from itertools import pairwise
 import numpy as np
 
 from zflipon.errors import InputError, ZfliponError
-from zflipon.explain.tables import aligned
-from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
+from zflipon.explain.table_files import aligned
+from zflipon.genome.fasta import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
 
 LONGEST_KMER = 10
 

@@ -14,16 +14,16 @@ import numpy as np
 
 from zflipon.config import Selection
 from zflipon.errors import InputError
-from zflipon.explain.attribution_tables import attribution_track
-from zflipon.explain.attributions import Attribution, Attributor
+from zflipon.explain.attribution import Attribution, Attributor
 from zflipon.explain.logo import check_picture, draw_letters, new_figure
 from zflipon.explain.mutagenesis import around, mutagenesis
-from zflipon.genome import NUCLEOTIDES, Genome, base_codes
-from zflipon.intervals import read_bed
-from zflipon.outputs import whole
-from zflipon.predict import Predictor
-from zflipon.shards import make_plan
-from zflipon.stretches import predict_tiles
+from zflipon.explain.token_tables import attribution_track
+from zflipon.genome.fasta import NUCLEOTIDES, Genome, base_codes
+from zflipon.genome.intervals import read_bed
+from zflipon.genome.shards import make_plan
+from zflipon.inference.genome_scan import predict_tiles
+from zflipon.inference.predictor import Predictor
+from zflipon.tracks.atomic import whole
 
 _PURPLE, _GREY = "#4a1486", "0.45"
 _TOO_WIDE = 400

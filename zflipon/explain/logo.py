@@ -9,8 +9,8 @@ import numpy as np
 import pyBigWig
 
 from zflipon.errors import InputError, MissingExtraError, OutputError
-from zflipon.genome import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
-from zflipon.outputs import whole
+from zflipon.genome.fasta import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
+from zflipon.tracks.atomic import whole
 
 COLOURS = {"A": "#1b7837", "C": "#2166ac", "G": "#b8860b", "T": "#b2182b"}
 """Colours of letters, told apart in print too."""

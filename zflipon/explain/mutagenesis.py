@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from zflipon.errors import InputError
-from zflipon.genome import NUCLEOTIDES, Genome
-from zflipon.predict import Predictor
+from zflipon.genome.fasta import NUCLEOTIDES, Genome
+from zflipon.inference.predictor import Predictor
 
 _POOL = 128
 

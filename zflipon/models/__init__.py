@@ -18,10 +18,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from zflipon.errors import ModelError, suggest
-from zflipon.models.story import Calibration, Story
+from zflipon.models.metadata import Calibration, Story
 
 if TYPE_CHECKING:
-    from zflipon.models.checkpoints import Checkpoint, create, load, load_module, save, start
+    from zflipon.models.checkpoint import Checkpoint, create, load, load_module, save, start
 
 __all__ = [
     "FAMILIES",
@@ -40,14 +40,14 @@ __all__ = [
 ]
 
 FAMILIES: dict[str, str] = {
-    "compact": "zflipon.models.compact",
-    "dnabert2": "zflipon.models.dnabert2",
-    "gena": "zflipon.models.gena",
-    "dnabert": "zflipon.models.dnabert",
-    "modernbert": "zflipon.models.modernbert",
-    "deepz": "zflipon.models.deepz",
-    "graphz": "zflipon.models.graphz",
-    "zhunt": "zflipon.models.zhunt",
+    "compact": "zflipon.models.families.compact",
+    "dnabert2": "zflipon.models.families.dnabert2",
+    "gena": "zflipon.models.families.gena",
+    "dnabert": "zflipon.models.families.dnabert",
+    "modernbert": "zflipon.models.families.modernbert",
+    "deepz": "zflipon.models.families.deepz",
+    "graphz": "zflipon.models.families.graphz",
+    "zhunt": "zflipon.models.families.zhunt",
 }
 """Family → module. The order is that in which they are asked whether a config is theirs."""
 
@@ -64,7 +64,7 @@ def __getattr__(name: str):
     """Import what needs torch when it is first used."""
     if name not in _HEAVY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("zflipon.models.checkpoints"), name)
+    return getattr(importlib.import_module("zflipon.models.checkpoint"), name)
 
 
 def family(name: str) -> ModuleType:

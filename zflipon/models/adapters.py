@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from zflipon.config import LoraConfig
 from zflipon.errors import ModelError, some
 from zflipon.models.base import HEADS, DnaModel
-from zflipon.models.files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
+from zflipon.models.hub import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
 
 if TYPE_CHECKING:
-    from zflipon.models.checkpoints import Checkpoint
+    from zflipon.models.checkpoint import Checkpoint
 
 _NAME = "default"
 """Of the adapter, inside the module; peft leaves it out of files."""

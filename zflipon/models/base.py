@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
-from zflipon.models.heads import BaseCalls, BaseHead, Seen
+from zflipon.models.heads.base_resolution import BaseCalls, BaseHead, Seen
+from zflipon.models.metadata import OBJECTIVES, View
 from zflipon.models.network import Network
-from zflipon.models.story import OBJECTIVES, View
-from zflipon.project import IGNORE
+from zflipon.tokenization.alignment import IGNORE
 
 BASE_HEAD_DEFAULTS = {
     "channels": 32,
@@ -159,7 +159,7 @@ class DnaModel(Network):
         base_tokens, bases : Tensor, optional
             For the base objective; see `BaseHead.forward`.
         labels : Tensor, optional
-            Of the logits' shape less the class axis; `zflipon.project.IGNORE` is left out of the loss.
+            Of the logits' shape less the class axis; `zflipon.tokenization.alignment.IGNORE` is left out of the loss.
         candidates, tracks : Tensor, optional
             Of the base objective, beside labels or in their place: what can form Z-DNA, int64 of shape
             (batch, bases), and which tracks cover each bin, int64 of shape (batch, tracks, bins).

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zflipon.outputs import whole
+from zflipon.tracks.atomic import whole
 from zflipon.training.history import HISTORY, VALIDATION, read_rows
-from zflipon.training.tables import numbers
+from zflipon.training.result_tables import numbers
 
 CURVES = "training.png"
 """In a checkpoint's folder."""

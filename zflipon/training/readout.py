@@ -19,14 +19,21 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from zflipon.genome import base_codes, reverse_complement
-from zflipon.intervals import merge, overlapping
+from zflipon.genome.fasta import base_codes, reverse_complement
+from zflipon.genome.intervals import merge, overlapping
 from zflipon.models import Checkpoint
-from zflipon.models.batch import collate
-from zflipon.models.heads import BIN, FLIPS_PRIOR, WORD_REACHES, BaseHead, around_bins, said_by_words
-from zflipon.training.material import Material
-from zflipon.training.omics import Calls, fit_omics
-from zflipon.training.words import word_tables
+from zflipon.models.collate import collate
+from zflipon.models.heads.base_resolution import (
+    BIN,
+    FLIPS_PRIOR,
+    WORD_REACHES,
+    BaseHead,
+    around_bins,
+    said_by_words,
+)
+from zflipon.training.dataset import Material
+from zflipon.training.kmers import word_tables
+from zflipon.training.omics_readout import Calls, fit_omics
 
 log = logging.getLogger("zflipon")
 

@@ -14,26 +14,26 @@ import numpy as np
 import torch
 
 from zflipon.config import DECIMALS, HELD_OUT, Recipe, StageConfig
-from zflipon.devices import processes
 from zflipon.errors import OutputError, RecipeError, some
+from zflipon.inference.devices import processes
+from zflipon.inference.predictor import calibrated, strands
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
 from zflipon.models.adapters import attach, thaw
-from zflipon.models.files import locate
-from zflipon.models.story import OBJECTIVES, Story
-from zflipon.predict import calibrated, strands
-from zflipon.recipe import Setting, inheritance
-from zflipon.tokens import BpeTokenizer, DnaTokenizer, train_bpe
-from zflipon.training.calibrate import bend, platt
-from zflipon.training.card import write_card
+from zflipon.models.hub import locate
+from zflipon.models.metadata import OBJECTIVES, Story
+from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer, train_bpe
+from zflipon.training.calibration import bend, platt
 from zflipon.training.curves import CURVES, plot_curves
-from zflipon.training.fit import fit, monitored
+from zflipon.training.dataset import Material, read_material
+from zflipon.training.evaluators import Counts, Measures, pooled, read_counts, uncalibrated, write_counts
 from zflipon.training.history import VALIDATION, best_row, read_rows
-from zflipon.training.judges import Counts, Measures, pooled, read_counts, uncalibrated, write_counts
-from zflipon.training.material import Material, read_material
+from zflipon.training.kmers import require_soft_masked
+from zflipon.training.loop import fit, monitored
+from zflipon.training.model_card import write_card
 from zflipon.training.readout import refit
-from zflipon.training.tables import test_table
-from zflipon.training.words import require_soft_masked
+from zflipon.training.recipe import Setting, inheritance
+from zflipon.training.result_tables import test_table
 
 log = logging.getLogger("zflipon")
 

@@ -156,11 +156,11 @@ def attributions(
     tables, tracks = _kinds(outputs, regions or regions_bed, source, labels)
 
     from zflipon.config import Selection
-    from zflipon.explain.attribution_tables import completeness, heading
-    from zflipon.explain.attributions import OBJECTIVES, Attributor
-    from zflipon.explain.tables import write_table
+    from zflipon.explain.attribution import OBJECTIVES, Attributor
+    from zflipon.explain.table_files import write_table
+    from zflipon.explain.token_tables import completeness, heading
     from zflipon.models import load
-    from zflipon.outputs import refuse_existing
+    from zflipon.tracks.atomic import refuse_existing
 
     for path in (*outputs, *((deltas,) if deltas else ())):
         refuse_existing(path, force)
@@ -199,8 +199,8 @@ def attributions(
 
 def _omics(checkpoint, source, features, missing):
     """Open what the model reads beside the sequence; nothing of a table of sequences, which have no place."""
-    from zflipon.features import features_for
-    from zflipon.genome import Genome
+    from zflipon.genome.fasta import Genome
+    from zflipon.omics.features import features_for
 
     if source.suffix.lower() in _SEQUENCES:
         return features_for(checkpoint, features, {}, missing)
@@ -210,8 +210,8 @@ def _omics(checkpoint, source, features, missing):
 
 def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> list[tuple]:
     """Write the table of tokens; return the place of each attribution beside it."""
-    from zflipon.explain.attribution_tables import completeness, token_table
-    from zflipon.explain.tables import write_table
+    from zflipon.explain.table_files import write_table
+    from zflipon.explain.token_tables import completeness, token_table
     from zflipon.progress import progress
 
     with progress("windows", len(known.sequences), quiet=quiet) as bar:
@@ -225,10 +225,10 @@ def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> li
 
 def _write_tracks(tracks, attributor, source, selection, threshold, every_base, quiet) -> list[tuple]:
     """Write the track; return the place of each attribution beside it."""
-    from zflipon.explain.attribution_tables import attribution_track
-    from zflipon.genome import Genome
+    from zflipon.explain.token_tables import attribution_track
+    from zflipon.genome.fasta import Genome
     from zflipon.progress import progress
-    from zflipon.tracks import write_values
+    from zflipon.tracks.writers import write_values
 
     with Genome(source) as genome, progress("windows", quiet=quiet) as bar:
         pieces, found = attribution_track(
@@ -271,9 +271,9 @@ def _labelled(source, story, labels, blacklist, asked):
     import numpy as np
 
     from zflipon.errors import InputError
-    from zflipon.explain.attribution_tables import labelled_sequences, labelled_windows
-    from zflipon.genome import Genome
-    from zflipon.training.sequences import read_sequences
+    from zflipon.explain.token_tables import labelled_sequences, labelled_windows
+    from zflipon.genome.fasta import Genome
+    from zflipon.training.sequence_files import read_sequences
 
     if source.suffix.lower() not in _SEQUENCES:
         with Genome(source) as genome:

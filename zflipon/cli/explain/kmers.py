@@ -62,8 +62,8 @@ def kmers(
     from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.kmers import COLUMNS, Composition, enrichment, region_codes
     from zflipon.explain.logo import align, check_picture, draw_logo, find_sites
-    from zflipon.genome import Genome
-    from zflipon.intervals import merge, read_bed
+    from zflipon.genome.fasta import Genome
+    from zflipon.genome.intervals import merge, read_bed
     from zflipon.progress import progress
 
     refuse(output, force)

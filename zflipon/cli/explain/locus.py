@@ -91,14 +91,14 @@ def locus(
     """
     limit_threads(threads)
     from zflipon.cli.explain.options import refuse
-    from zflipon.explain.attributions import Attributor
+    from zflipon.explain.attribution import Attributor
     from zflipon.explain.locus import draw, survey
     from zflipon.explain.logo import check_picture
-    from zflipon.features import features_for
-    from zflipon.genome import Genome
-    from zflipon.intervals import parse_region
+    from zflipon.genome.fasta import Genome
+    from zflipon.genome.intervals import parse_region
+    from zflipon.inference.predictor import Predictor
     from zflipon.models import load
-    from zflipon.predict import Predictor
+    from zflipon.omics.features import features_for
     from zflipon.progress import progress
 
     check_picture(output)

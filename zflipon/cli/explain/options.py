@@ -12,7 +12,7 @@ STDOUT = Path("-")
 
 def refuse(output: Path | None, force: bool) -> None:
     """Refuse a file that could not be written at the end, before any work is done for it."""
-    from zflipon.outputs import refuse_existing
+    from zflipon.tracks.atomic import refuse_existing
 
     if output not in (None, STDOUT):
         refuse_existing(output, force)
@@ -26,7 +26,7 @@ def give(
     rows: Sequence[Sequence[object]],
 ) -> None:
     """Print what people read, and write the CSV where it was asked for; on stdout the two are kept apart."""
-    from zflipon.explain.tables import table_text, write_table
+    from zflipon.explain.table_files import table_text, write_table
 
     click.echo(told, err=output == STDOUT)
     if output == STDOUT:

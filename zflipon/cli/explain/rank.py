@@ -46,8 +46,8 @@ def rank(tables, model_of, top, output, force) -> None:
     of its tables (Libina & Skvortsova 2025, section 5.8).
     """
     from zflipon.cli.explain.options import give, refuse
-    from zflipon.explain.rank import parse_model_of
-    from zflipon.explain.rank import rank as run
+    from zflipon.explain.ranking import parse_model_of
+    from zflipon.explain.ranking import rank as run
 
     refuse(output, force)
     ranking = run(tables, parse_model_of(model_of))

@@ -106,7 +106,7 @@ def tokens(
     """
     limit_threads(threads)
     from zflipon.cli.explain.options import give, refuse
-    from zflipon.explain.tokens import COLUMNS, token_ratios
+    from zflipon.explain.token_ratios import COLUMNS, token_ratios
     from zflipon.progress import counting, progress
 
     refuse(output, force)

@@ -73,7 +73,7 @@ def tracks(
     """
     limit_threads(threads)
     from zflipon.cli.explain.options import give, refuse
-    from zflipon.explain.tracks import COLUMNS, track_importance
+    from zflipon.explain.track_importance import COLUMNS, track_importance
     from zflipon.progress import counting, progress
 
     refuse(output, force)

@@ -13,7 +13,7 @@ import click
 
 from zflipon.cli.options import complete_models
 from zflipon.models import FAMILIES
-from zflipon.models.files import BUNDLED, Files, bundled, found_objective, locate
+from zflipon.models.hub import BUNDLED, Files, bundled, found_objective, locate
 
 EPILOG = """\b
 Examples:

@@ -10,8 +10,8 @@ from zflipon.cli.models import models
 from zflipon.cli.options import complete_models, default
 from zflipon.config import MARGIN_SHARE
 from zflipon.errors import ModelError, OutputError
-from zflipon.models.files import CONFIG, WEIGHTS, Files
-from zflipon.models.story import OBJECTIVES, Story
+from zflipon.models.hub import CONFIG, WEIGHTS, Files
+from zflipon.models.metadata import OBJECTIVES, Story
 
 PULL = """\b
 Examples:
@@ -64,7 +64,7 @@ def pull(repository: str, revision: str | None) -> None:
     Weights, config and tokenizer are fetched, and no code. Prints the folder and the SHA-256 of each file. What is in
     the cache is not fetched again; HF_HOME says where that lies.
     """
-    from zflipon.models.files import fetch, is_hub_id, locate, sha256_of
+    from zflipon.models.hub import fetch, is_hub_id, locate, sha256_of
 
     if not is_hub_id(repository):
         raise ModelError(f"{repository}: expected a hub id, OWNER/NAME")
@@ -145,7 +145,7 @@ def import_(
     folder of BERT with k-mers. Nothing in them is executed. Prints the SHA-256 of the weights before and after.
     """
     _refuse(output, force)
-    from zflipon.models.imports import read_foreign
+    from zflipon.models.importers import read_foreign
 
     found = read_foreign(
         source,
@@ -171,7 +171,7 @@ def convert(name: str, output: Path, force: bool) -> None:
     Prints the SHA-256 of the weights before and after.
     """
     _refuse(output, force)
-    from zflipon.models.imports import read_any
+    from zflipon.models.importers import read_any
 
     _save(read_any(name), output)
 
@@ -191,7 +191,7 @@ def merge(name: str, output: Path, force: bool) -> None:
 
 def _refuse(output: Path, force: bool) -> None:
     """Refuse a folder that could not be written at the end, before any work is done for it."""
-    from zflipon.outputs import refuse_folder, reported
+    from zflipon.tracks.atomic import refuse_folder, reported
 
     with reported(output):
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -200,8 +200,8 @@ def _refuse(output: Path, force: bool) -> None:
 
 def _save(checkpoint, output: Path, source: Files | None = None) -> None:
     """Write a checkpoint, and print the checksums of the weights before and after."""
-    from zflipon.models.imports import save_checked
-    from zflipon.outputs import whole_folder
+    from zflipon.models.importers import save_checked
+    from zflipon.tracks.atomic import whole_folder
 
     source = source or checkpoint.files
     read = [source.folder, *(path.parent for each in (source, source.base) if each for path in each.weights)]

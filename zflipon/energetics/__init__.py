@@ -1,0 +1,1 @@
+"""Z-HUNT and the screen built on it."""

@@ -1,0 +1,1 @@
+"""FASTA files, intervals, windows and shards."""

@@ -1,0 +1,1 @@
+"""Devices, batching and genome-scale inference."""

@@ -1,0 +1,1 @@
+"""The lifecycle of long runs: lock, journal, resume, record."""

@@ -1,0 +1,36 @@
+"""DNABERT (Ji et al. 2021), which Z-DNABERT is: plain BERT on overlapping 6-mers."""
+
+from __future__ import annotations
+
+from transformers import BertConfig
+
+from zflipon.models.families.bert import BERT_TYPES, BertModel
+from zflipon.tokenization.tokenizers import KmerTokenizer
+
+VOCABULARIES = {4**k + 5: k for k in (3, 4, 5, 6)}
+"""Size of the vocabulary (every k-mer and five special tokens) → k."""
+
+
+class DnaBertConfig(BertConfig):
+    """Shape of DNABERT; the defaults are those of the published models."""
+
+    model_type = "bert"
+    vocab_size: int = 4101
+
+
+class DnaBertModel(BertModel):
+    """The DNABERT encoder under any head."""
+
+    config_class = DnaBertConfig
+
+
+MODEL = DnaBertModel
+CONFIG = DnaBertConfig
+TOKENIZER, TOKENIZER_FILE = KmerTokenizer, "vocab.txt"
+STORY = {"window": 512, "margin": 64}
+LORA_TARGETS = ["query", "value"]
+
+
+def recognises(config: dict) -> bool:
+    """Tell whether a ``config.json`` is of this family: BERT, with as many tokens as there are k-mers."""
+    return config.get("model_type") in BERT_TYPES and config.get("vocab_size") in VOCABULARIES

@@ -1,0 +1,1 @@
+"""Task heads that every family can carry."""

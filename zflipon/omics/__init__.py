@@ -1,0 +1,1 @@
+"""Omics tracks that a model reads beside the sequence."""

@@ -1,0 +1,1 @@
+"""Browser hubs, HTML reports and figures."""

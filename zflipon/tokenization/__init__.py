@@ -1,0 +1,1 @@
+"""Tokenizers, and the alignment of tokens with bases."""
