@@ -99,7 +99,7 @@ def parse() -> argparse.Namespace:
 
 def kept_apart(model: str) -> list[list[str]]:
     """Return the contigs that each of a model's twins was not trained on."""
-    return [each["contigs"] for each in load(model).story.quality["twins"]]
+    return [each["contigs"] for each in load(model).metadata.quality["twins"]]
 
 
 def judged(paths: list[Path], data: Path, contigs: list[str]) -> Report:
@@ -142,14 +142,14 @@ def twins(name: str, model: str, contigs: list[str], out: Path) -> list[tuple[st
 
     A twin is given the model's calibration and threshold, so that its calls are those that the model would make.
     """
-    story = load(model).story
+    metadata = load(model).metadata
     found = []
     for folder in sorted(TWINS.glob(f"{name}/*")) if model == name else []:
         twin = load(folder)
-        chosen = [contig for contig in contigs if contig in twin.story.training["validation_contigs"]]
+        chosen = [contig for contig in contigs if contig in twin.metadata.training["validation_contigs"]]
         if chosen:
-            told = replace(twin.story, calibration=story.calibration, threshold=story.threshold)
-            save(replace(twin, story=told), out / "twins" / name / folder.name)
+            told = replace(twin.metadata, calibration=metadata.calibration, threshold=metadata.threshold)
+            save(replace(twin, metadata=told), out / "twins" / name / folder.name)
             found.append((str(out / "twins" / name / folder.name), chosen))
     return found or [(model, contigs)]
 
@@ -164,7 +164,7 @@ def run(data: Path, model: str, contigs: list[str], paths: list[Path], features:
         model,
         "--contigs",
         ",".join(contigs),
-        *(["--features", features] if features and load(model).story.features else []),
+        *(["--features", features] if features and load(model).metadata.features else []),
     ]
     subprocess.run([sys.executable, "-m", "zflipon", *words, "--force"], check=True)
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from zflipon.config import AttributionConfig
-from zflipon.explain.attribution import OBJECTIVES, Aim, Attributor
+from zflipon.explain.attribution import OBJECTIVES, AttributionTarget, Attributor
 from zflipon.models import Checkpoint, create, load
 from zflipon.tokenization.tokenizers import train_bpe
 
@@ -34,7 +34,7 @@ def main() -> None:
     checkpoint = model(arguments.model)
     sequences = dna(arguments.windows, arguments.width)
     attributor = Attributor(checkpoint, AttributionConfig(arguments.steps), arguments.device)
-    aims = [Aim(index, weights(attributor, text)) for index, text in enumerate(sequences)]
+    aims = [AttributionTarget(index, weights(attributor, text)) for index, text in enumerate(sequences)]
     few = aims[: arguments.alone]
     for aim in few[:1]:  # first calls are slow
         list(attributor.attribute(sequences, [aim]))
@@ -51,7 +51,7 @@ def main() -> None:
     gap = max(np.abs(found[aim.sequence] - scores).max() for aim, scores in zip(few, expected, strict=True))
     scale = max(np.abs(scores).max() for scores in expected)
     print(
-        f"{arguments.model} ({attributor.story.objective}) on {attributor.device}, {torch.get_num_threads()} "
+        f"{arguments.model} ({attributor.metadata.objective}) on {attributor.device}, {torch.get_num_threads()} "
         f"threads, {arguments.width} bases, {arguments.steps} steps\n"
         f"(a) plain loop          {loop_rate:10.3f} windows/s\n"
         f"(b) a sequence at a time {alone_rate:9.3f} windows/s\n"
@@ -92,16 +92,16 @@ def dna(count: int, width: int) -> list[str]:
 def weights(attributor: Attributor, text: str) -> np.ndarray:
     """Return the weights of the mean over all that the head gives."""
     tokens = attributor.tokenizer.encode([text])[0]
-    size = {"token": len(tokens.ids), "base": len(text), "sequence": 1}[attributor.story.objective]
+    size = {"token": len(tokens.ids), "base": len(text), "sequence": 1}[attributor.metadata.objective]
     return np.full(size, 1 / size, dtype=np.float32)
 
 
-def loop(attributor: Attributor, sequences: list[str], aims: list[Aim]) -> Iterator[np.ndarray]:
+def loop(attributor: Attributor, sequences: list[str], aims: list[AttributionTarget]) -> Iterator[np.ndarray]:
     """Yield the scores of token embeddings: a sequence after the other, a step after the other."""
     nodes, sizes = np.polynomial.legendre.leggauss(attributor.config.steps)
     for aim in aims:
         tokens = attributor.tokenizer.encode([sequences[aim.sequence]])
-        problem = attributor._problem([Aim(0, aim.weights)], tokens, [sequences[aim.sequence]])
+        problem = attributor._problem([AttributionTarget(0, aim.weights)], tokens, [sequences[aim.sequence]])
         total = torch.zeros_like(problem.inputs[0])
         for alpha, size in zip((nodes + 1) / 2, sizes / 2, strict=True):
             now = [
@@ -112,7 +112,9 @@ def loop(attributor: Attributor, sequences: list[str], aims: list[Aim]) -> Itera
         yield (total * (problem.inputs[0] - problem.baselines[0])).sum(2)[0].cpu().numpy()
 
 
-def timed(attributor: Attributor, aims: list[Aim], run: Callable[[], Iterator]) -> tuple[float, list]:
+def timed(
+    attributor: Attributor, aims: list[AttributionTarget], run: Callable[[], Iterator]
+) -> tuple[float, list]:
     """Return windows a second, and what came out."""
     started = time.perf_counter()
     found = list(run())

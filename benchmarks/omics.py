@@ -29,7 +29,7 @@ from zflipon.genome.windows import tile
 from zflipon.inference.genome_scan import Stretch, predict_stretches
 from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
-from zflipon.models import Story, load
+from zflipon.models import ModelMetadata, load
 from zflipon.omics.features import FeatureTracks, features_for
 
 TWIN = f"{OMICS_MODEL}={Path(__file__).parent / 'twins' / OMICS_MODEL / '1'}"
@@ -43,7 +43,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [TWIN]]
     with Genome(data / "hg19_part.fa.gz") as genome:
-        ground = Ground(genome, data)
+        ground = EvaluationRegions(genome, data)
         rows = [row for name, model in named for row in compared(ground, name, model, arguments.tracks)]
         print(table(rows))
         if arguments.curve:
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class Ground:
+class EvaluationRegions:
     """The genome, and what is true of it.
 
     Parameters
@@ -85,13 +85,15 @@ class Ground:
 
     def stretches(self, predictor: Predictor, contigs: list[str], screen: bool) -> list[Stretch]:
         """Return the windows of contigs, and which of them are read."""
-        found, story = [], predictor.story
+        found, metadata = [], predictor.metadata
         for contig in contigs:
             for start, end in self.genome.scan(contig, MIN_GAP).segments:
-                tiles = tile(start, end, story.window, story.margin)
-                for first in range(0, len(tiles), 256):
-                    part = tiles[first : first + 256]
-                    read = windows_worth_reading(self.genome, contig, part, story.screen) if screen else None
+                windows = tile(start, end, metadata.window, metadata.margin)
+                for first in range(0, len(windows), 256):
+                    part = windows[first : first + 256]
+                    read = (
+                        windows_worth_reading(self.genome, contig, part, metadata.screen) if screen else None
+                    )
                     found.append(Stretch(contig, part, read))
         return found
 
@@ -99,7 +101,7 @@ class Ground:
         """Return average precision, F1 of the model's own calls and bases a second."""
         histogram, bases, begun = ScoreHistogram(), 0, time.perf_counter()
         for stretch, values in predict_stretches(predictor, self.genome, stretches):
-            start = int(stretch.tiles["core_start"][0])
+            start = int(stretch.windows["core_start"][0])
             place = (start, start + len(values))
             counted = ~np.isnan(values) & ~fill(self.ignored.get(stretch.contig), *place)
             histogram.add(
@@ -109,46 +111,46 @@ class Ground:
         spent = time.perf_counter() - begun
         return {
             "average_precision": histogram.average_precision(),
-            "f1": histogram.at(predictor.story.threshold).f1,
+            "f1": histogram.at(predictor.metadata.threshold).f1,
             "bases_per_second": bases / spent,
         }
 
 
-def compared(ground: Ground, name: str, model: str, table_of_tracks: str):
+def compared(ground: EvaluationRegions, name: str, model: str, table_of_tracks: str):
     """Yield a model's figures with all of its tracks and, if it bears that, with none."""
     checkpoint = load(model)
-    contigs = list(checkpoint.story.training["validation_contigs"])
+    contigs = list(checkpoint.metadata.training["validation_contigs"])
     about = {
         "model": name,
         "parameters": sum(weights.numel() for weights in checkpoint.module.parameters()),
-        "trained": trained(checkpoint.story),
+        "trained": trained(checkpoint.metadata),
     }
-    wanted = bool(checkpoint.story.features)
+    wanted = bool(checkpoint.metadata.features)
     tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths) if wanted else None
     predictor = Predictor(checkpoint, PredictConfig(device="cpu"), features=tracks)
     stretches = ground.stretches(predictor, contigs, False)
     count = len(tracks.features) if wanted else 0
     yield {**about, "tracks": count, **ground.measure(predictor, stretches)}
-    if wanted and checkpoint.story.bears_missing:
+    if wanted and checkpoint.metadata.bears_missing:
         predictor.features = tracks.without(tracks.readers)
         yield {**about, "tracks": 0, **ground.measure(predictor, stretches)}
 
 
-def trained(story: Story) -> str:
+def trained(metadata: ModelMetadata) -> str:
     """Say how long a model was trained; a readout that is fitted to whole calls takes no steps."""
-    stages = story.training.get("stages", [])
+    stages = metadata.training.get("stages", [])
     steps = sum(stage["steps"] for stage in stages)
     bases = sum(stage["steps"] * stage["batch_size"] * stage["window"] for stage in stages)
     parts = [f"{steps:,} steps, {bases / 1e6:.0f} Mb"] if steps else []
     return ", ".join(parts + ["a readout"] * any(stage.get("readout") for stage in stages))
 
 
-def fewer_tracks(ground: Ground, model: str, table_of_tracks: str, draws: int):
+def fewer_tracks(ground: EvaluationRegions, model: str, table_of_tracks: str, draws: int):
     """Yield (number of tracks, average precision, F1) of random sets of tracks."""
     checkpoint = load(model)
     tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths)
     predictor = Predictor(checkpoint, PredictConfig(device="cpu"), features=tracks)
-    stretches = ground.stretches(predictor, list(checkpoint.story.training["validation_contigs"]), True)
+    stretches = ground.stretches(predictor, list(checkpoint.metadata.training["validation_contigs"]), True)
     rng = np.random.default_rng(42)
     for count in (*COUNTS, len(tracks.features)):
         for _ in range(1 if count in (0, len(tracks.features)) else draws):

@@ -41,11 +41,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="per-core-") as scratch, Genome(arguments.genome) as genome:
         checkpoint = load(made(arguments.model, Path(scratch), genome))
         predictor = Predictor(checkpoint, PredictConfig(device="cpu", threads=1))
-        story, module = checkpoint.story, checkpoint.module
+        metadata, module = checkpoint.metadata, checkpoint.module
         contig, start, end = longest(genome, 20_000)
-        tiles = tile(start, end, story.window, story.margin)[1:-1]
+        windows = tile(start, end, metadata.window, metadata.margin)[1:-1]
         batches = list(
-            predictor.batches([genome.fetch(contig, int(w["start"]), int(w["end"])) for w in tiles])
+            predictor.batches([genome.fetch(contig, int(w["start"]), int(w["end"])) for w in windows])
         )
         text = [
             genome.fetch(contig, at, at + WINDOW) for at in range(start, start + WINDOWS * WINDOW, WINDOW)
@@ -68,7 +68,7 @@ def main() -> None:
             (
                 2 * len(square) ** 3 / spent(lambda: square @ square),
                 len(batch.indices)
-                * (story.window - 2 * story.margin)
+                * (metadata.window - 2 * metadata.margin)
                 / spent(lambda batch=batch: predictor.collect(predictor.launch(batch))),
                 len(text) * WINDOW / spent(one_at_a_time),
                 len(text) * WINDOW / spent(lambda: list(pipeline(text, batch_size=WINDOWS))),

@@ -169,10 +169,12 @@ def told(device: torch.device) -> str:
 def operations(module: torch.nn.Module, predictor: Predictor, genome: Genome) -> tuple[float, float]:
     """Return the model's operations (of matrix products and convolutions) and tokens for each base decided."""
     contig, start, end = longest(genome, 200_000)
-    tiles = tile(start, end, predictor.story.window, predictor.story.margin)[1:-1][:64]
-    text = [genome.fetch(contig, int(w["start"]), int(w["end"])) for w in tiles]
-    decided = int((tiles["core_end"] - tiles["core_start"]).sum())
-    cores = np.stack([tiles["core_start"] - tiles["start"], tiles["core_end"] - tiles["start"]], axis=1)
+    windows = tile(start, end, predictor.metadata.window, predictor.metadata.margin)[1:-1][:64]
+    text = [genome.fetch(contig, int(w["start"]), int(w["end"])) for w in windows]
+    decided = int((windows["core_end"] - windows["core_start"]).sum())
+    cores = np.stack(
+        [windows["core_start"] - windows["start"], windows["core_end"] - windows["start"]], axis=1
+    )
     counted, tokens = 0, 0
     for batch in predictor.batches(text, cores):
         tokens += sum(len(each.ids) for each in batch.tokens)
@@ -257,7 +259,7 @@ def without_model(
 
     def stub(self: Predictor, batch) -> Launched:
         rows, width = batch.inputs["input_ids"].shape
-        if self.story.objective != "base":
+        if self.metadata.objective != "base":
             return Launched(torch.zeros(rows, width, 2))
         factors = (2,) if batch.in_factors else ()
         return Launched(torch.zeros(rows, *factors, batch.inputs["bases"].shape[1]))
@@ -295,7 +297,7 @@ def peers(
             ids = torch.from_numpy(tokens.ids)[None].to(device)
             module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.argmax(-1).cpu()
 
-    if checkpoint.story.objective == "token":
+    if checkpoint.metadata.objective == "token":
         yield "(a) one window of 128 bp at a time", rate(one_at_a_time, loops * WINDOW)
         pipeline = token_pipeline(checkpoint, device)
         if pipeline is not None:

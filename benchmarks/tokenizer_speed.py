@@ -33,14 +33,14 @@ def main() -> None:
     with Genome(arguments.genome) as genome:
         contig, length = next(iter(genome.lengths.items()))
         text = genome.fetch(contig, 0, min(length, arguments.bases))
-    windows = [text[start:end] for start, end, _, _ in tile(0, len(text), checkpoint.story.window, 0)]
+    windows = [text[start:end] for start, end, _, _ in tile(0, len(text), checkpoint.metadata.window, 0)]
     tokenizer = checkpoint.tokenizer
     rates = {"ours": rate(tokenizer.encode, windows)}
     library = getattr(tokenizer, "tokenizer", None)
     if library is not None:
         rates["the library"] = rate(library.encode_batch_fast, windows)
     for name, speed in rates.items():
-        print(f"{name}: {speed / 1e6:.1f} Mb/s, windows of {checkpoint.story.window}")
+        print(f"{name}: {speed / 1e6:.1f} Mb/s, windows of {checkpoint.metadata.window}")
     if library is not None:
         print(f"ours is {rates['ours'] / rates['the library']:.1f} x as fast")
 

@@ -49,14 +49,14 @@ def main() -> None:
     arguments = parse()
     data = DataConfig(genome=arguments.genome, labels=arguments.labels, split="stratified")
     began = time.perf_counter()
-    material = read_material(data)
-    tiling = material.tiling(STAGE)
+    training_data = read_material(data)
+    tiling = training_data.tiling(STAGE)
     seconds = time.perf_counter() - began
     count = sum(map(len, tiling.parts.values()))
     print(f"preparation: {count:,} windows of {STAGE.window} bp in {seconds:.1f} s")
 
     tokenizer = arguments.tokenizer and BpeTokenizer(Tokenizer.from_file(arguments.tokenizer))
-    tokenizer = tokenizer or train_bpe(list(material.stretches(1_000_000, 0)), 512, 5)
+    tokenizer = tokenizer or train_bpe(list(training_data.stretches(1_000_000, 0)), 512, 5)
     windows = tiling.parts["train"][np.arange(min(arguments.windows, len(tiling.parts["train"])))]
     batches = Batches(Epochs(windows, STAGE), tokenizer)
     began = time.perf_counter()

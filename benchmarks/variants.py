@@ -27,7 +27,7 @@ def main() -> None:
     """Measure and print."""
     arguments = parse()
     predictor = Predictor(load(arguments.model), PredictConfig(device=arguments.device))
-    shape = Geometry.of(predictor.story.window, predictor.story.margin, VariantConfig())
+    shape = Geometry.of(predictor.metadata.window, predictor.metadata.margin, VariantConfig())
     text = "".join(
         np.random.default_rng(0).choice(list("ACGT"), 4000 + arguments.variants * arguments.spacing)
     )

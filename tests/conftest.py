@@ -69,7 +69,7 @@ def tiny_checkpoint(tmp_path_factory, tokenizer):
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     head = {"channels": 8, "kernel": 5, "dilations": [1, 2], "dropout": 0.0}
     made = create("compact", "base", tokenizer, initializer_range=0.5, base_head=head, **shape)
-    story = replace(made.story, window=256, margin=64, calibration=Calibration(1.0, 5.5))
+    metadata = replace(made.metadata, window=256, margin=64, calibration=Calibration(1.0, 5.5))
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    save(replace(made, story=story), folder)
+    save(replace(made, metadata=metadata), folder)
     return folder

@@ -4,7 +4,7 @@ import pytest
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
 
 
-def material(seed, size=3000, decimals=2, share=0.1):
+def training_data(seed, size=3000, decimals=2, share=0.1):
     """Scores with many ties that know something about the labels."""
     rng = np.random.default_rng(seed)
     labels = rng.random(size) < share
@@ -47,7 +47,7 @@ def test_confusion_with_known_answers():
 
 
 def test_mcc_is_the_correlation_of_calls_and_labels():
-    scores, labels = material(1)
+    scores, labels = training_data(1)
     called = scores >= 0.5
     assert Confusion.of(called, labels).mcc == pytest.approx(np.corrcoef(called, labels)[0, 1])
 
@@ -63,7 +63,7 @@ def test_mcc_of_a_whole_genome_does_not_overflow():
 
 
 def test_confusions_add_up():
-    scores, labels = material(2)
+    scores, labels = training_data(2)
     called = scores >= 0.6
     parts = Confusion.of(called[:700], labels[:700]) + Confusion.of(called[700:], labels[700:])
     assert parts == Confusion.of(called, labels)
@@ -75,7 +75,7 @@ def test_confusions_add_up():
 
 @pytest.mark.parametrize(("seed", "size", "decimals"), [(0, 400, 1), (1, 300, 2), (2, 200, 6)])
 def test_average_precision_and_best_f1_equal_a_slow_loop(seed, size, decimals):
-    scores, labels = material(seed, size, decimals)
+    scores, labels = training_data(seed, size, decimals)
     made = histogram(scores, labels)
     assert made.average_precision() == pytest.approx(slow_average_precision(scores, labels), abs=1e-12)
     best = max(slow_points(scores, labels), key=lambda point: point[3])
@@ -84,7 +84,7 @@ def test_average_precision_and_best_f1_equal_a_slow_loop(seed, size, decimals):
 
 
 def test_curve_equals_a_slow_loop():
-    scores, labels = material(5, 300)
+    scores, labels = training_data(5, 300)
     threshold, precision, recall = histogram(scores, labels).curve()
     expected = np.array([point[:3] for point in slow_points(scores, labels)])
     np.testing.assert_allclose(np.stack([threshold, precision, recall], axis=1), expected, atol=1e-12)
@@ -107,7 +107,7 @@ def test_best_threshold_is_a_short_decimal_that_reaches_the_best_f1():
 
 
 def test_counts_at_a_threshold_include_scores_equal_to_it():
-    scores, labels = material(6)
+    scores, labels = training_data(6)
     for threshold in (-1.0, 0.3, 0.5, 0.7, 2.0):
         assert histogram(scores, labels).at(threshold) == Confusion.of(
             scores >= np.float32(threshold), labels
@@ -115,7 +115,7 @@ def test_counts_at_a_threshold_include_scores_equal_to_it():
 
 
 def test_portions_and_merging_leave_no_trace():
-    scores, labels = material(7, 5000, 4)
+    scores, labels = training_data(7, 5000, 4)
     whole = histogram(scores, labels)
     portions, merged = ScoreHistogram(max_distinct=100_000), ScoreHistogram()
     order = np.random.default_rng(0).permutation(len(scores))
@@ -129,7 +129,7 @@ def test_portions_and_merging_leave_no_trace():
 
 
 def test_reading_a_result_does_not_end_the_counting():
-    scores, labels = material(8)
+    scores, labels = training_data(8)
     made = histogram(scores[:1000], labels[:1000])
     made.average_precision()
     made.add(scores[1000:], labels[1000:])

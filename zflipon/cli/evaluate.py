@@ -79,15 +79,15 @@ def evaluate(
     """
     from zflipon.progress import counting, progress
     from zflipon.report.evaluation import check_plot, plot, table
-    from zflipon.tracks.atomic import refuse_existing, whole
+    from zflipon.tracks.atomic import atomic_file, check_output_path
     from zflipon.workflows.evaluate import evaluate as run
 
     json_to_stdout = json_path == Path("-")
     if plot_path:
         check_plot(plot_path)
-        refuse_existing(plot_path, force)
+        check_output_path(plot_path, force)
     if json_path and not json_to_stdout:
-        refuse_existing(json_path, force)
+        check_output_path(json_path, force)
 
     config = EvaluateConfig(protocol=protocol, window=window, seed=seed)
     with progress("b") as bar:
@@ -98,8 +98,8 @@ def evaluate(
     if json_to_stdout:
         click.echo(text, nl=False)
     elif json_path:
-        with whole(json_path) as part:
+        with atomic_file(json_path) as part:
             part.write_text(text, encoding="utf-8")
     if plot_path:
-        with whole(plot_path) as part:
+        with atomic_file(plot_path) as part:
             plot(report, part)

@@ -41,7 +41,7 @@ _STRONG = (0, 1, 1, 0, 0)
 
 
 def windows_worth_reading(
-    genome: Genome, contig: str, tiles: np.ndarray, screen: ScreenConfig, device: torch.device | str = "cpu"
+    genome: Genome, contig: str, windows: np.ndarray, screen: ScreenConfig, device: torch.device | str = "cpu"
 ) -> np.ndarray:
     """Tell which windows hold, in their cores, bases that can be called.
 
@@ -59,14 +59,14 @@ def windows_worth_reading(
     numpy.ndarray
         bool, shape (n,).
     """
-    first, last = int(tiles["core_start"][0]), int(tiles["core_end"][-1])
+    first, last = int(windows["core_start"][0]), int(windows["core_end"][-1])
     around = _SURROUNDINGS + 2 * LONGEST + FURTHER
     low, high = max(0, first - around), min(genome.length(contig), last + around)
     codes = torch.from_numpy(base_codes(genome.fetch(contig, low, high))).to(device)
     starts, ends = (found.cpu().numpy() + low for found in candidates(codes, screen))
-    cores = tiles["core_start"], tiles["core_end"]
+    cores = windows["core_start"], windows["core_end"]
     # a stretch is shorter than most cores, yet it may reach over several
-    touched = np.zeros(len(tiles) + 1, dtype=np.int64)
+    touched = np.zeros(len(windows) + 1, dtype=np.int64)
     np.add.at(touched, np.searchsorted(cores[1], starts, side="right"), 1)
     np.add.at(touched, np.searchsorted(cores[0], ends, side="left"), -1)
     return np.cumsum(touched)[:-1] > 0

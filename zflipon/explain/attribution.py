@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from zflipon.config import BASELINES, MOST_DOUBLINGS, SCALARS, AttributionConfig
 from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumberError
-from zflipon.inference.concurrency import Cores
+from zflipon.inference.concurrency import WorkerPool
 from zflipon.inference.devices import LARGE, pick_device, size_of
 from zflipon.inference.predictor import check_features
 from zflipon.models import FORMULAS
 from zflipon.models.collate import collate, pad
-from zflipon.models.heads.base_resolution import Seen
+from zflipon.models.heads.base_resolution import BaseInputs
 from zflipon.omics.features import FARTHEST, FeatureTracks
 from zflipon.tokenization.tokenizers import DnaTokenizer, Tokens
 
@@ -47,7 +47,7 @@ _OF_LARGE = 1 << 12
 
 
 @dataclass(frozen=True)
-class Aim:
+class AttributionTarget:
     """The scalar that is explained: the sum of weights × log-odds of class 1 (or × its probability).
 
     Attributes
@@ -87,7 +87,7 @@ class Attribution:
         baseline is a track without an interval, a height of 0, or an interval that is as far away as can be.
     """
 
-    aim: Aim
+    aim: AttributionTarget
     tokens: Tokens
     embeddings: np.ndarray
     letters: np.ndarray | None
@@ -188,23 +188,23 @@ class Attributor:
     ):
         self._method = _integrated_gradients()
         self.config = config or AttributionConfig()
-        self.checkpoint, self.story, self.tokenizer = checkpoint, checkpoint.story, checkpoint.tokenizer
-        _check(self.config, self.story.family, self.story.objective)
+        self.checkpoint, self.metadata, self.tokenizer = checkpoint, checkpoint.metadata, checkpoint.tokenizer
+        _check(self.config, self.metadata.family, self.metadata.objective)
         check_features(checkpoint, features)
         self.features = features
         self.device = pick_device(device)
         self.module = checkpoint.module.to(self.device).eval()
-        self._cores = Cores() if self.device.type == "cpu" else None
+        self._cores = WorkerPool() if self.device.type == "cpu" else None
 
     @property
     def is_base(self) -> bool:
         """Whether the model decides per base."""
-        return self.story.objective == "base"
+        return self.metadata.objective == "base"
 
     def attribute(
         self,
         sequences: Sequence[str],
-        aims: Sequence[Aim],
+        aims: Sequence[AttributionTarget],
         tokens: Sequence[Tokens] | None = None,
         seen: Sequence[np.ndarray] | None = None,
     ) -> Iterator[Attribution]:
@@ -259,19 +259,21 @@ class Attributor:
     def _with_steps(
         self,
         steps: int,
-        aims: Sequence[Aim],
+        aims: Sequence[AttributionTarget],
         sequences: Sequence[str],
         tokens: Sequence[Tokens],
         seen: Sequence[np.ndarray] | None,
     ) -> Iterator[Attribution]:
-        def attributed(batch: Sequence[Aim]) -> list[Attribution]:
+        def attributed(batch: Sequence[AttributionTarget]) -> list[Attribution]:
             return list(self._attributed(batch, sequences, tokens, seen, steps))
 
         # on a CPU a batch a core, as for predictions
         each = map if self._cores is None else self._cores.each
         yield from chain.from_iterable(each(attributed, self._batches(aims, tokens, steps)))
 
-    def _batches(self, aims: Sequence[Aim], tokens: Sequence[Tokens], steps: int) -> Iterator[Sequence[Aim]]:
+    def _batches(
+        self, aims: Sequence[AttributionTarget], tokens: Sequence[Tokens], steps: int
+    ) -> Iterator[Sequence[AttributionTarget]]:
         """Lay aims at sequences of like length together."""
         order = sorted(aims, key=lambda aim: len(tokens[aim.sequence].ids))
         at = 0
@@ -280,8 +282,8 @@ class Attributor:
             yield batch
             at += len(batch)
 
-    def _fits(self, aim: Aim, sequence: str, tokens: Tokens) -> None:
-        wanted = {"token": len(tokens.ids), "base": len(sequence), "sequence": 1}[self.story.objective]
+    def _fits(self, aim: AttributionTarget, sequence: str, tokens: Tokens) -> None:
+        wanted = {"token": len(tokens.ids), "base": len(sequence), "sequence": 1}[self.metadata.objective]
         if aim.weights.shape != (wanted,):
             raise ValueError(f"expected weights of shape ({wanted},), found {aim.weights.shape}")
 
@@ -294,7 +296,9 @@ class Attributor:
             most = (_OF_LARGE if size_of(self.module) >= LARGE else most) // self._cores.count
         return max(1, most // tokens)
 
-    def _together(self, order: Sequence[Aim], at: int, tokens: Sequence[Tokens], steps: int) -> int:
+    def _together(
+        self, order: Sequence[AttributionTarget], at: int, tokens: Sequence[Tokens], steps: int
+    ) -> int:
         """Return how many aims from `at` on fill a pass with all their steps; one at least."""
         count = 1
         for aim in order[at + 1 :]:
@@ -306,7 +310,7 @@ class Attributor:
 
     def _attributed(
         self,
-        aims: Sequence[Aim],
+        aims: Sequence[AttributionTarget],
         sequences: Sequence[str],
         tokens: Sequence[Tokens],
         seen: Sequence[np.ndarray] | None,
@@ -355,7 +359,7 @@ class Attributor:
 
     def _problem(
         self,
-        aims: Sequence[Aim],
+        aims: Sequence[AttributionTarget],
         tokens: Sequence[Tokens],
         sequences: Sequence[str],
         seen: Sequence[np.ndarray] | None = None,
@@ -435,7 +439,7 @@ class _Problem:
             given["features"] = inputs.pop()
         if self._is_base:
             look = dict(zip(self.read, inputs, strict=True))
-            given["seen"] = Seen(
+            given["seen"] = BaseInputs(
                 look.get("letters"), look.get("ready"), given.pop("called"), look.get("words")
             )
             given["core"] = self._core

@@ -21,9 +21,9 @@ from zflipon.explain.token_tables import attribution_track
 from zflipon.genome.fasta import NUCLEOTIDES, Genome, base_codes
 from zflipon.genome.intervals import read_bed
 from zflipon.genome.shards import make_plan
-from zflipon.inference.genome_scan import predict_tiles
+from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
-from zflipon.tracks.atomic import whole
+from zflipon.tracks.atomic import atomic_file
 
 _PURPLE, _GREY = "#4a1486", "0.45"
 _TOO_WIDE = 400
@@ -127,16 +127,16 @@ def survey(
             f"{contig}:{start + 1}-{end}: {end - start} bases; a picture shows {_TOO_WIDE} at most"
         )
     beneath = [_beneath(name, Path(path), genome, region) for name, path in tracks]
-    story = predictor.story
+    metadata = predictor.metadata
     selection = Selection(regions=(f"{contig}:{start + 1}-{end}",))
     probability = np.full(end - start, np.nan, dtype=np.float32)
-    for shard in make_plan(genome, selection, story.window, story.margin).shards:
-        found = predict_tiles(predictor, genome, contig, shard.tiles)
-        first = int(shard.tiles["core_start"][0])
+    for shard in make_plan(genome, selection, metadata.window, metadata.margin).shards:
+        found = predict_windows(predictor, genome, contig, shard.windows)
+        first = int(shard.windows["core_start"][0])
         probability[shard.start - start : shard.end - start] = found[shard.start - first : shard.end - first]
     if np.isnan(probability).all():
         raise InputError(f"{contig}:{start + 1}-{end}: holds no sequence that can be read; all of it is N")
-    cutoff = story.threshold if threshold is None else threshold
+    cutoff = metadata.threshold if threshold is None else threshold
     target = probability >= cutoff
     every_base = not target.any()
     if every_base:
@@ -202,13 +202,13 @@ def draw(locus: Locus, path: Path) -> None:
     panels[-1].set_xticks([place + 0.5 for place in range(locus.start, locus.end) if (place + 1) % step == 0])
     figure.align_ylabels(panels)
     figure.tight_layout()
-    with whole(path) as part:
+    with atomic_file(path) as part:
         figure.savefig(part, dpi=200)
 
 
 def _tokens(predictor: Predictor, genome: Genome, region: tuple[str, int, int]) -> list[tuple[int, int]]:
     contig, start, end = region
-    text, inside = around(genome, contig, start, end, predictor.story.window)
+    text, inside = around(genome, contig, start, end, predictor.metadata.window)
     (tokens,) = predictor.tokenizer.encode([text])
     ends = np.cumsum(tokens.lengths) + start - inside
     spans = zip((ends - tokens.lengths).tolist(), ends.tolist(), strict=True)

@@ -10,7 +10,7 @@ import pyBigWig
 
 from zflipon.errors import InputError, MissingExtraError, OutputError
 from zflipon.genome.fasta import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
-from zflipon.tracks.atomic import whole
+from zflipon.tracks.atomic import atomic_file
 
 COLOURS = {"A": "#1b7837", "C": "#2166ac", "G": "#b8860b", "T": "#b2182b"}
 """Colours of letters, told apart in print too."""
@@ -170,7 +170,7 @@ def draw_logo(matrix: np.ndarray, path: Path) -> None:
     axes.set_ylabel("information (bits)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    with whole(path) as part:
+    with atomic_file(path) as part:
         figure.savefig(part, dpi=200)
 
 

@@ -50,7 +50,7 @@ def mutagenesis(
     InputError
         If the region is wider than the model's window, or holds no known base.
     """
-    text, inside = around(genome, contig, start, end, predictor.story.window)
+    text, inside = around(genome, contig, start, end, predictor.metadata.window)
     places = [place for place in range(inside, inside + end - start) if text[place] in NUCLEOTIDES]
     if not places:
         raise InputError(f"{contig}:{start + 1}-{end}: no known base to replace")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zflipon import __version__
 from zflipon.errors import InputError, some
-from zflipon.tracks.atomic import whole
+from zflipon.tracks.atomic import atomic_file
 
 SEPARATORS = ",\t;"
 """What may stand between the columns of others' tables; spreadsheets of some countries write semicolons."""
@@ -104,7 +104,7 @@ def write_table(
     path: str | Path, about: Mapping[str, object], columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
     """Write a table, whole or not at all; see `table_text`."""
-    with whole(path) as part:
+    with atomic_file(path) as part:
         part.write_text(table_text(about, columns, rows), encoding="utf-8")
 
 

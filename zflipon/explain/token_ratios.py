@@ -30,7 +30,7 @@ from zflipon.omics.features import features_for
 from zflipon.tokenization.alignment import labels_to_tokens
 
 if TYPE_CHECKING:
-    from zflipon.models import Checkpoint, Story
+    from zflipon.models import Checkpoint, ModelMetadata
 
 COLUMNS = ("token", "tp", "total", "tp_percent")
 
@@ -177,7 +177,7 @@ def token_ratios(
         checkpoint = load(model)
         omics = features_for(checkpoint, features, source.lengths, missing_features)
         predictor = Predictor(checkpoint, predict, features=omics)
-        tiled = _tiled(source, lengths, runs, avoided, config.window or checkpoint.story.window)
+        tiled = _tiled(source, lengths, runs, avoided, config.window or checkpoint.metadata.window)
         chosen = choose(tiled, 0, config.negatives, config.seed)
         if not tiled.labelled.any():
             raise InputError(
@@ -221,24 +221,24 @@ def count(
     advance : callable
         As `token_ratios` has it.
     """
-    threshold = np.float32(predictor.story.threshold if threshold is None else threshold)
+    threshold = np.float32(predictor.metadata.threshold if threshold is None else threshold)
     counts = TokenCounts.none(len(predictor.tokenizer.names()))
     for first in range(0, len(chosen), _POOL):
         windows = chosen[first : first + _POOL]
         sequences, labelled = _read(genome, tiled, windows, labels)
         for batch, logits in predictor.run(sequences, features=_seen(predictor, tiled, windows)):
             called = predictor.base_values(batch, logits)[0] >= threshold
-            counts.add(*_tokens(batch, called, labelled[batch.indices].ravel(), predictor.story))
+            counts.add(*_tokens(batch, called, labelled[batch.indices].ravel(), predictor.metadata))
             advance(len(batch.indices), len(chosen))
     return counts
 
 
 def _tokens(
-    batch: Batch, called: np.ndarray, labelled: np.ndarray, story: Story
+    batch: Batch, called: np.ndarray, labelled: np.ndarray, metadata: ModelMetadata
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a batch's tokens that hold bases: ids, whether they are called and whether they are labelled."""
     # tokens tile their windows, so that those of all windows are told in one go
-    rule = (batch.tokens.lengths, story.label_threshold, story.label_comparison)
+    rule = (batch.tokens.lengths, metadata.label_threshold, metadata.label_comparison)
     holding = batch.tokens.lengths > 0
     told = (labels_to_tokens(bases, *rule)[holding] == 1 for bases in (called, labelled))
     return batch.tokens.ids[holding], *told
@@ -296,14 +296,14 @@ def _settings(
     tiled: TiledWindows,
     chosen: np.ndarray,
 ) -> dict[str, object]:
-    story = checkpoint.story
+    metadata = checkpoint.metadata
     positive = int(tiled.labelled.sum())
-    threshold = story.threshold if config.threshold is None else config.threshold
-    kind = f"tokens of which a share {story.label_comparison} {story.label_threshold:g} of the bases"
+    threshold = metadata.threshold if config.threshold is None else config.threshold
+    kind = f"tokens of which a share {metadata.label_comparison} {metadata.label_threshold:g} of the bases"
     return {
-        "model": checkpoint.path.name if checkpoint.path else story.family,
+        "model": checkpoint.path.name if checkpoint.path else metadata.family,
         "sha256": checkpoint.sha256,
-        "objective": story.objective,
+        "objective": metadata.objective,
         "windows": f"{positive:,} windows of {tiled.width} bp with a label, {len(chosen) - positive:,} without",
         "negatives": f"{config.negatives:g} for each window with a label",
         "seed": config.seed,

@@ -17,13 +17,20 @@ import numpy as np
 
 from zflipon.config import PredictConfig, Selection
 from zflipon.errors import InputError
-from zflipon.explain.attribution import OBJECTIVES, Aim, Attribution, Attributor, pure_tokens, read_spans
+from zflipon.explain.attribution import (
+    OBJECTIVES,
+    Attribution,
+    AttributionTarget,
+    Attributor,
+    pure_tokens,
+    read_spans,
+)
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import fill, read_bed, solid
 from zflipon.genome.shards import make_plan
 from zflipon.genome.tiled_samples import tile_labelled
 from zflipon.inference.predictor import Predictor, calibrated
-from zflipon.models import Story
+from zflipon.models import ModelMetadata
 from zflipon.tokenization.alignment import labels_to_tokens, token_of_base, tokens_to_bases
 from zflipon.tokenization.tokenizers import Tokens
 
@@ -125,14 +132,16 @@ def log_odds_of(
     """
     found: list[tuple[Tokens, np.ndarray] | None] = [None] * len(sequences)
     for index, tokens, rows in predictor.logits(sequences, seen):
-        if predictor.story.objective != "base":
+        if predictor.metadata.objective != "base":
             others = np.delete(rows, 1, axis=-1)
             rows = np.atleast_1d(rows[..., 1] - np.logaddexp.reduce(others, axis=-1))
-        found[index] = (tokens, calibrated(rows, predictor.story.calibration))
+        found[index] = (tokens, calibrated(rows, predictor.metadata.calibration))
     return found
 
 
-def true_positives(story: Story, tokens: Tokens, called: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+def true_positives(
+    metadata: ModelMetadata, tokens: Tokens, called: np.ndarray, labels: np.ndarray
+) -> list[np.ndarray]:
     """Return the weights of the scalar of each true positive of a window.
 
     Of a token head, a true positive is a token that is called and labelled, and its scalar the token's. Of a
@@ -148,13 +157,15 @@ def true_positives(story: Story, tokens: Tokens, called: np.ndarray, labels: np.
     labels : numpy.ndarray
         bool, shape (bases,) or (1,).
     """
-    if story.objective == "sequence":
+    if metadata.objective == "sequence":
         return [np.ones(1, dtype=np.float32)] if called[0] and labels.any() else []
 
     def share(bases: np.ndarray) -> np.ndarray:
-        return labels_to_tokens(bases, tokens.lengths, story.label_threshold, story.label_comparison) == 1
+        return (
+            labels_to_tokens(bases, tokens.lengths, metadata.label_threshold, metadata.label_comparison) == 1
+        )
 
-    of_bases = story.objective == "base"
+    of_bases = metadata.objective == "base"
     hit = np.flatnonzero(share(labels) & (share(called) if of_bases else called) & (tokens.lengths > 0))
     place = token_of_base(tokens.lengths) if of_bases else np.arange(len(tokens.ids))
     rows = (place == hit[:, None]).astype(np.float32)
@@ -238,14 +249,14 @@ def token_table(
     for first, calls in _calls(attributor, data.sequences, data.places, threshold, batch_size):
         sequences = data.sequences[first : first + len(calls)]
         aims = [
-            Aim(index, weights)
+            AttributionTarget(index, weights)
             for index, (tokens, called) in enumerate(calls)
-            for weights in true_positives(attributor.story, tokens, called, data.labels[first + index])
+            for weights in true_positives(attributor.metadata, tokens, called, data.labels[first + index])
         ]
         seen = seen_in(attributor, data.places[first : first + len(calls)])
         for found in attributor.attribute(sequences, aims, [tokens for tokens, _ in calls], seen):
             names, values = window_scores(found, sequences[found.aim.sequence], attributor)
-            if attributor.story.objective != "sequence":
+            if attributor.metadata.objective != "sequence":
                 best = np.argsort(-values, kind="stable")[: attributor.config.top]
                 names, values = [names[i] for i in best], values[best]
             for name, value in zip(names, values.tolist(), strict=True):
@@ -255,7 +266,7 @@ def token_table(
     if not attributions:
         raise InputError(
             f"no true positives among {len(data.sequences):,} sequences: nothing that is labelled is called at "
-            f"{_cutoff(attributor.story, threshold):g}; lower --threshold, or take labels of what the model finds"
+            f"{_cutoff(attributor.metadata, threshold):g}; lower --threshold, or take labels of what the model finds"
         )
     return scores, attributions
 
@@ -270,7 +281,7 @@ def _calls(
     """Yield, a pool at a time, the index of its first sequence and, of each, tokens and what is called of them."""
     config = PredictConfig(device=str(attributor.device), precision="float32", batch_size=batch_size)
     predictor = Predictor(attributor.checkpoint, config, OBJECTIVES, attributor.features)
-    cutoff = _logit(_cutoff(attributor.story, threshold))
+    cutoff = _logit(_cutoff(attributor.metadata, threshold))
     for first in range(0, len(sequences), _POOL):
         pool = slice(first, first + _POOL)
         found = log_odds_of(predictor, sequences[pool], seen_in(attributor, places[pool]))
@@ -287,8 +298,8 @@ def _renumbered(found: Attribution, first: int) -> Attribution:
     return replace(found, aim=replace(found.aim, sequence=found.aim.sequence + first))
 
 
-def _cutoff(story: Story, threshold: float | None) -> float:
-    return story.threshold if threshold is None else threshold
+def _cutoff(metadata: ModelMetadata, threshold: float | None) -> float:
+    return metadata.threshold if threshold is None else threshold
 
 
 def _logit(probability: float) -> float:
@@ -360,10 +371,10 @@ def attribution_track(
     InputError
         If the regions hold no sequence, or nothing in them is called.
     """
-    places, wanted = _places(genome, selection, attributor.story)
+    places, wanted = _places(genome, selection, attributor.metadata)
     sequences = [genome.fetch(place.contig, place.start, place.end) for place in places]
     found: list[tuple[Place, Attribution]] = []
-    every_base |= attributor.story.objective == "sequence"
+    every_base |= attributor.metadata.objective == "sequence"
     spans = [(place.contig, place.start, place.end) for place in places]
     for first, calls in _calls(attributor, sequences, spans, threshold, batch_size):
         aims = []
@@ -371,7 +382,7 @@ def attribution_track(
             place = places[first + index]
             weights = _core_weights(attributor, place, tokens, np.ones_like(called) if every_base else called)
             if weights.any():
-                aims.append(Aim(index, weights))
+                aims.append(AttributionTarget(index, weights))
         pool = sequences[first : first + len(calls)]
         seen = seen_in(attributor, spans[first : first + len(calls)])
         for one in attributor.attribute(pool, aims, [tokens for tokens, _ in calls], seen):
@@ -379,22 +390,22 @@ def attribution_track(
         progress(len(calls))
     if not found:
         raise InputError(
-            f"nothing in the regions is called at {_cutoff(attributor.story, threshold):g}; lower --threshold, or "
+            f"nothing in the regions is called at {_cutoff(attributor.metadata, threshold):g}; lower --threshold, or "
             "explain every base (--bases all)"
         )
     return _laid(genome, wanted, found, attributor.tokenizer.span), found
 
 
 def _places(
-    genome: Genome, selection: Selection, story: Story
+    genome: Genome, selection: Selection, metadata: ModelMetadata
 ) -> tuple[list[Place], list[tuple[str, int, int]]]:
     """Return the windows of regions, and the stretches of sequence that are asked for, joined where they touch."""
-    plan = make_plan(genome, selection, story.window, story.margin)
+    plan = make_plan(genome, selection, metadata.window, metadata.margin)
     if not plan.shards:
         raise InputError("the regions hold no sequence: all of it is N or nothing")
     places, wanted = [], []
     for shard in plan.shards:
-        for tile in shard.tiles:
+        for tile in shard.windows:
             low, high = max(shard.start, int(tile["core_start"])), min(shard.end, int(tile["core_end"]))
             places.append(Place(shard.contig, int(tile["start"]), int(tile["end"]), low, high))
         if wanted and wanted[-1][0] == shard.contig and wanted[-1][2] == shard.start:
@@ -406,7 +417,7 @@ def _places(
 
 def _core_weights(attributor: Attributor, place: Place, tokens: Tokens, called: np.ndarray) -> np.ndarray:
     """Return the weights of the mean over the called bases of a window's core; all 0 where none is called."""
-    objective = attributor.story.objective
+    objective = attributor.metadata.objective
     if objective == "sequence":
         return np.ones(1, dtype=np.float32)
     bases = called if objective == "base" else tokens_to_bases(called, tokens.lengths)
@@ -450,13 +461,13 @@ def heading(
     attributor: Attributor, model: Mapping[str, object], data: Mapping[str, object], what: str
 ) -> dict[str, object]:
     """Return what a table tells of itself: model, data, settings; see `zflipon.explain.table_files`."""
-    story, settings = attributor.story, asdict(attributor.config)
+    metadata, settings = attributor.metadata, asdict(attributor.config)
     settings.pop("batch_size")
     return {
         "table": what,
         **model,
-        "family": story.family,
-        "objective": story.objective,
+        "family": metadata.family,
+        "objective": metadata.objective,
         **{name: _listed(value) for name, value in data.items()},
         "method": "Integrated Gradients, Gauss-Legendre quadrature",
         **settings,

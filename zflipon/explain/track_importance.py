@@ -152,14 +152,14 @@ def track_importance(
         if not tracks.readers:
             raise InputError("no omics tracks are given; name their files with --features TABLE")
         predictor = Predictor(checkpoint, predict, features=tracks)
-        story = checkpoint.story
-        plan = make_plan(source, Selection(contigs=tuple(lengths)), story.window, story.margin)
+        metadata = checkpoint.metadata
+        plan = make_plan(source, Selection(contigs=tuple(lengths)), metadata.window, metadata.margin)
         stretches = _stretches(source, plan, predictor, screen)
         names = [feature.name for feature in tracks.features if feature.name in tracks.readers]
         total = plan.bases * (1 + len(names))
         survey = _Survey(source, stretches, predictor, known, ignored, lambda bases: advance(bases, total))
         whole = survey.run(tracks)
-        called = [values >= story.threshold for values in whole.probabilities]
+        called = [values >= metadata.threshold for values in whole.probabilities]
         rows = []
         for name in names:
             found = survey.run(tracks.displaced(name))
@@ -207,7 +207,7 @@ class _Survey:
         for stretch, values in predict_stretches(
             self._predictor, self._genome, self._stretches, self._progress
         ):
-            start = int(stretch.tiles["core_start"][0])
+            start = int(stretch.windows["core_start"][0])
             place = (stretch.contig, start, start + len(values))
             counted = ~np.isnan(values) & ~fill(self._ignored.get(place[0]), *place[1:])
             histogram.add(
@@ -219,11 +219,11 @@ class _Survey:
 
 def _stretches(genome: Genome, plan: Plan, predictor: Predictor, screen: bool) -> list[Stretch]:
     """Return the windows of all shards, and which of them are worth reading."""
-    rule, found = predictor.story.screen, []
+    rule, found = predictor.metadata.screen, []
     for shard in plan.shards:
-        tiles = (shard.contig, shard.tiles)
-        read = windows_worth_reading(genome, *tiles, rule, predictor.device) if screen else None
-        found.append(Stretch(*tiles, read))
+        windows = (shard.contig, shard.windows)
+        read = windows_worth_reading(genome, *windows, rule, predictor.device) if screen else None
+        found.append(Stretch(*windows, read))
     return found
 
 

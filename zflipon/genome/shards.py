@@ -50,7 +50,7 @@ class Shard:
     last: int
 
     @property
-    def tiles(self) -> np.ndarray:
+    def windows(self) -> np.ndarray:
         """The windows, `zflipon.genome.windows.WINDOW_DTYPE`; their cores cover ``[start, end)``."""
         return tile(*self.segment, self.window, self.margin, self.first, self.last)
 
@@ -134,13 +134,13 @@ def make_plan(
         found = genome.scan(contig, MIN_GAP)
         plan.md5[contig] = found.md5
         for low, high in found.segments.tolist():
-            tiles = tile(low, high, window, margin)
+            windows = tile(low, high, window, margin)
             for start, end in wanted.tolist():
                 start, end = max(start, low), min(end, high)
                 for first, last in (
-                    _parts(tiles, start, end, shard_bases or SHARD_BASES) if start < end else ()
+                    _parts(windows, start, end, shard_bases or SHARD_BASES) if start < end else ()
                 ):
-                    number, inner = len(plan.shards), tiles[first:last]
+                    number, inner = len(plan.shards), windows[first:last]
                     begin = max(start, int(inner["core_start"][0]))
                     plan.shards.append(
                         Shard(
@@ -185,10 +185,10 @@ def _choose(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
     return chosen
 
 
-def _parts(tiles: np.ndarray, start: int, end: int, bases: int) -> Iterator[tuple[int, int]]:
+def _parts(windows: np.ndarray, start: int, end: int, bases: int) -> Iterator[tuple[int, int]]:
     """Cut the windows that touch ``[start, end)`` where cores have covered so many more bases of the contig."""
-    chosen = touching(tiles, start, end)
-    first = int(np.searchsorted(tiles["core_end"], start, side="right"))
+    chosen = touching(windows, start, end)
+    first = int(np.searchsorted(windows["core_end"], start, side="right"))
     part = chosen["core_start"] // bases
     cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(chosen)]
     yield from ((first + low, first + high) for low, high in pairwise(cuts))

@@ -16,7 +16,7 @@ from zflipon.genome.fasta import PADDING_BASE, UNKNOWN_BASE, narrow_codes, rever
 _OPPOSITE = np.array([3, 2, 1, 0, UNKNOWN_BASE, PADDING_BASE], dtype=np.uint8)
 
 
-class Slices(Sequence[str]):
+class SequenceWindows(Sequence[str]):
     """Parts of a text, in any order; they may overlap.
 
     Parameters
@@ -35,9 +35,9 @@ class Slices(Sequence[str]):
         self.turned = np.zeros(len(starts), dtype=bool) if turned is None else turned
 
     @classmethod
-    def of(cls, sequences: Sequence[str]) -> Slices:
+    def of(cls, sequences: Sequence[str]) -> SequenceWindows:
         """Lay sequences, of any case, one after the other."""
-        if isinstance(sequences, Slices):
+        if isinstance(sequences, SequenceWindows):
             return sequences
         ends = np.cumsum([len(sequence) for sequence in sequences], dtype=np.int64)
         starts = np.concatenate([np.zeros(1, dtype=np.int64), ends])[: len(ends)]
@@ -46,10 +46,10 @@ class Slices(Sequence[str]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, which: int | slice | np.ndarray) -> str | Slices:
+    def __getitem__(self, which: int | slice | np.ndarray) -> str | SequenceWindows:
         """Return one as a string, or some of them."""
         if not isinstance(which, int | np.integer):
-            part = Slices(self.text, self.starts[which], self.ends[which], self.turned[which])
+            part = SequenceWindows(self.text, self.starts[which], self.ends[which], self.turned[which])
             part.__dict__["_strands"] = self._strands
             return part
         letters = self.text[self.starts[which] : self.ends[which]]
@@ -60,14 +60,14 @@ class Slices(Sequence[str]):
         """Bases of each: int64, shape (n,)."""
         return self.ends - self.starts
 
-    def other_strand(self) -> Slices:
+    def other_strand(self) -> SequenceWindows:
         """Return them as they are read on the other strand."""
-        return Slices(self.text, self.starts, self.ends, ~self.turned)
+        return SequenceWindows(self.text, self.starts, self.ends, ~self.turned)
 
-    def on_both_strands(self) -> Slices:
+    def on_both_strands(self) -> SequenceWindows:
         """Return all of them, and then all of them as they are read on the other strand."""
         turned = np.concatenate([self.turned, ~self.turned])
-        return Slices(self.text, np.tile(self.starts, 2), np.tile(self.ends, 2), turned)
+        return SequenceWindows(self.text, np.tile(self.starts, 2), np.tile(self.ends, 2), turned)
 
     def codes(self) -> np.ndarray:
         """Return nucleotide codes: uint8, shape (n, longest), `PADDING_BASE` beyond the end of each."""

@@ -52,16 +52,16 @@ def tile(
     count = 1 + max(0, -(-(length - window) // stride))
     index = np.arange(count, dtype=np.int64)[first:last]
     regular = start + stride * index
-    tiles = np.empty(len(index), dtype=WINDOW_DTYPE)
-    tiles["start"] = np.minimum(regular, max(start, end - window))
-    tiles["end"] = np.minimum(tiles["start"] + window, end)
-    tiles["core_start"] = np.where(index == 0, start, regular + margin)
-    tiles["core_end"] = np.where(index == count - 1, end, regular + stride + margin)
-    return tiles
+    windows = np.empty(len(index), dtype=WINDOW_DTYPE)
+    windows["start"] = np.minimum(regular, max(start, end - window))
+    windows["end"] = np.minimum(windows["start"] + window, end)
+    windows["core_start"] = np.where(index == 0, start, regular + margin)
+    windows["core_end"] = np.where(index == count - 1, end, regular + stride + margin)
+    return windows
 
 
-def touching(tiles: np.ndarray, start: int, end: int) -> np.ndarray:
+def touching(windows: np.ndarray, start: int, end: int) -> np.ndarray:
     """Return the windows whose cores hold a base of ``[start, end)``; cores must be in order."""
-    first = np.searchsorted(tiles["core_end"], start, side="right")
-    last = np.searchsorted(tiles["core_start"], end, side="left")
-    return tiles[first:last]
+    first = np.searchsorted(windows["core_end"], start, side="right")
+    last = np.searchsorted(windows["core_start"], end, side="left")
+    return windows[first:last]

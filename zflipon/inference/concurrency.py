@@ -39,7 +39,7 @@ class Clock:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
 
 
-class Cores:
+class WorkerPool:
     """The cores of a CPU, each with a piece of work of its own, in the place of all of them at each product.
 
     They wait for each other at none then, and what is computed does not depend on how many there are.
@@ -69,7 +69,7 @@ class Cores:
             yield waiting.popleft().result()
 
 
-class ahead:
+class Prefetch:
     """Runs an iterator in a thread of its own, up to `depth` items ahead.
 
     A context manager, so that the thread ends when its reader does. What the iterator raises is raised to the reader.

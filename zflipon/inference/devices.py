@@ -29,7 +29,7 @@ def processes(device: str = "auto") -> PartialState:
     return PartialState(cpu=device.startswith("cpu") or (device == "auto" and not accelerated))
 
 
-def agreed(state: PartialState, find: Callable):
+def broadcast_from_main(state: PartialState, find: Callable):
     """Let the first process find something, and tell it to all; its error ends them all, and one of them says it."""
     told: list = [None, None]
     if state.is_main_process:

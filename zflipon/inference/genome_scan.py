@@ -11,8 +11,8 @@ import numpy as np
 from zflipon.config import DECIMALS
 from zflipon.errors import NotANumberError
 from zflipon.genome.fasta import Genome
-from zflipon.genome.slices import Slices
-from zflipon.inference.concurrency import ahead
+from zflipon.genome.slices import SequenceWindows
+from zflipon.inference.concurrency import Prefetch
 from zflipon.inference.predictor import POOL, Batch, Launched, Predictor
 
 FLOOR = 0.0
@@ -40,16 +40,16 @@ class Stretch:
     """
 
     contig: str
-    tiles: np.ndarray
+    windows: np.ndarray
     read: np.ndarray | None = None
     written: bool = False
 
 
-def predict_tiles(
+def predict_windows(
     predictor: Predictor,
     genome: Genome,
     contig: str,
-    tiles: np.ndarray,
+    windows: np.ndarray,
     progress: Callable[[int], None] = lambda bases: None,
     written: bool = False,
 ) -> np.ndarray:
@@ -73,7 +73,9 @@ def predict_tiles(
         float32, shape (tiles["core_end"][-1] - tiles["core_start"][0],); NaN at N and
         in windows of which more than half is N.
     """
-    ((_, found),) = predict_stretches(predictor, genome, [Stretch(contig, tiles, written=written)], progress)
+    ((_, found),) = predict_stretches(
+        predictor, genome, [Stretch(contig, windows, written=written)], progress
+    )
     return found
 
 
@@ -101,8 +103,8 @@ def predict_stretches(
     """
     jobs = _jobs(predictor, genome, stretches)
     with (
-        nullcontext(jobs) if predictor.tokenizing is None else ahead(jobs, 1) as jobs,
-        ahead(_tokenized(predictor, jobs), predictor.ahead) as items,
+        nullcontext(jobs) if predictor.tokenizing is None else Prefetch(jobs, 1) as jobs,
+        Prefetch(_tokenized(predictor, jobs), predictor.prefetch_depth) as items,
     ):
         for job, batch, launched in predictor.launched(items):
             if batch is None:
@@ -124,31 +126,31 @@ class _Job:
     """
 
     def __init__(self, stretch: Stretch, text: str, predictor: Predictor):
-        tiles = stretch.tiles
-        origin = int(tiles["start"].min())
+        windows = stretch.windows
+        origin = int(windows["start"].min())
         self.stretch = stretch
         letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
         unknown = np.concatenate([[0], np.cumsum(letters)])
-        start, end = tiles["start"] - origin, tiles["end"] - origin
+        start, end = windows["start"] - origin, windows["end"] - origin
         kept = 2 * (unknown[end] - unknown[start]) <= end - start
-        counts = tiles["core_end"] - tiles["core_start"]
-        first, size = int(tiles["core_start"][0]) - origin, int(counts.sum())
+        counts = windows["core_end"] - windows["core_start"]
+        first, size = int(windows["core_start"][0]) - origin, int(counts.sum())
         self.nothing = letters[first:][:size]
         self.found = np.full(size, np.nan, dtype=np.float32)
         read, left = stretch.read, FLOOR
         # a screen, where there is one, leaves little that this would find
         if read is None and stretch.written and (ceilings := predictor.ceilings(text)) is not None:
-            read, left = _undecided(ceilings, tiles["core_start"] - origin), ceilings[first:][:size]
+            read, left = _undecided(ceilings, windows["core_start"] - origin), ceilings[first:][:size]
             self.stretch = replace(stretch, read=read)
         if read is not None:
             np.copyto(self.found, left, where=np.repeat(kept & ~read, counts))
             kept &= read
         windows = np.flatnonzero(kept)
-        self.sequences = Slices(text, start[windows], end[windows])
+        self.sequences = SequenceWindows(text, start[windows], end[windows])
         self.features = predictor.seen(
-            stretch.contig, np.stack([tiles["start"], tiles["end"]], axis=1)[windows]
+            stretch.contig, np.stack([windows["start"], windows["end"]], axis=1)[windows]
         )
-        inner = (tiles["core_start"] - tiles["start"])[windows]
+        inner = (windows["core_start"] - windows["start"])[windows]
         self.decided, self.counts = np.repeat(kept, counts), counts[windows]
         self.cores = np.stack([inner, inner + self.counts], axis=1)
         self.skipped = size - int(self.counts.sum())
@@ -197,8 +199,8 @@ class _Job:
         try:
             return predictor.collect(launched)
         except NotANumberError as error:
-            tiles = self.stretch.tiles
-            place = f"{self.stretch.contig}:{tiles['start'].min() + 1:,}-{tiles['end'].max():,}"
+            windows = self.stretch.windows
+            place = f"{self.stretch.contig}:{windows['start'].min() + 1:,}-{windows['end'].max():,}"
             raise NotANumberError(f"{place}: {error}") from None
 
     def result(self, predictor: Predictor) -> np.ndarray:
@@ -220,8 +222,8 @@ def _jobs(predictor: Predictor, genome: Genome, stretches: Iterable[Stretch]) ->
     """Read one stretch after the other."""
     for stretch in stretches:
         with predictor.clock("read"):
-            tiles = stretch.tiles
-            text = genome.fetch(stretch.contig, int(tiles["start"].min()), int(tiles["end"].max()))
+            windows = stretch.windows
+            text = genome.fetch(stretch.contig, int(windows["start"].min()), int(windows["end"].max()))
             job = _Job(stretch, text, predictor)
         yield job
 

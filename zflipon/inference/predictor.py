@@ -16,8 +16,8 @@ import torch
 from zflipon.config import ModelConfig, PredictConfig
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
 from zflipon.genome.fasta import base_codes
-from zflipon.genome.slices import Slices
-from zflipon.inference.concurrency import Clock, Cores, ahead
+from zflipon.genome.slices import SequenceWindows
+from zflipon.inference.concurrency import Clock, Prefetch, WorkerPool
 from zflipon.inference.devices import pick_device, pick_precision, size_of
 from zflipon.models.collate import collate, part_of
 from zflipon.tokenization.alignment import tokens_to_bases
@@ -25,7 +25,7 @@ from zflipon.tokenization.tokenizers import TokenRows, Tokens, side_by_side
 
 if TYPE_CHECKING:
     from zflipon.models import Calibration, Checkpoint
-    from zflipon.models.metadata import Story
+    from zflipon.models.metadata import ModelMetadata
     from zflipon.omics.features import FeatureTracks
 
 log = logging.getLogger("zflipon")
@@ -135,13 +135,13 @@ class Predictor:
         features: FeatureTracks | None = None,
     ):
         self.config = config or PredictConfig()
-        self.story, self.tokenizer = checkpoint.story, checkpoint.tokenizer
-        if self.story.objective not in objectives:
+        self.metadata, self.tokenizer = checkpoint.metadata, checkpoint.tokenizer
+        if self.metadata.objective not in objectives:
             wanted = " or ".join(map(repr, objectives))
             raise ModelError(
-                f"a model with the objective '{self.story.objective}' calls no bases; expected {wanted}"
+                f"a model with the objective '{self.metadata.objective}' calls no bases; expected {wanted}"
             )
-        self.both_strands = strands(self.config, self.story)
+        self.both_strands = strands(self.config, self.metadata)
         self.features = features
         check_features(checkpoint, features)
         if self.config.threads:
@@ -152,11 +152,11 @@ class Predictor:
         self.module = with_narrow_weights(module, self.dtype)
         self.clock = Clock()
         threads = _TOKENIZING.get(self.device.type)
-        self.tokenizing = None if threads is None else Cores(threads)
+        self.tokenizing = None if threads is None else WorkerPool(threads)
         self._most = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
         self._at_once = 2
         if self.device.type == "cpu":
-            self._cores = Cores()
+            self._cores = WorkerPool()
             self._at_once = self._cores.count + 1
 
     def probabilities(
@@ -190,7 +190,7 @@ class Predictor:
         ModelError
             If the model returns a value that is not a number.
         """
-        sequences = Slices.of(sequences)
+        sequences = SequenceWindows.of(sequences)
         forward = self._strand(sequences, features, cores, advance)
         if not self.both_strands:
             return [self.joined(values) for values in forward]
@@ -207,7 +207,7 @@ class Predictor:
         ]
 
     @property
-    def ahead(self) -> int:
+    def prefetch_depth(self) -> int:
         """How many batches are read and tokenized while the model works."""
         return _AHEAD.get(self.device.type, _AHEAD["cuda"])
 
@@ -259,7 +259,7 @@ class Predictor:
         places = range(0, len(text), step)
         each = self._cores.each if self.device.type == "cpu" else map
         odds = np.concatenate(list(each(lambda start: self._can_form(codes, start, start + step), places)))
-        return _sigmoid(calibrated(odds, self.story.calibration))
+        return _sigmoid(calibrated(odds, self.metadata.calibration))
 
     @torch.inference_mode()
     def _can_form(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:
@@ -267,16 +267,16 @@ class Predictor:
 
         Where memory does not suffice, of one half after the other.
         """
-        first, end = max(0, start - self.story.margin), min(end, len(codes))
+        first, end = max(0, start - self.metadata.margin), min(end, len(codes))
         # on a CPU the base head computes in full whatever the encoder does
         narrow = self.dtype != torch.float32 and self.device.type != "cpu"
         try:
-            rows = codes[first : end + self.story.margin][None].to(self.device)
+            rows = codes[first : end + self.metadata.margin][None].to(self.device)
             with torch.autocast(self.device.type, self.dtype, enabled=narrow):
                 forms = self._base_head.can_form(rows)
             return forms[0, start - first : end - first].cpu().numpy()
         except RuntimeError as error:
-            self._require_want_of_memory(error, end - start > self.story.window)
+            self._require_want_of_memory(error, end - start > self.metadata.window)
         self._give_memory_back()
         middle = (start + end) // 2
         log.warning(
@@ -308,7 +308,7 @@ class Predictor:
             float32, of shape (tokens, classes), (bases,) or (classes,), as the objective has it.
         """
         for batch, logits in self.run(sequences, features=features):
-            sizes = {"base": batch.widths, "token": batch.tokens.counts}.get(self.story.objective)
+            sizes = {"base": batch.widths, "token": batch.tokens.counts}.get(self.metadata.objective)
             for i, (index, tokens) in enumerate(zip(batch.indices.tolist(), batch.tokens, strict=True)):
                 yield index, tokens, logits[i] if sizes is None else logits[i, : sizes[i]]
 
@@ -320,7 +320,7 @@ class Predictor:
         in_factors: bool = False,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield batches with their logits, tokenizing ahead of the model; arguments as `batches` has them."""
-        with ahead(self.batches(sequences, cores, features, in_factors), self.ahead) as batches:
+        with Prefetch(self.batches(sequences, cores, features, in_factors), self.prefetch_depth) as batches:
             for _, batch, launched in self.launched((None, batch) for batch in batches):
                 yield batch, self.collect(launched)
 
@@ -346,7 +346,7 @@ class Predictor:
         in_factors : bool
             As `Batch` has it.
         """
-        sequences = Slices.of(sequences)
+        sequences = SequenceWindows.of(sequences)
         for first in range(0, len(sequences), POOL):
             pool = sequences[first : first + POOL]
             tokens = self.tokenizer.encode(pool)
@@ -357,7 +357,7 @@ class Predictor:
                 tokens,
                 pool,
                 self.tokenizer.pad_id,
-                self.story.objective == "base",
+                self.metadata.objective == "base",
                 features=features and [features[first + i] for i in order],
                 present=self.features and self.features.present,
             )
@@ -426,16 +426,16 @@ class Predictor:
             float32, shape (sequences of all, kinds, longest): probabilities; of batches in factors, those of the two,
             uncalibrated. Beyond the end of a sequence they mean nothing.
         """
-        if self.story.objective == "base":
+        if self.metadata.objective == "base":
             values = _below_each_other(rows)
             if batches[0].in_factors:
                 return values
-            return _sigmoid(calibrated(values, self.story.calibration))[:, None]
+            return _sigmoid(calibrated(values, self.metadata.calibration))[:, None]
         odds = [
             (each[..., 1] - each[..., 0])[np.arange(each.shape[1]) < batch.tokens.counts[:, None]]
             for batch, each in zip(batches, rows, strict=True)
         ]
-        values = _sigmoid(calibrated(np.concatenate(odds), self.story.calibration))
+        values = _sigmoid(calibrated(np.concatenate(odds), self.metadata.calibration))
         lengths, widths = (
             np.concatenate(each)
             for each in zip(*((batch.tokens.lengths, batch.widths) for batch in batches), strict=True)
@@ -451,7 +451,7 @@ class Predictor:
         if not self.in_factors:
             return values[0]
         both = np.maximum(values[0] * values[1], _LEAST)
-        return _sigmoid(calibrated(np.log(both) - np.log1p(-both), self.story.calibration))
+        return _sigmoid(calibrated(np.log(both) - np.log1p(-both), self.metadata.calibration))
 
     @property
     def in_factors(self) -> bool:
@@ -525,7 +525,7 @@ class Predictor:
             raise error
         if not divisible:
             raise ZfliponError(
-                f"one window of {self.story.window} bases does not fit the memory of {self.device}; "
+                f"one window of {self.metadata.window} bases does not fit the memory of {self.device}; "
                 "free some, or take a smaller model or --device cpu"
             ) from None
 
@@ -550,14 +550,14 @@ def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn
     return copy.deepcopy(module, shared)
 
 
-def strands(config: PredictConfig | ModelConfig, story: Story) -> bool:
+def strands(config: PredictConfig | ModelConfig, metadata: ModelMetadata) -> bool:
     """Return whether both strands are read: as the user or the recipe says, else as the model does."""
-    return story.both_strands if config.both_strands is None else config.both_strands
+    return metadata.both_strands if config.both_strands is None else config.both_strands
 
 
 def check_features(checkpoint: Checkpoint, features: FeatureTracks | None) -> None:
     """Raise `ModelError` where a model reads other tracks than there are."""
-    wanted = checkpoint.story.features
+    wanted = checkpoint.metadata.features
     if wanted and features is None:
         raise ModelError(
             f"the model reads {len(wanted)} omics tracks ({some([each.name for each in wanted])}); name their files "

@@ -22,13 +22,13 @@ from accelerate import PartialState
 
 from zflipon.config import PredictConfig
 from zflipon.errors import Stopped
-from zflipon.inference.devices import agreed, pick_device, pick_precision, size_of
+from zflipon.inference.devices import broadcast_from_main, pick_device, pick_precision, size_of
 from zflipon.inference.predictor import Predictor, strands
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint
 from zflipon.models.hub import sha256_of
 from zflipon.omics.features import FeatureTracks, features_for
-from zflipon.tracks.atomic import sidecar, sweep, whole
+from zflipon.tracks.atomic import atomic_file, remove_partial_files, sidecar
 
 PATIENCE = 5.0
 """Seconds that a run which is told to stop may take to finish the shard in flight."""
@@ -114,7 +114,7 @@ def shared_tracks(
         opened.append(features_for(checkpoint, path, lengths, missing))
         return opened[0].digest if opened[0] else {}
 
-    hashes = agreed(state, first)
+    hashes = broadcast_from_main(state, first)
     if state.is_main_process:
         return opened[0]
     tracks = features_for(checkpoint, path, lengths, missing)
@@ -138,14 +138,16 @@ def kept(
         Throw away what an earlier run left.
     """
     place = (
-        unfinished(files[0]) if files else Path(agreed(state, lambda: tempfile.mkdtemp(prefix="zflipon-")))
+        unfinished(files[0])
+        if files
+        else Path(broadcast_from_main(state, lambda: tempfile.mkdtemp(prefix="zflipon-")))
     )
     journal = Journal(place)
-    agreed(state, lambda: journal.begin(key, restart))
+    broadcast_from_main(state, lambda: journal.begin(key, restart))
     if state.is_main_process:
         for path in files:
-            sweep(path)
-            sweep(sidecar(path))
+            remove_partial_files(path)
+            remove_partial_files(sidecar(path))
     try:
         yield journal
     finally:
@@ -163,8 +165,8 @@ def settled(predict: PredictConfig, checkpoint: Checkpoint, state: PartialState)
 
     return replace(
         predict,
-        precision=agreed(state, precision),
-        both_strands=strands(predict, checkpoint.story),
+        precision=broadcast_from_main(state, precision),
+        both_strands=strands(predict, checkpoint.metadata),
     )
 
 
@@ -199,7 +201,7 @@ def record_of(started: float, state: PartialState, checkpoint: Checkpoint, predi
             "name": checkpoint.path.name,
             "path": str(checkpoint.path.resolve()),
             "sha256": checkpoint.sha256,
-            **checkpoint.story.to_dict(),
+            **checkpoint.metadata.to_dict(),
         },
         "predict": {
             **asdict(predictor.config),
@@ -221,7 +223,7 @@ def close_record(record: dict, started: float, predictor: Predictor) -> None:
 def write_record(path: Path, record: dict) -> None:
     """Write the record beside an output, with the output's own checksum."""
     told = {**record, "file": {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}}
-    with whole(sidecar(path)) as part:
+    with atomic_file(sidecar(path)) as part:
         part.write_text(json.dumps(told, indent=1) + os.linesep)
 
 

@@ -23,7 +23,7 @@ from typing import IO
 import numpy as np
 
 from zflipon.errors import OutputError, ZfliponError, some
-from zflipon.tracks.atomic import reported
+from zflipon.tracks.atomic import raise_output_errors
 
 LOST_AFTER = 600.0
 """Seconds without a sign of life after which the process that took a shard counts as lost."""
@@ -61,7 +61,7 @@ class Journal:
             If the folder is another run's: one that differs in a part of the key, or one that is running now.
         """
         key = json.loads(json.dumps(key))
-        with reported(self.folder):
+        with raise_output_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             self._take()
         if restart:
@@ -97,7 +97,7 @@ class Journal:
             if self.has(number):
                 continue
             try:
-                with reported(claim):
+                with raise_output_errors(claim):
                     os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             except OutputError:
                 if not claim.exists():
@@ -221,7 +221,7 @@ class Journal:
 
     def _write(self, path: Path, content: bytes) -> None:
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with reported(path):
+        with raise_output_errors(path):
             try:
                 with open(part, "wb") as file:
                     file.write(content)  # not forced to the disk: after a power cut the checksum tells

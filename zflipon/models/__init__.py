@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from zflipon.errors import ModelError, suggest
-from zflipon.models.metadata import Calibration, Story
+from zflipon.models.metadata import Calibration, ModelMetadata
 
 if TYPE_CHECKING:
     from zflipon.models.checkpoint import Checkpoint, create, load, load_module, save, start
@@ -29,7 +29,7 @@ __all__ = [
     "WITHOUT_LANGUAGE",
     "Calibration",
     "Checkpoint",
-    "Story",
+    "ModelMetadata",
     "create",
     "family",
     "load",

@@ -138,8 +138,8 @@ def merge(checkpoint: Checkpoint) -> Checkpoint:
     thaw(module)
     told = {"r": lora.r, "alpha": lora.alpha, "targets": list(lora.targets)}
     base = checkpoint.files.base.name if checkpoint.files and checkpoint.files.base else None
-    training = {**checkpoint.story.training, "merged": {**told, "base": base}}
-    return replace(checkpoint, story=replace(checkpoint.story, training=training), files=None)
+    training = {**checkpoint.metadata.training, "merged": {**told, "base": base}}
+    return replace(checkpoint, metadata=replace(checkpoint.metadata, training=training), files=None)
 
 
 def save(module: DnaModel, files: Files | None, folder: Path) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
-from zflipon.models.heads.base_resolution import BaseCalls, BaseHead, Seen
+from zflipon.models.heads.base_resolution import BaseCalls, BaseHead, BaseInputs
 from zflipon.models.metadata import OBJECTIVES, View
 from zflipon.models.network import Network
 from zflipon.tokenization.alignment import IGNORE
@@ -143,7 +143,7 @@ class DnaModel(Network):
         tracks: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         core: tuple[int, int] | None = None,
-        seen: Seen | None = None,
+        seen: BaseInputs | None = None,
         features: Tensor | None = None,
         present: Tensor | None = None,
         **_ignored,
@@ -201,7 +201,7 @@ class DnaModel(Network):
         logits = logits.float()
         return DnaOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)
 
-    def look(self, bases: Tensor) -> Seen:
+    def look(self, bases: Tensor) -> BaseInputs:
         """Return what is read of nucleotide codes beside tokens; see `BaseHead.look`."""
         return self.base_head.look(bases)
 

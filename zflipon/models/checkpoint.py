@@ -42,7 +42,7 @@ from zflipon.models.hub import (
     locate,
     sha256_of,
 )
-from zflipon.models.metadata import Story
+from zflipon.models.metadata import ModelMetadata
 from zflipon.models.network import without_random_weights
 from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer
 
@@ -87,7 +87,7 @@ class Checkpoint:
 
     module: DnaModel
     tokenizer: DnaTokenizer
-    story: Story
+    metadata: ModelMetadata
     files: Files | None = None
 
     @property
@@ -127,7 +127,7 @@ def load(name: str | Path, objectives: tuple[str, ...] = ("token", "base")) -> C
 
 
 def load_files(
-    files: Files, objectives: tuple[str, ...], tokenizer: DnaTokenizer | None = None, **story
+    files: Files, objectives: tuple[str, ...], tokenizer: DnaTokenizer | None = None, **metadata
 ) -> Checkpoint:
     """Load the checkpoint that lies in given files, as `load` does.
 
@@ -148,11 +148,11 @@ def load_files(
             f"{files.name}: this checkpoint has no {' or '.join(objectives)} head "
             f"(it has {objective or 'none'}); train it first: zflipon train"
         )
-    story = replace(files.story(objective), **story)
-    tokenizer = tokenizer or read_tokenizer(files, story)
-    module = _module(files, story.family, objective, tensors, fresh_head=False)
+    metadata = replace(files.metadata(objective), **metadata)
+    tokenizer = tokenizer or read_tokenizer(files, metadata)
+    module = _module(files, metadata.family, objective, tensors, fresh_head=False)
     _check_vocabulary(files, module, tokenizer)
-    return Checkpoint(module.eval(), tokenizer, replace(story, objective=objective), files)
+    return Checkpoint(module.eval(), tokenizer, replace(metadata, objective=objective), files)
 
 
 def load_module(path: str | Path, objective: str) -> DnaModel:
@@ -207,14 +207,14 @@ def start(name: str | Path, objective: str, max_token_length: int | None = None,
     """
     files = locate(name)
     tensors = read_tensors(files)
-    story = files.story(found_objective(files.config, tensors))
+    metadata = files.metadata(found_objective(files.config, tensors))
     if max_token_length is not None:
-        story = replace(story, max_token_length=max_token_length)
-    tokenizer = read_tokenizer(files, story)
-    module = _module(files, story.family, objective, tensors, fresh_head=True, **settings)
+        metadata = replace(metadata, max_token_length=max_token_length)
+    tokenizer = read_tokenizer(files, metadata)
+    module = _module(files, metadata.family, objective, tensors, fresh_head=True, **settings)
     _check_vocabulary(files, module, tokenizer)
-    story = replace(story, objective=objective, quality={}, versions=_versions())
-    return Checkpoint(module, tokenizer, story, files)
+    metadata = replace(metadata, objective=objective, quality={}, versions=_versions())
+    return Checkpoint(module, tokenizer, metadata, files)
 
 
 def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> Checkpoint:
@@ -239,11 +239,13 @@ def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> 
     kind = family_module(family)
     values = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id, **settings}
     module = kind.MODEL(_config(kind, {}, objective, f"family '{family}'", **values))
-    story = {"family": family, "objective": objective, "versions": _versions()}
+    metadata = {"family": family, "objective": objective, "versions": _versions()}
     return Checkpoint(
         module,
         tokenizer,
-        Story.from_dict({**story, "max_token_length": tokenizer.max_token_length}, **kind.STORY),
+        ModelMetadata.from_dict(
+            {**metadata, "max_token_length": tokenizer.max_token_length}, **kind.DEFAULT_METADATA
+        ),
     )
 
 
@@ -269,7 +271,7 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
     if adapted and base and base.folder.resolve() == folder.resolve():
         raise OutputError(f"{folder}: holds the base that the adapters need; save them in another folder")
     module.config.objective = module.objective
-    module.config.zflipon = replace(checkpoint.story, objective=module.objective).to_dict()
+    module.config.zflipon = replace(checkpoint.metadata, objective=module.objective).to_dict()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part.", dir=folder))
@@ -350,11 +352,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def read_tokenizer(files: Files, story: Story, path: Path | None = None) -> DnaTokenizer:
+def read_tokenizer(files: Files, metadata: ModelMetadata, path: Path | None = None) -> DnaTokenizer:
     """Load the folder's tokenizer, or that of a file, limited as the story says."""
-    kind = family_module(story.family)
+    kind = family_module(metadata.family)
     tokenizer = kind.TOKENIZER.from_file(path or files.folder / kind.TOKENIZER_FILE)
-    limit = story.max_token_length
+    limit = metadata.max_token_length
     if limit is not None and limit < tokenizer.max_token_length:
         if not isinstance(tokenizer, BpeTokenizer):
             raise ModelError(f"{files.folder}: tokens of this family cannot be limited to {limit} bases")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zflipon.genome.slices import Slices
+from zflipon.genome.slices import SequenceWindows
 from zflipon.tokenization.alignment import tokens_to_bases
 from zflipon.tokenization.tokenizers import TokenRows, Tokens, side_by_side
 
@@ -52,7 +52,7 @@ def collate(
             (np.arange(size) < tokens.counts[:, None]).astype(np.int64)
         )
     if with_bases:
-        sequences = Slices.of(sequences)
+        sequences = SequenceWindows.of(sequences)
         base_tokens = tokens_to_bases(tokens.places, tokens.lengths)
         batch["base_tokens"] = torch.from_numpy(side_by_side(base_tokens, sequences.widths, 0))
         batch["bases"] = torch.from_numpy(sequences.codes().astype(np.int64))

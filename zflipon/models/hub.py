@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zflipon.errors import ModelError, some, suggest
 from zflipon.models import family, recognise
-from zflipon.models.metadata import Story, told_objective
+from zflipon.models.metadata import ModelMetadata, told_objective
 
 BUNDLED = Path(__file__).with_name("bundled")
 """Folder of the models that come with the package, one folder each."""
@@ -144,7 +144,7 @@ class Files:
             if "F" in tensor.get("dtype", "")
         }
 
-    def story(self, objective: str | None) -> Story:
+    def metadata(self, objective: str | None) -> ModelMetadata:
         """Return the checkpoint's story, filled up with its family's defaults.
 
         Parameters
@@ -161,8 +161,8 @@ class Files:
         told = self.config.get("zflipon", {})
         try:
             # a family's module needs torch, so a story with nothing left out is read without it
-            defaults = {} if Story.is_whole(told) else family(name).STORY
-            return Story.from_dict(told, **{"family": name, "objective": objective, **defaults})
+            defaults = {} if ModelMetadata.is_whole(told) else family(name).DEFAULT_METADATA
+            return ModelMetadata.from_dict(told, **{"family": name, "objective": objective, **defaults})
         except ModelError as error:
             raise ModelError(f"{self.folder / 'config.json'}: {error}") from error
 

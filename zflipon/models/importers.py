@@ -25,7 +25,7 @@ def read_foreign(
     base: str | Path | None = None,
     tokenizer: Path | None = None,
     objective: str | None = None,
-    **story,
+    **metadata,
 ) -> Checkpoint:
     """Read a checkpoint of elsewhere.
 
@@ -58,8 +58,8 @@ def read_foreign(
     files = _files(source, base)
     if objective:
         files = replace(files, config={**files.config, "objective": objective})
-    plain = files.story(objective)
-    told = {name: value for name, value in story.items() if value is not None}
+    plain = files.metadata(objective)
+    told = {name: value for name, value in metadata.items() if value is not None}
     if "window" in told and "margin" not in told:
         told["margin"] = min(plain.margin, told["window"] // MARGIN_SHARE)
     own = None
@@ -134,5 +134,5 @@ def _told_origin(checkpoint: Checkpoint, how: str, **more: object) -> Checkpoint
     """Write into the story which file the weights come from."""
     origin = {"from": checkpoint.files.name, "sha256": checkpoint.sha256}
     origin |= {name: value for name, value in more.items() if value is not None}
-    story = replace(checkpoint.story, training={**checkpoint.story.training, how: origin})
-    return replace(checkpoint, story=story)
+    metadata = replace(checkpoint.metadata, training={**checkpoint.metadata.training, how: origin})
+    return replace(checkpoint, metadata=metadata)

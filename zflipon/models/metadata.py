@@ -87,7 +87,7 @@ class Calibration(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Story:
+class ModelMetadata:
     """How a checkpoint is run, how it came about and how good it is.
 
     Attributes
@@ -179,7 +179,7 @@ class Story:
             _require(isinstance(getattr(self, name), dict), name, "a table", getattr(self, name))
 
     @classmethod
-    def from_dict(cls, values: dict, **defaults) -> Story:
+    def from_dict(cls, values: dict, **defaults) -> ModelMetadata:
         """Build a story from what `to_dict` gave.
 
         Parameters

@@ -103,9 +103,11 @@ class DistanceReader(Reader):
         rows = self._intervals.get(contig)
         if rows is not None and len(rows):
             after = np.searchsorted(rows[:, 1], places, side="right")  # the first that ends beyond a place
-            ahead = np.where(after < len(rows), rows[np.minimum(after, len(rows) - 1), 0] - places, FARTHEST)
+            next_start = np.where(
+                after < len(rows), rows[np.minimum(after, len(rows) - 1), 0] - places, FARTHEST
+            )
             behind = np.where(after > 0, places - rows[np.maximum(after, 1) - 1, 1] + 1, FARTHEST)
-            away = np.minimum(np.maximum(ahead, 0), behind).clip(max=FARTHEST)
+            away = np.minimum(np.maximum(next_start, 0), behind).clip(max=FARTHEST)
         return np.log2(1 + away).astype(np.float32)
 
 
@@ -422,7 +424,7 @@ def features_for(
 
     Parameters and errors are those of `open_features`, and it is an error to give tracks to a model without.
     """
-    wanted = checkpoint.story.features
+    wanted = checkpoint.metadata.features
     if not wanted and path is None:
         return None
     if not wanted:
@@ -430,7 +432,7 @@ def features_for(
             f"{path}: this model reads no omics tracks; choose one that does, or leave the table out"
         )
     found = open_features(wanted, path, lengths, missing)
-    if not checkpoint.story.bears_missing and not found.present.all():
+    if not checkpoint.metadata.bears_missing and not found.present.all():
         log.warning("the model was not trained to do without tracks that are not given: expect worse calls")
     return found
 

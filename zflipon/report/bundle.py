@@ -19,7 +19,7 @@ from zflipon.report.call_summary import Found, find, spans
 from zflipon.report.html import Section, page
 from zflipon.report.hub import LABEL_COLOUR, BrowserTrack, hub_text, session_text, start_locus
 from zflipon.report.sources import LABELS, Run, assembly_of, contig_lengths, gather
-from zflipon.tracks.atomic import refuse_folder, reported, sidecar, whole_folder
+from zflipon.tracks.atomic import atomic_folder, check_output_folder, raise_output_errors, sidecar
 from zflipon.tracks.bigbed import check_available, write_calls, write_labels
 
 HUB, SESSION, REPORT = "hub.txt", "igv_session.xml", "index.html"
@@ -70,7 +70,7 @@ def bundle(
         If an input or the folder cannot be used, or pybigtools is missing.
     """
     check_available()
-    refuse_folder(output, force, (HUB, REPORT))
+    check_output_folder(output, force, (HUB, REPORT))
     runs = gather(tracks)
     with Genome(genome) if genome else nullcontext() as reference:
         lengths = contig_lengths(runs, reference.lengths if reference else None)
@@ -79,7 +79,7 @@ def bundle(
         if not named.isprintable() or set(named) & set(" \t/"):
             raise InputError(f"assembly {named!r}: expected one word, such as hg38; name it by --assembly")
         marked = _read_labels(labels, lengths)
-        with whole_folder(output) as folder, reported(output):
+        with atomic_folder(output) as folder, raise_output_errors(output):
             sections, shown = [], []
             for run in runs:
                 found = find(run, lengths, progress)

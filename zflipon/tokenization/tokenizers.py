@@ -25,7 +25,7 @@ from tokenizers.trainers import BpeTrainer
 
 from zflipon.errors import ModelError
 from zflipon.genome.fasta import PADDING_BASE, UNKNOWN_BASE
-from zflipon.genome.slices import Slices
+from zflipon.genome.slices import SequenceWindows
 from zflipon.tokenization.fast_bpe import ShortBpe, sides, surrounded
 
 SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
@@ -234,7 +234,7 @@ class BpeTokenizer:
             One for each sequence. Where a sequence is of A, C, G and T alone, a token's length is
             that of its text; elsewhere the tokenizer's own offsets decide.
         """
-        sequences = Slices.of(sequences)
+        sequences = SequenceWindows.of(sequences)
         codes, widths = sequences.codes(), sequences.widths
         pure = ((codes < UNKNOWN_BASE) | (codes == PADDING_BASE)).all(axis=1)
         if pure.all():
@@ -253,7 +253,7 @@ class BpeTokenizer:
         ]
         return joined(rows)[np.argsort(np.concatenate([plain, mixed]))]
 
-    def _encode_pure(self, sequences: Slices, codes: np.ndarray, widths: np.ndarray) -> TokenRows:
+    def _encode_pure(self, sequences: SequenceWindows, codes: np.ndarray, widths: np.ndarray) -> TokenRows:
         """Tokenize sequences of A, C, G and T."""
         if widths.sum() >= _WORTH * widths.max(initial=1) and self._tables is not None:
             ids, counts = self._tables.encode(codes, widths)
@@ -332,7 +332,7 @@ class KmerTokenizer:
 
     def encode(self, sequences: Sequence[str]) -> TokenRows:
         """Tokenize sequences; a k-mer with another letter than A, C, G or T is ``[UNK]``."""
-        sequences = Slices.of(sequences)
+        sequences = SequenceWindows.of(sequences)
         codes, widths = sequences.codes(), sequences.widths
         many = np.maximum(widths - self.k + 1, np.minimum(widths, 1))
         codes = np.pad(codes, ((0, 0), (0, max(0, self.k - codes.shape[1]))), constant_values=PADDING_BASE)

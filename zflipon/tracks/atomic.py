@@ -44,7 +44,7 @@ def read_record(path: Path) -> dict:
     return record
 
 
-def refuse_existing(path: str | Path, force: bool) -> None:
+def check_output_path(path: str | Path, force: bool) -> None:
     """Refuse an output that could not be written at the end, before any work is done for it.
 
     Parameters
@@ -60,7 +60,7 @@ def refuse_existing(path: str | Path, force: bool) -> None:
         or if its folder is absent or cannot be written to.
     """
     path = Path(path)
-    with reported(path):
+    with raise_output_errors(path):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file to write")
         if path.exists() and not path.is_file():  # renaming onto /dev/null would replace the device
@@ -76,7 +76,7 @@ def refuse_existing(path: str | Path, force: bool) -> None:
         trial.unlink()
 
 
-def sweep(path: str | Path) -> None:
+def remove_partial_files(path: str | Path) -> None:
     """Remove what killed runs have left of an output: files under the temporary names that `whole` gives.
 
     No other process may be writing this output.
@@ -89,7 +89,7 @@ def sweep(path: str | Path) -> None:
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path) -> Iterator[Path]:
     """Write a file that gets its name only once it is complete.
 
     An index written beside the temporary file (its name plus one of
@@ -136,7 +136,7 @@ def whole(path: str | Path) -> Iterator[Path]:
                 _plus(part, suffix).unlink()
 
 
-def refuse_folder(path: str | Path, force: bool, marks: Iterable[str]) -> None:
+def check_output_folder(path: str | Path, force: bool, marks: Iterable[str]) -> None:
     """Refuse a folder that could not be written at the end, before any work is done for it.
 
     Parameters
@@ -153,7 +153,7 @@ def refuse_folder(path: str | Path, force: bool, marks: Iterable[str]) -> None:
         If the folder exists and `force` is not given, is not one of ours, or its own folder cannot be written to.
     """
     path = Path(path)
-    with reported(path):
+    with raise_output_errors(path):
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise OutputError(f"{path}: is not a folder; name a folder to write")
         if path.exists() and not force:
@@ -171,7 +171,7 @@ def refuse_folder(path: str | Path, force: bool, marks: Iterable[str]) -> None:
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Write a folder that gets its name only once it is complete.
 
     Parameters
@@ -194,10 +194,10 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     part = _beside(path)
     old = part.with_name(part.name + ".old")
     try:
-        with reported(path):
+        with raise_output_errors(path):
             part.mkdir()
         yield part
-        with reported(path):
+        with raise_output_errors(path):
             if path.exists():  # a full folder cannot be renamed onto
                 os.rename(path, old)
             try:
@@ -212,7 +212,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def reported(path: str | Path) -> Iterator[None]:
+def raise_output_errors(path: str | Path) -> Iterator[None]:
     """Turn the system's refusal to write `path` in the body into an `OutputError` that names it.
 
     A closed pipe is none: the reader of standard output may go when it has seen enough.

@@ -11,7 +11,7 @@ import numpy as np
 
 from zflipon.config import DECIMALS
 from zflipon.errors import MissingExtraError, OutputError
-from zflipon.tracks.atomic import reported
+from zflipon.tracks.atomic import raise_output_errors
 from zflipon.tracks.writers import COLOURS
 
 _COLUMNS = [
@@ -96,7 +96,7 @@ def write_labels(path: Path, lengths: Mapping[str, int], labels: Mapping[str, np
 def _write(path: Path, lengths: Mapping[str, int], rows: Iterator, number: int, described: str) -> None:
     import pybigtools
 
-    with reported(path):
+    with raise_output_errors(path):
         # the tree of contigs is searched by name: readers of UCSC's count on this order
         pybigtools.open(str(path), "w").write(
             {name: lengths[name] for name in sorted(lengths)}, rows, described

@@ -25,7 +25,7 @@ import pysam
 
 from zflipon.config import DECIMALS
 from zflipon.errors import OutputError
-from zflipon.tracks.atomic import reported, whole
+from zflipon.tracks.atomic import atomic_file, raise_output_errors
 from zflipon.tracks.calling import SCALE, ContigTrack, runs
 
 STDOUT = "-"
@@ -257,7 +257,7 @@ def write_values(
                 if kept.any():
                     runs_of = edges[kept] + start, ends[kept] + start
                     writer.add_runs(contig, *runs_of, values[edges][kept].astype(np.float64))
-        with reported(output):
+        with raise_output_errors(output):
             writer.finish()
 
 
@@ -323,13 +323,13 @@ class TrackOutputs:
             raise ValueError(f"{track.contig}: values up to {track.end} pass the end of the contig")
         self._last = rank
         for output, writer in self._writers.items():
-            with reported(output):
+            with raise_output_errors(output):
                 writer.add(track, calls)
 
     def commit(self) -> None:
         """Complete all files, then give them their names."""
         for output, writer in self._writers.items():
-            with reported(output):
+            with raise_output_errors(output):
                 writer.finish()
         self._stack.close()
 
@@ -340,7 +340,7 @@ class _Abandoned(Exception):
 
 @contextmanager
 def _opened(output: str, kind: type[TrackWriter], lengths: Mapping[str, int]) -> Iterator[TrackWriter]:
-    with nullcontext() if output == STDOUT else whole(output) as part, reported(output):
+    with nullcontext() if output == STDOUT else atomic_file(output) as part, raise_output_errors(output):
         if part is not None:
             part.touch()  # pyBigWig and pysam crash where they cannot create a file
         writer = kind(part, lengths)

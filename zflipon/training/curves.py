@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zflipon.tracks.atomic import whole
+from zflipon.tracks.atomic import atomic_file
 from zflipon.training.history import HISTORY, VALIDATION, read_rows
 from zflipon.training.result_tables import numbers
 
@@ -102,7 +102,7 @@ def plot_curves(stages: Sequence[Path], png: Path, monitors: Sequence[str] = ())
         if judged:
             _draw_validation(panels[1], read)
         _draw_borders(panels, read)
-        with whole(png) as part:
+        with atomic_file(png) as part:
             figure.savefig(part, dpi=200)
     return True
 

@@ -18,7 +18,7 @@ from zflipon.genome.tiled_samples import TiledWindows, choose, fold_parts, split
 from zflipon.models.metadata import View
 from zflipon.omics.features import FeatureTracks, learn_features
 from zflipon.training.batching import Source
-from zflipon.training.evaluators import ContigJudge, GenomeEstimate, Judge, WindowJudge
+from zflipon.training.evaluators import ContigEvaluator, Evaluator, GenomeEstimate, WindowEvaluator
 from zflipon.training.sampling import LabelledGenome, WindowSampler, near_misses, without
 from zflipon.training.sequence_files import read_sequences
 from zflipon.training.stored_windows import Epochs, StoredWindows, cut, summary
@@ -38,7 +38,7 @@ _WORD = 1000
 
 
 @dataclass
-class Material:
+class TrainingData:
     """The files of a recipe.
 
     Attributes
@@ -128,21 +128,21 @@ class Material:
 
     # ---- what judges -------------------------------------------------------------------------------------
 
-    def judge(self, stage: StageConfig) -> Judge | None:
+    def evaluator(self, stage: StageConfig) -> Evaluator | None:
         """Return what validates a stage; None where nothing is kept apart for it."""
         windows = self._windows(stage, "validation")
         if windows is not None:
-            return WindowJudge(windows) if len(windows) else None
+            return WindowEvaluator(windows) if len(windows) else None
         if not self.contigs["validation"] or stage.target == "tracks":
             return None
         return self._contig_judge(stage, "validation")
 
-    def test_windows(self, stage: StageConfig, part: str) -> WindowJudge | None:
+    def test_windows(self, stage: StageConfig, part: str) -> WindowEvaluator | None:
         """Return the stored windows of a part that tests a model in the end; None where there are none."""
         windows = self._windows(stage, part)
-        return WindowJudge(windows) if windows is not None and len(windows) else None
+        return WindowEvaluator(windows) if windows is not None and len(windows) else None
 
-    def genome_judge(self, stage: StageConfig, part: str) -> ContigJudge | GenomeEstimate | None:
+    def genome_judge(self, stage: StageConfig, part: str) -> ContigEvaluator | GenomeEstimate | None:
         """Return what counts every base of a part, or estimates it; None where there is nothing of it."""
         if self.genome is None or stage.objective not in ("base", "token") or stage.target == "tracks":
             return None
@@ -176,13 +176,13 @@ class Material:
             return f"fold {self.data.fold} of {self.data.folds}"
         return f"{100 * getattr(self.data, f'{part}_share'):g} % of the windows, at random"
 
-    def _contig_judge(self, stage: StageConfig, part: str) -> ContigJudge:
+    def _contig_judge(self, stage: StageConfig, part: str) -> ContigEvaluator:
         contigs, protocol = self.contigs[part], EvaluateConfig()
         tiled = self._tile(contigs, replace(stage, window=protocol.window))
         chosen = choose(tiled, 0, protocol.negatives, protocol.seed)
         starts = tiled.start[chosen, None] + [0, protocol.window]
         sample = {contig: merge(starts[tiled.contig[chosen] == i]) for i, contig in enumerate(tiled.contigs)}
-        return ContigJudge(
+        return ContigEvaluator(
             self.genome, list(contigs), self._learnt(stage), self.blacklist, sample, self.features
         )
 
@@ -329,7 +329,7 @@ def deal(strata: np.ndarray, data: DataConfig) -> dict[str, np.ndarray]:
 
 def read_material(
     data: DataConfig, labelled: bool = True, features: FeaturesConfig | None = None
-) -> Material:
+) -> TrainingData:
     """Open the genome and read the labels, or read the tables of sequences.
 
     Parameters
@@ -346,7 +346,7 @@ def read_material(
         If files or contigs are missing or do not fit.
     """
     if data.sequences:
-        return Material(data, sequences=_read_tables(data))
+        return TrainingData(data, sequences=_read_tables(data))
     names = ("genome", "labels") if labelled else ("genome",)
     missing = [f"data.{name}" for name in names if not getattr(data, name)]
     if missing:
@@ -368,7 +368,7 @@ def read_material(
         {contig: merge(rows) for contig, rows in read_bed(path, genome.lengths, "tracks").items()}
         for path in _track_files(data.tracks)
     ]
-    found = Material(data, genome, **read, tracks=tracks, contigs=contigs)
+    found = TrainingData(data, genome, **read, tracks=tracks, contigs=contigs)
     if features is not None and features.tracks:
         found.features = learn_features(features.tracks, genome.lengths, contigs["train"], data.seed)
         found.drop = features.drop

@@ -23,7 +23,7 @@ from zflipon.models import Calibration, Checkpoint
 from zflipon.omics.features import FeatureTracks
 from zflipon.tokenization.alignment import IGNORE
 from zflipon.tokenization.tokenizers import Tokens
-from zflipon.tracks.atomic import whole
+from zflipon.tracks.atomic import atomic_file
 from zflipon.training.batching import tensors, token_labels
 from zflipon.training.stored_windows import StoredWindows
 
@@ -39,7 +39,7 @@ Counts = dict[str, ScoreHistogram]
 _COLUMNS = ("scores", "without", "labelled")
 
 
-class Judge(Protocol):
+class Evaluator(Protocol):
     """Measures a checkpoint."""
 
     def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
@@ -47,7 +47,7 @@ class Judge(Protocol):
 
 
 @dataclass
-class ContigJudge:
+class ContigEvaluator:
     """Contigs kept apart: every base that is neither N nor ignored counts.
 
     Attributes
@@ -76,13 +76,15 @@ class ContigJudge:
         """Predict the contigs and count log-odds by label: of every base, and of the published models' sample."""
         counts = {"genome": ScoreHistogram(), "sampled": ScoreHistogram()}
         predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), features=self.features)
-        story = checkpoint.story
-        plan = make_plan(self.genome, Selection(contigs=tuple(self.contigs)), story.window, story.margin)
+        metadata = checkpoint.metadata
+        plan = make_plan(
+            self.genome, Selection(contigs=tuple(self.contigs)), metadata.window, metadata.margin
+        )
         # a shard at a time, so that windows and their tracks take no more memory on longer contigs
         # where the first factor leaves a base next to nothing, that tells enough of it
-        stretches = (Stretch(shard.contig, shard.tiles, written=True) for shard in plan.shards)
+        stretches = (Stretch(shard.contig, shard.windows, written=True) for shard in plan.shards)
         for stretch, found in predict_stretches(predictor, self.genome, stretches):
-            start = int(stretch.tiles["core_start"][0])
+            start = int(stretch.windows["core_start"][0])
             place = (start, start + len(found))
             counted = ~np.isnan(found) & ~fill(self.ignored.get(stretch.contig), *place)
             labels = fill(self.labels.get(stretch.contig), *place)
@@ -93,7 +95,7 @@ class ContigJudge:
 
 
 @dataclass
-class WindowJudge:
+class WindowEvaluator:
     """Stored windows: the published models' way, and the only one for whole sequences and masked tokens.
 
     Attributes
@@ -177,7 +179,7 @@ class GenomeEstimate:
 
     def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Counts:
         """Predict the windows and count log-odds by label."""
-        return {"genome": WindowJudge(self.windows).histogram(checkpoint, stage, self.weights)}
+        return {"genome": WindowEvaluator(self.windows).histogram(checkpoint, stage, self.weights)}
 
 
 def pooled(each: Iterable[Counts]) -> Counts:
@@ -196,7 +198,7 @@ def write_counts(path: Path, counts: Counts) -> None:
         for protocol, histogram in counts.items()
         for name, array in zip(_COLUMNS, histogram.counts(), strict=True)
     }
-    with whole(path) as part:
+    with atomic_file(path) as part:
         np.savez_compressed(part, **arrays)
 
 
@@ -237,7 +239,7 @@ def of_bases(histogram: ScoreHistogram) -> Measures:
 
 def uncalibrated(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with its model's own log-odds."""
-    return replace(checkpoint, story=replace(checkpoint.story, calibration=Calibration()))
+    return replace(checkpoint, metadata=replace(checkpoint.metadata, calibration=Calibration()))
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from zflipon.errors import MissingExtraError, NotANumberError, OutputError, Reci
 from zflipon.inference.devices import pick_device, pick_precision, processes
 from zflipon.models import Checkpoint
 from zflipon.training.batching import Batches, Source
-from zflipon.training.evaluators import Judge, uncalibrated
+from zflipon.training.evaluators import Evaluator, uncalibrated
 from zflipon.training.history import HISTORY, VALIDATION, add_row, best_row, forget, read_rows
 
 log = logging.getLogger("zflipon")
@@ -109,14 +109,19 @@ class Evaluation(TrainerCallback):
 
     def __init__(
         self,
-        judge: Judge,
+        evaluator: Evaluator,
         checkpoint: Checkpoint,
         stage: StageConfig,
         steps: int,
         folder: Path,
         average: Average | None,
     ):
-        self.judge, self.checkpoint, self.stage, self.folder = judge, uncalibrated(checkpoint), stage, folder
+        self.evaluator, self.checkpoint, self.stage, self.folder = (
+            evaluator,
+            uncalibrated(checkpoint),
+            stage,
+            folder,
+        )
         self.average = average
         self.monitor = monitored(stage)
         count = min(stage.evaluations, steps)
@@ -137,7 +142,7 @@ class Evaluation(TrainerCallback):
     def evaluate(self, step: int) -> None:
         """Measure, report, and save the weights if they are the best so far."""
         try:
-            measures = self.judge.measure(self.checkpoint, self.stage)
+            measures = self.evaluator.measure(self.checkpoint, self.stage)
         except NotANumberError as error:
             raise _diverged(self.folder, f"step {step} gives values that are no numbers") from error
         told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items())
@@ -200,7 +205,11 @@ def _diverged(folder: Path, found: str) -> ZfliponError:
 
 
 def fit(
-    checkpoint: Checkpoint, source: Source, judge: Judge | None, folder: Path, report_to: Sequence[str] = ()
+    checkpoint: Checkpoint,
+    source: Source,
+    evaluator: Evaluator | None,
+    folder: Path,
+    report_to: Sequence[str] = (),
 ) -> None:
     """Train a checkpoint's module in place for one stage; go on from the folder's last checkpoint if there is one.
 
@@ -235,14 +244,14 @@ def fit(
     if stage.gradient_checkpointing:
         if not checkpoint.module.supports_gradient_checkpointing:
             raise RecipeError(
-                f"stage {stage.name}: {checkpoint.story.family} keeps its activations: "
+                f"stage {stage.name}: {checkpoint.metadata.family} keeps its activations: "
                 "set gradient_checkpointing = false"
             )
         checkpoint.module.recompute()
     average = Average(checkpoint.module, stage.average, folder) if stage.average else None
     evaluation = (
-        Evaluation(judge, checkpoint, stage, source.steps, folder, average)
-        if judge and stage.evaluations
+        Evaluation(evaluator, checkpoint, stage, source.steps, folder, average)
+        if evaluator and stage.evaluations
         else None
     )
     trainer = StageTrainer(

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from zflipon.errors import some
-from zflipon.models.metadata import Calibration, Story
-from zflipon.tracks.atomic import whole
+from zflipon.models.metadata import Calibration, ModelMetadata
+from zflipon.tracks.atomic import atomic_file
 from zflipon.training.curves import CURVES
 from zflipon.training.result_tables import (
     EVERY_BASE,
@@ -78,7 +78,7 @@ checkpoint = "FOLDER"
 ```"""
 
 
-def write_card(folder: Path, name: str, story: Story, parameters: int, curves: bool) -> None:
+def write_card(folder: Path, name: str, metadata: ModelMetadata, parameters: int, curves: bool) -> None:
     """Write the model card of a checkpoint: Markdown under the front matter that the Hugging Face Hub reads.
 
     Parameters
@@ -99,47 +99,47 @@ def write_card(folder: Path, name: str, story: Story, parameters: int, curves: b
         If the card cannot be written.
     """
     sections = {
-        "What it is": _what(story, parameters),
-        "How to use it": _use(story),
-        "How and on what it was trained": _training(story, curves),
-        "How good it is": _goodness(name, story),
-        "Limits": _limits(story),
+        "What it is": _what(metadata, parameters),
+        "How to use it": _use(metadata),
+        "How and on what it was trained": _training(metadata, curves),
+        "How good it is": _goodness(name, metadata),
+        "Limits": _limits(metadata),
         "Versions": "\n".join(
-            f"- {package} {version}" for package, version in story.versions.items() if version
+            f"- {package} {version}" for package, version in metadata.versions.items() if version
         ),
     }
     told = [f"## {head}\n\n{text}" for head, text in sections.items() if text]
-    lead = [_FRONT.format(family=story.family), f"# {name}", _GIST[story.objective]]
-    if story.training.get("description"):
-        lead.append(story.training["description"])
-    with whole(Path(folder) / CARD) as part:
+    lead = [_FRONT.format(family=metadata.family), f"# {name}", _GIST[metadata.objective]]
+    if metadata.training.get("description"):
+        lead.append(metadata.training["description"])
+    with atomic_file(Path(folder) / CARD) as part:
         part.write_text("\n\n".join([*lead, *told]) + "\n", encoding="utf-8")
 
 
-def _what(story: Story, parameters: int) -> str:
+def _what(metadata: ModelMetadata, parameters: int) -> str:
     facts = {
-        "family": story.family,
-        "objective": story.objective,
+        "family": metadata.family,
+        "objective": metadata.objective,
         "parameters": f"{parameters:,}",
-        "window": f"{story.window:,} bases",
-        "tokens": story.max_token_length and f"at most {story.max_token_length} bases",
+        "window": f"{metadata.window:,} bases",
+        "tokens": metadata.max_token_length and f"at most {metadata.max_token_length} bases",
     }
-    if story.objective in ("base", "token"):
-        core = story.window - 2 * story.margin
-        facts["window"] += f", of which the middle {core:,} are decided (margin {story.margin:,})"
-        facts["strands"] = "both are read, and averaged" if story.both_strands else ""
-        facts["called"] = f"bases of a probability of at least {story.threshold:g}"
-        facts["calibration"] = _calibration(story.calibration)
-    if story.objective == "token":
-        least = {">=": "at least", ">": "more than"}[story.label_comparison]
+    if metadata.objective in ("base", "token"):
+        core = metadata.window - 2 * metadata.margin
+        facts["window"] += f", of which the middle {core:,} are decided (margin {metadata.margin:,})"
+        facts["strands"] = "both are read, and averaged" if metadata.both_strands else ""
+        facts["called"] = f"bases of a probability of at least {metadata.threshold:g}"
+        facts["calibration"] = _calibration(metadata.calibration)
+    if metadata.objective == "token":
+        least = {">=": "at least", ">": "more than"}[metadata.label_comparison]
         facts["label of a token"] = (
-            f"Z-DNA where {least} {story.label_threshold:g} of its bases are labelled "
-            f"(`{story.label_comparison}`)"
+            f"Z-DNA where {least} {metadata.label_threshold:g} of its bases are labelled "
+            f"(`{metadata.label_comparison}`)"
         )
-    if story.features:
-        missing = "; does without those that are missing" if story.bears_missing else ""
-        tracks = ", ".join(f"{feature.name} ({feature.kind})" for feature in story.features)
-        facts["omics tracks"] = f"{len(story.features)}: {tracks}{missing}"
+    if metadata.features:
+        missing = "; does without those that are missing" if metadata.bears_missing else ""
+        tracks = ", ".join(f"{feature.name} ({feature.kind})" for feature in metadata.features)
+        facts["omics tracks"] = f"{len(metadata.features)}: {tracks}{missing}"
     return _bullets(facts)
 
 
@@ -154,16 +154,16 @@ def _calibration(calibration: Calibration) -> str:
     return line + (", bent" if calibration.bend else "")
 
 
-def _use(story: Story) -> str:
-    if story.objective in ("base", "token"):
-        return _ANNOTATE % (" --features TRACKS.tsv" if story.features else "") + _TRACKS * bool(
-            story.features
+def _use(metadata: ModelMetadata) -> str:
+    if metadata.objective in ("base", "token"):
+        return _ANNOTATE % (" --features TRACKS.tsv" if metadata.features else "") + _TRACKS * bool(
+            metadata.features
         )
-    return f"{_SEQUENCE}\n\n{_CONTINUE}" if story.objective == "sequence" else _CONTINUE
+    return f"{_SEQUENCE}\n\n{_CONTINUE}" if metadata.objective == "sequence" else _CONTINUE
 
 
-def _training(story: Story, curves: bool) -> str:
-    told = story.training
+def _training(metadata: ModelMetadata, curves: bool) -> str:
+    told = metadata.training
     facts = {
         "recipe": told.get("recipe"),
         "trained on": _trained_on(told),
@@ -229,8 +229,8 @@ def _settings(table: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix + key, spoken(value)
 
 
-def _goodness(name: str, story: Story) -> str:
-    quality = story.quality
+def _goodness(name: str, metadata: ModelMetadata) -> str:
+    quality = metadata.quality
     tested = test_table({name: quality})
     sampled = kind_of(quality) == "bases" and figures_at(quality, ("test", "sampled"))
     parts = [
@@ -242,7 +242,7 @@ def _goodness(name: str, story: Story) -> str:
         else "",
         grouped_tables(VALIDATION_BLOCKS, [(name, [quality])]),
         _validated(name, quality),
-        _expected(story),
+        _expected(metadata),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -280,29 +280,27 @@ def _is_estimated(quality: Mapping) -> bool:
     return bool(quality.get("estimated") or isinstance(quality.get("contigs"), str))
 
 
-def _expected(story: Story) -> str:
+def _expected(metadata: ModelMetadata) -> str:
     """Tell precision and recall at the thresholds that a user may ask for."""
-    at = story.quality.get("at") or {}
+    at = metadata.quality.get("at") or {}
     rows = [[threshold, *(cell_of(numbers([each]), 3) for each in pair)] for threshold, pair in at.items()]
     if not rows:
         return ""
-    on = contigs_of(story.quality)
-    estimated = ", estimated from a sample of windows" if _is_estimated(story.quality) else ""
+    on = contigs_of(metadata.quality)
+    estimated = ", estimated from a sample of windows" if _is_estimated(metadata.quality) else ""
     where = f"On every base of what validates{on and f' ({on})'}{estimated}"
     table = markdown(["called from", "Precision", "Recall"], rows)
-    return (
-        f"{where}, by the threshold that a base is called from (by default {story.threshold:g}):\n\n{table}"
-    )
+    return f"{where}, by the threshold that a base is called from (by default {metadata.threshold:g}):\n\n{table}"
 
 
-def _limits(story: Story) -> str:
+def _limits(metadata: ModelMetadata) -> str:
     judged = [
         "It is as good as its labels: what they lack counts as absent, though it may form elsewhere or under other "
         "conditions, and what one assay or cell line shows is not the whole truth.",
         "Whether a sequence flips in a given cell depends on transcription and chromatin; it knows sequence alone."
-        if story.objective in ("base", "token")
+        if metadata.objective in ("base", "token")
         else "",
     ]
     anyone = "Other organisms and assemblies than the one that it was trained on are untested."
-    parts = [*(judged if story.objective in ("base", "token", "sequence") else []), anyone]
+    parts = [*(judged if metadata.objective in ("base", "token", "sequence") else []), anyone]
     return "\n".join(f"- {text}" for text in parts if text)

@@ -31,7 +31,7 @@ from zflipon.models.heads.base_resolution import (
     around_bins,
     said_by_words,
 )
-from zflipon.training.dataset import Material
+from zflipon.training.dataset import TrainingData
 from zflipon.training.kmers import word_tables
 from zflipon.training.omics_readout import Calls, fit_omics
 
@@ -48,7 +48,7 @@ _LEAST_CALLS = 50
 """Price of the odds that a contig has of its own, and calls for which it has them; contigs with fewer share theirs."""
 
 
-def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
+def refit(checkpoint: Checkpoint, training_data: TrainingData, penalty: float) -> None:
     """Fit the readout of the context, and of the omics tracks, to the candidates of the training contigs, in place.
 
     Where the weights of the context are frozen, those of the tracks alone are fitted.
@@ -63,11 +63,11 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
     """
     head = checkpoint.module.base_head
     learnt = head.flips.weight.requires_grad
-    tables, costs = _tables(head, material) if learnt and head.words else (None, None)
+    tables, costs = _tables(head, training_data) if learnt and head.words else (None, None)
     found = [
         example
-        for contig in material.contigs["train"]
-        for example in _examples(checkpoint, material, contig, tables)
+        for contig in training_data.contigs["train"]
+        for example in _examples(checkpoint, training_data, contig, tables)
     ]
     context, flips = np.stack([each.context for each in found]), np.array([each.flips for each in found])
     contigs = _numbered([each.contig for each in found])
@@ -81,10 +81,12 @@ def refit(checkpoint: Checkpoint, material: Material, penalty: float) -> None:
             sequence = head.flips(known.to(head.flips.weight.device)).squeeze(1).cpu() + FLIPS_PRIOR
         around = torch.from_numpy(np.stack([each.around for each in found]))
         calls = Calls(known, around, sequence, torch.from_numpy(flips).float())
-        fit_omics(head.omics, calls, material.features.present, material.drop, material.data.seed)
+        fit_omics(
+            head.omics, calls, training_data.features.present, training_data.drop, training_data.data.seed
+        )
 
 
-def _tables(head: BaseHead, material: Material) -> tuple[np.ndarray, np.ndarray]:
+def _tables(head: BaseHead, training_data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
     """Count what words speak for on the contigs that train.
 
     Returns
@@ -94,11 +96,13 @@ def _tables(head: BaseHead, material: Material) -> tuple[np.ndarray, np.ndarray]
     costs : numpy.ndarray
         float64, shape (tables,): price of the weights of each.
     """
-    tables = word_tables(material.genome, material.contigs["train"], material.tracks, head.words)
-    log.info("words of %d bases tell of repeats and %d tracks", head.words, len(material.tracks))
+    tables = word_tables(
+        training_data.genome, training_data.contigs["train"], training_data.tracks, head.words
+    )
+    log.info("words of %d bases tell of repeats and %d tracks", head.words, len(training_data.tracks))
     costs = np.full(len(tables), _PAIRS_PRICE)
     costs[0] = _REPEATS_PRICE
-    costs[len(tables) - len(material.tracks) :] = _TRACKS_PRICE
+    costs[len(tables) - len(training_data.tracks) :] = _TRACKS_PRICE
     return tables, costs
 
 
@@ -234,7 +238,7 @@ class Example(NamedTuple):
 
 @torch.inference_mode()
 def _examples(
-    checkpoint: Checkpoint, material: Material, contig: str, tables: np.ndarray | None
+    checkpoint: Checkpoint, training_data: TrainingData, contig: str, tables: np.ndarray | None
 ) -> Iterator[Example]:
     """Yield the candidates of a contig, each from a window around it.
 
@@ -242,20 +246,22 @@ def _examples(
     they are predicted, is half known by heart, and a regression on it trusts it too much: read on the other strand
     it looks more like that of calls never seen.
     """
-    window, module = checkpoint.story.window, checkpoint.module.eval()
-    length, device = material.genome.lengths[contig], module.device
+    window, module = checkpoint.metadata.window, checkpoint.module.eval()
+    length, device = training_data.genome.lengths[contig], module.device
     calls, labels, ignored = (
         merge(each[contig]) if contig in each else np.empty((0, 2), dtype=np.int64)
-        for each in (material.candidates, material.labels, material.blacklist)
+        for each in (training_data.candidates, training_data.labels, training_data.blacklist)
     )
     places = [place for place in calls.tolist() if not len(overlapping(ignored, *place))]
     for first in range(0, len(places), _BATCH):
         chosen = places[first : first + _BATCH]
         begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
-        sequences = [material.genome.fetch(contig, begin, min(begin + window, length)) for begin in begins]
+        sequences = [
+            training_data.genome.fetch(contig, begin, min(begin + window, length)) for begin in begins
+        ]
         turned = [reverse_complement(sequence) for sequence in sequences]
         context = _contexts(checkpoint, turned, device)
-        around = _around(checkpoint, material, contig, begins, sequences)
+        around = _around(checkpoint, training_data, contig, begins, sequences)
         said = _said(tables, turned, module.base_head.words)
         rows = zip(context, around, said, begins, sequences, chosen, strict=True)
         for row, tracks, spoken, begin, sequence, (start, end) in rows:
@@ -267,7 +273,7 @@ def _examples(
 
 
 def _around(
-    checkpoint: Checkpoint, material: Material, contig: str, begins: list[int], sequences: list[str]
+    checkpoint: Checkpoint, training_data: TrainingData, contig: str, begins: list[int], sequences: list[str]
 ) -> Iterator[np.ndarray | None]:
     """Yield what tracks say around the bins of each window, read on the other strand: (bins, tracks, distances)."""
     omics = checkpoint.module.base_head.omics
@@ -275,7 +281,7 @@ def _around(
         if omics is None:
             yield None
             continue
-        seen = material.features.window(contig, begin, begin + len(sequence), omics.view)
+        seen = training_data.features.window(contig, begin, begin + len(sequence), omics.view)
         turned = torch.from_numpy(seen[None, :, ::-1].copy()).to(omics.entry.weight.device)
         yield omics.around(turned, -(-len(sequence) // BIN))[0].cpu().numpy()
 

@@ -21,11 +21,11 @@ from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
 from zflipon.models.adapters import attach, thaw
 from zflipon.models.hub import locate
-from zflipon.models.metadata import OBJECTIVES, Story
+from zflipon.models.metadata import OBJECTIVES, ModelMetadata
 from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer, train_bpe
 from zflipon.training.calibration import bend, platt
 from zflipon.training.curves import CURVES, plot_curves
-from zflipon.training.dataset import Material, read_material
+from zflipon.training.dataset import TrainingData, read_material
 from zflipon.training.evaluators import Counts, Measures, pooled, read_counts, uncalibrated, write_counts
 from zflipon.training.history import VALIDATION, best_row, read_rows
 from zflipon.training.kmers import require_soft_masked
@@ -75,7 +75,7 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
         is no longer a number.
     """
     labelled = any(stage.objective != "mlm" for stage in recipe.stage)
-    material = read_material(recipe.data, labelled, recipe.features)
+    training_data = read_material(recipe.data, labelled, recipe.features)
     state = processes()
     with state.main_process_first():  # the others find the folder claimed, and later the tokenizer trained
         _claim(recipe, out, restart and state.is_main_process)
@@ -84,17 +84,17 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
             return load(out, OBJECTIVES)
     twins = _twins(recipe, out, restart)
     with state.main_process_first():
-        checkpoint = _beginning(recipe, material, out / "stages")
-    material.view = checkpoint.module.view
+        checkpoint = _beginning(recipe, training_data, out / "stages")
+    training_data.view = checkpoint.module.view
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stage, 1)]
     before = None
     for (_, settings), stage, folder in zip(inheritance(recipe), recipe.stage, folders, strict=True):
         _tell(stage, settings, first=before is None)
         checkpoint = _run_stage(
-            _with_head(checkpoint, stage, before), stage, material, folder, recipe.report_to
+            _with_head(checkpoint, stage, before), stage, training_data, folder, recipe.report_to
         )
         before = folder
-    checkpoint = _judged(checkpoint, recipe, material, folders[-1], twins)
+    checkpoint = _judged(checkpoint, recipe, training_data, folders[-1], twins)
     _finish(checkpoint, recipe, out, folders)
     return checkpoint
 
@@ -200,62 +200,62 @@ def _claim(recipe: Recipe, out: Path, restart: bool) -> None:
         raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
 
 
-def _beginning(recipe: Recipe, material: Material, folder: Path) -> Checkpoint:
+def _beginning(recipe: Recipe, training_data: TrainingData, folder: Path) -> Checkpoint:
     """Return the untrained checkpoint: a given one under the first stage's head, or a family's random weights."""
     stage, model = recipe.stage[0], recipe.model
-    head = {**model.base_head, **({"tracks": len(material.tracks)} if material.tracks else {})}
+    head = {**model.base_head, **({"tracks": len(training_data.tracks)} if training_data.tracks else {})}
     settings = {**model.shape, **({"base_head": head} if head else {})}
-    features = material.features.features if material.features else ()
+    features = training_data.features.features if training_data.features else ()
     if features or model.checkpoint:
         settings["features"] = len(features)
     torch.manual_seed(stage.seed)
     if model.checkpoint:
         checkpoint = start(model.checkpoint, stage.objective, recipe.tokenizer.max_token_length, **settings)
-        _warn_of_known(model.checkpoint, checkpoint.story, material)
+        _warn_of_known(model.checkpoint, checkpoint.metadata, training_data)
     else:
         _refuse_formula(model.family)  # before the tokenizer, which it has no need of either
-        tokenizer = _tokenizer(recipe, material, folder / "tokenizer.json")
+        tokenizer = _tokenizer(recipe, training_data, folder / "tokenizer.json")
         checkpoint = create(model.family, stage.objective, tokenizer, **settings)
     if not checkpoint.module.has_base_head:
-        _refuse_base_head(recipe, checkpoint.story.family)
-    _refuse_formula(checkpoint.story.family)
-    _refuse_unmasked(checkpoint, recipe, material)
+        _refuse_base_head(recipe, checkpoint.metadata.family)
+    _refuse_formula(checkpoint.metadata.family)
+    _refuse_unmasked(checkpoint, recipe, training_data)
     bears = bool(features) and recipe.features.drop > 0
-    both = strands(model, checkpoint.story)
-    story = replace(checkpoint.story, features=features, bears_missing=bears, both_strands=both)
-    checkpoint = replace(checkpoint, story=story)
+    both = strands(model, checkpoint.metadata)
+    metadata = replace(checkpoint.metadata, features=features, bears_missing=bears, both_strands=both)
+    checkpoint = replace(checkpoint, metadata=metadata)
     if features:
         log.info("%d omics tracks beside the sequence", len(features))
     if model.lora.r:
-        attach(checkpoint.module, model.lora, family(checkpoint.story.family).LORA_TARGETS)
+        attach(checkpoint.module, model.lora, family(checkpoint.metadata.family).LORA_TARGETS)
     size, trained = (
         sum(weights.numel() for weights in checkpoint.module.parameters() if weights.requires_grad or every)
         for every in (True, False)
     )
     some = "" if trained == size else f", {trained:,} of them trained"
-    log.info("%s, %s head, %s parameters%s", checkpoint.story.family, stage.objective, f"{size:,}", some)
+    log.info("%s, %s head, %s parameters%s", checkpoint.metadata.family, stage.objective, f"{size:,}", some)
     return checkpoint
 
 
-def _refuse_unmasked(checkpoint: Checkpoint, recipe: Recipe, material: Material) -> None:
+def _refuse_unmasked(checkpoint: Checkpoint, recipe: Recipe, training_data: TrainingData) -> None:
     """Refuse a genome that tells no repeats now, where a readout would only in the end."""
     head = getattr(checkpoint.module, "base_head", None)
     fitted = any(stage.readout and not "base_head.flips".startswith(stage.freeze) for stage in recipe.stage)
     if head is not None and head.words and fitted:
-        require_soft_masked(material.genome, material.contigs["train"])
+        require_soft_masked(training_data.genome, training_data.contigs["train"])
 
 
-def _warn_of_known(name: str, story: Story, material: Material) -> None:
+def _warn_of_known(name: str, metadata: ModelMetadata, training_data: TrainingData) -> None:
     """Say so where a checkpoint was trained on what is kept apart to measure it."""
-    apart = {*material.contigs["validation"], *material.contigs["test"]}
-    known = sorted(apart.intersection(story.training.get("contigs", ())))
+    apart = {*training_data.contigs["validation"], *training_data.contigs["test"]}
+    known = sorted(apart.intersection(metadata.training.get("contigs", ())))
     if known:
         log.warning(
             "%s was trained on %s, kept apart here: figures on them flatter it", name, some(known, 30)
         )
 
 
-def _tokenizer(recipe: Recipe, material: Material, path: Path) -> DnaTokenizer:
+def _tokenizer(recipe: Recipe, training_data: TrainingData, path: Path) -> DnaTokenizer:
     """Return the tokenizer of a model that starts from random weights: the family's own, or one that is trained."""
     kind = family(recipe.model.family)
     if not kind.TOKENIZER_FILE:
@@ -269,7 +269,7 @@ def _tokenizer(recipe: Recipe, material: Material, path: Path) -> DnaTokenizer:
     if path.exists():
         return BpeTokenizer.from_file(path)
     tokenizer = train_bpe(
-        list(material.stretches(recipe.tokenizer.sample, recipe.stage[0].seed)),
+        list(training_data.stretches(recipe.tokenizer.sample, recipe.stage[0].seed)),
         recipe.tokenizer.vocab_size,
         recipe.tokenizer.max_token_length or 16,
     )
@@ -279,20 +279,24 @@ def _tokenizer(recipe: Recipe, material: Material, path: Path) -> DnaTokenizer:
 
 
 def _run_stage(
-    checkpoint: Checkpoint, stage: StageConfig, material: Material, folder: Path, report_to: tuple[str, ...]
+    checkpoint: Checkpoint,
+    stage: StageConfig,
+    training_data: TrainingData,
+    folder: Path,
+    report_to: tuple[str, ...],
 ) -> Checkpoint:
     done = folder / "model"
     if (done / "config.json").exists():
         log.info("stage %s is done already", stage.name)
         return load(done, OBJECTIVES)
-    story = replace(
-        checkpoint.story,
+    metadata = replace(
+        checkpoint.metadata,
         window=stage.window,
         margin=stage.margin,
         label_threshold=stage.label_threshold,
         label_comparison=stage.label_comparison,
     )
-    checkpoint = replace(checkpoint, story=story)
+    checkpoint = replace(checkpoint, metadata=metadata)
     checkpoint.module.config.class_weights = stage.class_weights and list(stage.class_weights)
     if stage.dropout is not None:
         for name, module in checkpoint.module.named_modules():
@@ -304,9 +308,9 @@ def _run_stage(
                 module.dropout = stage.dropout
     _freeze(checkpoint.module, stage)
     if stage.steps or stage.epochs:
-        fit(checkpoint, material.source(stage), material.judge(stage), folder, report_to)
+        fit(checkpoint, training_data.source(stage), training_data.evaluator(stage), folder, report_to)
     if stage.readout:
-        refit(checkpoint, material, stage.readout)
+        refit(checkpoint, training_data, stage.readout)
     _save_once(checkpoint, done)
     return checkpoint
 
@@ -332,7 +336,11 @@ def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _judged(
-    checkpoint: Checkpoint, recipe: Recipe, material: Material, folder: Path, twins: Sequence[Counts] = ()
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    training_data: TrainingData,
+    folder: Path,
+    twins: Sequence[Counts] = (),
 ) -> Checkpoint:
     """Calibrate and choose the threshold on what validates, measure on what tests, and write the story.
 
@@ -341,13 +349,17 @@ def _judged(
     stage = recipe.stage[-1]
     checkpoint = uncalibrated(checkpoint)
     quality: dict = {}
-    story = replace(checkpoint.story, training=_training(recipe, material))
+    metadata = replace(checkpoint.metadata, training=_training(recipe, training_data))
     measured = best_row(read_rows(folder / VALIDATION), monitored(stage))
     if measured:
         told = {name: _short(value) for name, value in measured.items() if name != "step"}
-        quality["validation"] = {"on": material.told("validation"), "step": measured["step"], **told}
-    judges = {part: material.genome_judge(stage, part) for part in ("validation", material.test_part)}
-    counts = {part: judge.histograms(checkpoint, stage) for part, judge in judges.items() if judge}
+        quality["validation"] = {"on": training_data.told("validation"), "step": measured["step"], **told}
+    evaluators = {
+        part: training_data.genome_judge(stage, part) for part in ("validation", training_data.test_part)
+    }
+    counts = {
+        part: evaluator.histograms(checkpoint, stage) for part, evaluator in evaluators.items() if evaluator
+    }
     if twins:
         counts["validation"] = pooled(twins)
     if "validation" in counts:
@@ -357,16 +369,18 @@ def _judged(
         calibration = line._replace(bend=bend(histogram, line.scale, line.bias))
         _, odds = histogram.best_f1()
         threshold = _probability(0.0 if odds is None else odds, calibration)
-        story = replace(story, calibration=calibration, threshold=threshold)
-        quality |= _quality(histogram, material) | {"at": _expected(histogram, calibration)}
+        metadata = replace(metadata, calibration=calibration, threshold=threshold)
+        quality |= _quality(histogram, training_data) | {"at": _expected(histogram, calibration)}
         quality["twins"] = [
-            {"contigs": list(contigs), **_of_bases(each["genome"], story)}
+            {"contigs": list(contigs), **_of_bases(each["genome"], metadata)}
             for contigs, each in zip(recipe.data.twins, twins, strict=True)
         ]
         log.info("validation: %s; threshold %s", quality, threshold)
-    quality["test"] = _tested(checkpoint, stage, material, story, counts.get(material.test_part, {}))
+    quality["test"] = _tested(
+        checkpoint, stage, training_data, metadata, counts.get(training_data.test_part, {})
+    )
     return replace(
-        checkpoint, story=replace(story, quality={key: each for key, each in quality.items() if each})
+        checkpoint, metadata=replace(metadata, quality={key: each for key, each in quality.items() if each})
     )
 
 
@@ -378,40 +392,42 @@ def _store_counts(counts: Counts, path: Path) -> None:
     state.wait_for_everyone()
 
 
-def _training(recipe: Recipe, material: Material) -> dict:
+def _training(recipe: Recipe, training_data: TrainingData) -> dict:
     """Return how and on what the model was trained, in JSON's types."""
-    contigs = {part: list(names) for part, names in material.contigs.items()}
+    contigs = {part: list(names) for part, names in training_data.contigs.items()}
     told = {
         "recipe": recipe.name,
         "description": recipe.description,
         "stages": [_plain(asdict(stage)) for stage in recipe.stage],
     }
-    if material.sequences:
+    if training_data.sequences:
         files = (recipe.data.sequences, recipe.data.validation_sequences, recipe.data.test_sequences)
         return told | {
             "sequences": [Path(path).name for path in files if path],
-            "labels": int(material.sequences["train"].positive.sum()),
+            "labels": int(training_data.sequences["train"].positive.sum()),
         }
     return told | {
         "contigs": contigs["train"],
         "validation_contigs": contigs["validation"],
         "test_contigs": contigs["test"],
         "split": recipe.data.split,
-        "bases": sum(material.contigs["train"].values()),
-        "labels": sum(len(rows) for contig, rows in material.labels.items() if contig in contigs["train"]),
+        "bases": sum(training_data.contigs["train"].values()),
+        "labels": sum(
+            len(rows) for contig, rows in training_data.labels.items() if contig in contigs["train"]
+        ),
     }
 
 
 def _tested(
     checkpoint: Checkpoint,
     stage: StageConfig,
-    material: Material,
-    story: Story,
+    training_data: TrainingData,
+    metadata: ModelMetadata,
     counts: dict[str, ScoreHistogram],
 ) -> dict:
     """Measure on what was kept for the test, by both protocols: the 1:3 sample, and every base."""
-    part, found = material.test_part, {}
-    windows = material.test_windows(stage, part)
+    part, found = training_data.test_part, {}
+    windows = training_data.test_windows(stage, part)
     if windows is not None:
         # the published figures are of bases, called where the model thinks labelled likelier than not
         measures = {
@@ -419,21 +435,23 @@ def _tested(
         }
         found["sampled"] = {"windows": len(windows.windows), **_shortened(measures)}
     for protocol, histogram in counts.items():
-        found.setdefault(protocol, _of_bases(histogram, story))
+        found.setdefault(protocol, _of_bases(histogram, metadata))
     if "genome" in found:
-        found["genome"]["estimated"] = not material.judged_on(part)
+        found["genome"]["estimated"] = not training_data.judged_on(part)
     also = (
-        "" if part == "test" else f", {_CHOSEN_THERE[bool(material.data.twins)]}: nothing is kept for a test"
+        ""
+        if part == "test"
+        else f", {_CHOSEN_THERE[bool(training_data.data.twins)]}: nothing is kept for a test"
     )
-    return found and {"on": material.told(part) + also, **found}
+    return found and {"on": training_data.told(part) + also, **found}
 
 
-def _of_bases(histogram: ScoreHistogram, story: Story) -> dict:
+def _of_bases(histogram: ScoreHistogram, metadata: ModelMetadata) -> dict:
     """Return what bases tell that are called as the model calls them by default."""
-    counts = _at(histogram, story.threshold, story.calibration)
+    counts = _at(histogram, metadata.threshold, metadata.calibration)
     called = {name: getattr(counts, name) for name in ("f1", "mcc", "precision", "recall")}
     free = {"average_precision": histogram.average_precision(), "best_f1": histogram.best_f1()[0]}
-    return _shortened({**free, **called, "threshold": story.threshold})
+    return _shortened({**free, **called, "threshold": metadata.threshold})
 
 
 def _finish(checkpoint: Checkpoint, recipe: Recipe, out: Path, folders: list[Path]) -> None:
@@ -444,13 +462,13 @@ def _finish(checkpoint: Checkpoint, recipe: Recipe, out: Path, folders: list[Pat
         if not curves:
             log.info("no training curve: pip install 'zflipon[plot]' brings matplotlib")
         size = sum(weights.numel() for weights in checkpoint.module.parameters())
-        write_card(out, recipe.name, checkpoint.story, size, curves)
+        write_card(out, recipe.name, checkpoint.metadata, size, curves)
         save(checkpoint, out)  # last: a folder with a config is finished
-        if checkpoint.story.quality.get("test"):
+        if checkpoint.metadata.quality.get("test"):
             log.info(
                 "test: %s\n%s",
-                checkpoint.story.quality["test"]["on"],
-                test_table({recipe.name: checkpoint.story.quality}),
+                checkpoint.metadata.quality["test"]["on"],
+                test_table({recipe.name: checkpoint.metadata.quality}),
             )
     state.wait_for_everyone()
 
@@ -482,18 +500,18 @@ def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -
     return Confusion(tp, fp, int(labelled.sum()) - tp, int(without.sum()) - fp)
 
 
-def _quality(histogram: ScoreHistogram, material: Material) -> dict:
+def _quality(histogram: ScoreHistogram, training_data: TrainingData) -> dict:
     best_f1, odds = histogram.best_f1()
     counts = histogram.at(math.inf if odds is None else odds)
     return {
-        "contigs": list(material.judged_on("validation")) or material.told("validation"),
+        "contigs": list(training_data.judged_on("validation")) or training_data.told("validation"),
         "protocol": "genome",
         "average_precision": round(histogram.average_precision(), 4),
         "f1": round(best_f1, 4),
         "precision": round(counts.precision, 4),
         "recall": round(counts.recall, 4),
         "mcc": round(counts.mcc, 4),
-        "note": _NOTES[bool(material.data.twins)],
+        "note": _NOTES[bool(training_data.data.twins)],
     }
 
 

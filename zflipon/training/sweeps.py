@@ -54,7 +54,7 @@ def run(
     rows = []
     for number, (name, recipe) in enumerate(planned, 1):
         log.info("run %d of %d: %s", number, len(planned), name)
-        quality = train(recipe, out / name, restart).story.quality
+        quality = train(recipe, out / name, restart).metadata.quality
         rows.append(
             {"run": name, "settings": _chosen(recipe, plan), "fold": recipe.data.fold, "quality": quality}
         )

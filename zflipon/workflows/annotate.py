@@ -23,8 +23,8 @@ from zflipon.config import GPU_SHARD_BASES, CallConfig, PredictConfig, Selection
 from zflipon.energetics.screen import windows_worth_reading
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan, Shard, make_plan
-from zflipon.inference.devices import agreed, processes
-from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_tiles
+from zflipon.inference.devices import broadcast_from_main, processes
+from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.jobs.job import (
     Stop,
@@ -41,7 +41,7 @@ from zflipon.jobs.job import (
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint, load
 from zflipon.progress import progress
-from zflipon.tracks.atomic import refuse_existing, sidecar
+from zflipon.tracks.atomic import check_output_path, sidecar
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track, to_decimals
 from zflipon.tracks.writers import STDOUT, TrackOutputs, writer_for
 
@@ -114,25 +114,25 @@ def annotate(
     force |= bool(files) and Journal(unfinished(files[0])).was_finishing
     for path in files:
         for claimed in (path, sidecar(path)):
-            refuse_existing(claimed, force)
+            check_output_path(claimed, force)
     state = processes(predict.device if predict else "auto")
     with Genome(genome_path) as genome:
         checkpoint = load(model)
         call = _settled(call or CallConfig(), checkpoint)
-        story = checkpoint.story
+        metadata = checkpoint.metadata
         tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
         predict = settled(predict or PredictConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
         size = GPU_SHARD_BASES if predictor.device.type == "cuda" else None
-        plan = agreed(
-            state, lambda: make_plan(genome, selection or Selection(), story.window, story.margin, size)
+        plan = broadcast_from_main(
+            state, lambda: make_plan(genome, selection or Selection(), metadata.window, metadata.margin, size)
         )
         log.info("%s", _announcement(plan, checkpoint, predictor, state))
         report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started, screen)
         if dry_run:
             return {**report, "estimate": _estimate(genome, plan, predictor, state, outputs)}
         with kept(files, state, _key(genome, plan, checkpoint, predictor, screen), restart) as journal:
-            done = agreed(state, lambda: journal.done(range(len(plan.shards))))
+            done = broadcast_from_main(state, lambda: journal.done(range(len(plan.shards))))
             if done:
                 log.info("going on: %d of %d shards are done", len(done), len(plan.shards))
             with (
@@ -226,17 +226,17 @@ def _predict(
         for number in journal.claim(number for number in range(len(shards)) if number not in done):
             shard = shards[number]
             taken.append(shard)
-            tiles, read = shard.tiles, None
+            windows, read = shard.windows, None
             if screen:
                 with predictor.clock("screen"):
                     read = windows_worth_reading(
-                        genome, shard.contig, tiles, predictor.story.screen, predictor.device
+                        genome, shard.contig, windows, predictor.metadata.screen, predictor.device
                     )
-            yield Stretch(shard.contig, tiles, read, written=True)
+            yield Stretch(shard.contig, windows, read, written=True)
 
     def keep(shard: Shard, stretch: Stretch, found: np.ndarray) -> None:
-        first = int(stretch.tiles["core_start"][0])
-        read = len(stretch.tiles) if stretch.read is None else int(stretch.read.sum())
+        first = int(stretch.windows["core_start"][0])
+        read = len(stretch.windows) if stretch.read is None else int(stretch.read.sum())
         with predictor.clock("store"):
             journal.store(shard.number, to_decimals(found[shard.start - first : shard.end - first]), read)
         log.debug("%s is done", shard)
@@ -269,7 +269,7 @@ def _predict(
 
 
 def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:
-    return call if call.threshold is not None else replace(call, threshold=checkpoint.story.threshold)
+    return call if call.threshold is not None else replace(call, threshold=checkpoint.metadata.threshold)
 
 
 def _key(
@@ -283,7 +283,7 @@ def _key(
         "genome": sequence.hexdigest(),
         "regions": plan.digest(),
         **key_of_model(checkpoint, predictor),
-        "screen": asdict(checkpoint.story.screen) if screen else "none",
+        "screen": asdict(checkpoint.metadata.screen) if screen else "none",
     }
 
 
@@ -292,7 +292,7 @@ def _announcement(plan: Plan, checkpoint: Checkpoint, predictor: Predictor, stat
     precision = str(predictor.dtype).removeprefix("torch.")
     return (
         f"{plan.bases:,} bases on {len(plan.md5)} contigs, {plan.asked - plan.bases:,} more in gaps of N; "
-        f"{plan.windows:,} windows of {checkpoint.story.window} by {checkpoint.path.name} "
+        f"{plan.windows:,} windows of {checkpoint.metadata.window} by {checkpoint.path.name} "
         f"({predictor.device}, {precision}{processes})"
     )
 
@@ -304,16 +304,16 @@ def _estimate(
     if not plan.shards:
         return {"bases_per_second": 0, "seconds": 0, "memory": 0, "temporary": 0, "written": 0}
     shard = plan.shards[len(plan.shards) // 2]
-    tiles = shard.tiles
-    tiles = tiles[tiles["core_start"] < tiles["core_start"][0] + _PILOT_BASES]
-    predict_tiles(predictor, genome, shard.contig, tiles[:2])  # first calls are slow
+    windows = shard.windows
+    windows = windows[windows["core_start"] < windows["core_start"][0] + _PILOT_BASES]
+    predict_windows(predictor, genome, shard.contig, windows[:2])  # first calls are slow
     started = time.perf_counter()
-    found = to_decimals(predict_tiles(predictor, genome, shard.contig, tiles, written=True))
+    found = to_decimals(predict_windows(predictor, genome, shard.contig, windows, written=True))
     speed = len(found) / (time.perf_counter() - started) * state.num_processes
-    first = int(tiles["core_start"][0])
+    first = int(windows["core_start"][0])
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
         journal = Journal(Path(folder))
-        journal.store(0, found, len(tiles))
+        journal.store(0, found, len(windows))
         temporary = sum(path.stat().st_size for path in journal.folder.iterdir())
         tracks = [
             Path(folder) / f"{number}{Path(name).name}"
@@ -356,7 +356,7 @@ def _report(
         "windows": plan.windows,
         "shards": len(plan.shards),
         "call": asdict(call),
-        "screen": asdict(checkpoint.story.screen) if screen else None,
+        "screen": asdict(checkpoint.metadata.screen) if screen else None,
         "outputs": [str(output) for output in outputs],
     }
 

@@ -172,7 +172,7 @@ def read_reference(checkpoint: Checkpoint, config: PredictConfig) -> tuple[Predi
         If device or precision are not to be had, or the model gives no numbers.
     """
     predictor = Predictor(checkpoint, config, features=_no_tracks(checkpoint))
-    return predictor, predictor.probabilities(reference(_WINDOWS, checkpoint.story.window))
+    return predictor, predictor.probabilities(reference(_WINDOWS, checkpoint.metadata.window))
 
 
 def _load(model: str) -> Checkpoint:
@@ -196,13 +196,13 @@ def _told(checkpoint: Checkpoint) -> dict:
     return {
         "name": checkpoint.path.name,
         "folder": str(checkpoint.path),
-        "family": checkpoint.story.family,
+        "family": checkpoint.metadata.family,
         "parameters": size_of(checkpoint.module),
         "tensors": len(tensors),
         "tokens": checkpoint.tokenizer.vocab_size,
         "sha256": checkpoint.sha256,
         "sha256_recorded": WEIGHTS_SHA256 in checkpoint.files.config,
-        "tracks": len(checkpoint.story.features),
+        "tracks": len(checkpoint.metadata.features),
     }
 
 
@@ -225,9 +225,9 @@ def _trials(checkpoint: Checkpoint, report: Report, threads: int | None, quiet: 
                 )
                 if not expected:
                     expected = values
-                    called = sum(int((each >= checkpoint.story.threshold).sum()) for each in values)
+                    called = sum(int((each >= checkpoint.metadata.threshold).sum()) for each in values)
                     report.model.update(fingerprint=fingerprint(values), called=called)
-                difference, alike = _compared(values, expected, checkpoint.story.threshold)
+                difference, alike = _compared(values, expected, checkpoint.metadata.threshold)
                 yield Trial(device, precision, difference, alike, _speed(predictor), default)
             except (
                 ZfliponError,
@@ -255,21 +255,21 @@ def _compared(
 
 
 def _no_tracks(checkpoint: Checkpoint) -> FeatureTracks | None:
-    wanted = checkpoint.story.features
+    wanted = checkpoint.metadata.features
     return FeatureTracks(wanted, {}, {_CONTIG: _MOST_TIMED}, {}) if wanted else None
 
 
 def _speed(predictor: Predictor) -> float:
     """Return bases a second from FASTA to probabilities, timed over ever more bases until it takes long enough."""
-    story, bases = predictor.story, 2 * _WINDOWS * predictor.story.window
-    text = "".join(reference(_WINDOWS, story.window))
+    metadata, bases = predictor.metadata, 2 * _WINDOWS * predictor.metadata.window
+    text = "".join(reference(_WINDOWS, metadata.window))
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
         path = Path(folder) / "reference.fa"
         while True:
             path.write_text(f">{_CONTIG}\n{(text * (bases // len(text) + 1))[:bases]}\n")
             with Genome(path) as genome:
-                shards = make_plan(genome, Selection(), story.window, story.margin).shards
-                stretches = [Stretch(_CONTIG, shard.tiles, written=True) for shard in shards]
+                shards = make_plan(genome, Selection(), metadata.window, metadata.margin).shards
+                stretches = [Stretch(_CONTIG, shard.windows, written=True) for shard in shards]
                 begun = perf_counter()
                 for _ in predict_stretches(predictor, genome, stretches):
                     pass

@@ -28,7 +28,7 @@ from zflipon.tracks.readers import Track, open_track
 
 
 @dataclass(frozen=True)
-class Ground:
+class EvaluationRegions:
     """What tracks are held against.
 
     Attributes
@@ -71,7 +71,7 @@ def survey(
     contigs: Sequence[str],
     config: EvaluateConfig,
     advance: Callable[[int], object] = lambda bases: None,
-) -> Ground:
+) -> EvaluationRegions:
     """Find out which bases are counted and which of them are labelled.
 
     Parameters
@@ -110,7 +110,7 @@ def survey(
         scopes["sampled"], windows = sample(lengths, label_runs, stretches, avoided, config)
     if config.protocol == "sampled":
         del scopes["genome"]
-    ground = Ground(lengths, label_runs, counted, scopes, windows)
+    ground = EvaluationRegions(lengths, label_runs, counted, scopes, windows)
     if not all(count["labelled"] for count in ground.bases().values()):
         raise InputError(
             f"{labels}: every label lies on N, in the blacklist or in windows that are left out; "
@@ -248,7 +248,7 @@ class Result:
 
 def measure(
     track: Track,
-    ground: Ground,
+    ground: EvaluationRegions,
     config: EvaluateConfig,
     advance: Callable[[int], object] = lambda bases: None,
 ) -> Result:

@@ -211,25 +211,25 @@ class _Reading:
     def __call__(self, place: Place) -> np.ndarray:
         """Return probabilities as a track has them, float32 of shape (bases,): rounded, NaN without a value."""
         contig, start, end = place
-        story, found = self.predictor.story, np.full(end - start, np.nan, dtype=np.float32)
-        plan = make_plan(self._genome, Selection(regions=self.asked(place)), story.window, story.margin)
+        metadata, found = self.predictor.metadata, np.full(end - start, np.nan, dtype=np.float32)
+        plan = make_plan(self._genome, Selection(regions=self.asked(place)), metadata.window, metadata.margin)
         stretches = [
-            Stretch(contig, shard.tiles, self._read(contig, shard.tiles), written=True)
+            Stretch(contig, shard.windows, self._read(contig, shard.windows), written=True)
             for shard in plan.shards
         ]
         predicted = predict_stretches(self.predictor, self._genome, stretches, self._progress)
         for shard, (_, values) in zip(plan.shards, predicted, strict=True):
-            first = int(shard.tiles["core_start"][0])
+            first = int(shard.windows["core_start"][0])
             inside = values[shard.start - first : shard.end - first]
             found[shard.start - start : shard.end - start] = from_decimals(to_decimals(inside))
         return found
 
-    def _read(self, contig: str, tiles: np.ndarray) -> np.ndarray | None:
+    def _read(self, contig: str, windows: np.ndarray) -> np.ndarray | None:
         """Return which windows a run that screened has read."""
         if not self.record.get("screen"):
             return None
-        screen = self.predictor.story.screen
-        return windows_worth_reading(self._genome, contig, tiles, screen, self.predictor.device)
+        screen = self.predictor.metadata.screen
+        return windows_worth_reading(self._genome, contig, windows, screen, self.predictor.device)
 
     def asked(self, place: Place) -> tuple[str, ...]:
         """Return what the run was asked for of a place, as regions; raise `InputError` where it is nothing."""
@@ -270,13 +270,13 @@ def _model(record: Mapping, model: str | Path | None) -> Checkpoint:
 
 def _tracks(record: Mapping, checkpoint: Checkpoint, genome: Genome) -> FeatureTracks | None:
     """Open the omics tracks that the run had."""
-    if not checkpoint.story.features:
+    if not checkpoint.metadata.features:
         return None
     given = {name: told["path"] for name, told in (record.get("features") or {}).items() if told}
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
         table = Path(folder) / "tracks.tsv"
         table.write_text("".join(f"{name}\t{path}\n" for name, path in given.items()), encoding="utf-8")
-        return open_features(checkpoint.story.features, table if given else None, genome.lengths, "zero")
+        return open_features(checkpoint.metadata.features, table if given else None, genome.lengths, "zero")
 
 
 def _notes(
@@ -286,7 +286,7 @@ def _notes(
     told = record["model"].get("sha256")
     if checkpoint.sha256 != told:
         yield f"the model is not the track's: SHA-256 of the weights {checkpoint.sha256}, recorded is {told}"
-    elif changed := _changed(record["model"], checkpoint.story.to_dict()):
+    elif changed := _changed(record["model"], checkpoint.metadata.to_dict()):
         yield f"the model has the track's weights, and another {some(changed)}"
     for name, digest in (tracks.digest if tracks else {}).items():
         if digest != record["features"][name]["sha256"]:
@@ -299,10 +299,10 @@ def _notes(
             yield f"the track was made with {name} {was}, this is {now}"
 
 
-def _changed(told: Mapping, story: dict) -> list[str]:
+def _changed(told: Mapping, metadata: dict) -> list[str]:
     """Return which parts of a model's story are not as recorded, of those that its numbers follow from."""
     history = ("training", "quality", "versions")
-    plain = json.loads(json.dumps(story))
+    plain = json.loads(json.dumps(metadata))
     return [key for key, now in plain.items() if key in told and key not in history and told[key] != now]
 
 

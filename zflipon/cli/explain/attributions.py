@@ -160,15 +160,15 @@ def attributions(
     from zflipon.explain.table_files import write_table
     from zflipon.explain.token_tables import completeness, heading
     from zflipon.models import load
-    from zflipon.tracks.atomic import refuse_existing
+    from zflipon.tracks.atomic import check_output_path
 
     for path in (*outputs, *((deltas,) if deltas else ())):
-        refuse_existing(path, force)
+        check_output_path(path, force)
     checkpoint = load(model, OBJECTIVES)
     config = AttributionConfig(steps, tolerance, baseline, scalar, batch_size, top, not raw)
     omics = _omics(checkpoint, source, features, missing_features)
     attributor = Attributor(checkpoint, config, device, omics)
-    threshold = checkpoint.story.threshold if threshold is None else threshold
+    threshold = checkpoint.metadata.threshold if threshold is None else threshold
 
     def told(data: dict, what: str) -> dict[str, object]:
         name = {"model": checkpoint.path.name, "sha256": checkpoint.sha256}
@@ -176,8 +176,8 @@ def attributions(
 
     done, data = [], {}
     if tables:
-        data = _asked(labels, blacklist, window or checkpoint.story.window, contigs, limit, seed)
-        known = _labelled(source, checkpoint.story, labels, blacklist, data)
+        data = _asked(labels, blacklist, window or checkpoint.metadata.window, contigs, limit, seed)
+        known = _labelled(source, checkpoint.metadata, labels, blacklist, data)
         done += _write_tables(tables, attributor, known, threshold, data, told, quiet)
     if tracks:
         data |= {
@@ -266,7 +266,7 @@ def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]
     return tables, tracks
 
 
-def _labelled(source, story, labels, blacklist, asked):
+def _labelled(source, metadata, labels, blacklist, asked):
     """Read sequences and labels, from a table or off a genome."""
     import numpy as np
 
@@ -280,9 +280,9 @@ def _labelled(source, story, labels, blacklist, asked):
             return labelled_windows(
                 genome, labels, asked["window"], asked["contigs"], blacklist, asked["limit"], asked["seed"]
             )
-    if story.objective != "sequence":
+    if metadata.objective != "sequence":
         raise InputError(
-            f"{source}: a table labels whole sequences, but the model has the objective '{story.objective}'; "
+            f"{source}: a table labels whole sequences, but the model has the objective '{metadata.objective}'; "
             "give a genome and --labels"
         )
     stored = read_sequences(source)
@@ -293,6 +293,6 @@ def _labelled(source, story, labels, blacklist, asked):
 
 
 def _what(attributor) -> str:
-    if attributor.story.objective == "sequence":
+    if attributor.metadata.objective == "sequence":
         return "mean score of tokens over true positive sequences"
     return f"mean score of the {attributor.config.top} highest-attributed tokens of each true positive token"

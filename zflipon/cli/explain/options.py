@@ -12,10 +12,10 @@ STDOUT = Path("-")
 
 def refuse(output: Path | None, force: bool) -> None:
     """Refuse a file that could not be written at the end, before any work is done for it."""
-    from zflipon.tracks.atomic import refuse_existing
+    from zflipon.tracks.atomic import check_output_path
 
     if output not in (None, STDOUT):
-        refuse_existing(output, force)
+        check_output_path(output, force)
 
 
 def give(

@@ -74,7 +74,7 @@ def describe(name: str | Path) -> dict:
     """
     files = locate(name)
     parameters = files.parameters()
-    story = files.story(found_objective(files.config, parameters))
+    metadata = files.metadata(found_objective(files.config, parameters))
     return {
         "name": str(name),
         "folder": str(files.folder),
@@ -82,7 +82,7 @@ def describe(name: str | Path) -> dict:
         "bytes": files.size,
         "sha256": files.sha256(),
         "adapters": _adapters(files, parameters),
-        **story.to_dict(),
+        **metadata.to_dict(),
     }
 
 
@@ -102,10 +102,8 @@ def _adapters(files: Files, parameters: dict[str, int]) -> dict | None:
 def _summary(name: str) -> tuple[str, str]:
     """Return a bundled model's name and the gist of it."""
     files: Files = locate(BUNDLED / name)
-    story = files.story(None)
-    gist = (
-        f"{story.family}, decides per {story.objective}, {story.window} bp windows, {_megabytes(files.size)}"
-    )
+    metadata = files.metadata(None)
+    gist = f"{metadata.family}, decides per {metadata.objective}, {metadata.window} bp windows, {_megabytes(files.size)}"
     return name, gist
 
 

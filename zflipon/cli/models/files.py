@@ -11,7 +11,7 @@ from zflipon.cli.options import complete_models, default
 from zflipon.config import MARGIN_SHARE
 from zflipon.errors import ModelError, OutputError
 from zflipon.models.hub import CONFIG, WEIGHTS, Files
-from zflipon.models.metadata import OBJECTIVES, Story
+from zflipon.models.metadata import OBJECTIVES, ModelMetadata
 
 PULL = """\b
 Examples:
@@ -69,12 +69,12 @@ def pull(repository: str, revision: str | None) -> None:
     if not is_hub_id(repository):
         raise ModelError(f"{repository}: expected a hub id, OWNER/NAME")
     folder = fetch(repository, revision)
-    story = locate(folder).story(None)  # tells what is missing, or that no family knows it
+    metadata = locate(folder).metadata(None)  # tells what is missing, or that no family knows it
     click.echo(str(folder))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(f"{sha256_of(path)}  {path.relative_to(folder)}")
     click.echo(
-        f"{repository}: {story.family}; use it by --model {folder if revision else repository}", err=True
+        f"{repository}: {metadata.family}; use it by --model {folder if revision else repository}", err=True
     )
 
 
@@ -117,7 +117,7 @@ def pull(repository: str, revision: str | None) -> None:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
-    help=f"Probability from which a base is called.  [default: as told there, or {default(Story, 'threshold')}]",
+    help=f"Probability from which a base is called.  [default: as told there, or {default(ModelMetadata, 'threshold')}]",
 )
 @click.option(
     "--label-threshold",
@@ -191,29 +191,29 @@ def merge(name: str, output: Path, force: bool) -> None:
 
 def _refuse(output: Path, force: bool) -> None:
     """Refuse a folder that could not be written at the end, before any work is done for it."""
-    from zflipon.tracks.atomic import refuse_folder, reported
+    from zflipon.tracks.atomic import check_output_folder, raise_output_errors
 
-    with reported(output):
+    with raise_output_errors(output):
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    refuse_folder(output, force, [CONFIG])
+    check_output_folder(output, force, [CONFIG])
 
 
 def _save(checkpoint, output: Path, source: Files | None = None) -> None:
     """Write a checkpoint, and print the checksums of the weights before and after."""
     from zflipon.models.importers import save_checked
-    from zflipon.tracks.atomic import whole_folder
+    from zflipon.tracks.atomic import atomic_folder
 
     source = source or checkpoint.files
     read = [source.folder, *(path.parent for each in (source, source.base) if each for path in each.weights)]
     if any(place.resolve().is_relative_to(output.resolve()) for place in read):
         raise OutputError(f"{output}: holds what is read; name another folder to write")
-    before, story = source.sha256(), checkpoint.story
-    with whole_folder(output) as part:
+    before, metadata = source.sha256(), checkpoint.metadata
+    with atomic_folder(output) as part:
         after = save_checked(checkpoint, part)
     weights = (*(source.base.weights if source.base else ()), *source.weights)
     click.echo(f"{before}  {', '.join(path.name for path in weights)}, as read")
     click.echo(f"{after}  {WEIGHTS[0]}, as written")
     click.echo(
-        f"{story.family}, objective {story.objective}, windows of {story.window} bp with a margin of {story.margin}"
+        f"{metadata.family}, objective {metadata.objective}, windows of {metadata.window} bp with a margin of {metadata.margin}"
     )
     click.echo(f"{output}: the whole checkpoint is ready; zflipon models show {output}", err=True)

@@ -151,7 +151,7 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 MODEL = CompactModel
 CONFIG = CompactConfig
 TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-STORY = {"window": 1024, "margin": 256}
+DEFAULT_METADATA = {"window": 1024, "margin": 256}
 LORA_TARGETS = ["qkv"]
 
 

@@ -114,7 +114,7 @@ class DeepzModel(NucleotideModel):
 MODEL = DeepzModel
 CONFIG = DeepzConfig
 TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-STORY = {"window": 1024, "margin": 128, "objective": "base"}
+DEFAULT_METADATA = {"window": 1024, "margin": 128, "objective": "base"}
 LORA_TARGETS: list[str] = []
 
 

@@ -27,7 +27,7 @@ class DnaBertModel(BertModel):
 MODEL = DnaBertModel
 CONFIG = DnaBertConfig
 TOKENIZER, TOKENIZER_FILE = KmerTokenizer, "vocab.txt"
-STORY = {"window": 512, "margin": 64}
+DEFAULT_METADATA = {"window": 512, "margin": 64}
 LORA_TARGETS = ["query", "value"]
 
 

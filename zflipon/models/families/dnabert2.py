@@ -151,7 +151,7 @@ def linear_bias(heads: int, tokens: int) -> Tensor:
 MODEL = DnaBert2Model
 CONFIG = DnaBert2Config
 TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-STORY = {"window": 128, "margin": 16, "label_threshold": 0.7}
+DEFAULT_METADATA = {"window": 128, "margin": 16, "label_threshold": 0.7}
 LORA_TARGETS = ["Wqkv"]
 
 

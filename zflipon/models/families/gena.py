@@ -80,7 +80,7 @@ class GenaModel(BertModel):
 MODEL = GenaModel
 CONFIG = GenaConfig
 TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-STORY = {"window": 510, "margin": 64, "label_threshold": 0.7, "label_comparison": ">"}
+DEFAULT_METADATA = {"window": 510, "margin": 64, "label_threshold": 0.7, "label_comparison": ">"}
 """510 bases are at most 512 tokens, the special ones included, however the tokens are limited."""
 LORA_TARGETS = ["query", "value"]
 

@@ -158,7 +158,7 @@ class GraphzModel(NucleotideModel):
 MODEL = GraphzModel
 CONFIG = GraphzConfig
 TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-STORY = {"window": 1024, "margin": 128, "objective": "base"}
+DEFAULT_METADATA = {"window": 1024, "margin": 128, "objective": "base"}
 LORA_TARGETS: list[str] = []
 
 

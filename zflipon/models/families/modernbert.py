@@ -67,7 +67,7 @@ class ModernBertModel(DnaModel):
 MODEL = ModernBertModel
 CONFIG = ModernBertConfig
 TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-STORY = {"window": 1024, "margin": 128}
+DEFAULT_METADATA = {"window": 1024, "margin": 128}
 LORA_TARGETS = ["Wqkv"]
 
 

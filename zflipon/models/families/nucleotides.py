@@ -18,7 +18,14 @@ from zflipon.energetics.zhunt import LONGEST
 from zflipon.errors import ModelError, suggest
 from zflipon.genome.fasta import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.base import DnaModel, DnaOutput
-from zflipon.models.heads.base_resolution import FORMS_PRIOR, READINESS, BaseCalls, Seen, one_hot, readiness
+from zflipon.models.heads.base_resolution import (
+    FORMS_PRIOR,
+    READINESS,
+    BaseCalls,
+    BaseInputs,
+    one_hot,
+    readiness,
+)
 from zflipon.models.metadata import View
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
@@ -166,12 +173,12 @@ class NucleotideModel(DnaModel, ABC):
         """Return the table of letters."""
         return self.letters
 
-    def look(self, bases: Tensor) -> Seen:
+    def look(self, bases: Tensor) -> BaseInputs:
         """Return what is read beside the letters of nucleotide codes, int64 of shape (batch, bases)."""
         if not self.config.zhunt:
-            return Seen(None, None, None)
+            return BaseInputs(None, None, None)
         ready, called = readiness(bases, *self.config.zhunt)
-        return Seen(None, ready, called)
+        return BaseInputs(None, ready, called)
 
     def forward(
         self,
@@ -181,7 +188,7 @@ class NucleotideModel(DnaModel, ABC):
         base_tokens: Tensor | None = None,
         labels: Tensor | None = None,
         candidates: Tensor | None = None,
-        seen: Seen | None = None,
+        seen: BaseInputs | None = None,
         features: Tensor | None = None,
         present: Tensor | None = None,
         **_ignored,

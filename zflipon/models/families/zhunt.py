@@ -91,7 +91,7 @@ class ZhuntModel(DnaModel):
 MODEL = ZhuntModel
 CONFIG = ZhuntConfig
 TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-STORY = {"window": 4096, "margin": 2 * LONGEST + FURTHER, "objective": "base"}
+DEFAULT_METADATA = {"window": 4096, "margin": 2 * LONGEST + FURTHER, "objective": "base"}
 LORA_TARGETS: list[str] = []
 
 

@@ -64,7 +64,7 @@ class BaseCalls(NamedTuple):
     tracks: Tensor | None = None
 
 
-class Seen(NamedTuple):
+class BaseInputs(NamedTuple):
     """What the base head reads of the nucleotides themselves, filled up to whole bins.
 
     Attributes
@@ -179,7 +179,7 @@ class BaseHead(nn.Module):
         base_tokens: Tensor,
         bases: Tensor,
         core: tuple[int, int] | None = None,
-        seen: Seen | None = None,
+        seen: BaseInputs | None = None,
         features: Tensor | None = None,
         present: Tensor | None = None,
     ) -> BaseCalls:
@@ -218,10 +218,10 @@ class BaseHead(nn.Module):
         told = self._tracks_of(context) if self.training and self.tracks is not None else None
         return BaseCalls(both[:, :size], forms[:, :size], flips[:, :size], told)
 
-    def look(self, bases: Tensor) -> Seen:
+    def look(self, bases: Tensor) -> BaseInputs:
         """Return what the head reads of nucleotide codes, int64 of shape (batch, bases)."""
         bases = F.pad(bases, (0, -bases.shape[1] % BIN), value=PADDING_BASE)
-        return Seen(self._letters(bases), *self._zhunt(bases), self._words_of(bases))
+        return BaseInputs(self._letters(bases), *self._zhunt(bases), self._words_of(bases))
 
     def surroundings(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return what the second factor is read from: float, (batch, bins, features); arguments as `forward`."""

@@ -19,7 +19,7 @@ from zflipon.config import POOL_RECORDS, PredictConfig, VariantConfig
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
-from zflipon.inference.devices import agreed, processes
+from zflipon.inference.devices import broadcast_from_main, processes
 from zflipon.inference.predictor import Predictor
 from zflipon.jobs.job import (
     Stop,
@@ -35,7 +35,7 @@ from zflipon.jobs.job import (
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint, load
 from zflipon.progress import progress
-from zflipon.tracks.atomic import refuse_existing, sidecar, whole
+from zflipon.tracks.atomic import atomic_file, check_output_path, sidecar
 from zflipon.workflows.variants.alleles import REASONS, Pool
 from zflipon.workflows.variants.records import Region, Survey, pools, survey
 from zflipon.workflows.variants.scoring import RESULT_DTYPE, scores, seen
@@ -104,29 +104,33 @@ def variants(
     kind = kind_of(output)
     force |= Journal(unfinished(output)).was_finishing
     for claimed in (output, sidecar(output)):
-        refuse_existing(claimed, force)
+        check_output_path(claimed, force)
     state = processes(predict.device if predict else "auto")
     with Genome(genome_path) as genome:
-        regions = agreed(state, lambda: [parse_region(text, genome.lengths) for text in config.regions])
+        regions = broadcast_from_main(
+            state, lambda: [parse_region(text, genome.lengths) for text in config.regions]
+        )
         found, header = _looked_at(state, path, genome, regions, kind)
         checkpoint = load(model)
         tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
         predict = settled(predict or PredictConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
-        shape = Geometry.of(predictor.story.window, predictor.story.margin, config)
+        shape = Geometry.of(predictor.metadata.window, predictor.metadata.margin, config)
         log.info("%s", _announcement(found, shape, checkpoint, predictor, state))
         told = dict.fromkeys(COUNTED, 0)
         key = _key(genome, found, config, shape, checkpoint, predictor)
         with (
             kept([output], state, key, restart) as journal,
             Stop(journal, found.pools).heard() as stop,
-            _bar(found, agreed(state, lambda: journal.done(range(found.pools))), state, quiet) as bar,
+            _bar(
+                found, broadcast_from_main(state, lambda: journal.done(range(found.pools))), state, quiet
+            ) as bar,
         ):
             work = _Work(path, genome, regions, shape, predictor, journal, stop, bar)
             work.score(found.pools)
             if state.is_main_process:
                 about = _about(genome, config, shape, checkpoint, predictor)
-                with whole(output) as part:
+                with atomic_file(output) as part:
                     told = _write(part, kind, header, about, work, config.min_delta)
                     index(part, kind, found.farthest)
                     journal.finishing()
@@ -245,7 +249,7 @@ def _looked_at(
         headers.append(header)
         return found
 
-    found = agreed(state, look)
+    found = broadcast_from_main(state, look)
     return found, headers[0] if headers else None
 
 

@@ -1,0 +1,317 @@
+"""Low-rank adapters: what they train, that they come back the same, and that merging changes no probability."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import dna, make_fasta
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from small_models import SHAPE, make_small_models
+from transformers import Trainer, TrainingArguments
+
+from zflipon.cli import cli
+from zflipon.config import LoraConfig, StageConfig
+from zflipon.errors import ModelError, OutputError
+from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, create, family, load, load_module, save, start
+from zflipon.models.adapters import attach, is_adapted, merge, thaw
+from zflipon.models.base import HEADS
+from zflipon.models.collate import collate
+from zflipon.models.hub import locate
+from zflipon.models.metadata import OBJECTIVES
+from zflipon.training.loop import StageTrainer
+from zflipon.training.stages import _freeze
+
+LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
+
+TRAINED = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory, tokenizer):
+    """Return folders of small models by family, in the official layouts where there is one."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    save(create("compact", "mlm", tokenizer, **SHAPE), folder / "compact")
+    return {**make_small_models(folder), "compact": folder / "compact"}
+
+
+def adapted(base, objective="token", lora=LORA):
+    """Start from a base, attach adapters and give every trained weight a value of its own."""
+    torch.manual_seed(5)
+    made = start(base, objective)
+    attach(made.module, lora, family(made.metadata.family).LORA_TARGETS)
+    with torch.no_grad():
+        for weights in made.module.parameters():
+            if weights.requires_grad:
+                weights.add_(0.2 * torch.randn_like(weights))
+    made.module.eval()
+    return made
+
+
+def outputs(checkpoint, module=None):
+    module = checkpoint.module if module is None else module
+    sequences = [dna(90, seed) for seed in range(3)]
+    tokens = checkpoint.tokenizer.encode(sequences)
+    batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, checkpoint.module.objective == "base")
+    with torch.no_grad():
+        return module(**batch).logits
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("name", TRAINED)
+def test_saved_and_loaded_they_say_the_same_to_us_and_to_peft(bases, tmp_path, name, objective):
+    made = adapted(bases[name], objective, replace(LORA, bias="all"))
+    save(made, tmp_path / "lora")
+    assert not (tmp_path / "lora" / "model.safetensors").exists()
+    again, said = load(tmp_path / "lora", OBJECTIVES), outputs(made)
+    assert is_adapted(again.module)
+    assert not again.module.training
+    assert outputs(again).equal(said)
+    plain = load_module(bases[name], objective)
+    assert not said.equal(outputs(made, plain))
+    theirs = PeftModel.from_pretrained(plain, str(tmp_path / "lora")).eval()
+    torch.testing.assert_close(outputs(made, theirs), said, atol=1e-4, rtol=0)
+    count = sum(weights.numel() for weights in again.module.parameters())
+    assert sum(locate(tmp_path / "lora").parameters().values()) == count
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_by_default_every_attention_layer_gets_them(bases, name):
+    made = adapted(bases[name])
+    layers = [name for name, each in made.module.named_modules() if hasattr(each, "lora_A")]
+    assert len(layers) == SHAPE["num_hidden_layers"] * len(family(name).LORA_TARGETS)
+    assert all("att" in layer for layer in layers)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_merged_they_say_the_same_without_them(bases, name):
+    made = adapted(bases[name], "base")
+    before = outputs(made)
+    merged = merge(made)
+    assert not is_adapted(merged.module)
+    assert not any("lora" in key for key in merged.module.state_dict())
+    torch.testing.assert_close(torch.sigmoid(outputs(merged)), torch.sigmoid(before), atol=1e-5, rtol=0)
+    with pytest.raises(ModelError, match="has no adapters to merge"):
+        merge(merged)
+
+
+def test_merged_weights_are_the_base_s_and_a_product(bases):
+    made = adapted(bases["dnabert2"])
+    layer = made.module.bert.encoder.layer[0].attention.self.Wqkv
+    base, a, b = layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    expected = (base + LORA.alpha / LORA.r * b @ a).detach().clone()
+    found = merge(made).module.bert.encoder.layer[0].attention.self.Wqkv.weight
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
+def test_adapters_head_and_the_asked_for_biases_are_trained(bases, tmp_path, bias):
+    made = adapted(bases["gena"], lora=LoraConfig(r=2, bias=bias))
+    trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
+    encoder = {name for name in trained if not name.startswith(HEADS) and "lora_" not in name}
+    assert {name for name in trained if name.startswith("classifier.")}
+    if bias == "none":
+        assert not encoder
+    else:
+        assert all(name.endswith(".bias") for name in encoder)
+        assert (bias == "all") == any("LayerNorm" in name for name in encoder)
+    save(made, tmp_path / "lora")
+    assert outputs(load(tmp_path / "lora")).equal(outputs(made))
+
+
+@pytest.mark.parametrize(("objective", "bias"), [("sequence", "lora_only"), ("mlm", "none")])
+def test_peft_leaves_the_head_alone_too_where_its_layers_have_the_targets_names(
+    bases, tmp_path, objective, bias
+):
+    made = adapted(bases["dnabert"], objective, replace(LORA, targets=("dense",), bias=bias))
+    assert not any("lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEADS))
+    save(made, tmp_path / "lora")
+    theirs = PeftModel.from_pretrained(
+        load_module(bases["dnabert"], objective), str(tmp_path / "lora")
+    ).eval()
+    torch.testing.assert_close(outputs(made, theirs), outputs(made))
+
+
+class ItemTrainer(StageTrainer):
+    """Puts batches together itself."""
+
+    get_train_dataloader = Trainer.get_train_dataloader
+
+
+def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
+    sequences = [dna(60, seed) for seed in range(8)]
+
+    def trained(objective, **resume):
+        torch.manual_seed(5)
+        made = start(bases["gena"], objective)
+        attach(made.module, replace(LORA, dropout=0.1), family("gena").LORA_TARGETS)
+        tokens = made.tokenizer.encode(sequences)
+        batch = collate(tokens, sequences, made.tokenizer.pad_id, objective == "base")
+        batch["labels"] = torch.ones_like(batch["bases" if objective == "base" else "input_ids"])
+        settings = {"max_steps": 4, "save_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 0.01}
+        told = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "remove_unused_columns": False}
+        items = [{key: each[number] for key, each in batch.items()} for number in range(len(sequences))]
+        arguments = TrainingArguments(str(tmp_path / objective), **settings, **told)
+        ItemTrainer(made.module, arguments, train_dataset=items).train(**resume)
+        return made.module.state_dict()
+
+    for objective in ("base", "mlm"):  # the latter with tied weights
+        whole = trained(objective)
+        again = trained(objective, resume_from_checkpoint=str(tmp_path / objective / "checkpoint-2"))
+        assert whole.keys() == again.keys()
+        assert all(each.equal(again[name]) for name, each in whole.items())
+        assert any(each.any() for name, each in whole.items() if "lora_B" in name)
+
+
+def test_what_a_stage_froze_is_saved_and_thawed(bases, tmp_path):
+    made = adapted(bases["gena"], "base")
+    trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
+    for name, weights in made.module.named_parameters():
+        weights.requires_grad = "lora_" in name
+    save(made, tmp_path / "lora")
+    again = load(tmp_path / "lora").module.state_dict()  # logits differ in their last digit by what is frozen
+    assert all(each.equal(again[name]) for name, each in made.module.state_dict().items())
+    thaw(made.module)
+    assert {name for name, weights in made.module.named_parameters() if weights.requires_grad} == trained
+
+
+def test_whole_weights_take_the_place_of_adapters_and_adapters_not_that_of_their_base(bases, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(bases["dnabert2"], base)
+    made = adapted(base)
+    with pytest.raises(OutputError, match="holds the base that the adapters need"):
+        save(made, base)
+    save(adapted(bases["dnabert2"], "base"), tmp_path / "lora")
+    said = outputs(made)
+    save(merge(made), tmp_path / "lora")
+    again = load(tmp_path / "lora")
+    assert not is_adapted(again.module)
+    torch.testing.assert_close(outputs(again), said)
+    assert not any(
+        "base_sha256" in key for key in json.loads((tmp_path / "lora" / "config.json").read_text())
+    )
+
+
+def test_training_goes_on_from_adapters_and_with_another_head(bases, tmp_path):
+    save(adapted(bases["gena"], "mlm"), tmp_path / "lora")
+    same, other = start(tmp_path / "lora", "mlm"), start(tmp_path / "lora", "base")
+    for name, weights in other.module.named_parameters():
+        assert weights.requires_grad == ("lora_" in name or name.startswith(HEADS))
+        if "lora_" in name:
+            assert weights.equal(dict(same.module.named_parameters())[name])
+    with pytest.raises(ModelError, match="has adapters already"):
+        attach(other.module, LORA, ["query"])
+    save(other, tmp_path / "again")  # the base stays the first one
+    assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())[
+        "base_model_name_or_path"
+    ] == str(bases["gena"])
+    assert outputs(load(tmp_path / "again")).equal(outputs(other, other.module.eval()))
+
+
+def test_layers_that_are_not_there(bases):
+    made = start(bases["dnabert2"], "token")
+    with pytest.raises(ModelError, match=r"no layer is called querry; the linear layers are .*Wqkv"):
+        attach(made.module, LoraConfig(r=2, targets=("querry",)), ["Wqkv"])
+    with pytest.raises(ModelError, match=r"lora\.r must be 1 or more for adapters, not 0"):
+        attach(made.module, LoraConfig(), ["Wqkv"])
+    with pytest.raises(ModelError, match="ZhuntModel has no linear layers"):
+        attach(load("zhunt").module, LORA, family("zhunt").LORA_TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("use_rslora", True, "only plain LoRA is read, not use_rslora"),
+        ("peft_type", "IA3", "only plain LoRA is read, not IA3"),
+        ("target_modules", "all-linear", "target_modules a list of names"),
+        ("base_model_name_or_path", None, "names no base model"),
+        ("base_model_name_or_path", "{folder}", "holds adapters itself, no whole weights"),
+    ],
+)
+def test_a_config_that_asks_for_something_else(bases, tmp_path, key, value, said):
+    folder = tmp_path / "lora"
+    save(adapted(bases["dnabert2"]), folder)
+    told = json.loads((folder / "adapter_config.json").read_text())
+    told[key] = value.format(folder=folder) if isinstance(value, str) else value
+    (folder / "adapter_config.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match=said) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_base_that_is_gone_or_another(bases, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(bases["dnabert2"], base)
+    save(adapted(base), tmp_path / "lora")
+    weights = torch.load(base / "pytorch_model.bin", weights_only=True)
+    weights["bert.embeddings.word_embeddings.weight"] += 1
+    torch.save(weights, base / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="were trained on other weights") as caught:
+        load(tmp_path / "lora")
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(base)
+    with pytest.raises(ModelError, match="the base model of these adapters is not to be had"):
+        load(tmp_path / "lora")
+
+
+def test_adapters_that_do_not_fit(bases, tmp_path):
+    save(adapted(bases["dnabert2"]), tmp_path / "lora")
+    path = tmp_path / "lora" / "adapter_model.safetensors"
+    stored = load_file(path)
+    name = next(name for name in stored if "lora_A" in name)
+    save_file({key: each for key, each in stored.items() if key != name}, path)
+    with pytest.raises(ModelError, match=r"the adapters do not fit DnaBert2Model: .*lora_A"):
+        load(tmp_path / "lora")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match="not a safetensors file, or cut short"):
+        load(tmp_path / "lora")
+    path.unlink()
+    with pytest.raises(ModelError, match=r"no adapter_model\.safetensors"):
+        load(tmp_path / "lora")
+
+
+def test_on_the_command_line(bases, tmp_path):
+    save(adapted(bases["dnabert2"], "base"), tmp_path / "lora")
+    fasta = make_fasta(tmp_path, {"c": dna(3000, 1)})
+
+    def run(*words, status=0):
+        found = CliRunner().invoke(cli, [*map(str, words)])
+        assert found.exit_code == status, found.output
+        return found
+
+    told = run("models", "show", tmp_path / "lora").output
+    assert "LoRA, r 4, alpha 8, on Wqkv" in told
+    assert str(bases["dnabert2"]) in told
+    run("models", "merge", tmp_path / "lora", "-o", tmp_path / "whole")
+    assert (tmp_path / "whole" / "model.safetensors").exists()
+    assert "LoRA" not in run("models", "show", tmp_path / "whole").output
+    for name in ("lora", "whole"):
+        words = ("--model", tmp_path / name, "--device", "cpu", "--threshold", 0.5)
+        run("annotate", fasta, "-o", tmp_path / f"{name}.bedgraph", *words)
+    texts = [(tmp_path / f"{name}.bedgraph").read_text() for name in ("lora", "whole")]
+    rows = [[line.split("\t") for line in text.splitlines()] for text in texts]
+    at = [{int(row[1]): float(row[3]) for row in each} for each in rows]
+    assert len(at[0]) > 10
+    assert len(set(at[0]) ^ set(at[1])) < len(at[0]) / 50  # rounding to three decimals may fall either way
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    found = CliRunner().invoke(cli, ["models", "merge", str(tmp_path / "lora"), "-o", str(tmp_path / "full")])
+    assert "exists already; give --force" in str(found.exception)
+
+
+def test_a_stage_freezes_and_thaws_within_what_adapters_train(bases):
+    made = adapted(bases["dnabert2"], "base")
+    trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
+    _freeze(made.module, StageConfig(freeze=("base_head.entry",)))
+    found = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
+    assert found == {name for name in trained if not name.startswith("base_head.entry")} != trained
+    _freeze(made.module, StageConfig())
+    assert {name for name, weights in made.module.named_parameters() if weights.requires_grad} == trained
+    plain = start(bases["dnabert2"], "base").module
+    _freeze(plain, StageConfig(freeze=("bert.",)))
+    _freeze(plain, StageConfig())
+    assert all(weights.requires_grad for weights in plain.parameters())

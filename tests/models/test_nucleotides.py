@@ -1,0 +1,394 @@
+"""DeepZ and GraphZ: layers against slow ones, padding, tracks, and all verbs with them."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyBigWig
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import dna, make_fasta
+
+from zflipon.cli import cli
+from zflipon.config import (
+    AttributionConfig,
+    DataConfig,
+    FeaturesConfig,
+    ModelConfig,
+    PredictConfig,
+    Recipe,
+    StageConfig,
+)
+from zflipon.errors import ModelError, RecipeError
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import read_bed
+from zflipon.genome.windows import tile
+from zflipon.inference.genome_scan import predict_windows
+from zflipon.inference.predictor import Predictor
+from zflipon.models import create, load, save
+from zflipon.models.collate import collate
+from zflipon.models.families.graphz import LAYERS
+from zflipon.models.heads.base_resolution import READINESS
+from zflipon.models.metadata import Feature
+from zflipon.omics.features import FeatureTracks, open_features
+from zflipon.tokenization.tokenizers import BaseTokenizer
+from zflipon.training.dataset import read_material
+from zflipon.training.evaluators import ContigEvaluator
+from zflipon.training.stages import train
+
+NETWORKS = [
+    ("deepz", "lstm"),
+    ("deepz", "cnn"),
+    ("deepz", "hybrid"),
+    ("graphz", "gcn"),
+    ("graphz", "gat"),
+    ("graphz", "sage"),
+]
+SMALL = {"hidden_size": 8, "num_hidden_layers": 2}
+
+
+def made(family, variant, features=0, **more):
+    torch.manual_seed(1)
+    checkpoint = create(family, "base", BaseTokenizer(), variant=variant, features=features, **SMALL, **more)
+    checkpoint.module.eval()
+    return checkpoint
+
+
+def logits(checkpoint, sequences, features=None, present=None):
+    tokens = checkpoint.tokenizer.encode(sequences)
+    batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, True, features, present)
+    with torch.no_grad():
+        return checkpoint.module(**batch).logits
+
+
+def neighbours_of(node, nodes, reach):
+    return [other for other in range(max(0, node - reach), min(nodes, node + reach + 1)) if other != node]
+
+
+@pytest.mark.parametrize("reach", [1, 3])
+@pytest.mark.parametrize("nodes", [1, 2, 9])
+class TestLayersAgainstAdjacency:
+    """A graph of two chains, the one shorter than the other."""
+
+    def given(self, nodes):
+        torch.manual_seed(nodes)
+        inside = torch.ones(2, nodes + 2, 1)
+        inside[1, nodes:] = 0
+        return torch.randn(2, nodes + 2, 6) * inside, inside
+
+    def dense(self, inside, row, reach):
+        """Return the adjacency without loops."""
+        nodes = int(inside[row].sum())
+        matrix = torch.zeros(nodes, nodes)
+        for node in range(nodes):
+            matrix[node, neighbours_of(node, nodes, reach)] = 1
+        return matrix
+
+    def layer(self, name, reach):
+        torch.manual_seed(0)
+        return LAYERS[name](6, 8, reach, 2).eval()
+
+    def test_gcn(self, reach, nodes):
+        x, inside = self.given(nodes)
+        layer = self.layer("gcn", reach)
+        found = layer(x, inside)
+        for row in range(2):
+            matrix = self.dense(inside, row, reach)
+            loops = matrix + torch.eye(len(matrix))
+            scale = torch.diag(loops.sum(1) ** -0.5)
+            expected = layer.linear(scale @ loops @ scale @ x[row, : len(matrix)])
+            torch.testing.assert_close(found[row, : len(matrix)], expected, rtol=1e-4, atol=1e-5)
+
+    def test_sage(self, reach, nodes):
+        x, inside = self.given(nodes)
+        layer = self.layer("sage", reach)
+        found = layer(x, inside)
+        for row in range(2):
+            matrix = self.dense(inside, row, reach)
+            mean = matrix @ x[row, : len(matrix)] / matrix.sum(1, keepdim=True).clamp(min=1)
+            expected = layer.own(x[row, : len(matrix)]) + layer.others(mean)
+            torch.testing.assert_close(found[row, : len(matrix)], expected, rtol=1e-4, atol=1e-5)
+
+    def test_gat(self, reach, nodes):
+        x, inside = self.given(nodes)
+        layer = self.layer("gat", reach)
+        found = layer(x, inside)
+        for row in range(2):
+            matrix = self.dense(inside, row, reach)
+            size = len(matrix)
+            values = layer.linear(x[row, :size]).view(size, 2, 4)
+            for node in range(size):
+                edges = [node, *neighbours_of(node, size, reach)]
+                for head in range(2):
+                    own = layer.receiving.weight[0] @ values[node, head]
+                    scores = torch.stack(
+                        [own + layer.sending.weight[0] @ values[other, head] for other in edges]
+                    )
+                    weights = torch.softmax(torch.nn.functional.leaky_relu(scores, 0.2), dim=0)
+                    expected = sum(w * values[other, head] for w, other in zip(weights, edges, strict=True))
+                    mine = found[row, node].view(2, 4)[head]
+                    torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_a_padded_sequence_is_decided_as_alone(family, variant):
+    checkpoint = made(family, variant)
+    short, long = dna(70, 1), dna(150, 2)
+    together = logits(checkpoint, [short, long])
+    torch.testing.assert_close(together[0, :70], logits(checkpoint, [short])[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[1], logits(checkpoint, [long])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_a_saved_network_decides_the_same(family, variant, tmp_path):
+    checkpoint = made(family, variant)
+    save(checkpoint, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.metadata.family == family
+    torch.testing.assert_close(logits(again, [dna(90)]), logits(checkpoint, [dna(90)]))
+
+
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_every_base_sees_its_own_tracks(family, variant):
+    checkpoint = made(family, variant, features=2, **({"kernel": 3} if family == "deepz" else {"reach": 1}))
+    features = np.zeros((2, 200), dtype=np.float32)
+    before = logits(checkpoint, [dna(200)], [features], np.ones(2))
+    features[1, 100] = 3
+    change = (logits(checkpoint, [dna(200)], [features], np.ones(2)) - before).abs()[0]
+    assert change[100] > 0
+    if variant in ("cnn", "gcn", "gat", "sage"):  # of which each layer reaches so far
+        assert change[:90].max() == 0 == change[111:].max()
+    assert change.argmax() in range(97, 104)
+
+
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_attributions_add_up(family, variant):
+    pytest.importorskip("captum")
+    from zflipon.explain.attribution import AttributionTarget, Attributor
+
+    checkpoint = made(family, variant)
+    sequence = dna(40, 5) + "CG" * 8 + dna(40, 6)
+    weights = np.zeros(len(sequence), dtype=np.float32)
+    weights[40:56] = 1 / 16
+    (found,) = Attributor(checkpoint, AttributionConfig(steps=128), "cpu").attribute(
+        [sequence], [AttributionTarget(0, weights)]
+    )
+    assert abs(found.delta) < 0.02 * max(0.05, abs(found.output - found.reference))
+    assert found.per_base().sum() == pytest.approx(found.attributed, abs=1e-4)
+
+
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_gradients_are_finite_differences(family, variant):
+    module = made(family, variant, features=1).module.double()
+    width = 4 + READINESS + 2
+    inside = torch.ones(2, 11, 1, dtype=torch.float64)
+    inside[1, 8:] = 0
+    x = torch.randn(2, 11, width, dtype=torch.float64, requires_grad=True)
+
+    def told(x):
+        found = module.decide(module.states(x * inside, inside))
+        return found[0, ::3], found[1, :8:3]
+
+    assert torch.autograd.gradcheck(told, x)
+
+
+@pytest.mark.parametrize(("family", "variant"), NETWORKS)
+def test_unknown_bases_have_no_letter_and_end_no_sequence(family, variant):
+    checkpoint = made(family, variant)
+    sequence = dna(40, 1) + "N" * 30 + dna(40, 2)
+    found = logits(checkpoint, [sequence])
+    assert torch.isfinite(found).all()
+    other = logits(checkpoint, [sequence.replace("N", "R")])
+    assert torch.equal(found, other)
+    assert not torch.allclose(found[0, 70:], logits(checkpoint, [sequence[70:]])[0])
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "said"),
+    [
+        ("deepz", {"variant": "gru"}, "variant 'gru' is unknown; expected one of lstm, cnn, hybrid"),
+        ("deepz", {"kernel": 4}, "kernel must be an odd number of bases, not 4"),
+        ("deepz", {"hidden_size": "8"}, "hidden_size must be a whole number from 1 on, not '8'"),
+        ("deepz", {"zhunt": [6]}, r"zhunt must be least and most dinucleotides .* not \[6\]"),
+        ("graphz", {"reach": 0}, "reach must be a number of bases from 1 on, not 0"),
+        (
+            "graphz",
+            {"variant": "gat", "hidden_size": 10},
+            r"num_attention_heads must be a number that divides hidden_size \(10\)",
+        ),
+        ("graphz", {"base_head": {"channels": 4}}, "has no base head to be shaped"),
+    ],
+)
+def test_what_cannot_be_made(family, settings, said):
+    with pytest.raises(ModelError, match=f"family '{family}': .*{said}"):
+        create(family, "base", BaseTokenizer(), **settings)
+
+
+def test_only_bases_are_decided():
+    with pytest.raises(ModelError, match="a network over nucleotides decides bases"):
+        create("graphz", "token", BaseTokenizer(), variant="gcn")
+
+
+@pytest.fixture(scope="module", params=[("deepz", "cnn"), ("graphz", "sage")], ids="-".join)
+def trained(request, tmp_path_factory):
+    """Return a folder with a genome, and a model in `out`: runs of CG are labelled where track 'decides' is."""
+    family, variant = request.param
+    folder, rng = tmp_path_factory.mktemp(family), np.random.default_rng(0)
+    pieces, calls = [], []
+    for number in range(60):
+        pieces += [dna(90, number), "CG" * 10, dna(90, 100 + number)]
+        calls.append((200 * number + 90, 200 * number + 110))
+    flips = rng.random(len(calls)) < 0.5
+    labels = [call for call, flip in zip(calls, flips, strict=True) if flip]
+    around = [
+        [(s - 20, e + 20) for (s, e), here in zip(calls, chosen, strict=True) if here]
+        for chosen in (flips, rng.permutation(flips))
+    ]
+    make_fasta(folder, {"c": "".join(pieces)})
+    named = {"labels": labels, "candidates": calls, "decides": around[0], "idle": around[1]}
+    for name, rows in named.items():
+        (folder / f"{name}.bed").write_text("".join(f"c\t{s}\t{e}\n" for s, e in rows))
+    (folder / "tracks.tsv").write_text("decides\tdecides.bed\tbinary\nidle\tidle.bed\tbinary\n")
+    recipe = Recipe(
+        data=DataConfig(
+            genome=str(folder / "genome.fa"),
+            labels=str(folder / "labels.bed"),
+            candidates=str(folder / "candidates.bed"),
+        ),
+        features=FeaturesConfig(str(folder / "tracks.tsv"), 0.0),
+        model=ModelConfig(
+            family=family, shape={"variant": variant, "hidden_size": 16, "num_hidden_layers": 2}
+        ),
+        stage=(
+            StageConfig(steps=120, batch_size=8, window=200, margin=20, learning_rate=1e-2, evaluations=0),
+        ),
+    )
+    checkpoint = train(recipe, folder / "out")
+    assert checkpoint.metadata.features == (Feature("decides", "binary"), Feature("idle", "binary"))
+    assert not checkpoint.metadata.bears_missing
+    return folder
+
+
+def test_a_recipe_trains_one_that_follows_its_track(trained):
+    with Genome(trained / "genome.fa") as genome:
+        tracks = open_features(
+            load(trained / "out").metadata.features, trained / "tracks.tsv", genome.lengths
+        )
+        labels, calls = (
+            read_bed(trained / f"{name}.bed", genome.lengths)["c"] for name in ("labels", "candidates")
+        )
+
+        def told_apart(features):
+            predictor = Predictor(load(trained / "out"), PredictConfig(threads=1), features=features)
+            found = predict_windows(predictor, genome, "c", tile(0, genome.lengths["c"], 200, 20))
+            means = np.array([found[start:end].mean() for start, end in calls])
+            flips = np.isin(calls[:, 0], labels[:, 0])
+            return np.mean(means[flips][:, None] > means[~flips])
+
+        assert told_apart(tracks) > 0.95
+        assert told_apart(tracks.displaced("idle")) > 0.9
+        assert told_apart(tracks.displaced("decides")) < 0.8
+
+
+def test_contigs_are_judged_a_part_at_a_time(trained, monkeypatch):
+    """So that tracks base by base need no more memory on a longer contig."""
+    data = DataConfig(genome=str(trained / "genome.fa"), labels=str(trained / "labels.bed"))
+    training_data = read_material(data, features=FeaturesConfig(str(trained / "tracks.tsv")))
+    checkpoint, stage = load(trained / "out"), StageConfig(window=200, margin=20)
+    evaluator = ContigEvaluator(
+        training_data.genome, ["c"], training_data.labels, {}, {}, training_data.features
+    )
+    whole = evaluator.measure(checkpoint, stage)
+    spans, values = [], FeatureTracks.values
+    monkeypatch.setattr(
+        FeatureTracks,
+        "values",
+        lambda self, contig, *place: spans.append(place) or values(self, contig, *place),
+    )
+    monkeypatch.setattr("zflipon.genome.shards.SHARD_BASES", 1000)
+    assert evaluator.measure(checkpoint, stage) == pytest.approx(whole, abs=1e-6)
+    assert len(spans) == 12
+    assert max(end - start for start, end in spans) <= 1000 + 2 * 200
+
+
+def rows_of(path):
+    """Return the rows of one of our tables."""
+    return list(csv.DictReader(line for line in path.read_text().splitlines() if line[0] != "#"))
+
+
+def test_every_verb_takes_one(trained, tmp_path):
+    genome, said = trained / "genome.fa", ("--model", trained / "out", "--features", trained / "tracks.tsv")
+    labels = ("--labels", trained / "labels.bed")
+
+    def run(*words):
+        done = CliRunner().invoke(cli, list(map(str, words)))
+        assert done.exit_code == 0, (words, done.output, done.exception)
+
+    run("annotate", genome, *said, "-o", tmp_path / "x.bw", "-o", tmp_path / "x.bed")
+    run("evaluate", tmp_path / "x.bw", *labels, "--genome", genome, "--json", tmp_path / "x.json")
+    (found,) = json.loads((tmp_path / "x.json").read_text())["tracks"].values()
+    assert found["genome"]["average_precision"] > 0.8
+    run("explain", "tracks", genome, *said, *labels, "--all-windows", "-o", tmp_path / "tracks.csv")
+    first, second = rows_of(tmp_path / "tracks.csv")
+    assert first["track"] == "decides"
+    assert float(first["lost"]) > 0.1 > abs(float(second["lost"]))
+    run("explain", "tokens", genome, *said, *labels, "-o", tmp_path / "tokens.csv")
+    shares = {row["token"]: float(row["tp_percent"]) for row in rows_of(tmp_path / "tokens.csv")}
+    assert set(shares) >= set("ACGT")
+    assert min(shares["C"], shares["G"]) > max(shares["A"], shares["T"])
+    pytest.importorskip("captum")
+    first = int((trained / "labels.bed").read_text().split()[1])
+    place = f"c:{first + 1 - 40}-{first + 60}"
+    run("explain", "attributions", genome, *said, "--region", place, "-o", tmp_path / "why.bw")
+    with pyBigWig.open(str(tmp_path / "why.bw")) as track:
+        shares = np.array(track.values("c", first - 40, first + 60))
+    assert np.nansum(shares[40:60]) > 2 * abs(np.nansum(shares[:30]))
+    run("explain", "locus", place, "--genome", genome, *said, "--steps", 8, "-o", tmp_path / "x.svg")
+    assert "from omics tracks" in (tmp_path / "x.svg").read_text()
+
+
+STAGE = StageConfig(steps=1, window=200, margin=20, batch_size=2, evaluations=0)
+
+
+@pytest.mark.parametrize(
+    ("stage", "tokenizer", "said"),
+    [
+        ({}, True, "deepz reads bases and needs no tokenizer"),
+        ({"readout": 10.0}, False, "deepz has no base head whose readout could be fitted"),
+        ({"auxiliary": ("candidates",)}, False, "deepz learns one thing at a time"),
+        ({"gradient_checkpointing": True}, False, "deepz keeps its activations"),
+    ],
+)
+def test_a_recipe_that_asks_for_what_it_has_not(tmp_path, stage, tokenizer, said):
+    recipe = small_recipe(tmp_path, stage, {})
+    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, train=tokenizer))
+    with pytest.raises(RecipeError, match=said):
+        train(recipe, tmp_path / "out")
+
+
+def small_recipe(folder, stage, shape):
+    """Return a recipe of a step."""
+    path = make_fasta(folder, {"c": dna(2000)})
+    (folder / "x.bed").write_text("c\t100\t120\n")
+    data = DataConfig(genome=str(path), labels=str(folder / "x.bed"), candidates=str(folder / "x.bed"))
+    return Recipe(data=data, model=ModelConfig(family="deepz", shape=shape), stage=(replace(STAGE, **stage),))
+
+
+def test_a_stage_sets_the_dropout_between_layers_of_an_lstm(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "zflipon.training.stages.fit", lambda made, *_: seen.append(made.module.recurrence.lstm.dropout)
+    )
+    train(small_recipe(tmp_path, {"dropout": 0.4}, SMALL), tmp_path / "out")
+    assert seen == [0.4]
+
+
+def test_a_family_that_needs_a_tokenizer_says_so(tmp_path):
+    path = make_fasta(tmp_path, {"c": dna(2000)})
+    (tmp_path / "x.bed").write_text("c\t100\t120\n")
+    data = DataConfig(genome=str(path), labels=str(tmp_path / "x.bed"))
+    recipe = Recipe(data=data, model=ModelConfig(family="compact"), stage=(StageConfig(steps=1),))
+    with pytest.raises(RecipeError, match=r"\[tokenizer\] train = true is needed"):
+        train(recipe, tmp_path / "out")

@@ -1,0 +1,442 @@
+"""Reports against slow loops over the bases of a synthetic genome, and the command."""
+
+import gzip
+import json
+import tracemalloc
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyBigWig
+import pytest
+from click.testing import CliRunner
+
+from zflipon.cli import cli
+from zflipon.config import EvaluateConfig
+from zflipon.errors import InputError, MissingExtraError, OutputError
+from zflipon.genome.fasta import Genome
+from zflipon.metrics import ScoreHistogram
+from zflipon.report.evaluation import table
+from zflipon.tracks.readers import open_track
+from zflipon.workflows.evaluate import evaluate, measure, sample, survey
+
+HG19 = Path(__file__).parents[3] / "shared" / "hg19"
+LENGTHS = {"one": 7000, "two": 3333, "three": 50, "four": 2600}
+MEASURES = {"f1", "mcc", "precision", "recall", "average_precision", "best_f1", "best_threshold"}
+
+
+class World:
+    """A synthetic genome, labels, a blacklist and a scored track, both as files and as one value a base."""
+
+    def __init__(self, folder):
+        rng = np.random.default_rng(11)
+        self.folder, self.sequence, self.label, self.black, self.score = folder, {}, {}, {}, {}
+        for contig, length in LENGTHS.items():
+            letters = rng.choice(list("ACGTacgtR"), length)
+            for start in rng.integers(0, length, 3):
+                letters[start : start + rng.integers(1, 300)] = rng.choice(["N", "n"])
+            self.sequence[contig] = "".join(letters)
+            self.label[contig] = self.scatter(rng, length, 12, 30)
+            self.black[contig] = self.scatter(rng, length, 2, 90)
+            noise = np.repeat(rng.random(length // 5 + 1), 5)[:length]
+            self.score[contig] = (0.6 * noise + 0.4 * self.label[contig]).round(3).astype(np.float32)
+            self.score[contig][self.scatter(rng, length, 5, 200)] = np.nan
+        self.score["four"][:] = np.nan  # the tracks do not know this contig
+        self.genome = folder / "genome.fa"
+        self.genome.write_text("".join(f">{name}\n{letters}\n" for name, letters in self.sequence.items()))
+        self.labels = self.bed("labels.bed", self.label)
+        self.blacklist = self.bed("black.bed", self.black)
+        self.calls = {name: np.nan_to_num(score) >= 0.6 for name, score in self.score.items()}
+
+    @staticmethod
+    def scatter(rng, length, count, longest):
+        mask = np.zeros(length, dtype=bool)
+        for start in rng.integers(0, length, count):
+            mask[start : start + rng.integers(1, longest)] = True
+        return mask
+
+    @staticmethod
+    def runs(values):
+        """Yield start, end and value of runs of equal values, without NaN."""
+        edges = [0, *(np.flatnonzero(values[1:] != values[:-1]) + 1), len(values)]
+        for start, end in pairwise(edges):
+            if not np.isnan(values[start]):
+                yield int(start), int(end), values[start]
+
+    def bed(self, name, masks):
+        path = self.folder / name
+        lines = [
+            f"{contig}\t{start}\t{end}\tname\t1000\n"
+            for contig, mask in masks.items()
+            for start, end, value in self.runs(mask)
+            if value
+        ]
+        path.write_text("".join(reversed(lines)))  # a BED need not be sorted
+        return path
+
+    def bigwig(self, name="track.bw", lengths=None, score=None):
+        path, score = self.folder / name, score or self.score
+        lengths = lengths or {contig: size for contig, size in LENGTHS.items() if contig != "four"}
+        with pyBigWig.open(str(path), "w") as file:
+            file.addHeader(list(lengths.items()))
+            for contig in lengths:
+                for start, end, value in self.runs(score.get(contig, np.full(1, np.nan))):
+                    file.addEntries([contig], [start], ends=[end], values=[float(value)])
+        return path
+
+    def bedgraph(self, name="track.bedgraph.gz"):
+        path = self.folder / name
+        text = ["track type=bedGraph\n"]
+        for contig in ("two", "one", "three"):  # the contigs in an order of its own
+            text += [f"{contig}\t{s}\t{e}\t{v}\n" for s, e, v in self.runs(self.score[contig])]
+        text.append("elsewhere\t0\t10\t0.9\n")
+        (gzip.open if name.endswith(".gz") else open)(path, "wt").write("".join(text))
+        return path
+
+    def counted(self, contig):
+        return np.array([letter not in "Nn" for letter in self.sequence[contig]]) & ~self.black[contig]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def slow_sample(world, width, seed, negatives):
+    """The paper's sample, window by window."""
+    positive, other = [], []
+    for contig, length in LENGTHS.items():
+        for start in range(0, length - width + 1, width):
+            part = slice(start, start + width)
+            if world.sequence[contig][part].upper().count("N") > width / 2 or world.black[contig][part].any():
+                continue
+            (positive if world.label[contig][part].any() else other).append((contig, part))
+    count = min(negatives * len(positive), len(other))
+    drawn = np.random.default_rng(seed).choice(len(other), count, replace=False)
+    masks = {contig: np.zeros(length, dtype=bool) for contig, length in LENGTHS.items()}
+    for contig, part in [*positive, *(other[rank] for rank in drawn)]:
+        masks[contig][part] = True
+    return masks, len(positive), count
+
+
+def slow_measures(world, masks):
+    score = np.concatenate([np.nan_to_num(world.score[c])[masks[c]] for c in LENGTHS])
+    label = np.concatenate([world.label[c][masks[c]] for c in LENGTHS])
+
+    def at(threshold):
+        called = score >= np.float32(threshold)
+        tp, fp, fn = (called & label).sum(), (called & ~label).sum(), (~called & label).sum()
+        return tp / max(tp + fp, 1), tp / (tp + fn), 2 * tp / (2 * tp + fp + fn), called
+
+    area, before, best = 0.0, 0.0, (0.0, None)
+    for threshold in np.unique(score)[::-1]:
+        precision, recall, f1, _ = at(threshold)
+        area, before = area + (recall - before) * precision, recall
+        best = max(best, (f1, float(str(threshold))), key=lambda pair: pair[0])
+    precision, recall, f1, called = at(0.5)
+    return {
+        "f1": f1,
+        "mcc": np.corrcoef(called, label)[0, 1],
+        "precision": precision,
+        "recall": recall,
+        "average_precision": area,
+        "best_f1": best[0],
+        "best_threshold": best[1],
+    }
+
+
+def run(world, tracks, **options):
+    config = EvaluateConfig(**options)
+    return evaluate(tracks, world.labels, world.genome, world.blacklist, config=config)
+
+
+# ---- the protocols ---------------------------------------------------------------------------------------
+
+
+def test_genome_protocol_equals_a_slow_loop(world):
+    report = run(world, [world.bigwig()], protocol="genome").summary()
+    masks = {contig: world.counted(contig) for contig in LENGTHS}
+    assert report["tracks"]["track.bw"]["genome"] == pytest.approx(slow_measures(world, masks), abs=1e-9)
+    assert "sampled" not in report["tracks"]["track.bw"]
+    assert report["settings"]["bases"]["genome"] == {
+        "evaluated": sum(int(mask.sum()) for mask in masks.values()),
+        "labelled": sum(int((masks[contig] & world.label[contig]).sum()) for contig in LENGTHS),
+    }
+
+
+@pytest.mark.parametrize(("width", "seed", "negatives"), [(32, 42, 3), (20, 7, 1), (100, 0, 3)])
+def test_sampled_protocol_equals_a_slow_loop(world, width, seed, negatives):
+    masks, positive, negative = slow_sample(world, width, seed, negatives)
+    assert positive > 5
+    options = {"protocol": "sampled", "window": width, "seed": seed, "negatives": negatives}
+    report = run(world, [world.bigwig()], **options).summary()
+    assert report["settings"]["windows"] == {"positive": positive, "negative": negative}
+    assert report["settings"]["bases"]["sampled"]["evaluated"] == (positive + negative) * width
+    assert report["tracks"]["track.bw"]["sampled"] == pytest.approx(slow_measures(world, masks), abs=1e-9)
+
+
+def test_a_window_that_is_half_n_stays_and_one_more_n_drops_it():
+    labels = {"c": np.array([[0, 1], [10, 11], [20, 21]])}
+    stretches = {"c": np.array([[0, 5], [10, 14], [20, 30]])}
+    windows, counts = sample({"c": 39}, labels, stretches, {}, EvaluateConfig(window=10))
+    assert windows["c"].tolist() == [[0, 10], [20, 30]]
+    assert counts == {"positive": 2, "negative": 0}
+    windows, _ = sample({"c": 39}, labels, stretches, {"c": np.array([[29, 31]])}, EvaluateConfig(window=10))
+    assert windows["c"].tolist() == [[0, 10]]
+
+
+def test_regions_equal_a_slow_loop(world):
+    regions = run(world, [world.bed("calls.bed", world.calls)]).summary()["tracks"]["calls.bed"]["regions"]
+    expected = dict.fromkeys(("called", "called_right", "labels", "labels_found"), 0)
+    for contig in LENGTHS:
+        counted = world.counted(contig)
+        for total, hit, these, those in (
+            ("called", "called_right", world.calls[contig], world.label[contig]),
+            ("labels", "labels_found", world.label[contig], world.calls[contig]),
+        ):
+            for start, end, inside in world.runs(these):
+                if inside and counted[start:end].any():
+                    expected[total] += 1
+                    expected[hit] += bool((counted & those)[start:end].any())
+    assert {key: regions[key] for key in expected} == expected
+    assert regions["precision"] == expected["called_right"] / expected["called"]
+    assert regions["recall"] == expected["labels_found"] / expected["labels"]
+
+
+def test_the_same_values_in_any_format_give_the_same_report(world):
+    names = ["track.bw", "track.bedgraph.gz", "track.bdg"]
+    tracks = run(world, [world.bigwig(), *(world.bedgraph(name) for name in names[1:])]).summary()["tracks"]
+    assert tracks[names[0]] == tracks[names[1]] == tracks[names[2]]
+
+
+@pytest.mark.parametrize("chunk", [7, 97, 1000])
+def test_chunks_leave_no_trace(world, chunk):
+    contigs = ["two", "four"] if chunk == 7 else []
+    files = [world.bigwig(), world.bedgraph(), world.bed("calls.bed", world.calls)]
+    whole, parts = (
+        evaluate(
+            files, world.labels, world.genome, world.blacklist, contigs, replace(EvaluateConfig(), chunk=size)
+        )
+        for size in (1 << 22, chunk)
+    )
+    assert whole.summary() == parts.summary()
+
+
+def test_memory_does_not_grow_with_the_contig(tmp_path):
+    length, size = 3_000_000, 10_000
+    (tmp_path / "g.fa").write_text(">c\n" + "ACGTACGTAC" * (length // 10) + "\n")
+    (tmp_path / "l.bed").write_text("c\t100\t200\n")
+    starts = np.arange(0, length, 20)
+    with pyBigWig.open(str(tmp_path / "t.bw"), "w") as file:
+        file.addHeader([("c", length)])
+        file.addEntries("c", starts, values=starts % 1000 / 1000.0, span=10)
+    with open(tmp_path / "t.bedgraph", "w") as lines:
+        lines.writelines(
+            f"c\t{start}\t{start + 10}\t{start % 1000 / 1000.0}\n" for start in range(0, length, 2000)
+        )
+    config = EvaluateConfig(chunk=size)
+    with Genome(tmp_path / "g.fa") as genome:
+        ground = survey(genome, tmp_path / "l.bed", None, [], config)
+        for name in ("t.bw", "t.bedgraph"):
+            track = open_track(tmp_path / name, genome.lengths)
+            spans = [(start, len(scores)) for _, start, scores in track.chunks(genome.lengths, size)]
+            assert spans == [(start, size) for start in range(0, length, size)]
+            tracemalloc.start()
+            measure(track, ground, config)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < length  # a byte for each base would be more
+
+
+def test_contigs_are_chosen_and_their_order_does_not_matter(world):
+    one, other = (
+        evaluate([world.bigwig()], world.labels, world.genome, world.blacklist, contigs).summary()
+        for contigs in (["two", "one"], ["one", "two"])
+    )
+    assert one == other
+    assert one["settings"]["contigs"] == ["one", "two"]
+    assert one["settings"]["bases"]["genome"]["evaluated"] == sum(
+        world.counted(c).sum() for c in ("one", "two")
+    )
+
+
+# ---- the command -----------------------------------------------------------------------------------------
+
+
+def invoke(world, *tracks, **options):
+    arguments = ["evaluate", *map(str, tracks)]
+    given = {"labels": world.labels, "genome": world.genome, "blacklist": world.blacklist, **options}
+    for name, value in given.items():
+        arguments += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return CliRunner().invoke(cli, arguments)
+
+
+def test_json_and_table(world, tmp_path):
+    out = tmp_path / "scores.json"
+    calls = world.bed("calls.bed", world.calls)
+    result = invoke(world, world.bigwig(), calls, json=out, window=32)
+    assert result.exit_code == 0, result.output
+    written = json.loads(out.read_text())
+    assert set(written) == {"tracks", "settings"}
+    assert list(written["tracks"]) == ["track.bw", "calls.bed"]
+    for name, track in written["tracks"].items():
+        assert {"genome", "sampled", "regions"} <= set(track)
+        for protocol in ("genome", "sampled"):
+            assert set(track[protocol]) == MEASURES
+            absent = {key for key, value in track[protocol].items() if value is None}
+            assert absent == (
+                set() if name == "track.bw" else {"average_precision", "best_f1", "best_threshold"}
+            )
+    assert written["settings"]["window"] == 32
+    assert written["settings"]["seed"] == EvaluateConfig().seed
+    lines = result.stdout.splitlines()
+    row = next(line.split() for line in lines if line.startswith("track.bw"))
+    genome = written["tracks"]["track.bw"]["genome"]
+    assert row[1:4] == [f"{genome[key]:.3f}" for key in ("f1", "mcc", "precision")]
+    heads = [line for line in lines if line.startswith("track ")]
+    assert len(heads) == 3
+    assert all(len(line) == len(heads[0]) for line in lines[1:4])
+
+
+def test_json_to_stdout_stands_alone(world):
+    result = invoke(world, world.bigwig(), json="-", protocol="genome")
+    assert set(json.loads(result.stdout)["tracks"]["track.bw"]) >= {"genome", "regions"}
+    assert "every base that is not N" in result.stderr
+
+
+def test_tracks_of_one_name_keep_apart(world, tmp_path):
+    (tmp_path / "b").mkdir()
+    first, second = world.bed("calls.bed", world.calls), tmp_path / "b" / "calls.bed"
+    second.write_text("one\t0\t10\n")
+    names = list(run(world, [first, second, second, world.bigwig()]).summary()["tracks"])
+    assert names == [str(first), str(second), f"{second} (2)", "track.bw"]
+
+
+def test_plot_shows_each_track(world, tmp_path):
+    files = [world.bigwig(), world.bed("calls.bed", world.calls)]
+    assert invoke(world, *files, plot=tmp_path / "curves.png").exit_code == 0
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert invoke(world, *files, plot=tmp_path / "curves.svg", protocol="genome").exit_code == 0
+    drawn = (tmp_path / "curves.svg").read_text()
+    for text in ("recall", "precision", "track.bw (AP ", "calls.bed (F1 "):
+        assert f"<!-- {text}" in drawn
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "curves.svg"]
+
+
+def test_existing_outputs_are_kept_unless_forced(world, tmp_path):
+    out = tmp_path / "scores.json"
+    out.write_text("old")
+    for option, path in (("json", out), ("plot", tmp_path / "scores.png")):
+        path.write_text("old")
+        result = invoke(world, world.bigwig(), **{option: path})
+        assert isinstance(result.exception, OutputError)
+        assert path.read_text() == "old"
+    assert isinstance(invoke(world, tmp_path / "absent.bw", json=out, force=True).exception, InputError)
+    assert out.read_text() == "old"
+    assert invoke(world, world.bigwig(), json=out, force=True).exit_code == 0
+    assert "tracks" in json.loads(out.read_text())
+
+
+def test_plots_that_cannot_be_drawn_are_refused_first(world, tmp_path, monkeypatch):
+    result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.gif")
+    assert isinstance(result.exception, OutputError)
+    assert ".png" in str(result.exception)
+    monkeypatch.setattr("zflipon.report.evaluation.find_spec", lambda name: None)
+    result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.png")
+    assert isinstance(result.exception, MissingExtraError)
+    assert "zflipon[plot]" in str(result.exception)
+
+
+def test_rounded_scores_are_said_to_be(world):
+    report = run(world, [world.bigwig()])
+    assert "note:" not in table(report)
+    crowded = ScoreHistogram(max_distinct=2)
+    crowded.add(np.array([0.1, 0.2, 0.3]), np.array([False, True, True]))
+    report.tracks["track.bw"].protocols["genome"].histogram = crowded
+    assert "note: track.bw" in table(report)
+    assert report.summary()["tracks"]["track.bw"]["scores_rounded"] is True
+
+
+# ---- bad input -------------------------------------------------------------------------------------------
+
+
+def test_a_finished_track_without_values_calls_nothing(world):
+    empty = world.bigwig("empty.bw", score={"none": np.zeros(1)})
+    measured = run(world, [empty], protocol="genome").summary()["tracks"]["empty.bw"]
+    assert (measured["genome"]["precision"], measured["genome"]["recall"]) == (0, 0)
+    assert measured["regions"]["called"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no label on the evaluated contigs"),
+        ("one\t5\t5\n", "no label on the evaluated contigs"),
+        ("chrone\t0\t10\n", "no labels on the genome's contigs: the file has chrone, the genome one, two"),
+        ("one\tx\t10\n", "expected BED"),
+    ],
+)
+def test_wrong_labels_are_one_clear_line(world, tmp_path, text, message):
+    labels = tmp_path / "labels.bed"
+    labels.write_text(text)
+    with pytest.raises(InputError) as caught:
+        evaluate([world.bigwig()], labels, world.genome)
+    assert message in str(caught.value)
+    assert str(labels) in str(caught.value)
+
+
+def test_labels_that_are_all_left_out_are_refused(world):
+    with pytest.raises(InputError, match="nothing can be evaluated"):
+        evaluate([world.bigwig()], world.labels, world.genome, blacklist=world.labels)
+
+
+def test_an_unknown_contig_is_refused_with_a_suggestion(world):
+    result = invoke(world, world.bigwig(), contigs="one,thre")
+    assert isinstance(result.exception, InputError)
+    assert "did you mean 'three'" in str(result.exception)
+
+
+# ---- real tracks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not HG19.is_dir(), reason="needs the hg19 sections")
+@pytest.mark.parametrize("contigs", [["chr14_100M", "chr22_50M"], []])
+def test_peers_on_hg19_equal_ten_lines_of_numpy(contigs):
+    peers = ["zhunt.bed", "zdnabert.bed", "deepz.bed"]
+    report = evaluate(
+        [HG19 / peer for peer in peers],
+        HG19 / "kouzine.bed",
+        HG19 / "hg19_part.fa.gz",
+        HG19 / "blacklist.bed",
+        contigs,
+        EvaluateConfig(protocol="genome"),
+    ).summary()["tracks"]
+    records = gzip.decompress((HG19 / "hg19_part.fa.gz").read_bytes()).split(b">")[1:]
+    genome = {r.split()[0].decode(): r.split(b"\n", 1)[1].replace(b"\n", b"") for r in records}
+    genome = {c: np.frombuffer(s, dtype=np.uint8) for c, s in genome.items() if not contigs or c in contigs}
+
+    def mask(name):
+        masks = {contig: np.zeros(len(letters), dtype=bool) for contig, letters in genome.items()}
+        for contig, start, end in (line.split("\t")[:3] for line in (HG19 / name).read_text().splitlines()):
+            if contig in masks:
+                masks[contig][int(start) : int(end)] = True
+        return np.concatenate([masks[contig] for contig in genome])
+
+    kept = ~np.isin(np.concatenate(list(genome.values())), list(b"Nn")) & ~mask("blacklist.bed")
+    label = mask("kouzine.bed")[kept]
+    for peer in peers:
+        called = mask(peer)[kept]
+        tp, fp, fn = (called & label).sum(), (called & ~label).sum(), (~called & label).sum()
+        mean, deviation = called.mean(), called.std()
+        assert report[peer]["genome"] == {
+            "f1": pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-12),
+            "mcc": pytest.approx(
+                ((called & label).mean() - mean * label.mean()) / (deviation * label.std()), abs=1e-9
+            ),
+            "precision": pytest.approx(tp / (tp + fp), abs=1e-12),
+            "recall": pytest.approx(tp / (tp + fn), abs=1e-12),
+            "average_precision": None,
+            "best_f1": None,
+            "best_threshold": None,
+        }
