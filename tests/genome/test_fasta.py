@@ -15,8 +15,8 @@ import pytest
 from conftest import dna, make_fasta
 
 from zflipon.errors import InputError
+from zflipon.genome import fasta as genome_module
 from zflipon.genome.fasta import Genome, reverse_complement
-from zflipon.genome.fasta import fasta as genome_module
 
 PACKINGS = ["genome.fa", "genome.fa.gz", "genome.bgz.fa.gz"]
 

@@ -24,13 +24,13 @@ from zflipon.models import (
     ModelMetadata,
     create,
     family,
-    files,
     load,
     load_module,
     recognise,
     save,
     start,
 )
+from zflipon.models import hub as files
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.tokenization.tokenizers import SPECIAL_TOKENS, KmerTokenizer, train_bpe
 

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from zflipon.tracks import calling as regions
 from zflipon.tracks.calling import (
     NO_VALUE,
     ContigTrack,
@@ -14,7 +15,6 @@ from zflipon.tracks.calling import (
     runs,
     to_decimals,
 )
-from zflipon.tracks.writers import calling as regions
 
 
 def slow_calls(values, start, threshold, min_length, merge_gap):

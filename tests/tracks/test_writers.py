@@ -11,10 +11,10 @@ import pysam
 import pytest
 
 from zflipon.errors import OutputError
+from zflipon.tracks import calling as regions
+from zflipon.tracks import writers as tracks
 from zflipon.tracks.calling import CALL_DTYPE, NO_VALUE, ContigTrack, call_track
 from zflipon.tracks.writers import FORMATS, TrackOutputs, writer_for
-from zflipon.tracks.writers import calling as regions
-from zflipon.tracks.writers import writers as tracks
 
 LENGTHS = {"chrB": 3000, "empty": 0, "chr10": 50, "chr2": 1000, "chrM|x:1*": 10}
 """In no alphabet's order, with a contig without bases and one with an awkward name."""

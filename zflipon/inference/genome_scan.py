@@ -145,21 +145,21 @@ class _Job:
         if read is not None:
             np.copyto(self.found, left, where=np.repeat(kept & ~read, counts))
             kept &= read
-        windows = np.flatnonzero(kept)
-        self.sequences = SequenceWindows(text, start[windows], end[windows])
+        rows = np.flatnonzero(kept)
+        self.sequences = SequenceWindows(text, start[rows], end[rows])
         self.features = predictor.seen(
-            stretch.contig, np.stack([windows["start"], windows["end"]], axis=1)[windows]
+            stretch.contig, np.stack([windows["start"], windows["end"]], axis=1)[rows]
         )
-        inner = (windows["core_start"] - windows["start"])[windows]
-        self.decided, self.counts = np.repeat(kept, counts), counts[windows]
+        inner = (windows["core_start"] - windows["start"])[rows]
+        self.decided, self.counts = np.repeat(kept, counts), counts[rows]
         self.cores = np.stack([inner, inner + self.counts], axis=1)
         self.skipped = size - int(self.counts.sum())
-        self.forward = len(windows)
+        self.forward = len(rows)
         self.waiting: list[tuple[Batch, np.ndarray]] = []
         self.shares = predictor.shares
         # a strand adds to each kind of value what it counts for
         kinds = len(self.shares[0])
-        self.values = np.zeros((len(windows), kinds, self.counts.max(initial=0)), dtype=np.float32)
+        self.values = np.zeros((len(rows), kinds, self.counts.max(initial=0)), dtype=np.float32)
         if predictor.both_strands:
             if self.features is not None:
                 self.features += [seen[:, ::-1] for seen in self.features]
