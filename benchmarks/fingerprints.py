@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from zflipon.config import PredictConfig
+from zflipon.config import InferenceConfig
 from zflipon.models import load
 from zflipon.models.hub import bundled
 from zflipon.workflows.doctor import FINGERPRINTS, fingerprint, read_reference
@@ -15,7 +15,7 @@ from zflipon.workflows.doctor import FINGERPRINTS, fingerprint, read_reference
 
 def main() -> None:
     """Read the sequences on the CPU in float32, and write the file beside the models."""
-    config = PredictConfig(device="cpu", precision="float32")
+    config = InferenceConfig(device="cpu", precision="float32")
     found = {name: fingerprint(read_reference(load(name), config)[1]) for name in bundled()}
     lines = [f" {json.dumps(name)}: {json.dumps(told)}" for name, told in found.items()]
     FINGERPRINTS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

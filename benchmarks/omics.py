@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import MIN_GAP, OMICS_MODEL, PredictConfig
+from zflipon.config import MIN_GAP, OMICS_MODEL, InferenceConfig
 from zflipon.energetics.screen import windows_worth_reading
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import fill, read_bed, solid
@@ -127,7 +127,7 @@ def compared(ground: EvaluationRegions, name: str, model: str, table_of_tracks: 
     }
     wanted = bool(checkpoint.metadata.features)
     tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths) if wanted else None
-    predictor = Predictor(checkpoint, PredictConfig(device="cpu"), features=tracks)
+    predictor = Predictor(checkpoint, InferenceConfig(device="cpu"), features=tracks)
     stretches = ground.stretches(predictor, contigs, False)
     count = len(tracks.features) if wanted else 0
     yield {**about, "tracks": count, **ground.measure(predictor, stretches)}
@@ -149,7 +149,7 @@ def fewer_tracks(ground: EvaluationRegions, model: str, table_of_tracks: str, dr
     """Yield (number of tracks, average precision, F1) of random sets of tracks."""
     checkpoint = load(model)
     tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths)
-    predictor = Predictor(checkpoint, PredictConfig(device="cpu"), features=tracks)
+    predictor = Predictor(checkpoint, InferenceConfig(device="cpu"), features=tracks)
     stretches = ground.stretches(predictor, list(checkpoint.metadata.training["validation_contigs"]), True)
     rng = np.random.default_rng(42)
     for count in (*COUNTS, len(tracks.features)):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from throughput import MATRIX, WINDOW, longest, made, operations, token_pipeline
 
-from zflipon.config import PredictConfig
+from zflipon.config import InferenceConfig
 from zflipon.genome.fasta import Genome
 from zflipon.genome.windows import tile
 from zflipon.inference.predictor import Predictor
@@ -40,7 +40,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="per-core-") as scratch, Genome(arguments.genome) as genome:
         checkpoint = load(made(arguments.model, Path(scratch), genome))
-        predictor = Predictor(checkpoint, PredictConfig(device="cpu", threads=1))
+        predictor = Predictor(checkpoint, InferenceConfig(device="cpu", threads=1))
         metadata, module = checkpoint.metadata, checkpoint.module
         contig, start, end = longest(genome, 20_000)
         windows = tile(start, end, metadata.window, metadata.margin)[1:-1]

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from zflipon.config import PredictConfig, Selection
+from zflipon.config import InferenceConfig, Selection
 from zflipon.genome.fasta import Genome
 from zflipon.genome.windows import tile
 from zflipon.inference.devices import pick_device, pick_precision, size_of
@@ -57,7 +57,7 @@ def main() -> None:
             f"matrix products run at {peak / 1e12:.3f} TFLOP/s"
         )
         predictor = Predictor(
-            checkpoint, PredictConfig(device=arguments.device, precision=arguments.precision)
+            checkpoint, InferenceConfig(device=arguments.device, precision=arguments.precision)
         )
         per_base, tokens_per_base = operations(checkpoint.module, predictor, genome)
         rows = []
@@ -272,7 +272,7 @@ def without_model(
                 [str(scratch / "stub.bw")],
                 model,
                 Selection(contigs=contigs),
-                predict=PredictConfig(device=arguments.device),
+                predict=InferenceConfig(device=arguments.device),
                 quiet=True,
                 force=True,
                 screen=arguments.screen,

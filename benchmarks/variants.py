@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zflipon.config import PredictConfig, VariantConfig
+from zflipon.config import InferenceConfig, VariantConfig
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
@@ -26,7 +26,7 @@ from zflipon.workflows.variants import Geometry, Pool, scores
 def main() -> None:
     """Measure and print."""
     arguments = parse()
-    predictor = Predictor(load(arguments.model), PredictConfig(device=arguments.device))
+    predictor = Predictor(load(arguments.model), InferenceConfig(device=arguments.device))
     shape = Geometry.of(predictor.metadata.window, predictor.metadata.margin, VariantConfig())
     text = "".join(
         np.random.default_rng(0).choice(list("ACGT"), 4000 + arguments.variants * arguments.spacing)

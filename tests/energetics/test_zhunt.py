@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import SHARED, dna, needs_shared
 
-from zflipon.config import PredictConfig
+from zflipon.config import InferenceConfig
 from zflipon.energetics import zhunt
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome.fasta import PADDING_BASE, Genome, base_codes
@@ -193,7 +193,7 @@ def test_the_rule_finds_published_calls():
 
 def test_it_is_a_model_like_the_others():
     sequence = dna(700, seed=3) + "CG" * 12 + dna(300, seed=4)
-    predictor = Predictor(load("zhunt"), PredictConfig(device="cpu"))
+    predictor = Predictor(load("zhunt"), InferenceConfig(device="cpu"))
     (found,) = predictor.probabilities([sequence])
     _, excess, end = zhunt.published_starts(torch.from_numpy(base_codes(sequence))[None])
     called = zhunt.inside_calls(excess >= 0, end)[0].numpy()

@@ -16,7 +16,7 @@ from conftest import dna, make_fasta
 from small_models import _tokenizer
 
 from zflipon.cli.explain.attributions import attributions as command
-from zflipon.config import AttributionConfig, LoraConfig, PredictConfig, Selection
+from zflipon.config import AttributionConfig, InferenceConfig, LoraConfig, Selection
 from zflipon.errors import InputError, MissingExtraError, ModelError, OutputError
 from zflipon.explain.attribution import AttributionTarget, Attributor, class_log_odds
 from zflipon.explain.token_tables import (
@@ -161,7 +161,7 @@ def test_words_have_their_share_in_their_middles(monkeypatch):
 def test_output_is_what_prediction_says(name):
     checkpoint, sequences = made(name, "base"), windows(2)
     weights = [np.eye(len(text), dtype=np.float32)[25] for text in sequences]
-    predictor = Predictor(checkpoint, PredictConfig(device="cpu", precision="float32"))
+    predictor = Predictor(checkpoint, InferenceConfig(device="cpu", precision="float32"))
     said = {index: rows[25] for index, _, rows in predictor.logits(sequences)}
     found = attributed(
         checkpoint, sequences, [AttributionTarget(i, row) for i, row in enumerate(weights)], steps=2

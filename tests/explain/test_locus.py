@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from conftest import SHARED, dna, make_fasta, needs_shared
 
 from zflipon.cli import cli
-from zflipon.config import PredictConfig
+from zflipon.config import InferenceConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
 from zflipon.explain.logo import align, draw_letters, find_sites, information, new_figure
 from zflipon.explain.mutagenesis import mutagenesis
@@ -14,7 +14,7 @@ from zflipon.genome.fasta import Genome, base_codes
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
 
-CPU = PredictConfig(device="cpu")
+CPU = InferenceConfig(device="cpu")
 
 
 @pytest.fixture

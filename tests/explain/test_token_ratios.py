@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from zflipon.cli import cli
-from zflipon.config import PredictConfig, TokenRatioConfig
+from zflipon.config import InferenceConfig, TokenRatioConfig
 from zflipon.errors import InputError, ModelError
 from zflipon.explain.ranking import rank
 from zflipon.explain.table_files import read_table
@@ -25,7 +25,7 @@ from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, ModelMetadata, create, load, save
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
-CPU = PredictConfig(device="cpu")
+CPU = InferenceConfig(device="cpu")
 
 
 @pytest.fixture(scope="module")

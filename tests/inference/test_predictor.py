@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_fasta
 
-from zflipon.config import PredictConfig
+from zflipon.config import InferenceConfig
 from zflipon.errors import ModelError, NotANumberError, ZfliponError
 from zflipon.genome.fasta import Genome, reverse_complement
 from zflipon.genome.windows import tile
@@ -59,7 +59,7 @@ def test_batch_size_does_not_matter(checkpoint_of, rng, objective):
     checkpoint = checkpoint_of(objective)
     sequences = windows(rng)
     results = [
-        Predictor(checkpoint, PredictConfig(batch_size=size, device="cpu")).probabilities(sequences)
+        Predictor(checkpoint, InferenceConfig(batch_size=size, device="cpu")).probabilities(sequences)
         for size in (1, 8, 64)
     ]
     for one, eight, many, sequence in zip(*results, sequences, strict=True):
@@ -71,7 +71,7 @@ def test_batch_size_does_not_matter(checkpoint_of, rng, objective):
 
 
 def test_batches_end_before_they_hold_much_padding(checkpoint_of, rng, monkeypatch):
-    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu", batch_size=1000))
+    predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu", batch_size=1000))
     sequences = windows(rng)
     expected = predictor.probabilities(sequences)
     (whole,) = predictor.batches(sequences)
@@ -97,7 +97,7 @@ def test_batches_end_before_they_hold_much_padding(checkpoint_of, rng, monkeypat
 
 
 def test_order_does_not_matter(checkpoint_of, rng):
-    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     sequences = windows(rng)
     forward = predictor.probabilities(sequences)
     backward = predictor.probabilities(sequences[::-1])[::-1]
@@ -115,16 +115,18 @@ def test_token_probability_is_the_softmax_of_its_token(checkpoint_of, rng):
     expected = []
     for probability, length in zip(logits.softmax(-1)[:, 1].tolist(), tokens.lengths, strict=True):
         expected += [probability] * int(length)
-    found = Predictor(checkpoint, PredictConfig(device="cpu")).probabilities([sequence])[0]
+    found = Predictor(checkpoint, InferenceConfig(device="cpu")).probabilities([sequence])[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_both_strands_of_tokens_are_the_mean_of_the_two(checkpoint_of, rng):
     checkpoint = checkpoint_of("token")
     sequence = random_dna(rng, 300)
-    plain = Predictor(checkpoint, PredictConfig(device="cpu"))
+    plain = Predictor(checkpoint, InferenceConfig(device="cpu"))
     forward, backward = plain.probabilities([sequence, reverse_complement(sequence)])
-    both = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=True)).probabilities([sequence])[0]
+    both = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=True)).probabilities([sequence])[
+        0
+    ]
     np.testing.assert_allclose(both, (forward + backward[::-1]) / 2, atol=1e-6)
     assert not np.allclose(forward, backward[::-1], atol=1e-4)
 
@@ -151,7 +153,9 @@ def test_both_strands_of_a_base_head_have_a_say_in_what_a_base_does_not_in_what_
         calibration.scale * odds + calibration.bias, *zip(*calibration.bend or [(0, 0)], strict=True)
     )
     expected = 1 / (1 + np.exp(-(calibration.scale * odds + calibration.bias + bend)))
-    both = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=True)).probabilities([sequence])[0]
+    both = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=True)).probabilities([sequence])[
+        0
+    ]
     np.testing.assert_allclose(both, expected, atol=1e-5)
     assert not np.allclose(does, other[::-1], atol=1e-4)
 
@@ -160,9 +164,9 @@ def test_calibration_maps_log_odds(checkpoint_of, rng):
     checkpoint = checkpoint_of("base")
     sequence = random_dna(rng, 100)
     checkpoint = replace(checkpoint, metadata=replace(checkpoint.metadata, calibration=Calibration()))
-    raw = Predictor(checkpoint, PredictConfig(device="cpu")).probabilities([sequence])[0].astype(float)
+    raw = Predictor(checkpoint, InferenceConfig(device="cpu")).probabilities([sequence])[0].astype(float)
     mapped = replace(checkpoint, metadata=replace(checkpoint.metadata, calibration=Calibration(2.0, -1.0)))
-    found = Predictor(mapped, PredictConfig(device="cpu")).probabilities([sequence])[0]
+    found = Predictor(mapped, InferenceConfig(device="cpu")).probabilities([sequence])[0]
     odds = 2.0 * np.log(raw / (1 - raw)) - 1.0
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds)), rtol=1e-4)
 
@@ -170,7 +174,7 @@ def test_calibration_maps_log_odds(checkpoint_of, rng):
 def test_cores_come_from_their_windows(checkpoint_of, tmp_path, rng):
     """`predict_tiles` against a literal loop over windows."""
     text = random_dna(rng, 900) + "N" * 3 + random_dna(rng, 700)
-    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     windows = tile(0, len(text), 200, 40)
     expected = np.full(len(text), np.nan)
     for start, end, core_start, core_end in windows:
@@ -190,7 +194,7 @@ def test_cores_come_from_their_windows(checkpoint_of, tmp_path, rng):
 def test_windows_that_are_mostly_n_have_no_value(checkpoint_of, tmp_path, rng):
     island = random_dna(rng, 90)
     text = ("N" * 40 + "ACGTACGT") * 5 + island
-    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     windows = tile(0, len(text), 60, 0)
     with Genome(make_fasta(tmp_path, {"c": text})) as genome:
         found = predict_windows(predictor, genome, "c", windows)
@@ -216,24 +220,24 @@ def test_a_value_that_is_no_number_is_an_error(checkpoint_of, value, both_strand
     checkpoint = checkpoint_of("base")
     with torch.no_grad():
         checkpoint.module.base_head.flips.bias.fill_(float(value))
-    config = PredictConfig(device="cpu", both_strands=both_strands)
+    config = InferenceConfig(device="cpu", both_strands=both_strands)
     with pytest.raises(ModelError, match="not a number"):
         Predictor(checkpoint, config).probabilities(["ACGT"])
 
 
 def test_unknown_device_and_precision(checkpoint_of):
     with pytest.raises(ZfliponError, match="device 'warp' is not to be had"):
-        Predictor(checkpoint_of("base"), PredictConfig(device="warp"))
+        Predictor(checkpoint_of("base"), InferenceConfig(device="warp"))
     with pytest.raises(ModelError, match="precision 'float8' is unknown"):
-        Predictor(checkpoint_of("base"), PredictConfig(device="cpu", precision="float8"))
+        Predictor(checkpoint_of("base"), InferenceConfig(device="cpu", precision="float8"))
 
 
 def test_bfloat16_agrees_with_float32(checkpoint_of, rng):
     checkpoint = checkpoint_of("base")
     sequences = windows(rng)
-    full = np.concatenate(Predictor(checkpoint, PredictConfig(device="cpu")).probabilities(sequences))
+    full = np.concatenate(Predictor(checkpoint, InferenceConfig(device="cpu")).probabilities(sequences))
     half = np.concatenate(
-        Predictor(checkpoint, PredictConfig(device="cpu", precision="bfloat16")).probabilities(sequences)
+        Predictor(checkpoint, InferenceConfig(device="cpu", precision="bfloat16")).probabilities(sequences)
     )
     assert 0 < np.abs(half - full).mean() < 0.01
 
@@ -276,7 +280,7 @@ def test_bfloat16_of_large_families_agrees_with_float32(tokenizer, rng, family):
     sequences = windows(rng)
     full, half = (
         np.concatenate(
-            Predictor(checkpoint, PredictConfig(device="cpu", precision=precision)).probabilities(sequences)
+            Predictor(checkpoint, InferenceConfig(device="cpu", precision=precision)).probabilities(sequences)
         )
         for precision in ("float32", "bfloat16")
     )
@@ -298,7 +302,7 @@ def test_the_number_of_threads_changes_no_bit(checkpoint_of, rng, precision):
             np.concatenate(
                 Predictor(
                     checkpoint,
-                    PredictConfig(batch_size=8, device="cpu", precision=precision, threads=threads),
+                    InferenceConfig(batch_size=8, device="cpu", precision=precision, threads=threads),
                 ).probabilities(sequences)
             )
             for threads in (1, 3)
@@ -310,7 +314,7 @@ def test_the_number_of_threads_changes_no_bit(checkpoint_of, rng, precision):
 
 @pytest.mark.parametrize("both_strands", [False, True])
 def test_probabilities_of_cores(checkpoint_of, rng, both_strands):
-    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu", both_strands=both_strands))
+    predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu", both_strands=both_strands))
     sequences = [random_dna(rng, 300) for _ in range(5)]
     cores = np.tile([100, 180], (5, 1))
     whole = predictor.probabilities(sequences)
@@ -329,7 +333,7 @@ def test_no_base_has_more_than_its_ceiling(checkpoint_of, rng, monkeypatch, both
     made = checkpoint_of("base")
     metadata = replace(made.metadata, calibration=Calibration(0.8, 5.0, bend), margin=120)
     predictor = Predictor(
-        replace(made, metadata=metadata), PredictConfig(device="cpu", both_strands=both_strands)
+        replace(made, metadata=metadata), InferenceConfig(device="cpu", both_strands=both_strands)
     )
     text = random_dna(rng, 1000) + "N" * 30 + random_dna(rng, 1300)
     ceilings, (found,) = predictor.ceilings(text), predictor.probabilities([text])
@@ -340,7 +344,7 @@ def test_no_base_has_more_than_its_ceiling(checkpoint_of, rng, monkeypatch, both
 
 
 def test_want_of_memory_halves_what_the_first_factor_looks_at(checkpoint_of, rng, monkeypatch):
-    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     text = random_dna(rng, 12_000)
     expected = predictor.ceilings(text)
     head = type(predictor.module.base_head)
@@ -361,13 +365,13 @@ def test_want_of_memory_halves_what_the_first_factor_looks_at(checkpoint_of, rng
 
 
 def test_heads_of_one_factor_have_no_ceilings(checkpoint_of):
-    assert Predictor(checkpoint_of("token"), PredictConfig(device="cpu")).ceilings("ACGT" * 50) is None
+    assert Predictor(checkpoint_of("token"), InferenceConfig(device="cpu")).ceilings("ACGT" * 50) is None
 
 
 def test_stretches_that_are_tokenized_side_by_side_come_in_order_with_the_same_values(
     checkpoint_of, tmp_path, rng
 ):
-    predictor = Predictor(checkpoint_of("base"), PredictConfig(device="cpu"))
+    predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     with Genome(make_fasta(tmp_path, {"one": random_dna(rng, 9000)})) as genome:
         windows = tile(0, 9000, 256, 64)
         parts = [Stretch("one", windows[first : first + 7]) for first in range(0, len(windows), 7)]
@@ -389,7 +393,7 @@ def test_windows_that_are_not_read_further_are_those_that_a_track_has_as_0(tmp_p
     turning = ["CG" * 9, "TG" * 12, "CGCGCACGCGTGCG", "N" * 3000, "GC" * 12 + "CCGGGCGGCCGGCG" * 40]
     text = "".join(piece + turning[i % len(turning)] for i, piece in enumerate(pieces))
     checkpoint = load("compact")
-    predictor = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=both_strands))
+    predictor = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=both_strands))
     windows = tile(0, len(text), checkpoint.metadata.window, checkpoint.metadata.margin)
     with Genome(make_fasta(tmp_path, {"a": text})) as genome:
         stretches = [Stretch("a", windows, written=written) for written in (False, True)]
@@ -409,7 +413,7 @@ def test_a_first_factor_that_is_no_number_settles_nothing(tmp_path, checkpoint_o
         Genome(make_fasta(tmp_path, {"a": text})) as genome,
         pytest.raises(NotANumberError, match=r"^a:1-3,000: the model returned"),
     ):
-        predict_windows(Predictor(made, PredictConfig(device="cpu")), genome, "a", windows, written=True)
+        predict_windows(Predictor(made, InferenceConfig(device="cpu")), genome, "a", windows, written=True)
 
 
 def test_a_model_says_on_which_strands_it_is_read(checkpoint_of, rng):
@@ -418,7 +422,7 @@ def test_a_model_says_on_which_strands_it_is_read(checkpoint_of, rng):
     text = random_dna(rng, 300)
 
     def read(checkpoint, asked):
-        predictor = Predictor(checkpoint, PredictConfig(device="cpu", both_strands=asked))
+        predictor = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=asked))
         return predictor.both_strands, predictor.probabilities([text])[0].tolist()
 
     assert read(made, None) == read(made, False) == read(both, False)
@@ -431,7 +435,7 @@ def test_logits_are_of_the_strand_that_is_given_whatever_the_story_says(checkpoi
     both = replace(made, metadata=replace(made.metadata, both_strands=True))
     text = random_dna(rng, 300)
     (one,), (other,) = (
-        [rows for _, _, rows in Predictor(each, PredictConfig(device="cpu")).logits([text])]
+        [rows for _, _, rows in Predictor(each, InferenceConfig(device="cpu")).logits([text])]
         for each in (made, both)
     )
     assert one.shape == (300,)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import dna, make_fasta
 
-from zflipon.config import PredictConfig, Selection
+from zflipon.config import InferenceConfig, Selection
 from zflipon.errors import NotANumberError, OutputError, Stopped, ZfliponError
 
 KILLS = 20
@@ -24,7 +24,7 @@ def annotate(fasta: Path, checkpoint: Path, out: Path, shard: int = 2000, **sett
     import zflipon.workflows.annotate
 
     zflipon.genome.shards.SHARD_BASES = shard
-    settings = {"predict": PredictConfig(device="cpu", threads=1, batch_size=8), "quiet": True} | settings
+    settings = {"predict": InferenceConfig(device="cpu", threads=1, batch_size=8), "quiet": True} | settings
     zflipon.workflows.annotate.annotate(
         fasta, [str(out / "z.bw"), str(out / "z.bed")], str(checkpoint), **settings
     )
@@ -168,8 +168,8 @@ def test_what_is_done_is_not_done_again(half_done, fasta, tiny_checkpoint, whole
     ("settings", "named"),
     [
         ({"selection": Selection(contigs=("one",))}, "regions"),
-        ({"predict": PredictConfig(device="cpu", both_strands=True)}, "strands"),
-        ({"predict": PredictConfig(device="cpu", precision="bfloat16")}, "precision"),
+        ({"predict": InferenceConfig(device="cpu", both_strands=True)}, "strands"),
+        ({"predict": InferenceConfig(device="cpu", precision="bfloat16")}, "precision"),
     ],
 )
 def test_another_command_is_told_what_differs(half_done, fasta, tiny_checkpoint, whole, settings, named):
@@ -187,7 +187,7 @@ def test_another_genome_is_told(half_done, fasta, tiny_checkpoint):
 
 
 def test_restart_starts_over(half_done, fasta, tiny_checkpoint, tmp_path):
-    both = PredictConfig(device="cpu", both_strands=True)
+    both = InferenceConfig(device="cpu", both_strands=True)
     annotate(fasta, tiny_checkpoint, half_done, predict=both, restart=True)
     (tmp_path / "both").mkdir()
     annotate(fasta, tiny_checkpoint, tmp_path / "both", predict=both)

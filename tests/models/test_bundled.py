@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from conftest import make_fasta
 
 from zflipon.cli import cli
-from zflipon.config import DEFAULT_MODEL, PredictConfig
+from zflipon.config import DEFAULT_MODEL, InferenceConfig
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import FORMULAS, load
@@ -67,7 +67,7 @@ def test_its_twins_have_not_seen_what_they_tell_of(name):
 
 
 def test_it_finds_alternating_cg_and_not_its_shuffle():
-    predictor = Predictor(load(DEFAULT_MODEL), PredictConfig(device="cpu"))
+    predictor = Predictor(load(DEFAULT_MODEL), InferenceConfig(device="cpu"))
     forming, shuffled = "CGCGCGCGCGCGCGCGCGCG", "CCGGGCCGCCGGCCGGGCGC"
     assert sorted(forming) == sorted(shuffled)
     one, other = predictor.probabilities([FLANK + middle + FLANK for middle in (forming, shuffled)])
@@ -96,7 +96,7 @@ def test_annotate_reads_the_strands_that_the_model_or_its_user_says(tmp_path, wo
     assert json.loads((tmp_path / "z.bedgraph.json").read_text())["predict"]["both_strands"] is both
     with Genome(fasta) as genome:
         text = genome.fetch("c", 0, genome.lengths["c"])
-    expected = Predictor(load(DEFAULT_MODEL), PredictConfig(device="cpu", both_strands=both)).probabilities(
+    expected = Predictor(load(DEFAULT_MODEL), InferenceConfig(device="cpu", both_strands=both)).probabilities(
         [text]
     )
     values = np.zeros(len(text))

@@ -16,8 +16,8 @@ from zflipon.config import (
     AttributionConfig,
     DataConfig,
     FeaturesConfig,
+    InferenceConfig,
     ModelConfig,
-    PredictConfig,
     Recipe,
     StageConfig,
 )
@@ -281,7 +281,7 @@ def test_a_recipe_trains_one_that_follows_its_track(trained):
         )
 
         def told_apart(features):
-            predictor = Predictor(load(trained / "out"), PredictConfig(threads=1), features=features)
+            predictor = Predictor(load(trained / "out"), InferenceConfig(threads=1), features=features)
             found = predict_windows(predictor, genome, "c", tile(0, genome.lengths["c"], 200, 20))
             means = np.array([found[start:end].mean() for start, end in calls])
             flips = np.isin(calls[:, 0], labels[:, 0])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import dna, make_fasta
 
-from zflipon.config import AttributionConfig, DataConfig, FeaturesConfig, PredictConfig
+from zflipon.config import AttributionConfig, DataConfig, FeaturesConfig, InferenceConfig
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.explain.attribution import AttributionTarget, Attributor
 from zflipon.explain.locus import omics_shares
@@ -157,7 +157,7 @@ def told(trained, features):
     """Return the mean log-odds of each call, flips first."""
     made, training_data = trained
     length = training_data.genome.lengths["c"]
-    predictor = Predictor(made, PredictConfig(threads=1), features=features)
+    predictor = Predictor(made, InferenceConfig(threads=1), features=features)
     found = predict_windows(predictor, training_data.genome, "c", tile(0, length, 256, 64))
     odds = np.log(found / (1 - found))
     calls = training_data.candidates["c"]
@@ -197,7 +197,9 @@ def test_without_tracks_it_is_the_model_of_sequence_alone(trained):
 def test_both_strands_see_the_same_tracks(trained):
     made, training_data = trained
     length = training_data.genome.lengths["c"]
-    predictor = Predictor(made, PredictConfig(threads=1, both_strands=True), features=training_data.features)
+    predictor = Predictor(
+        made, InferenceConfig(threads=1, both_strands=True), features=training_data.features
+    )
     found = predict_windows(predictor, training_data.genome, "c", tile(0, length, 256, 64))
     called = np.array([found[start:end].mean() for start, end in training_data.candidates["c"]])
     flips = np.isin(training_data.candidates["c"][:, 0], training_data.labels["c"][:, 0])
@@ -303,7 +305,7 @@ def test_a_stopped_run_does_not_go_on_with_other_tracks(genome, saved, tmp_path,
 
     def annotate_with(table):
         return annotate(genome / "genome.fa", [str(out)], str(saved), features=table, quiet=True,
-                        predict=PredictConfig(threads=1))  # fmt: skip
+                        predict=InferenceConfig(threads=1))  # fmt: skip
 
     def fail(*_):
         raise OSError("the disk is full")
@@ -331,7 +333,7 @@ def test_variants_reads_tracks_where_the_alleles_lie(genome, saved, tmp_path):
 
     def maxima(name, **named):
         out = tmp_path / name
-        predict = PredictConfig(device="cpu", threads=1)
+        predict = InferenceConfig(device="cpu", threads=1)
         variants(
             tmp_path / "in.vcf", genome / "genome.fa", out, str(saved), None, predict, quiet=True, **named
         )

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from conftest import dna, make_fasta
 
 from zflipon.cli import cli
-from zflipon.config import PredictConfig
+from zflipon.config import InferenceConfig
 from zflipon.errors import InputError, MissingExtraError, OutputError
 from zflipon.genome.fasta import Genome
 from zflipon.report.viewer.server import ADDRESS, Served, Server, asked_range
@@ -237,7 +237,7 @@ def folder(tmp_path_factory, tiny_checkpoint):
     make_fasta(folder / "packed.bgz.fa.gz", {"one": dna(20_000, 1), "two": dna(3000, 3)})
     outputs = [str(folder / name) for name in ("z.bw", "z.bed", "z.bed.gz")]
     annotate(
-        folder / "genome.fa", outputs, str(tiny_checkpoint), predict=PredictConfig(device="cpu"), quiet=True
+        folder / "genome.fa", outputs, str(tiny_checkpoint), predict=InferenceConfig(device="cpu"), quiet=True
     )
     (folder / "labels.bed").write_text("one\t1000\t1100\n")
     return folder

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from conftest import dna, make_fasta
 
 from zflipon.cli import cli
-from zflipon.config import MIN_GAP, PredictConfig, Selection
+from zflipon.config import MIN_GAP, InferenceConfig, Selection
 from zflipon.errors import ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
@@ -74,7 +74,7 @@ def read_bigwig(path):
 def expected_track(contigs, folder):
     """The track by a literal loop: stretches between gaps, windows, one sequence at a time."""
     checkpoint = load(folder)
-    predictor = Predictor(checkpoint, PredictConfig(device="cpu", batch_size=1))
+    predictor = Predictor(checkpoint, InferenceConfig(device="cpu", batch_size=1))
     found = {}
     for name, text in contigs.items():
         text = text.upper()

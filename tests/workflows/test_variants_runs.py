@@ -14,7 +14,7 @@ import pysam
 import pytest
 from conftest import dna, make_fasta
 
-from zflipon.config import PredictConfig, VariantConfig
+from zflipon.config import InferenceConfig, VariantConfig
 from zflipon.errors import InputError, OutputError, Stopped, ZfliponError
 
 CONTIGS = {"one": dna(9000, 1), "two": dna(4000, 2)}
@@ -28,8 +28,10 @@ def score(vcf: Path, fasta: Path, checkpoint: Path, out: Path, name: str = OUTPU
     import zflipon.workflows.variants.records
     import zflipon.workflows.variants.run
 
-    zflipon.workflows.variants.records.POOL_RECORDS = zflipon.workflows.variants.run.POOL_RECORDS = SMALL_POOL
-    settings = {"predict": PredictConfig(device="cpu", threads=1, batch_size=8), "quiet": True} | settings
+    zflipon.workflows.variants.records.RECORDS_PER_BATCH = (
+        zflipon.workflows.variants.run.RECORDS_PER_BATCH
+    ) = SMALL_POOL
+    settings = {"predict": InferenceConfig(device="cpu", threads=1, batch_size=8), "quiet": True} | settings
     return zflipon.workflows.variants.variants(vcf, fasta, out / name, str(checkpoint), **settings)
 
 
@@ -39,7 +41,7 @@ def restored(monkeypatch):
     import zflipon.workflows.variants.run
 
     for module in (zflipon.workflows.variants.records, zflipon.workflows.variants.run):
-        monkeypatch.setattr(module, "POOL_RECORDS", module.POOL_RECORDS)
+        monkeypatch.setattr(module, "RECORDS_PER_BATCH", module.RECORDS_PER_BATCH)
 
 
 @pytest.fixture
@@ -239,7 +241,7 @@ def command(folder: Path, *words, small: bool = False):
         patched = folder / "patched"
         patched.mkdir()
         (patched / "sitecustomize.py").write_text(
-            f"import zflipon.config; zflipon.config.POOL_RECORDS = {SMALL_POOL}\n"
+            f"import zflipon.config; zflipon.config.RECORDS_PER_BATCH = {SMALL_POOL}\n"
         )
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(patched), environment.get("PYTHONPATH")])

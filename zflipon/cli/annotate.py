@@ -28,7 +28,7 @@ from zflipon.cli.options import (
     threads_option,
     verbose_option,
 )
-from zflipon.config import DEFAULT_MODEL, CallConfig, PredictConfig, Selection
+from zflipon.config import DEFAULT_MODEL, CallConfig, InferenceConfig, Selection
 from zflipon.models.hub import locate
 
 EPILOG = """\b
@@ -165,7 +165,7 @@ def annotate(
         model,
         Selection(regions, regions_bed, contigs, exclude_contigs),
         CallConfig(threshold, min_length, merge_gap),
-        PredictConfig(batch_size, precision, device, threads, both_strands),
+        InferenceConfig(batch_size, precision, device, threads, both_strands),
         force=force,
         quiet=quiet,
         dry_run=dry_run,

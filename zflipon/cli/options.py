@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, PredictConfig
+from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, InferenceConfig
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Where torch and tokenizers, once imported, look for the number of threads."""
@@ -84,7 +84,7 @@ model_option = click.option(
 )
 both_strands_option = click.option(
     "--both-strands/--one-strand",
-    default=default(PredictConfig, "both_strands"),
+    default=default(InferenceConfig, "both_strands"),
     help="Average with the reverse complement, or not.  [default: as the model is meant to be read]",
 )
 batch_size_option = click.option(
@@ -93,13 +93,13 @@ batch_size_option = click.option(
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default=default(PredictConfig, "precision"),
+    default=default(InferenceConfig, "precision"),
     show_default=True,
     help="auto: bfloat16 on a GPU that has it and, for large models, on a CPU that is fast in it; else float32.",
 )
 device_option = click.option(
     "--device",
-    default=default(PredictConfig, "device"),
+    default=default(InferenceConfig, "device"),
     show_default=True,
     help="auto: CUDA, then MPS, then CPU; or a torch device.",
 )

@@ -26,7 +26,7 @@ from zflipon.cli.options import (
     threads_option,
     verbose_option,
 )
-from zflipon.config import PredictConfig, VariantConfig
+from zflipon.config import InferenceConfig, VariantConfig
 
 EPILOG = """\b
 Examples:
@@ -131,7 +131,7 @@ def variants(
         output,
         model,
         VariantConfig(flank, max_length, shifts, min_delta, regions),
-        PredictConfig(batch_size, precision, device, threads, both_strands),
+        InferenceConfig(batch_size, precision, device, threads, both_strands),
         force=force,
         quiet=quiet,
         restart=restart,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zflipon.config import BASELINES, MOST_DOUBLINGS, SCALARS, AttributionConfig
+from zflipon.config import ATTRIBUTION_SCALARS, BASELINES, MAX_STEP_DOUBLINGS, AttributionConfig
 from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumberError
 from zflipon.inference.concurrency import WorkerPool
 from zflipon.inference.devices import LARGE, pick_device, size_of
@@ -243,7 +243,7 @@ class Attributor:
         for aim in aims:
             self._fits(aim, sequences[aim.sequence], tokens[aim.sequence])
         steps, left = self.config.steps, list(aims)
-        for last in [False] * MOST_DOUBLINGS + [True]:
+        for last in [False] * MAX_STEP_DOUBLINGS + [True]:
             missed = []
             for found in self._with_steps(steps, left, sequences, tokens, seen):
                 if last or self._is_complete(found):
@@ -477,7 +477,7 @@ def _check(config: AttributionConfig, family: str, objective: str | None) -> Non
         raise ModelError(
             f"a model with the objective '{objective}' cannot be explained; expected one of {wanted}"
         )
-    for value, known in ((config.baseline, BASELINES), (config.scalar, SCALARS)):
+    for value, known in ((config.baseline, BASELINES), (config.scalar, ATTRIBUTION_SCALARS)):
         if value not in known:
             raise ModelError(f"{value!r} is unknown; expected one of {', '.join(known)}")
     if config.tolerance is not None and config.tolerance <= 0:

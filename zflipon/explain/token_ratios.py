@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zflipon.config import DEFAULT_MODEL, PredictConfig, TokenRatioConfig
+from zflipon.config import DEFAULT_MODEL, InferenceConfig, TokenRatioConfig
 from zflipon.errors import InputError, some
 from zflipon.explain.table_files import aligned
 from zflipon.genome.fasta import Genome
@@ -131,7 +131,7 @@ def token_ratios(
     blacklist: str | Path | None = None,
     contigs: Sequence[str] = (),
     config: TokenRatioConfig | None = None,
-    predict: PredictConfig | None = None,
+    predict: InferenceConfig | None = None,
     advance: Callable[[int, int], object] = lambda windows, total: None,
     features: str | Path | None = None,
     missing_features: str = "error",
@@ -151,7 +151,7 @@ def token_ratios(
     contigs : sequence of str
         The contigs to read; none means all.
     config : TokenRatioConfig, optional
-    predict : PredictConfig, optional
+    predict : InferenceConfig, optional
         How the model is run; one strand is read.
     advance : callable
         Told, now and again, the windows just done and the windows in all.

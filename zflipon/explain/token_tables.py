@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import PredictConfig, Selection
+from zflipon.config import InferenceConfig, Selection
 from zflipon.errors import InputError
 from zflipon.explain.attribution import (
     OBJECTIVES,
@@ -279,7 +279,7 @@ def _calls(
     batch_size: int | None,
 ) -> Iterator[tuple[int, list[tuple[Tokens, np.ndarray]]]]:
     """Yield, a pool at a time, the index of its first sequence and, of each, tokens and what is called of them."""
-    config = PredictConfig(device=str(attributor.device), precision="float32", batch_size=batch_size)
+    config = InferenceConfig(device=str(attributor.device), precision="float32", batch_size=batch_size)
     predictor = Predictor(attributor.checkpoint, config, OBJECTIVES, attributor.features)
     cutoff = _logit(_cutoff(attributor.metadata, threshold))
     for first in range(0, len(sequences), _POOL):

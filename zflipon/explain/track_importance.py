@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import OMICS_MODEL, PredictConfig, Selection
+from zflipon.config import OMICS_MODEL, InferenceConfig, Selection
 from zflipon.energetics.screen import windows_worth_reading
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
@@ -103,7 +103,7 @@ def track_importance(
     contigs: Sequence[str] = (),
     missing_features: str = "error",
     screen: bool = True,
-    predict: PredictConfig | None = None,
+    predict: InferenceConfig | None = None,
     advance: Callable[[int, int], object] = lambda bases, total: None,
 ) -> TrackTable:
     """Read a genome once with all tracks, and once for each track with that one read elsewhere.
@@ -126,7 +126,7 @@ def track_importance(
         One of `zflipon.config.MISSING_FEATURES`.
     screen : bool
         Read only windows that can be called; other bases have a probability of 0.
-    predict : PredictConfig, optional
+    predict : InferenceConfig, optional
     advance : callable
         Told, now and again, the bases just done and the bases in all.
 

@@ -23,7 +23,7 @@ def processes(device: str = "auto") -> PartialState:
     Parameters
     ----------
     device : str
-        As `zflipon.config.PredictConfig` has it.
+        As `zflipon.config.InferenceConfig` has it.
     """
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     return PartialState(cpu=device.startswith("cpu") or (device == "auto" and not accelerated))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zflipon.config import DECIMALS
+from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import NotANumberError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.slices import SequenceWindows
@@ -18,7 +18,7 @@ from zflipon.inference.predictor import POOL, Batch, Launched, Predictor
 FLOOR = 0.0
 """Probability of bases that a screen found not worth reading."""
 
-UNWRITTEN = 0.4 * 10**-DECIMALS
+UNWRITTEN = 0.4 * 10**-PROBABILITY_DECIMALS
 """A base that can have no more than this is 0 in a track; half of the last digit, but for what floats may differ by."""
 
 

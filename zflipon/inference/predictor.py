@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from zflipon.config import ModelConfig, PredictConfig
+from zflipon.config import InferenceConfig, ModelConfig
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
 from zflipon.genome.fasta import base_codes
 from zflipon.genome.slices import SequenceWindows
@@ -114,7 +114,7 @@ class Predictor:
     ----------
     checkpoint : Checkpoint
         With a token or a base head.
-    config : PredictConfig
+    config : InferenceConfig
     objectives : tuple of str
         Heads that will do; `probabilities` needs one that calls bases.
     features : FeatureTracks, optional
@@ -130,11 +130,11 @@ class Predictor:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        config: PredictConfig | None = None,
+        config: InferenceConfig | None = None,
         objectives: tuple[str, ...] = ("base", "token"),
         features: FeatureTracks | None = None,
     ):
-        self.config = config or PredictConfig()
+        self.config = config or InferenceConfig()
         self.metadata, self.tokenizer = checkpoint.metadata, checkpoint.tokenizer
         if self.metadata.objective not in objectives:
             wanted = " or ".join(map(repr, objectives))
@@ -550,7 +550,7 @@ def with_narrow_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn
     return copy.deepcopy(module, shared)
 
 
-def strands(config: PredictConfig | ModelConfig, metadata: ModelMetadata) -> bool:
+def strands(config: InferenceConfig | ModelConfig, metadata: ModelMetadata) -> bool:
     """Return whether both strands are read: as the user or the recipe says, else as the model does."""
     return metadata.both_strands if config.both_strands is None else config.both_strands
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from zflipon.config import PredictConfig
+from zflipon.config import InferenceConfig
 from zflipon.errors import Stopped
 from zflipon.inference.devices import broadcast_from_main, pick_device, pick_precision, size_of
 from zflipon.inference.predictor import Predictor, strands
@@ -156,7 +156,7 @@ def kept(
             journal.remove()
 
 
-def settled(predict: PredictConfig, checkpoint: Checkpoint, state: PartialState) -> PredictConfig:
+def settled(predict: InferenceConfig, checkpoint: Checkpoint, state: PartialState) -> InferenceConfig:
     """Return how a run computes: on which strands, and in the precision of the first process's processor."""
 
     def precision() -> str:

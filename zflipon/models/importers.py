@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from zflipon.config import MARGIN_SHARE
+from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError
 from zflipon.models import recognise
 from zflipon.models.checkpoint import Checkpoint, load, load_files, read_tokenizer, save
@@ -61,7 +61,7 @@ def read_foreign(
     plain = files.metadata(objective)
     told = {name: value for name, value in metadata.items() if value is not None}
     if "window" in told and "margin" not in told:
-        told["margin"] = min(plain.margin, told["window"] // MARGIN_SHARE)
+        told["margin"] = min(plain.margin, told["window"] // WINDOW_TO_MARGIN_RATIO)
     own = None
     if tokenizer is not None:
         own = read_tokenizer(files, replace(plain, max_token_length=told.get("max_token_length")), tokenizer)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import DECIMALS
+from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import MissingExtraError, OutputError
 from zflipon.tracks.atomic import raise_output_errors
 from zflipon.tracks.writers import COLOURS
@@ -81,7 +81,7 @@ def write_calls(
                 score = int(np.rint(mean * 1000)) if scored else 1000
                 rest = f"Z{number}\t{score}\t.\t{start}\t{end}\t{COLOURS[score]}"
                 if scored:
-                    rest += f"\t{mean:.{DECIMALS}f}\t{peak:.{DECIMALS}f}"
+                    rest += f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{peak:.{PROBABILITY_DECIMALS}f}"
                 yield contig, start, end, rest
 
     _write(path, lengths, rows(), reached - 1, CALLS if scored else PLAIN_CALLS)

@@ -1,7 +1,7 @@
 """Probabilities of a contig's bases → runs of equal value → called intervals.
 
 Inside the program a probability is kept as it is written, a whole number of
-steps of ``10 ** -DECIMALS``, so that calls, bigWig and bedGraph agree on which
+steps of ``10 ** -PROBABILITY_DECIMALS``, so that calls, bigWig and bedGraph agree on which
 bases pass the threshold, and a contig takes two bytes a base.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zflipon.config import DECIMALS
+from zflipon.config import PROBABILITY_DECIMALS
 
-SCALE = 10**DECIMALS
+SCALE = 10**PROBABILITY_DECIMALS
 """The stored value of probability 1."""
 
 NO_VALUE = 65535

@@ -23,7 +23,7 @@ import numpy as np
 import pyBigWig
 import pysam
 
-from zflipon.config import DECIMALS
+from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import OutputError
 from zflipon.tracks.atomic import atomic_file, raise_output_errors
 from zflipon.tracks.calling import SCALE, ContigTrack, runs
@@ -40,7 +40,7 @@ COLOURS = [
 ]
 """Score of a call, 0 to 1000 → its colour, as BED and browsers write colours."""
 
-_TEXT = [f"{value / SCALE:.{DECIMALS}f}" for value in range(SCALE + 1)]
+_TEXT = [f"{value / SCALE:.{PROBABILITY_DECIMALS}f}" for value in range(SCALE + 1)]
 
 
 class TrackWriter(Protocol):
@@ -191,7 +191,7 @@ class BedWriter(_TextWriter):
             rows = zip(block.tolist(), np.rint(block["mean"] * 1000).astype(int).tolist(), strict=True)
             yield "".join(
                 f"{track.contig}\t{start}\t{end}\tZ{number}\t{score}\t.\t{start}\t{end}\t{COLOURS[score]}"
-                f"\t{mean:.{DECIMALS}f}\t{peak:.{DECIMALS}f}\n"
+                f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{peak:.{PROBABILITY_DECIMALS}f}\n"
                 for number, ((start, end, mean, peak), score) in enumerate(rows, self._count + 1)
             )
             self._count += len(block)

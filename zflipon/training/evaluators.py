@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from zflipon.config import PredictConfig, Selection, StageConfig
+from zflipon.config import InferenceConfig, Selection, StageConfig
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, fill
@@ -75,7 +75,7 @@ class ContigEvaluator:
     def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Counts:
         """Predict the contigs and count log-odds by label: of every base, and of the published models' sample."""
         counts = {"genome": ScoreHistogram(), "sampled": ScoreHistogram()}
-        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), features=self.features)
+        predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), features=self.features)
         metadata = checkpoint.metadata
         plan = make_plan(
             self.genome, Selection(contigs=tuple(self.contigs)), metadata.window, metadata.margin
@@ -133,7 +133,7 @@ class WindowEvaluator:
         return histogram
 
     def _logits(self, checkpoint: Checkpoint, stage: StageConfig) -> Iterator[tuple[int, Tokens, np.ndarray]]:
-        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), (stage.objective,))
+        predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), (stage.objective,))
         return predictor.logits(self.windows.sequences)
 
     def _sequences(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
@@ -146,7 +146,7 @@ class WindowEvaluator:
     @torch.inference_mode()
     def _masked_accuracy(self, checkpoint: Checkpoint, stage: StageConfig) -> float:
         """Return the share of hidden tokens that are told right; the same ones are hidden each time."""
-        predictor = Predictor(checkpoint, PredictConfig(precision=stage.precision), ("mlm",))
+        predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), ("mlm",))
         right = hidden = 0
         for first in range(0, len(self.windows), stage.batch_size):
             chosen = range(first, min(first + stage.batch_size, len(self.windows)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zflipon.config import DECIMALS, HELD_OUT, Recipe, StageConfig
+from zflipon.config import HELD_OUT_FOLDER, PROBABILITY_DECIMALS, Recipe, StageConfig
 from zflipon.errors import OutputError, RecipeError, some
 from zflipon.inference.devices import processes
 from zflipon.inference.predictor import calibrated, strands
@@ -104,7 +104,7 @@ def _twins(recipe: Recipe, out: Path, restart: bool) -> list[Counts]:
     found = []
     for number, contigs in enumerate(recipe.data.twins, 1):
         log.info("twin %d of %d: without %s", number, len(recipe.data.twins), some(contigs, 30))
-        name, folder = f"{HELD_OUT}-{number}", out / HELD_OUT / str(number)
+        name, folder = f"{HELD_OUT_FOLDER}-{number}", out / HELD_OUT_FOLDER / str(number)
         data = replace(recipe.data, twins=(), validation_contigs=contigs)
         model = replace(recipe.model, checkpoint=_twin_of(recipe.model.checkpoint, contigs))
         train(replace(recipe, name=f"{recipe.name}-{name}", data=data, model=model), folder, restart)
@@ -118,7 +118,7 @@ def _twin_of(checkpoint: str | None, contigs: Sequence[str]) -> str | None:
     """Return the twin of a checkpoint that was trained without some contigs, or itself where it has none."""
     if checkpoint is None:
         return None
-    for config in sorted((Path(checkpoint) / HELD_OUT).glob("*/config.json")):
+    for config in sorted((Path(checkpoint) / HELD_OUT_FOLDER).glob("*/config.json")):
         told = locate(config.parent).config.get("zflipon", {}).get("training", {})
         if set(told.get("validation_contigs", ())) == set(contigs):
             log.info("it starts from %s", config.parent)
@@ -488,14 +488,16 @@ def _shortened(measures: Measures) -> Measures:
 
 def _probability(odds: float, calibration: Calibration) -> float:
     """Return the probability that stands for log-odds of the model, to the decimals of a track."""
-    return round(1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration)))), DECIMALS)
+    return round(1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration)))), PROBABILITY_DECIMALS)
 
 
 def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -> Confusion:
     """Return the counts when bases are called whose probability, as a track has it, reaches the threshold."""
     odds, without, labelled = histogram.counts()
-    written = np.round(1 / (1 + np.exp(-calibrated(odds.astype(np.float64), calibration))), DECIMALS)
-    called = written >= np.round(threshold, DECIMALS)
+    written = np.round(
+        1 / (1 + np.exp(-calibrated(odds.astype(np.float64), calibration))), PROBABILITY_DECIMALS
+    )
+    called = written >= np.round(threshold, PROBABILITY_DECIMALS)
     tp, fp = int(labelled[called].sum()), int(without[called].sum())
     return Confusion(tp, fp, int(labelled.sum()) - tp, int(without.sum()) - fp)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
-from zflipon.config import GPU_SHARD_BASES, CallConfig, PredictConfig, Selection
+from zflipon.config import GPU_SHARD_BASES, CallConfig, InferenceConfig, Selection
 from zflipon.energetics.screen import windows_worth_reading
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan, Shard, make_plan
@@ -56,7 +56,7 @@ def annotate(
     model: str,
     selection: Selection | None = None,
     call: CallConfig | None = None,
-    predict: PredictConfig | None = None,
+    predict: InferenceConfig | None = None,
     force: bool = False,
     quiet: bool = False,
     dry_run: bool = False,
@@ -78,7 +78,7 @@ def annotate(
     selection : Selection, optional
         Which parts of the genome; all by default.
     call : CallConfig, optional
-    predict : PredictConfig, optional
+    predict : InferenceConfig, optional
     force : bool
         Replace outputs that exist.
     quiet : bool
@@ -121,7 +121,7 @@ def annotate(
         call = _settled(call or CallConfig(), checkpoint)
         metadata = checkpoint.metadata
         tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
-        predict = settled(predict or PredictConfig(), checkpoint, state)
+        predict = settled(predict or InferenceConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
         size = GPU_SHARD_BASES if predictor.device.type == "cuda" else None
         plan = broadcast_from_main(

@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from zflipon.config import DEFAULT_MODEL, PredictConfig, Selection
+from zflipon.config import DEFAULT_MODEL, InferenceConfig, Selection
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
@@ -163,7 +163,7 @@ def fingerprints() -> dict[str, dict[str, list[float]]]:
     return json.loads(FINGERPRINTS.read_text(encoding="utf-8"))
 
 
-def read_reference(checkpoint: Checkpoint, config: PredictConfig) -> tuple[Predictor, list[np.ndarray]]:
+def read_reference(checkpoint: Checkpoint, config: InferenceConfig) -> tuple[Predictor, list[np.ndarray]]:
     """Return the predictor of a checkpoint and what it says of the reference sequences, without omics tracks.
 
     Raises
@@ -221,7 +221,7 @@ def _trials(checkpoint: Checkpoint, report: Report, threads: int | None, quiet: 
             default = str(auto).removeprefix("torch.") == precision
             try:
                 predictor, values = read_reference(
-                    checkpoint, PredictConfig(None, precision, device, threads)
+                    checkpoint, InferenceConfig(None, precision, device, threads)
                 )
                 if not expected:
                     expected = values

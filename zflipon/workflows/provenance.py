@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 
-from zflipon.config import PredictConfig, Selection
+from zflipon.config import InferenceConfig, Selection
 from zflipon.energetics.screen import windows_worth_reading
 from zflipon.errors import InputError, ModelError, ZfliponError, some
 from zflipon.genome.fasta import Genome
@@ -184,7 +184,7 @@ def verify(
         _same_contig(record, source, place[0])
         checkpoint = _model(record, model)
         told = record["predict"]
-        config = PredictConfig(None, told["precision"], device, threads, bool(told.get("both_strands")))
+        config = InferenceConfig(None, told["precision"], device, threads, bool(told.get("both_strands")))
         tracks = _tracks(record, checkpoint, source)
         reading = _Reading(source, Predictor(checkpoint, config, features=tracks), record, progress)
         notes = list(_notes(record, reading.predictor, checkpoint, tracks))

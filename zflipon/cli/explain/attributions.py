@@ -20,7 +20,7 @@ from zflipon.cli.options import (
     quiet_option,
     threads_option,
 )
-from zflipon.config import BASELINES, SCALARS, AttributionConfig
+from zflipon.config import ATTRIBUTION_SCALARS, BASELINES, AttributionConfig
 
 EPILOG = """\b
 Examples:
@@ -118,7 +118,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 )
 @click.option(
     "--scalar",
-    type=click.Choice(SCALARS),
+    type=click.Choice(ATTRIBUTION_SCALARS),
     default=default(AttributionConfig, "scalar"),
     show_default=True,
     help="What is explained of a call (the paper: probability).",

@@ -17,7 +17,7 @@ from zflipon.cli.options import (
     model_option,
     threads_option,
 )
-from zflipon.config import BASELINES, AttributionConfig, PredictConfig
+from zflipon.config import BASELINES, AttributionConfig, InferenceConfig
 
 EPILOG = """\b
 Examples:
@@ -107,7 +107,7 @@ def locus(
         place = parse_region(region, reference.lengths)
         checkpoint = load(model)
         omics = features_for(checkpoint, features, reference.lengths, missing_features)
-        predict = PredictConfig(device=device, precision="float32", threads=threads)
+        predict = InferenceConfig(device=device, precision="float32", threads=threads)
         predictor = Predictor(checkpoint, predict, features=omics)
         attributor = Attributor(checkpoint, AttributionConfig(steps=steps, baseline=baseline), device, omics)
         with progress("sequences", 3 * (place[2] - place[1])) as bar:

@@ -19,7 +19,7 @@ from zflipon.cli.options import (
     precision_option,
     threads_option,
 )
-from zflipon.config import PredictConfig, TokenRatioConfig
+from zflipon.config import InferenceConfig, TokenRatioConfig
 
 EPILOG = """\b
 Examples:
@@ -118,7 +118,7 @@ def tokens(
             blacklist,
             contigs,
             TokenRatioConfig(window, negatives, seed, threshold),
-            PredictConfig(batch_size, precision, device, threads),
+            InferenceConfig(batch_size, precision, device, threads),
             counting(bar),
             features,
             missing_features,

@@ -18,7 +18,7 @@ from zflipon.cli.options import (
     precision_option,
     threads_option,
 )
-from zflipon.config import OMICS_MODEL, PredictConfig
+from zflipon.config import OMICS_MODEL, InferenceConfig
 
 EPILOG = """\b
 Examples:
@@ -87,7 +87,7 @@ def tracks(
             contigs,
             missing_features,
             not all_windows,
-            PredictConfig(batch_size, precision, device, threads),
+            InferenceConfig(batch_size, precision, device, threads),
             counting(bar),
         )
     give(output, found.told(top), found.about(), COLUMNS, found.fields())

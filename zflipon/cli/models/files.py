@@ -8,7 +8,7 @@ import click
 
 from zflipon.cli.models import models
 from zflipon.cli.options import complete_models, default
-from zflipon.config import MARGIN_SHARE
+from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError, OutputError
 from zflipon.models.hub import CONFIG, WEIGHTS, Files
 from zflipon.models.metadata import OBJECTIVES, ModelMetadata
@@ -107,7 +107,7 @@ def pull(repository: str, revision: str | None) -> None:
     "--margin",
     type=click.IntRange(0),
     help="Bases of context at either side, where nothing is decided.  [default: as told there, or the family's; at "
-    f"most 1/{MARGIN_SHARE} of --window]",
+    f"most 1/{WINDOW_TO_MARGIN_RATIO} of --window]",
 )
 @click.option(
     "--max-token-length",

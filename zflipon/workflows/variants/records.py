@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pysam
 
-from zflipon.config import POOL_RECORDS
+from zflipon.config import RECORDS_PER_BATCH
 from zflipon.errors import InputError, some
 from zflipon.genome.fasta import Genome
 
@@ -43,8 +43,8 @@ class Survey:
 
     @property
     def pools(self) -> int:
-        """Runs of `POOL_RECORDS` records."""
-        return -(-self.asked // POOL_RECORDS)
+        """Runs of `RECORDS_PER_BATCH` records."""
+        return -(-self.asked // RECORDS_PER_BATCH)
 
 
 @dataclass
@@ -93,10 +93,10 @@ def survey(path: Path, genome: Genome, regions: list[Region]) -> tuple[Survey, p
 
 
 def pools(path: Path, regions: list[Region]) -> Iterator[list[pysam.VariantRecord]]:
-    """Yield runs of `POOL_RECORDS` of the records that are asked for."""
+    """Yield runs of `RECORDS_PER_BATCH` of the records that are asked for."""
     with _opened(path) as file:
         wanted = (record for record in _records(path, file) if _asked(record, regions))
-        while pool := list(islice(wanted, POOL_RECORDS)):
+        while pool := list(islice(wanted, RECORDS_PER_BATCH)):
             yield pool
 
 

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from zflipon import __version__
-from zflipon.config import POOL_RECORDS, PredictConfig, VariantConfig
+from zflipon.config import RECORDS_PER_BATCH, InferenceConfig, VariantConfig
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
@@ -54,7 +54,7 @@ def variants(
     output: str | Path,
     model: str,
     config: VariantConfig | None = None,
-    predict: PredictConfig | None = None,
+    predict: InferenceConfig | None = None,
     force: bool = False,
     quiet: bool = False,
     restart: bool = False,
@@ -74,7 +74,7 @@ def variants(
     model : str
         A bundled model's name, a folder, a file or a hub id.
     config : VariantConfig, optional
-    predict : PredictConfig, optional
+    predict : InferenceConfig, optional
     force : bool
         Replace an output that exists.
     quiet : bool
@@ -113,7 +113,7 @@ def variants(
         found, header = _looked_at(state, path, genome, regions, kind)
         checkpoint = load(model)
         tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
-        predict = settled(predict or PredictConfig(), checkpoint, state)
+        predict = settled(predict or InferenceConfig(), checkpoint, state)
         predictor = Predictor(checkpoint, predict, features=tracks)
         shape = Geometry.of(predictor.metadata.window, predictor.metadata.margin, config)
         log.info("%s", _announcement(found, shape, checkpoint, predictor, state))
@@ -255,8 +255,8 @@ def _looked_at(
 
 def _bar(found: Survey, done: set[int], state: PartialState, quiet: bool) -> tqdm:
     if done:
-        log.info("going on: %d of %d runs of %d records are done", len(done), found.pools, POOL_RECORDS)
-    before = min(len(done) * POOL_RECORDS, found.asked)
+        log.info("going on: %d of %d runs of %d records are done", len(done), found.pools, RECORDS_PER_BATCH)
+    before = min(len(done) * RECORDS_PER_BATCH, found.asked)
     hidden = quiet or not state.is_main_process
     return progress("records", found.asked, before, hidden, logged=True, name="zflipon")
 
@@ -289,7 +289,7 @@ def _key(
         "flank": shape.flank,
         "longest allele": shape.longest,
         "shifts": config.shifts,
-        "records a run": POOL_RECORDS,
+        "records a run": RECORDS_PER_BATCH,
         **key_of_model(checkpoint, predictor),
     }
 
