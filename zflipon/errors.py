@@ -66,3 +66,29 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` when a known word is close, else an empty string."""
     close = get_close_matches(word, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""Return text that is safe to print: control characters become escapes such as ``\x1b``.
+
+    Names from input files (contigs, models, tensors) may hold terminal escapes, newlines or characters that reverse
+    the reading direction. Every message that reaches a terminal or a line-based format passes through here.
+
+    Parameters
+    ----------
+    text : object
+        Converted by `str`.
+    keep : str
+        Control characters to leave alone, such as a newline.
+
+    Examples
+    --------
+    >>> printable("chr1\x1b[31m\n")
+    'chr1\\x1b[31m\\n'
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode("ascii")
+        for character in str(text)
+    )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import click
 
 from zflipon import __version__
-from zflipon.errors import Stopped, ZfliponError
+from zflipon.errors import Stopped, ZfliponError, printable
 
 COMMANDS = {
     "annotate": "Write the Z-DNA track of a genome.",
@@ -85,10 +85,10 @@ def main() -> None:
         click.echo("zflipon: stopped", err=True)
         status = 130
     except Stopped as stopped:
-        click.echo(f"zflipon: {stopped}", err=True)
+        click.echo(f"zflipon: {printable(stopped)}", err=True)
         status = 128 + stopped.number
     except ZfliponError as error:
-        click.echo(f"zflipon: error: {error}", err=True)
+        click.echo(f"zflipon: error: {printable(error)}", err=True)
         status = 1
     except BrokenPipeError:  # the reader of our stdout has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

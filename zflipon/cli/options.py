@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, InferenceConfig
+from zflipon.errors import printable
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Where torch and tokenizers, once imported, look for the number of threads."""
@@ -41,8 +42,21 @@ def log_to_stderr(quiet: bool = False, verbose: bool = False) -> None:
     log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("zflipon: %(message)s"))
+    handler.setFormatter(_PrintableFormatter("zflipon: %(message)s"))
     log.handlers = [handler]
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Formats a record as text without terminal escapes; tracebacks keep their lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return printable(super().format(record), keep="\n\t")
+
+
+def print_line(text: object, to_stderr: bool = False) -> None:
+    """Print text whose names come from input files: terminal escapes in it are shown, not executed."""
+    click.echo(printable(text, keep="\n\t"), err=to_stderr)
 
 
 def complete_models(_context, _parameter, incomplete: str) -> list[CompletionItem]:
