@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from zflipon.errors import ModelError, ZfliponError
 
@@ -17,40 +13,11 @@ LARGE = 20_000_000
 """Parameters from which a model's time goes into matrix products."""
 
 
-def processes(device: str = "auto") -> PartialState:
-    """Return this process's place among those of a run, however it was launched; on CPUs alone too.
-
-    Parameters
-    ----------
-    device : str
-        As `zflipon.config.InferenceConfig` has it.
-    """
-    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return PartialState(cpu=device.startswith("cpu") or (device == "auto" and not accelerated))
-
-
-def broadcast_from_main(state: PartialState, find: Callable):
-    """Let the first process find something, and tell it to all; its error ends them all, and one of them says it."""
-    told: list = [None, None]
-    if state.is_main_process:
-        try:
-            told[0] = find()
-        except ZfliponError as error:
-            told[1] = error
-    if state.num_processes > 1:
-        broadcast_object_list(told)
-    if told[1] is not None:
-        if state.is_main_process:
-            raise told[1]
-        sys.exit(1)
-    return told[0]
-
-
 def pick_device(name: str) -> torch.device:
     """Return the device of that name; ``'auto'`` is this process's GPU if there is one, then MPS, then CPU."""
     if name == "auto":
         if torch.cuda.is_available():
-            return processes().device
+            return PartialState().device
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

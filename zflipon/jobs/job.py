@@ -22,8 +22,9 @@ from accelerate import PartialState
 
 from zflipon.config import InferenceConfig
 from zflipon.errors import Stopped
-from zflipon.inference.devices import broadcast_from_main, pick_device, pick_precision, size_of
+from zflipon.inference.devices import pick_device, pick_precision, size_of
 from zflipon.inference.predictor import Predictor, strands
+from zflipon.jobs.distributed import broadcast_from_main
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint
 from zflipon.models.hub import sha256_of

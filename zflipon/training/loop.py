@@ -23,7 +23,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from zflipon.config import MONITORS, StageConfig
 from zflipon.errors import MissingExtraError, NotANumberError, OutputError, RecipeError, ZfliponError
-from zflipon.inference.devices import pick_device, pick_precision, processes
+from zflipon.inference.devices import pick_device, pick_precision
+from zflipon.jobs.distributed import process_state
 from zflipon.models import Checkpoint
 from zflipon.training.batching import Batches, Source
 from zflipon.training.evaluators import Evaluator, uncalibrated
@@ -233,7 +234,7 @@ def fit(
     MissingExtraError
         If a logger is asked for that is not installed.
     """
-    stage, state = source.stage, processes()
+    stage, state = source.stage, process_state()
     parts = stage.gradient_accumulation * state.num_processes
     if stage.batch_size < parts:
         raise RecipeError(
@@ -338,7 +339,7 @@ def last_checkpoint(folder: Path) -> Path | None:
         try:
             json.loads((found[-1] / _STATE).read_text())
         except (OSError, ValueError):
-            if processes().is_main_process:
+            if process_state().is_main_process:
                 shutil.rmtree(found[-1], ignore_errors=True)
             found.pop()
         else:

@@ -15,8 +15,8 @@ import torch
 
 from zflipon.config import HELD_OUT_FOLDER, PROBABILITY_DECIMALS, Recipe, StageConfig
 from zflipon.errors import OutputError, RecipeError, some
-from zflipon.inference.devices import processes
 from zflipon.inference.predictor import calibrated, strands
+from zflipon.jobs.distributed import process_state
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
 from zflipon.models.adapters import attach, thaw
@@ -76,7 +76,7 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
     """
     labelled = any(stage.objective != "mlm" for stage in recipe.stage)
     training_data = read_material(recipe.data, labelled, recipe.features)
-    state = processes()
+    state = process_state()
     with state.main_process_first():  # the others find the folder claimed, and later the tokenizer trained
         _claim(recipe, out, restart and state.is_main_process)
         if (out / "config.json").exists():
@@ -329,7 +329,7 @@ def _freeze(module: torch.nn.Module, stage: StageConfig) -> None:
 
 def _save_once(checkpoint: Checkpoint, folder: Path) -> None:
     """Save by the first of the processes, while the others wait."""
-    state = processes()
+    state = process_state()
     if state.is_main_process:
         save(checkpoint, folder)
     state.wait_for_everyone()
@@ -386,7 +386,7 @@ def _judged(
 
 def _store_counts(counts: Counts, path: Path) -> None:
     """Store what validates, by the first of the processes."""
-    state = processes()
+    state = process_state()
     if state.is_main_process:
         write_counts(path, counts)
     state.wait_for_everyone()
@@ -456,7 +456,7 @@ def _of_bases(histogram: ScoreHistogram, metadata: ModelMetadata) -> dict:
 
 def _finish(checkpoint: Checkpoint, recipe: Recipe, out: Path, folders: list[Path]) -> None:
     """Write the checkpoint, its card and its curves, and say what it reached; by the first of the processes."""
-    state = processes()
+    state = process_state()
     if state.is_main_process:
         curves = plot_curves(folders, out / CURVES, [monitored(stage) for stage in recipe.stage])
         if not curves:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zflipon.config import Recipe
-from zflipon.inference.devices import processes
+from zflipon.jobs.distributed import process_state
 from zflipon.training.recipe import load_recipe, variants
 from zflipon.training.result_tables import folds_table, sweep_table
 from zflipon.training.stages import train
@@ -59,7 +59,7 @@ def run(
             {"run": name, "settings": _chosen(recipe, plan), "fold": recipe.data.fold, "quality": quality}
         )
     table = _table(rows)
-    if processes().is_main_process:
+    if process_state().is_main_process:
         (out / RESULTS).write_text(json.dumps(rows, indent=1) + "\n")
         (out / TABLE).write_text(table + "\n")
     return out, table

@@ -23,9 +23,9 @@ from zflipon.config import GPU_SHARD_BASES, CallConfig, InferenceConfig, Selecti
 from zflipon.energetics.screen import windows_worth_reading
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan, Shard, make_plan
-from zflipon.inference.devices import broadcast_from_main, processes
 from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_windows
 from zflipon.inference.predictor import Predictor
+from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.job import (
     Stop,
     close_record,
@@ -115,7 +115,7 @@ def annotate(
     for path in files:
         for claimed in (path, sidecar(path)):
             check_output_path(claimed, force)
-    state = processes(predict.device if predict else "auto")
+    state = process_state(predict.device if predict else "auto")
     with Genome(genome_path) as genome:
         checkpoint = load(model)
         call = _settled(call or CallConfig(), checkpoint)

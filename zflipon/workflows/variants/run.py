@@ -19,8 +19,8 @@ from zflipon.config import RECORDS_PER_BATCH, InferenceConfig, VariantConfig
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
-from zflipon.inference.devices import broadcast_from_main, processes
 from zflipon.inference.predictor import Predictor
+from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.job import (
     Stop,
     close_record,
@@ -105,7 +105,7 @@ def variants(
     force |= Journal(unfinished(output)).was_finishing
     for claimed in (output, sidecar(output)):
         check_output_path(claimed, force)
-    state = processes(predict.device if predict else "auto")
+    state = process_state(predict.device if predict else "auto")
     with Genome(genome_path) as genome:
         regions = broadcast_from_main(
             state, lambda: [parse_region(text, genome.lengths) for text in config.regions]
