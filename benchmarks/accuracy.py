@@ -28,9 +28,10 @@ import pyBigWig
 
 from zflipon.config import DEFAULT_MODEL, EvaluateConfig
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import merge, read_bed
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import merge
 from zflipon.models import load, save
-from zflipon.tracks.atomic import sidecar
+from zflipon.tracks.atomic import record_path
 from zflipon.workflows.evaluate import Report, Result, evaluate
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
@@ -131,9 +132,9 @@ def annotate(
     joined = [out / f"{name}.bw", out / f"{name}.bed"]
     join([scored for scored, _ in parts], joined[0])
     joined[1].write_text("".join(called.read_text() for _, called in parts))
-    records = [json.loads(sidecar(scored).read_text()) for scored, _ in parts]
+    records = [json.loads(record_path(scored).read_text()) for scored, _ in parts]
     told = {key: sum(each[key] for each in records) for key in ("bases", "seconds")}
-    sidecar(joined[0]).write_text(json.dumps(told))
+    record_path(joined[0]).write_text(json.dumps(told))
     return joined
 
 
@@ -189,7 +190,7 @@ def parameters(model: str) -> int:
 
 def speed(track: Path) -> float:
     """Return the bases a second that a run's record tells."""
-    record = json.loads(sidecar(track).read_text())
+    record = json.loads(record_path(track).read_text())
     return record["bases"] / record["seconds"]
 
 

@@ -22,15 +22,16 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.config import MIN_GAP, OMICS_MODEL, InferenceConfig
-from zflipon.energetics.screen import windows_worth_reading
+from zflipon.energetics.screen import screen_windows
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import fill, read_bed, solid
-from zflipon.genome.windows import tile
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import interval_mask, merge_by_contig
+from zflipon.genome.windows import tile_windows
 from zflipon.inference.genome_scan import Stretch, predict_stretches
 from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import ModelMetadata, load
-from zflipon.omics.features import FeatureTracks, features_for
+from zflipon.omics.features import FeatureTracks, open_model_features
 
 TWIN = f"{OMICS_MODEL}={Path(__file__).parent / 'twins' / OMICS_MODEL / '1'}"
 COUNTS = (0, 1, 2, 5, 10, 20, 30)
@@ -79,7 +80,7 @@ class EvaluationRegions:
     def __init__(self, genome: Genome, data: Path):
         self.genome = genome
         self.labels, self.ignored = (
-            solid(read_bed(data / name, genome.lengths), genome.lengths)
+            merge_by_contig(read_bed(data / name, genome.lengths), genome.lengths)
             for name in ("kouzine.bed", "blacklist.bed")
         )
 
@@ -88,12 +89,10 @@ class EvaluationRegions:
         found, metadata = [], predictor.metadata
         for contig in contigs:
             for start, end in self.genome.scan(contig, MIN_GAP).segments:
-                windows = tile(start, end, metadata.window, metadata.margin)
+                windows = tile_windows(start, end, metadata.window, metadata.margin)
                 for first in range(0, len(windows), 256):
                     part = windows[first : first + 256]
-                    read = (
-                        windows_worth_reading(self.genome, contig, part, metadata.screen) if screen else None
-                    )
+                    read = screen_windows(self.genome, contig, part, metadata.screen) if screen else None
                     found.append(Stretch(contig, part, read))
         return found
 
@@ -103,15 +102,16 @@ class EvaluationRegions:
         for stretch, values in predict_stretches(predictor, self.genome, stretches):
             start = int(stretch.windows["core_start"][0])
             place = (start, start + len(values))
-            counted = ~np.isnan(values) & ~fill(self.ignored.get(stretch.contig), *place)
+            counted = ~np.isnan(values) & ~interval_mask(self.ignored.get(stretch.contig), *place)
             histogram.add(
-                values[counted].astype(np.float64), fill(self.labels.get(stretch.contig), *place)[counted]
+                values[counted].astype(np.float64),
+                interval_mask(self.labels.get(stretch.contig), *place)[counted],
             )
             bases += len(values)
         spent = time.perf_counter() - begun
         return {
             "average_precision": histogram.average_precision(),
-            "f1": histogram.at(predictor.metadata.threshold).f1,
+            "f1": histogram.confusion_at(predictor.metadata.threshold).f1,
             "bases_per_second": bases / spent,
         }
 
@@ -126,13 +126,13 @@ def compared(ground: EvaluationRegions, name: str, model: str, table_of_tracks: 
         "trained": trained(checkpoint.metadata),
     }
     wanted = bool(checkpoint.metadata.features)
-    tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths) if wanted else None
+    tracks = open_model_features(checkpoint, table_of_tracks, ground.genome.lengths) if wanted else None
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu"), features=tracks)
     stretches = ground.stretches(predictor, contigs, False)
     count = len(tracks.features) if wanted else 0
     yield {**about, "tracks": count, **ground.measure(predictor, stretches)}
     if wanted and checkpoint.metadata.bears_missing:
-        predictor.features = tracks.without(tracks.readers)
+        predictor.features = tracks.drop_tracks(tracks.readers)
         yield {**about, "tracks": 0, **ground.measure(predictor, stretches)}
 
 
@@ -148,7 +148,7 @@ def trained(metadata: ModelMetadata) -> str:
 def fewer_tracks(ground: EvaluationRegions, model: str, table_of_tracks: str, draws: int):
     """Yield (number of tracks, average precision, F1) of random sets of tracks."""
     checkpoint = load(model)
-    tracks = features_for(checkpoint, table_of_tracks, ground.genome.lengths)
+    tracks = open_model_features(checkpoint, table_of_tracks, ground.genome.lengths)
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu"), features=tracks)
     stretches = ground.stretches(predictor, list(checkpoint.metadata.training["validation_contigs"]), True)
     rng = np.random.default_rng(42)
@@ -163,7 +163,7 @@ def fewer_tracks(ground: EvaluationRegions, model: str, table_of_tracks: str, dr
 def some_of(tracks: FeatureTracks, count: int, rng: np.random.Generator) -> FeatureTracks:
     """Return so many of the tracks, at random."""
     names = [feature.name for feature in tracks.features]
-    return tracks.without(rng.permutation(names)[: len(names) - count].tolist())
+    return tracks.drop_tracks(rng.permutation(names)[: len(names) - count].tolist())
 
 
 def table(rows: list[dict]) -> str:

@@ -21,7 +21,7 @@ from throughput import MATRIX, WINDOW, longest, made, operations, token_pipeline
 
 from zflipon.config import InferenceConfig
 from zflipon.genome.fasta import Genome
-from zflipon.genome.windows import tile
+from zflipon.genome.windows import tile_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
 
@@ -43,7 +43,7 @@ def main() -> None:
         predictor = Predictor(checkpoint, InferenceConfig(device="cpu", threads=1))
         metadata, module = checkpoint.metadata, checkpoint.module
         contig, start, end = longest(genome, 20_000)
-        windows = tile(start, end, metadata.window, metadata.margin)[1:-1]
+        windows = tile_windows(start, end, metadata.window, metadata.margin)[1:-1]
         batches = list(
             predictor.batches([genome.fetch(contig, int(w["start"]), int(w["end"])) for w in windows])
         )

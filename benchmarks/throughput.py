@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zflipon.config import InferenceConfig, Selection
 from zflipon.genome.fasta import Genome
-from zflipon.genome.windows import tile
+from zflipon.genome.windows import tile_windows
 from zflipon.inference.devices import pick_device, pick_precision, size_of
 from zflipon.inference.predictor import Launched, Predictor
 from zflipon.models import Checkpoint, create, load, save
@@ -169,7 +169,7 @@ def told(device: torch.device) -> str:
 def operations(module: torch.nn.Module, predictor: Predictor, genome: Genome) -> tuple[float, float]:
     """Return the model's operations (of matrix products and convolutions) and tokens for each base decided."""
     contig, start, end = longest(genome, 200_000)
-    windows = tile(start, end, predictor.metadata.window, predictor.metadata.margin)[1:-1][:64]
+    windows = tile_windows(start, end, predictor.metadata.window, predictor.metadata.margin)[1:-1][:64]
     text = [genome.fetch(contig, int(w["start"]), int(w["end"])) for w in windows]
     decided = int((windows["core_end"] - windows["core_start"]).sum())
     cores = np.stack(

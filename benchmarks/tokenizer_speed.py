@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from zflipon.config import DEFAULT_MODEL
 from zflipon.genome.fasta import Genome
-from zflipon.genome.windows import tile
+from zflipon.genome.windows import tile_windows
 from zflipon.models import load
 
 _BATCH = 1024
@@ -33,7 +33,9 @@ def main() -> None:
     with Genome(arguments.genome) as genome:
         contig, length = next(iter(genome.lengths.items()))
         text = genome.fetch(contig, 0, min(length, arguments.bases))
-    windows = [text[start:end] for start, end, _, _ in tile(0, len(text), checkpoint.metadata.window, 0)]
+    windows = [
+        text[start:end] for start, end, _, _ in tile_windows(0, len(text), checkpoint.metadata.window, 0)
+    ]
     tokenizer = checkpoint.tokenizer
     rates = {"ours": rate(tokenizer.encode, windows)}
     library = getattr(tokenizer, "tokenizer", None)

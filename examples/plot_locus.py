@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pyBigWig
 
-from zflipon.genome.intervals import parse_region, read_bed
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import parse_region
 
 PURPLE = "#4a1486"
 COLOURS = [PURPLE, "#1b7837", "0.6"]

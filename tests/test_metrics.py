@@ -49,7 +49,7 @@ def test_confusion_with_known_answers():
 def test_mcc_is_the_correlation_of_calls_and_labels():
     scores, labels = training_data(1)
     called = scores >= 0.5
-    assert Confusion.of(called, labels).mcc == pytest.approx(np.corrcoef(called, labels)[0, 1])
+    assert Confusion.from_calls(called, labels).mcc == pytest.approx(np.corrcoef(called, labels)[0, 1])
 
 
 def test_a_ratio_of_nothing_is_zero():
@@ -65,8 +65,10 @@ def test_mcc_of_a_whole_genome_does_not_overflow():
 def test_confusions_add_up():
     scores, labels = training_data(2)
     called = scores >= 0.6
-    parts = Confusion.of(called[:700], labels[:700]) + Confusion.of(called[700:], labels[700:])
-    assert parts == Confusion.of(called, labels)
+    parts = Confusion.from_calls(called[:700], labels[:700]) + Confusion.from_calls(
+        called[700:], labels[700:]
+    )
+    assert parts == Confusion.from_calls(called, labels)
     assert parts.tp + parts.fp + parts.fn + parts.tn == len(scores)
 
 
@@ -103,13 +105,13 @@ def test_best_threshold_is_a_short_decimal_that_reaches_the_best_f1():
     scores, labels = np.array([0.7, 0.734, 0.1, 0.2], dtype=np.float32), np.array([1, 1, 0, 0], dtype=bool)
     f1, threshold = histogram(scores, labels).best_f1()
     assert (f1, threshold) == (1.0, 0.7)
-    assert Confusion.of(scores >= np.float32(threshold), labels).f1 == 1.0
+    assert Confusion.from_calls(scores >= np.float32(threshold), labels).f1 == 1.0
 
 
 def test_counts_at_a_threshold_include_scores_equal_to_it():
     scores, labels = training_data(6)
     for threshold in (-1.0, 0.3, 0.5, 0.7, 2.0):
-        assert histogram(scores, labels).at(threshold) == Confusion.of(
+        assert histogram(scores, labels).confusion_at(threshold) == Confusion.from_calls(
             scores >= np.float32(threshold), labels
         )
 
@@ -161,14 +163,14 @@ def test_shortening_keeps_what_is_at_or_above_a_half():
     labels = rng.random(5000) < 0.5
     made = histogram(scores, labels, max_distinct=1000)
     assert made.rounded
-    assert made.at(0.5) == Confusion.of(scores >= 0.5, labels)
+    assert made.confusion_at(0.5) == Confusion.from_calls(scores >= 0.5, labels)
 
 
 def test_nothing_counted_and_nothing_labelled():
     for made in (ScoreHistogram(), histogram(np.array([0.1, 0.9]), np.array([False, False]))):
         assert made.average_precision() == 0.0
         assert made.best_f1() == (0.0, None)
-    assert ScoreHistogram().at(0.5) == Confusion()
+    assert ScoreHistogram().confusion_at(0.5) == Confusion()
 
 
 def test_nan_and_unequal_shapes_are_refused():

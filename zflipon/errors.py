@@ -1,7 +1,7 @@
-"""The errors that a user can cause; the command line turns each into one line.
+"""Exceptions for errors that a user can cause; the command line prints each as one line.
 
-Every message says what was expected, what was found and what to do. Anything
-that is not a `ZfliponError` is a bug and keeps its traceback.
+Each message says what happened, what was expected and what to do. Any exception that is not a
+`ZfliponError` is a bug and keeps its traceback.
 """
 
 from collections.abc import Iterable
@@ -9,63 +9,86 @@ from difflib import get_close_matches
 
 
 class ZfliponError(Exception):
-    """Base of every error that is reported as one line with exit status 1."""
+    """Base class of all errors that are printed as one line, with exit status 1."""
 
 
 class InputError(ZfliponError):
-    """An input file or region cannot be used as it is."""
+    """An input file or region is missing, malformed or does not match the genome."""
 
 
 class OutputError(ZfliponError):
-    """An output cannot be written where it was asked for."""
+    """An output file or folder cannot be written."""
 
 
 class ModelError(ZfliponError):
-    """A checkpoint is incomplete, unknown or does not fit the request."""
+    """A checkpoint is incomplete, unknown or unsuitable for the request."""
 
 
 class NotANumberError(ModelError):
-    """A model returned a value that is not a number."""
+    """A model returned NaN."""
 
 
 class RecipeError(ZfliponError):
-    """A training recipe, or a setting given for it, is wrong."""
+    """A training recipe, or a setting that overrides it, is invalid."""
 
 
 class Stopped(Exception):
-    """A signal asked to stop, and what was done is kept.
+    """A signal stopped the job; finished work is saved and the job can be resumed.
 
-    Attributes
+    Parameters
     ----------
-    number : int
-        Of the signal.
+    signal_number : int
+    message : str
     """
 
-    def __init__(self, number: int, told: str):
-        super().__init__(told)
-        self.number = number
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 class MissingExtraError(ZfliponError):
-    """An optional dependency is needed but not installed."""
+    """An optional dependency is needed but not installed.
 
-    def __init__(self, what: str, package: str, extra: str):
-        super().__init__(f"{what} needs {package}, which is not installed: pip install 'zflipon[{extra}]'")
+    Parameters
+    ----------
+    feature : str
+        What needs the dependency, such as ``'a plot'``.
+    package : str
+    extra : str
+        Optional-dependency group of zflipon that installs the package.
+    """
+
+    def __init__(self, feature: str, package: str, extra: str):
+        super().__init__(f"{feature} needs {package}, which is not installed: pip install 'zflipon[{extra}]'")
 
 
-def some(names: Iterable[str], limit: int = 5) -> str:
-    """Name a few of many: ``'chr1, chr2, chr3 and 20 more'``."""
+def format_names(names: Iterable[str], limit: int = 5) -> str:
+    """Return a comma-separated list of names, shortened after `limit`.
+
+    Examples
+    --------
+    >>> format_names(["chr1", "chr2", "chr3"], limit=2)
+    'chr1, chr2 and 1 more'
+    >>> format_names([])
+    'none'
+    """
     names = list(names)
     if not names:
         return "none"
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    listed = ", ".join(names[:limit])
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` when a known word is close, else an empty string."""
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+def suggest(name: str, valid_names: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` if a valid name is similar, else an empty string.
+
+    Examples
+    --------
+    >>> suggest("chr11", ["chr1", "chrX"])
+    " (did you mean 'chr1'?)"
+    """
+    matches = get_close_matches(name, list(valid_names), n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
 def printable(text: object, keep: str = "") -> str:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_DISTINCT = 1 << 22
-"""Distinct scores that a histogram keeps apart; beyond, it shortens them to `KEPT_BITS`."""
+"""Distinct scores that a histogram keeps apart; beyond, it shortens them to `MANTISSA_BITS`."""
 
-KEPT_BITS = 12
+MANTISSA_BITS = 12
 """Bits of a float32 mantissa (23) that are kept then: at most 2^21 values, each within 0.025 % of the score."""
 
 _PATIENCE = 1 << 16
@@ -38,7 +38,7 @@ class Confusion:
     tn: int = 0
 
     @classmethod
-    def of(cls, called: np.ndarray, labels: np.ndarray) -> Confusion:
+    def from_calls(cls, called: np.ndarray, labels: np.ndarray) -> Confusion:
         """Count two bool arrays of one shape."""
         tp = int(np.count_nonzero(called & labels))
         fp = int(np.count_nonzero(called)) - tp
@@ -102,7 +102,7 @@ class ScoreHistogram:
     All threshold-free measures follow from it, exactly, whatever the order or
     the portions in which bases arrive. Scores are held as float32, the
     precision of a bigWig. Should they have more than `max_distinct` values,
-    their mantissas are cut to `KEPT_BITS`, and `rounded` says so.
+    their mantissas are cut to `MANTISSA_BITS`, and `rounded` says so.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class ScoreHistogram:
         self._waiting = 0  # scores that are pending
 
     @classmethod
-    def of(cls, scores: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> ScoreHistogram:
+    def from_counts(cls, scores: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> ScoreHistogram:
         """Return the histogram whose `counts` these are."""
         found = cls()
         found._pending.append((scores.astype(np.float32), np.stack([negatives, positives], axis=1)))
@@ -193,7 +193,7 @@ class ScoreHistogram:
         best = int(np.argmax(f1))
         return float(f1[best]), float(str(threshold[best]))
 
-    def at(self, threshold: float) -> Confusion:
+    def confusion_at(self, threshold: float) -> Confusion:
         """Return the counts when bases with a score of at least `threshold` are called."""
         self._settle()
         first = np.searchsorted(self._values, np.float32(threshold), side="left")
@@ -248,7 +248,7 @@ def _combine(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _shorten(values: np.ndarray) -> np.ndarray:
     """Cut mantissas toward zero, which keeps the order and what is at or above a short threshold such as 0.5."""
-    kept = np.uint32(0xFFFFFFFF >> (23 - KEPT_BITS) << (23 - KEPT_BITS))
+    kept = np.uint32(0xFFFFFFFF >> (23 - MANTISSA_BITS) << (23 - MANTISSA_BITS))
     return (values.view(np.uint32) & kept).view(np.float32)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 
-def progress(
+def progress_bar(
     unit: str,
     total: int | None = None,
     initial: int = 0,
@@ -45,7 +45,7 @@ def progress(
     )
 
 
-def counting(bar: tqdm) -> Callable[[int, int], None]:
+def progress_callback(bar: tqdm) -> Callable[[int, int], None]:
     """Return what counts on by so many of so many, where the whole comes to light on the way."""
 
     def count(done: int, total: int) -> None:

@@ -10,11 +10,12 @@ from conftest import SHARED, dna, make_fasta, needs_shared
 
 from zflipon.cli import cli
 from zflipon.config import ScreenConfig
-from zflipon.energetics.screen import _BLOCKS, _SEED_LINKING, candidates, windows_worth_reading
-from zflipon.energetics.zhunt import SEED, inside_calls, log_z_score, published_starts
+from zflipon.energetics.screen import _BLOCKS, _SEED_LINKING, candidate_intervals, screen_windows
+from zflipon.energetics.zhunt import SEED_CUTOFF, call_mask, log_z_score, published_call_starts
 from zflipon.errors import ModelError
-from zflipon.genome.fasta import Genome, base_codes
-from zflipon.genome.windows import tile
+from zflipon.genome.alphabet import base_codes
+from zflipon.genome.fasta import Genome
+from zflipon.genome.windows import tile_windows
 from zflipon.models import ModelMetadata, load
 
 LOOSE, PUBLISHED = ScreenConfig(), ScreenConfig(published=True)
@@ -26,7 +27,9 @@ def codes_of(text):
 
 def covered(text, screen):
     found = np.zeros(len(text) + 40, dtype=bool)
-    for start, end in zip(*(each.tolist() for each in candidates(codes_of(text), screen)), strict=True):
+    for start, end in zip(
+        *(each.tolist() for each in candidate_intervals(codes_of(text), screen)), strict=True
+    ):
         found[start:end] = True
     return found[: len(text)]
 
@@ -44,8 +47,8 @@ def test_what_turns_readily_is_a_candidate_and_random_dna_hardly_is():
 
 def test_published_candidates_hold_what_published_maps_call():
     text = dna(60_000, 3, "CGCGCATG")
-    _, excess, ends = published_starts(codes_of(text)[None], 6, 12)
-    called = inside_calls(excess >= 0, ends)[0].numpy()
+    _, excess, ends = published_call_starts(codes_of(text)[None], 6, 12)
+    called = call_mask(excess >= 0, ends)[0].numpy()
     assert 0.02 < called.mean() < 0.9
     assert covered(text, PUBLISHED)[called].all()
     assert covered(text, ScreenConfig(linking=_SEED_LINKING))[excess[0].numpy() >= 0].all()
@@ -54,18 +57,18 @@ def test_published_candidates_hold_what_published_maps_call():
 def test_the_linking_of_a_seed_is_where_its_score_is():
     near = torch.tensor([_SEED_LINKING, _SEED_LINKING + 1e-4], dtype=torch.float64)
     above, below = log_z_score(near).exp().tolist()
-    assert above >= SEED > below
+    assert above >= SEED_CUTOFF > below
 
 
 @pytest.mark.parametrize("screen", [LOOSE, ScreenConfig(published=True, strong=0.55)])
 def test_blocks_make_no_difference(monkeypatch, screen):
     text = dna(5_000, 4, "CGCGCATG") + "N" * 30 + dna(9_000, 5, "ACGTAT") + dna(3_001, 6, "CGCGCATG")
-    whole = [each.tolist() for each in candidates(codes_of(text), screen)]
+    whole = [each.tolist() for each in candidate_intervals(codes_of(text), screen)]
     assert len(whole[0]) > 20
     for block, blocks in ((64, 3), (100_000, 1)):
         monkeypatch.setattr("zflipon.energetics.screen._BLOCK", block)
         monkeypatch.setitem(_BLOCKS, "cpu", blocks)
-        assert [each.tolist() for each in candidates(codes_of(text), screen)] == whole
+        assert [each.tolist() for each in candidate_intervals(codes_of(text), screen)] == whole
 
 
 def test_surroundings_poor_in_gc_are_left_out():
@@ -81,13 +84,13 @@ def test_a_window_is_read_if_its_core_holds_a_candidate(tmp_path, screen):
     text = dna(30_000, 6, "ACGTAT") + "CG" * 30 + dna(9_000, 7, "ACGTAT") + "CG" * 6
     with Genome(make_fasta(tmp_path, {"c": text})) as genome:
         for window, margin in ((128, 32), (512, 100)):
-            windows = tile(0, len(text), window, margin)
+            windows = tile_windows(0, len(text), window, margin)
             found = covered(text, screen)
             expected = [found[w["core_start"] : w["core_end"]].any() for w in windows]
-            assert windows_worth_reading(genome, "c", windows, screen).tolist() == expected
+            assert screen_windows(genome, "c", windows, screen).tolist() == expected
             assert 0 < sum(expected) < len(expected)
             part = windows[37:90]
-            assert windows_worth_reading(genome, "c", part, screen).tolist() == expected[37:90]
+            assert screen_windows(genome, "c", part, screen).tolist() == expected[37:90]
 
 
 @pytest.fixture
@@ -128,13 +131,13 @@ def test_what_is_read_has_the_values_of_the_whole_run_and_the_rest_the_floor(run
 @needs_shared
 def test_real_calls_survive_the_screen():
     """On a contig that the screen was not set on: windows of two sizes, against what Z-DNABERT and we call."""
-    from zflipon.genome.intervals import read_bed
+    from zflipon.genome.interval_files import read_bed
 
     with Genome(SHARED / "hg19" / "hg19_part.fa.gz") as genome:
         contig = "chr22_50M"
         calls = read_bed(SHARED / "hg19" / "zdnabert.bed", genome.lengths)[contig]
-        windows = tile(0, genome.length(contig), 128, 32)
-        read = windows_worth_reading(genome, contig, windows, LOOSE)
+        windows = tile_windows(0, genome.length(contig), 128, 32)
+        read = screen_windows(genome, contig, windows, LOOSE)
         bases = np.repeat(read, windows["core_end"] - windows["core_start"])
         kept = sum(bases[start:end].sum() for start, end in calls) / (calls[:, 1] - calls[:, 0]).sum()
         assert kept > 0.995

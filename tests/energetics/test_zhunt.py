@@ -14,8 +14,10 @@ from conftest import SHARED, dna, needs_shared
 from zflipon.config import InferenceConfig
 from zflipon.energetics import zhunt
 from zflipon.errors import ModelError, ZfliponError
-from zflipon.genome.fasta import PADDING_BASE, Genome, base_codes
-from zflipon.genome.intervals import fill, read_bed
+from zflipon.genome.alphabet import PADDING_BASE, base_codes
+from zflipon.genome.fasta import Genome
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import interval_mask
 from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load
 
@@ -144,7 +146,8 @@ def test_lengths_that_cannot_be():
 def test_starts_of_published_calls_equal_a_literal_computation():
     sequence = "ATGGCATGCGTGCAACACACACACACACACAGTACGCNGCGCTGCGCG"
     shortest, excess, end = (
-        each[0].numpy() for each in zhunt.published_starts(torch.from_numpy(base_codes(sequence))[None], 6, 8)
+        each[0].numpy()
+        for each in zhunt.published_call_starts(torch.from_numpy(base_codes(sequence))[None], 6, 8)
     )
     for start in range(len(sequence)):
         scores = {
@@ -153,7 +156,7 @@ def test_starts_of_published_calls_equal_a_literal_computation():
             if start + 2 * n <= len(sequence)
         }
         if not scores:
-            assert shortest[start] == zhunt.HIGHEST
+            assert shortest[start] == zhunt.MAX_LINKING
             assert excess[start] < 0
             continue
         assert zhunt.z_score(shortest[start]) == pytest.approx(scores[6], rel=1e-3)
@@ -172,7 +175,7 @@ def test_the_last_start_decides_where_a_call_ends():
     starts, ends = torch.zeros(2, 12, dtype=torch.bool), torch.zeros(2, 12, dtype=torch.int64)
     for start, end in ((1, 9), (3, 6), (8, 11)):
         starts[0, start], ends[0, start] = True, end
-    inside = zhunt.inside_calls(starts, ends).int()
+    inside = zhunt.call_mask(starts, ends).int()
     assert inside.tolist() == [[0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0], [0] * 12]
 
 
@@ -182,8 +185,8 @@ def test_the_rule_finds_published_calls():
         length = genome.length("chr22_50M")
         rows = read_bed(SHARED / "hg19" / "zhunt.bed", genome.lengths, "calls")["chr22_50M"]
         codes = torch.from_numpy(base_codes(genome.fetch("chr22_50M", 0, length)))[None]
-    _, excess, end = zhunt.published_starts(codes)
-    found, published = zhunt.inside_calls(excess >= 0, end)[0].numpy(), fill(rows, 0, length)
+    _, excess, end = zhunt.published_call_starts(codes)
+    found, published = zhunt.call_mask(excess >= 0, end)[0].numpy(), interval_mask(rows, 0, length)
     both = (found & published).sum()
     assert 2 * both / (found.sum() + published.sum()) > 0.97
     edges = np.flatnonzero(np.diff(np.pad(found.astype(np.int8), 1))).reshape(-1, 2)
@@ -195,8 +198,8 @@ def test_it_is_a_model_like_the_others():
     sequence = dna(700, seed=3) + "CG" * 12 + dna(300, seed=4)
     predictor = Predictor(load("zhunt"), InferenceConfig(device="cpu"))
     (found,) = predictor.probabilities([sequence])
-    _, excess, end = zhunt.published_starts(torch.from_numpy(base_codes(sequence))[None])
-    called = zhunt.inside_calls(excess >= 0, end)[0].numpy()
+    _, excess, end = zhunt.published_call_starts(torch.from_numpy(base_codes(sequence))[None])
+    called = zhunt.call_mask(excess >= 0, end)[0].numpy()
     assert ((found >= 0.5) == called).all()
     best = np.full(len(sequence), -36.0)
     for start, (odds, stop) in enumerate(zip(excess[0].numpy(), end[0].numpy(), strict=True)):
@@ -218,12 +221,12 @@ def test_what_is_a_formula_is_not_trained():
 def test_all_lengths_at_once_have_the_values_of_one_after_the_other(least, most):
     codes = torch.from_numpy(np.random.default_rng(7).integers(0, 5, (2, 400)))
     seeds = torch.nonzero(torch.ones_like(codes, dtype=torch.bool), as_tuple=True)
-    shortest = zhunt.shortest_linking(codes, least, torch.float64)
+    shortest = zhunt.shortest_window_linking(codes, least, torch.float64)
     best, length = zhunt.best_windows(codes, seeds, shortest[seeds], least, most)
     padded = torch.nn.functional.pad(codes, (0, 2 * most - 1), value=PADDING_BASE)
     expected, longest = shortest.clone(), torch.full_like(codes, 2 * least)
     for n, linking in zhunt.window_linking(padded, least, most, torch.float64, free_first=True):
-        linking = linking.masked_fill(torch.arange(400) + 2 * n > 400, zhunt.HIGHEST)
+        linking = linking.masked_fill(torch.arange(400) + 2 * n > 400, zhunt.MAX_LINKING)
         longest = torch.where(linking < expected, 2 * n, longest)
         expected = torch.minimum(linking, expected)
     assert torch.equal(best, expected.flatten())
@@ -234,13 +237,15 @@ def test_all_lengths_at_once_have_the_values_of_one_after_the_other(least, most)
 def test_table_of_all_shortest_windows_has_the_same_values(monkeypatch, dtype):
     codes = torch.from_numpy(np.random.default_rng(5).integers(0, PADDING_BASE + 1, (3, 5000)))
     codes[1:] = codes[1:].clamp(max=3)
-    alone = zhunt.shortest_linking(codes, 6, dtype)
+    alone = zhunt.shortest_window_linking(codes, 6, dtype)
     asked = Counter()
     monkeypatch.setattr(zhunt, "_asked", asked)
     monkeypatch.setattr(zhunt, "_WORTH", 20_000)
     monkeypatch.setattr(zhunt, "_made_table", cache(zhunt._made_table.__wrapped__))
-    assert torch.equal(zhunt.shortest_linking(codes, 6, dtype), alone)
+    assert torch.equal(zhunt.shortest_window_linking(codes, 6, dtype), alone)
     assert zhunt._made_table.cache_info().currsize == 0
-    assert torch.equal(zhunt.shortest_linking(codes, 6, dtype), alone)
+    assert torch.equal(zhunt.shortest_window_linking(codes, 6, dtype), alone)
     assert zhunt._made_table.cache_info().currsize == 1
-    assert torch.equal(zhunt.shortest_linking(codes[:, :9], 6, dtype), alone[:, :9].fill_(zhunt.HIGHEST))
+    assert torch.equal(
+        zhunt.shortest_window_linking(codes[:, :9], 6, dtype), alone[:, :9].fill_(zhunt.MAX_LINKING)
+    )

@@ -28,7 +28,8 @@ from zflipon.explain.token_tables import (
     token_table,
     true_positives,
 )
-from zflipon.genome.fasta import PADDING_BASE, Genome, base_codes
+from zflipon.genome.alphabet import PADDING_BASE, base_codes
+from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, Calibration, ModelMetadata, create, family, load, save
 from zflipon.models.adapters import attach

@@ -18,7 +18,8 @@ from zflipon.explain.kmers import (
     region_codes,
     shuffled,
 )
-from zflipon.genome.fasta import Genome, base_codes
+from zflipon.genome.alphabet import base_codes
+from zflipon.genome.fasta import Genome
 
 
 def test_a_shuffle_keeps_dinucleotides_and_ends():

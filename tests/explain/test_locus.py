@@ -10,7 +10,8 @@ from zflipon.config import InferenceConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
 from zflipon.explain.logo import align, draw_letters, find_sites, information, new_figure
 from zflipon.explain.mutagenesis import mutagenesis
-from zflipon.genome.fasta import Genome, base_codes
+from zflipon.genome.alphabet import base_codes
+from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
 

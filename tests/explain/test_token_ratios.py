@@ -19,7 +19,7 @@ from zflipon.explain.ranking import rank
 from zflipon.explain.table_files import read_table
 from zflipon.explain.token_ratios import count, token_ratios
 from zflipon.genome.fasta import Genome
-from zflipon.genome.tiled_samples import TiledWindows
+from zflipon.genome.tiled_windows import TiledWindows
 from zflipon.inference.concurrency import Clock
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, ModelMetadata, create, load, save

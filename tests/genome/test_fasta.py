@@ -16,7 +16,8 @@ from conftest import dna, make_fasta
 
 from zflipon.errors import InputError
 from zflipon.genome import fasta as genome_module
-from zflipon.genome.fasta import Genome, reverse_complement
+from zflipon.genome.alphabet import reverse_complement
+from zflipon.genome.fasta import Genome
 
 PACKINGS = ["genome.fa", "genome.fa.gz", "genome.bgz.fa.gz"]
 

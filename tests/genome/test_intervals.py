@@ -7,7 +7,8 @@ import pysam
 import pytest
 
 from zflipon.errors import InputError
-from zflipon.genome.intervals import fill, merge, overlapping, parse_region, read_bed, read_bedgraph
+from zflipon.genome.interval_files import read_bed, read_bedgraph
+from zflipon.genome.intervals import find_overlapping, interval_mask, merge, parse_region
 
 LENGTHS = {"chr2": 1000, "chr10": 500, "track1": 50, "HLA:A*01": 80, "a.1|x": 70}
 
@@ -230,15 +231,15 @@ def test_fill_against_a_slow_loop(seed):
     rows = random_intervals(seed)
     covered = {base for start, end in rows.tolist() for base in range(start, end)}
     for start, end in [(0, 120), (30, 70), (50, 51), (110, 200), (40, 40)]:
-        found = fill(rows, start, end)
+        found = interval_mask(rows, start, end)
         assert found.dtype == bool
         assert found.tolist() == [base in covered for base in range(start, end)]
 
 
 def test_fill_of_nothing():
-    assert fill(None, 5, 8).tolist() == [False] * 3
-    assert fill(np.empty((0, 2), dtype=np.int64), 5, 8).tolist() == [False] * 3
-    assert fill(np.array([[6, 6]]), 5, 8).tolist() == [False] * 3
+    assert interval_mask(None, 5, 8).tolist() == [False] * 3
+    assert interval_mask(np.empty((0, 2), dtype=np.int64), 5, 8).tolist() == [False] * 3
+    assert interval_mask(np.array([[6, 6]]), 5, 8).tolist() == [False] * 3
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -247,4 +248,4 @@ def test_overlapping_against_a_slow_loop(seed):
     for start in range(0, 115, 3):
         for length in (1, 4, 40):
             expected = [row for row in merged.tolist() if row[0] < start + length and row[1] > start]
-            assert overlapping(merged, start, start + length).tolist() == expected
+            assert find_overlapping(merged, start, start + length).tolist() == expected

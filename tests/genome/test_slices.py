@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import dna
 
-from zflipon.genome.fasta import PADDING_BASE, base_codes, reverse_complement
+from zflipon.genome.alphabet import PADDING_BASE, base_codes, reverse_complement
 from zflipon.genome.slices import SequenceWindows
 
 

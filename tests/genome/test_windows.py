@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zflipon.genome.windows import WINDOW_DTYPE, tile, touching
+from zflipon.genome.windows import WINDOW_DTYPE, find_windows, tile_windows
 
 SHAPES = [(1, 0), (2, 0), (7, 0), (7, 3), (8, 2), (10, 1), (64, 16)]
 
@@ -25,7 +25,7 @@ def slow_tile(start, end, window, margin):
 @pytest.mark.parametrize("start", [0, 1000])
 def test_tile_against_a_slow_loop(window, margin, start):
     for length in [*range(4 * window + 3), 1001]:
-        found = tile(start, start + length, window, margin)
+        found = tile_windows(start, start + length, window, margin)
         assert found.dtype == WINDOW_DTYPE
         assert found.tolist() == slow_tile(start, start + length, window, margin)
 
@@ -33,7 +33,7 @@ def test_tile_against_a_slow_loop(window, margin, start):
 @pytest.mark.parametrize(("window", "margin"), SHAPES)
 def test_what_a_tiling_promises(window, margin):
     for length in range(1, 5 * window + 3):
-        windows = tile(0, length, window, margin)
+        windows = tile_windows(0, length, window, margin)
         decided = [base for _, _, low, high in windows.tolist() for base in range(low, high)]
         assert decided == list(range(length))
         for low, high, core_low, core_high in windows.tolist():
@@ -44,21 +44,21 @@ def test_what_a_tiling_promises(window, margin):
 
 
 def test_last_bases_are_read_from_the_window_that_reaches_furthest_inward():
-    assert tile(0, 21, 10, 2).tolist() == [(0, 10, 0, 8), (6, 16, 8, 14), (11, 21, 14, 21)]
-    assert tile(5, 15, 10, 2).tolist() == [(5, 15, 5, 15)]
-    assert tile(5, 8, 10, 2).tolist() == [(5, 8, 5, 8)]
-    assert tile(5, 5, 10, 2).tolist() == []
+    assert tile_windows(0, 21, 10, 2).tolist() == [(0, 10, 0, 8), (6, 16, 8, 14), (11, 21, 14, 21)]
+    assert tile_windows(5, 15, 10, 2).tolist() == [(5, 15, 5, 15)]
+    assert tile_windows(5, 8, 10, 2).tolist() == [(5, 8, 5, 8)]
+    assert tile_windows(5, 5, 10, 2).tolist() == []
 
 
 @pytest.mark.parametrize(("window", "margin"), [(10, 5), (10, 6), (10, -1), (0, 0)])
 def test_margin_that_leaves_no_core(window, margin):
     with pytest.raises(ValueError, match="leaves no core"):
-        tile(0, 100, window, margin)
+        tile_windows(0, 100, window, margin)
 
 
 @pytest.mark.parametrize(("window", "margin"), SHAPES)
 def test_touching_against_a_slow_loop(window, margin):
-    windows = tile(100, 100 + 5 * window + 1, window, margin)
+    windows = tile_windows(100, 100 + 5 * window + 1, window, margin)
     rng = np.random.default_rng(0)
     for _ in range(100):
         start = int(rng.integers(90, 110 + 5 * window))
@@ -66,4 +66,4 @@ def test_touching_against_a_slow_loop(window, margin):
         expected = [
             row for row in windows.tolist() if any(row[2] <= base < row[3] for base in range(start, end))
         ]
-        assert touching(windows, start, end).tolist() == expected
+        assert find_windows(windows, start, end).tolist() == expected

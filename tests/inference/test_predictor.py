@@ -10,15 +10,16 @@ from conftest import make_fasta
 
 from zflipon.config import InferenceConfig
 from zflipon.errors import ModelError, NotANumberError, ZfliponError
-from zflipon.genome.fasta import Genome, reverse_complement
-from zflipon.genome.windows import tile
+from zflipon.genome.alphabet import reverse_complement
+from zflipon.genome.fasta import Genome
+from zflipon.genome.windows import tile_windows
 from zflipon.inference.concurrency import WorkerPool
 from zflipon.inference.devices import LARGE, PRECISIONS, pick_precision
 from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, create, load
 from zflipon.models.collate import collate
-from zflipon.tracks.calling import to_decimals
+from zflipon.tracks.calling import quantize
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_cores_come_from_their_windows(checkpoint_of, tmp_path, rng):
     """`predict_tiles` against a literal loop over windows."""
     text = random_dna(rng, 900) + "N" * 3 + random_dna(rng, 700)
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
-    windows = tile(0, len(text), 200, 40)
+    windows = tile_windows(0, len(text), 200, 40)
     expected = np.full(len(text), np.nan)
     for start, end, core_start, core_end in windows:
         row = predictor.probabilities([text[start:end]])[0]
@@ -195,7 +196,7 @@ def test_windows_that_are_mostly_n_have_no_value(checkpoint_of, tmp_path, rng):
     island = random_dna(rng, 90)
     text = ("N" * 40 + "ACGTACGT") * 5 + island
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
-    windows = tile(0, len(text), 60, 0)
+    windows = tile_windows(0, len(text), 60, 0)
     with Genome(make_fasta(tmp_path, {"c": text})) as genome:
         found = predict_windows(predictor, genome, "c", windows)
     for start, end, core_start, core_end in windows:
@@ -373,7 +374,7 @@ def test_stretches_that_are_tokenized_side_by_side_come_in_order_with_the_same_v
 ):
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     with Genome(make_fasta(tmp_path, {"one": random_dna(rng, 9000)})) as genome:
-        windows = tile(0, 9000, 256, 64)
+        windows = tile_windows(0, 9000, 256, 64)
         parts = [Stretch("one", windows[first : first + 7]) for first in range(0, len(windows), 7)]
         one_by_one = list(predict_stretches(predictor, genome, parts))
         predictor.tokenizing = WorkerPool(3)
@@ -394,21 +395,21 @@ def test_windows_that_are_not_read_further_are_those_that_a_track_has_as_0(tmp_p
     text = "".join(piece + turning[i % len(turning)] for i, piece in enumerate(pieces))
     checkpoint = load("compact")
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=both_strands))
-    windows = tile(0, len(text), checkpoint.metadata.window, checkpoint.metadata.margin)
+    windows = tile_windows(0, len(text), checkpoint.metadata.window, checkpoint.metadata.margin)
     with Genome(make_fasta(tmp_path, {"a": text})) as genome:
         stretches = [Stretch("a", windows, written=written) for written in (False, True)]
         (whole, expected), (told, found) = predict_stretches(predictor, genome, stretches)
-    np.testing.assert_array_equal(to_decimals(found), to_decimals(expected))
+    np.testing.assert_array_equal(quantize(found), quantize(expected))
     assert whole.read is None
     assert 0 < told.read.sum() < 0.8 * len(windows)
-    assert (to_decimals(expected) > 200).any()
+    assert (quantize(expected) > 200).any()
 
 
 def test_a_first_factor_that_is_no_number_settles_nothing(tmp_path, checkpoint_of, rng):
     made = checkpoint_of("base")
     torch.nn.init.constant_(made.module.base_head.forms.bias, float("nan"))
     text = random_dna(rng, 3000)
-    windows = tile(0, len(text), made.metadata.window, made.metadata.margin)
+    windows = tile_windows(0, len(text), made.metadata.window, made.metadata.margin)
     with (
         Genome(make_fasta(tmp_path, {"a": text})) as genome,
         pytest.raises(NotANumberError, match=r"^a:1-3,000: the model returned"),

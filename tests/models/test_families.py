@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, ModernBertConfig, Trainer, TrainingArguments
 
 from zflipon.errors import ModelError
-from zflipon.genome.fasta import PADDING_BASE
+from zflipon.genome.alphabet import PADDING_BASE
 from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, family, load_module
 from zflipon.models.families.dnabert2 import linear_bias, slopes
 from zflipon.models.metadata import OBJECTIVES

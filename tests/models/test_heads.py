@@ -7,7 +7,7 @@ from conftest import dna
 
 from zflipon.energetics import zhunt
 from zflipon.errors import ModelError
-from zflipon.genome.fasta import base_codes
+from zflipon.genome.alphabet import base_codes
 from zflipon.models import create
 from zflipon.models.base import BASE_HEAD_DEFAULTS
 from zflipon.models.heads.base_resolution import (
@@ -59,7 +59,7 @@ def test_readiness_is_what_zhunt_says():
     sequence = dna(120, seed=2) + "CG" * 9 + "NN" + dna(40, seed=4)
     found, called = readiness(codes(sequence, sequence[:50]), 6, 12)
     assert found.shape == (2, READINESS, len(sequence))
-    shortest, excess, ends = zhunt.published_starts(codes(sequence))
+    shortest, excess, ends = zhunt.published_call_starts(codes(sequence))
     ready = np.maximum(26 - shortest[0].numpy(), 0) / 3
     np.testing.assert_allclose(found[0, 0], ready, atol=1e-5)
     np.testing.assert_allclose(
@@ -67,7 +67,7 @@ def test_readiness_is_what_zhunt_says():
     )
     torch.testing.assert_close(found[0, 2], excess[0].clamp(min=0))
     assert (found[0, 3] == (excess[0] >= 0)).all()
-    assert (called[0] == zhunt.inside_calls(excess >= 0, ends)[0]).all()
+    assert (called[0] == zhunt.call_mask(excess >= 0, ends)[0]).all()
     assert (found[:, 4] == called).all()
     assert called[0, 120:138].all()
     assert (found[1, :, 50:] == 0).all()

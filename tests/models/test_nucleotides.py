@@ -23,8 +23,8 @@ from zflipon.config import (
 )
 from zflipon.errors import ModelError, RecipeError
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import read_bed
-from zflipon.genome.windows import tile
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.windows import tile_windows
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load, save
@@ -282,14 +282,14 @@ def test_a_recipe_trains_one_that_follows_its_track(trained):
 
         def told_apart(features):
             predictor = Predictor(load(trained / "out"), InferenceConfig(threads=1), features=features)
-            found = predict_windows(predictor, genome, "c", tile(0, genome.lengths["c"], 200, 20))
+            found = predict_windows(predictor, genome, "c", tile_windows(0, genome.lengths["c"], 200, 20))
             means = np.array([found[start:end].mean() for start, end in calls])
             flips = np.isin(calls[:, 0], labels[:, 0])
             return np.mean(means[flips][:, None] > means[~flips])
 
         assert told_apart(tracks) > 0.95
-        assert told_apart(tracks.displaced("idle")) > 0.9
-        assert told_apart(tracks.displaced("decides")) < 0.8
+        assert told_apart(tracks.shift_track("idle")) > 0.9
+        assert told_apart(tracks.shift_track("decides")) < 0.8
 
 
 def test_contigs_are_judged_a_part_at_a_time(trained, monkeypatch):

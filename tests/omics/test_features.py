@@ -9,9 +9,9 @@ import pytest
 from zflipon.errors import InputError
 from zflipon.models.metadata import Feature, View
 from zflipon.omics.features import (
-    FARTHEST,
+    MAX_DISTANCE,
     NamedTrack,
-    learn_features,
+    fit_features,
     open_features,
     open_reader,
     read_table,
@@ -43,7 +43,7 @@ def slow(kind, heights, contig, place):
         if kind == "binary":
             return float(inside)
         away = [0 if s <= place < e else s - place if place < s else place - e + 1 for s, e in rows]
-        return math.log2(1 + min([*away, FARTHEST]))
+        return math.log2(1 + min([*away, MAX_DISTANCE]))
     height = next((v for s, e, v in HEIGHTS[contig] if s <= place < e), 0.0)
     return float(height > 0) if kind == "binary" else math.log(1 + max(0, height))
 
@@ -124,14 +124,14 @@ def test_a_track_that_is_not_there_is_0_and_said_to_be_absent(files):
     tracks = opened(files, missing=("two",), mean=3.0)
     assert tracks.present.tolist() == [1, 0, 1]
     assert (tracks.values("a", 0, 100)[1] == 0).all()
-    assert set(tracks.digest) == {"one", "three"}
+    assert set(tracks.file_hashes) == {"one", "three"}
     whole = opened(files, mean=3.0)
-    np.testing.assert_array_equal(whole.without(["two"]).values("a", 0, 100), tracks.values("a", 0, 100))
+    np.testing.assert_array_equal(whole.drop_tracks(["two"]).values("a", 0, 100), tracks.values("a", 0, 100))
 
 
 def test_a_displaced_track_is_the_same_half_a_contig_away(files):
     tracks = opened(files)
-    moved = tracks.displaced("one")
+    moved = tracks.shift_track("one")
     at_home, away = tracks.values("a", 0, 500), moved.values("a", 0, 500)
     np.testing.assert_array_equal(away[0], np.roll(at_home[0], -250))
     np.testing.assert_array_equal(away[1:], at_home[1:])
@@ -143,7 +143,7 @@ def test_mean_and_scale_are_measured_on_the_training_contigs(files, tmp_path):
     table.write_text(
         f"s\t{files['bigwig']}\tsignal\nb\t{files['bed']}\tbinary\nd\t{files['bed']}\tdistance\n"
     )
-    tracks = learn_features(table, LENGTHS, {"a": 500}, seed=1)
+    tracks = fit_features(table, LENGTHS, {"a": 500}, seed=1)
     signal, binary, distance = tracks.features
     x = [slow("signal", True, "a", place) for place in range(500)]
     assert (signal.mean, signal.scale) == (

@@ -18,12 +18,12 @@ from zflipon.errors import ModelError, ZfliponError
 from zflipon.explain.attribution import AttributionTarget, Attributor
 from zflipon.explain.locus import omics_shares
 from zflipon.explain.token_tables import seen_in
-from zflipon.genome.windows import tile
+from zflipon.genome.windows import tile_windows
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load, save
 from zflipon.models.heads.omics import Omics
-from zflipon.omics.features import features_for
+from zflipon.omics.features import open_model_features
 from zflipon.training.dataset import read_material
 from zflipon.training.omics_readout import Calls, fit_omics
 from zflipon.training.readout import refit
@@ -158,7 +158,7 @@ def told(trained, features):
     made, training_data = trained
     length = training_data.genome.lengths["c"]
     predictor = Predictor(made, InferenceConfig(threads=1), features=features)
-    found = predict_windows(predictor, training_data.genome, "c", tile(0, length, 256, 64))
+    found = predict_windows(predictor, training_data.genome, "c", tile_windows(0, length, 256, 64))
     odds = np.log(found / (1 - found))
     calls = training_data.candidates["c"]
     flips = np.isin(calls[:, 0], training_data.labels["c"][:, 0])
@@ -174,16 +174,16 @@ def told_apart(pair):
 def test_a_track_that_decides_is_used_and_one_that_does_not_is_not(trained):
     tracks = trained[1].features
     assert told_apart(told(trained, tracks)) > 0.99
-    assert told_apart(told(trained, tracks.displaced("idle"))) > 0.97
-    assert told_apart(told(trained, tracks.without(["idle"]))) > 0.97
-    assert told_apart(told(trained, tracks.displaced("decides"))) < 0.75
-    assert told_apart(told(trained, tracks.without(["decides"]))) < 0.75
+    assert told_apart(told(trained, tracks.shift_track("idle"))) > 0.97
+    assert told_apart(told(trained, tracks.drop_tracks(["idle"]))) > 0.97
+    assert told_apart(told(trained, tracks.shift_track("decides"))) < 0.75
+    assert told_apart(told(trained, tracks.drop_tracks(["decides"]))) < 0.75
 
 
 def test_without_tracks_it_is_the_model_of_sequence_alone(trained):
     made, training_data = trained
     head = made.module.base_head
-    none = training_data.features.without(["decides", "idle"])
+    none = training_data.features.drop_tracks(["decides", "idle"])
     found = np.concatenate(told(trained, none))
     omics, head.omics = head.omics, None
     try:
@@ -200,7 +200,7 @@ def test_both_strands_see_the_same_tracks(trained):
     predictor = Predictor(
         made, InferenceConfig(threads=1, both_strands=True), features=training_data.features
     )
-    found = predict_windows(predictor, training_data.genome, "c", tile(0, length, 256, 64))
+    found = predict_windows(predictor, training_data.genome, "c", tile_windows(0, length, 256, 64))
     called = np.array([found[start:end].mean() for start, end in training_data.candidates["c"]])
     flips = np.isin(training_data.candidates["c"][:, 0], training_data.labels["c"][:, 0])
     assert told_apart((called[flips], called[~flips])) > 0.97
@@ -220,9 +220,11 @@ def test_a_saved_model_knows_its_tracks(trained, tmp_path):
 def test_a_model_that_does_not_bear_to_do_without_is_warned_of(trained, caplog):
     made, training_data = trained
     lengths = training_data.genome.lengths
-    features_for(made, None, lengths, "zero")
+    open_model_features(made, None, lengths, "zero")
     assert not caplog.records
-    features_for(replace(made, metadata=replace(made.metadata, bears_missing=False)), None, lengths, "zero")
+    open_model_features(
+        replace(made, metadata=replace(made.metadata, bears_missing=False)), None, lengths, "zero"
+    )
     assert "not trained to do without" in caplog.text
 
 

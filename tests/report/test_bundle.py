@@ -24,7 +24,7 @@ from zflipon.report.sources import assembly_of, contig_lengths, gather
 from zflipon.tracks import bigbed
 from zflipon.tracks.atomic import atomic_folder
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track
-from zflipon.tracks.writers import TrackOutputs, write_values
+from zflipon.tracks.writers import TrackOutputs, write_bigwig_values
 
 LENGTHS = {"chr1": 9000, "chr2": 6000, "chr10": 3000, "chrUn": 500}
 CALL = {"threshold": 0.5, "min_length": 6, "merge_gap": 2}
@@ -323,14 +323,14 @@ def test_a_peers_bed_without_scores(tmp_path):
 
 def test_a_run_without_calls_has_a_page_and_no_bigbed(tmp_path):
     (tmp_path / "z.bed").write_text("")
-    write_values(tmp_path / "z.bw", LENGTHS, {"chr1": [(0, np.full(9000, 0.01))]})
+    write_bigwig_values(tmp_path / "z.bw", LENGTHS, {"chr1": [(0, np.full(9000, 0.01))]})
     told = bundle([tmp_path / "z.bw", tmp_path / "z.bed"], tmp_path / "hub")
     assert "z.bb" not in told["files"]
     assert read_page(tmp_path / "hub").tables["overview"][1][2:5] == ["9,000", "0", "0"]
 
 
 def test_values_that_are_no_probabilities_get_limits_of_their_own(tmp_path):
-    write_values(tmp_path / "z.bw", LENGTHS, {"chr1": [(0, np.array([-2.0, 5.0, 30.0]))]})
+    write_bigwig_values(tmp_path / "z.bw", LENGTHS, {"chr1": [(0, np.array([-2.0, 5.0, 30.0]))]})
     bundle([tmp_path / "z.bw"], tmp_path / "hub")
     signal = stanzas((tmp_path / "hub" / "hub.txt").read_text())[2]
     assert signal["viewLimits"] == "-2:30"
@@ -338,13 +338,13 @@ def test_values_that_are_no_probabilities_get_limits_of_their_own(tmp_path):
 
 
 def test_an_empty_bigwig(tmp_path):
-    write_values(tmp_path / "z.bw", LENGTHS, {})
+    write_bigwig_values(tmp_path / "z.bw", LENGTHS, {})
     bundle([tmp_path / "z.bw"], tmp_path / "hub")
     assert read_page(tmp_path / "hub").tables["overview"][1][2] == "0"
 
 
 def test_the_assembly_is_known_by_chr1(tmp_path):
-    write_values(tmp_path / "z.bw", {"chr1": 248_956_422}, {"chr1": [(0, np.full(10, 0.5))]})
+    write_bigwig_values(tmp_path / "z.bw", {"chr1": 248_956_422}, {"chr1": [(0, np.full(10, 0.5))]})
     (run,) = gather([tmp_path / "z.bw"])
     assert assembly_of(contig_lengths([run], None)) == "hg38"
 

@@ -12,7 +12,8 @@ from tokenizers.normalizers import Lowercase, Replace
 from tokenizers.pre_tokenizers import Sequence, Split, Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from zflipon.genome.fasta import Genome, base_codes
+from zflipon.genome.alphabet import base_codes
+from zflipon.genome.fasta import Genome
 from zflipon.tokenization.fast_bpe import ShortBpe
 from zflipon.tokenization.tokenizers import BpeTokenizer, limit_token_length, train_bpe
 

@@ -14,7 +14,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from zflipon.errors import ModelError
-from zflipon.genome.fasta import IUPAC, Genome
+from zflipon.genome.alphabet import IUPAC
+from zflipon.genome.fasta import Genome
 from zflipon.tokenization.tokenizers import (
     SPECIAL_TOKENS,
     BpeTokenizer,

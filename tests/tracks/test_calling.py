@@ -11,9 +11,9 @@ from zflipon.tracks.calling import (
     ContigTrack,
     call_regions,
     call_track,
-    from_decimals,
-    runs,
-    to_decimals,
+    dequantize,
+    iterate_runs,
+    quantize,
 )
 
 
@@ -88,12 +88,14 @@ def test_runs_agree_with_a_slow_loop_wherever_pieces_are_cut(block, monkeypatch)
     values = random_values(rng, 300)
     for _ in range(10):
         track = ContigTrack("c", cut(rng, values, 50))
-        rows = [row for block in runs(track) for row in zip(*map(np.ndarray.tolist, block), strict=True)]
+        rows = [
+            row for block in iterate_runs(track) for row in zip(*map(np.ndarray.tolist, block), strict=True)
+        ]
         assert rows == [tuple(row) for row in slow_runs(values, 50)]
 
 
 def test_written_probability_decides():
-    values = to_decimals(np.array([0.4996, 0.5, 0.4994, 0.57, 0.29], dtype=np.float32))
+    values = quantize(np.array([0.4996, 0.5, 0.4994, 0.57, 0.29], dtype=np.float32))
     assert values.tolist() == [500, 500, 499, 570, 290]
     assert as_rows(call_regions(values, 0, 0.5, 1, 0)) == [(0, 2, 0.5, 0.5), (3, 4, 0.57, 0.57)]
 
@@ -125,7 +127,7 @@ def test_nothing_to_call():
         assert calls.shape == (0,)
         assert calls.dtype == regions.CALL_DTYPE
     assert len(call_track(ContigTrack("c", []), 0.5, 1, 0)) == 0
-    assert list(runs(ContigTrack("c", [(3, nothing)]))) == []
+    assert list(iterate_runs(ContigTrack("c", [(3, nothing)]))) == []
 
 
 def test_pieces_out_of_order_are_refused():
@@ -136,13 +138,13 @@ def test_pieces_out_of_order_are_refused():
 
 def test_decimals_there_and_back():
     probabilities = np.array([[0, 1, np.nan], [0.1234, 0.9996, 0.0004]], dtype=np.float32)
-    values = to_decimals(probabilities)
+    values = quantize(probabilities)
     assert values.dtype == np.uint16
     assert values.tolist() == [[0, 1000, NO_VALUE], [123, 1000, 0]]
-    back = from_decimals(values)
+    back = dequantize(values)
     assert back.dtype == np.float32
     np.testing.assert_array_equal(back, np.array([[0, 1, np.nan], [0.123, 1, 0]], dtype=np.float32))
-    np.testing.assert_array_equal(to_decimals(back), values)
+    np.testing.assert_array_equal(quantize(back), values)
 
 
 def test_memory_does_not_grow_with_the_contig():

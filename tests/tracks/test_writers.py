@@ -14,7 +14,7 @@ from zflipon.errors import OutputError
 from zflipon.tracks import calling as regions
 from zflipon.tracks import writers as tracks
 from zflipon.tracks.calling import CALL_DTYPE, NO_VALUE, ContigTrack, call_track
-from zflipon.tracks.writers import FORMATS, TrackOutputs, writer_for
+from zflipon.tracks.writers import FORMATS, TrackOutputs, find_writer
 
 LENGTHS = {"chrB": 3000, "empty": 0, "chr10": 50, "chr2": 1000, "chrM|x:1*": 10}
 """In no alphabet's order, with a contig without bases and one with an awkward name."""
@@ -289,11 +289,11 @@ def test_folder_that_is_not_there(tmp_path, name):
 
 
 def test_writer_by_extension():
-    assert {writer_for(f"x.y{extension.upper()}") for extension in FORMATS} == set(FORMATS.values())
-    assert writer_for("-") is tracks.BedWriter
+    assert {find_writer(f"x.y{extension.upper()}") for extension in FORMATS} == set(FORMATS.values())
+    assert find_writer("-") is tracks.BedWriter
     for name in ("a.bigbed", "a.gz", "bw", "a.bw.gz"):
         with pytest.raises(OutputError, match=r"unknown extension; expected one of \.bw, .*\.bed\.gz, or -"):
-            writer_for(name)
+            find_writer(name)
 
 
 def test_outputs_are_given_once(tmp_path, monkeypatch):

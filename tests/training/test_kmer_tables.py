@@ -5,7 +5,8 @@ import pytest
 from conftest import dna, make_fasta
 
 from zflipon.errors import RecipeError
-from zflipon.genome.fasta import Genome, reverse_complement
+from zflipon.genome.alphabet import reverse_complement
+from zflipon.genome.fasta import Genome
 from zflipon.training.kmers import _RARE, word_tables
 
 

@@ -10,8 +10,9 @@ from conftest import dna, make_fasta
 
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
-from zflipon.genome.fasta import Genome, reverse_complement
-from zflipon.genome.intervals import fill, merge
+from zflipon.genome.alphabet import reverse_complement
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import interval_mask, merge
 from zflipon.tokenization.alignment import IGNORE
 from zflipon.training.batching import Batches, token_labels
 from zflipon.training.sampling import (
@@ -91,10 +92,11 @@ def test_window_has_the_genome_and_its_labels(genome, contig, start, end):
     with Genome(genome.path) as fasta:
         assert sequence == fasta.fetch(contig, start, end)
     assert labels.dtype == np.int64
-    ignored = fill(genome.ignored.get(contig), start, end) | (np.array(list(sequence)) == "N")
+    ignored = interval_mask(genome.ignored.get(contig), start, end) | (np.array(list(sequence)) == "N")
     assert (labels[ignored] == IGNORE).all()
     assert (
-        labels[~ignored].tolist() == fill(genome.targets[contig], start, end)[~ignored].astype(int).tolist()
+        labels[~ignored].tolist()
+        == interval_mask(genome.targets[contig], start, end)[~ignored].astype(int).tolist()
     )
     labelled = "".join(np.where(labels == 1, list(sequence), "."))
     assert set(re.findall(r"[^.]+", labelled)) == {MOTIF}

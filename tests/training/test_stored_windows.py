@@ -9,8 +9,9 @@ from conftest import dna, make_fasta
 
 from zflipon.config import StageConfig
 from zflipon.errors import InputError
-from zflipon.genome.fasta import Genome, reverse_complement
-from zflipon.genome.tiled_samples import tile_labelled
+from zflipon.genome.alphabet import reverse_complement
+from zflipon.genome.fasta import Genome
+from zflipon.genome.tiled_windows import build_tiled_windows
 from zflipon.tokenization.alignment import IGNORE
 from zflipon.tokenization.tokenizers import KmerTokenizer
 from zflipon.training.batching import Batches, masked, tensors
@@ -48,7 +49,7 @@ def test_windows_are_the_genome_and_its_labels(tmp_path):
     lengths = {name: len(text) for name, text in contigs.items()}
     with Genome(path) as genome:
         stretches = {name: genome.scan(name, min_gap=1).segments for name in contigs}
-        tiled = tile_labelled(lengths, labels, stretches, {}, 40)
+        tiled = build_tiled_windows(lengths, labels, stretches, {}, 40)
         chosen = np.array([0, 1, 5, 6])
         found = cut(genome, tiled, chosen, labels, {"one": rows((0, 5))}, {"two": rows((0, 41))})
     for i, index in enumerate(chosen):

@@ -16,7 +16,7 @@ from zflipon.config import MIN_GAP, InferenceConfig, Selection
 from zflipon.errors import ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
-from zflipon.genome.windows import tile
+from zflipon.genome.windows import tile_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
 
@@ -97,7 +97,7 @@ def expected_track(contigs, folder):
                 stretches.append((start, low))
             start = high
         for low, high in stretches:
-            for s, e, core_start, core_end in tile(
+            for s, e, core_start, core_end in tile_windows(
                 low, high, checkpoint.metadata.window, checkpoint.metadata.margin
             ):
                 row = predictor.probabilities([text[s:e]])[0]

@@ -229,7 +229,7 @@ def test_a_signal_stops_and_says_how_to_go_on(vcf, fasta, tiny_checkpoint, out, 
         patch.setattr(Predictor, "probabilities", read)
         with pytest.raises(Stopped, match="3 of 14 shards are kept") as caught:
             score(vcf, fasta, tiny_checkpoint, out)
-    assert caught.value.number == signal.SIGTERM
+    assert caught.value.signal_number == signal.SIGTERM
     score(vcf, fasta, tiny_checkpoint, out)
     assert contents(out) == whole
 

@@ -86,7 +86,7 @@ def main() -> None:
         status = 130
     except Stopped as stopped:
         click.echo(f"zflipon: {printable(stopped)}", err=True)
-        status = 128 + stopped.number
+        status = 128 + stopped.signal_number
     except ZfliponError as error:
         click.echo(f"zflipon: error: {printable(error)}", err=True)
         status = 1

@@ -47,11 +47,11 @@ def bundle(tracks, output, genome, assembly, labels, email, force, quiet) -> Non
     and a report (index.html), which opens from disk and needs no network. A bigWig without its BED is called at
     the threshold that the record beside it tells.
     """
-    from zflipon.progress import progress
+    from zflipon.progress import progress_bar
     from zflipon.report.bundle import REPORT
     from zflipon.report.bundle import bundle as run
 
-    with progress("b", quiet=quiet, name="zflipon") as bar:
+    with progress_bar("b", quiet=quiet, name="zflipon") as bar:
         told = run(tracks, output, genome, assembly, labels, email, force, bar.update)
     if not quiet:
         calls = ", ".join(f"{number:,} calls of {name}" for name, number in told["calls"].items())

@@ -77,7 +77,7 @@ def evaluate(
     Scored tracks are called at 0.5, and also judged at every threshold; a BED is
     taken as called. Bases to which a track gives no value count as not called.
     """
-    from zflipon.progress import counting, progress
+    from zflipon.progress import progress_bar, progress_callback
     from zflipon.report.evaluation import check_plot, plot, table
     from zflipon.tracks.atomic import atomic_file, check_output_path
     from zflipon.workflows.evaluate import evaluate as run
@@ -90,8 +90,8 @@ def evaluate(
         check_output_path(json_path, force)
 
     config = EvaluateConfig(protocol=protocol, window=window, seed=seed)
-    with progress("b") as bar:
-        report = run(tracks, labels, genome, blacklist, contigs, config, counting(bar))
+    with progress_bar("b") as bar:
+        report = run(tracks, labels, genome, blacklist, contigs, config, progress_callback(bar))
 
     click.echo(table(report), err=json_to_stdout)
     text = json.dumps(report.summary(), indent=2, allow_nan=False) + "\n"

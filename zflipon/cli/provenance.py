@@ -59,12 +59,12 @@ def provenance(track, genome, region, model, as_json, device, threads, quiet) ->
     the track was changed, the genome is another one, or what was read again differs.
     """
     limit_threads(threads)
-    from zflipon.progress import progress
+    from zflipon.progress import progress_bar
     from zflipon.workflows.provenance import compare_file, compare_genome, track_record, verify
 
     record = track_record(track)
     changed, foreign, verdict = compare_file(record, track), [], None
-    with progress("b", quiet=quiet) as bar:
+    with progress_bar("b", quiet=quiet) as bar:
         if genome and "contigs" in record:
             from zflipon.genome.fasta import Genome
 
@@ -125,9 +125,9 @@ def _took(record: dict) -> str:
 
 
 def _shown(regions: list[str] | None) -> str:
-    from zflipon.errors import some
+    from zflipon.errors import format_names
 
-    return some(regions) if regions else ""
+    return format_names(regions) if regions else ""
 
 
 def _file_lines(record: dict, changed: list[str]) -> Iterator[str]:

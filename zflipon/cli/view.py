@@ -53,7 +53,7 @@ def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
     bigWig without its BED is called at the threshold that the record beside it tells.
     """
     from zflipon.genome.fasta import Genome
-    from zflipon.progress import counting, progress
+    from zflipon.progress import progress_bar, progress_callback
     from zflipon.report.viewer.server import Server
     from zflipon.report.viewer.site import make_site
 
@@ -66,8 +66,8 @@ def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
             told(f"no web browser was found; open {address} in yours")
 
     with Server({}, port) as server, Genome(genome) as reference:
-        with progress("b", quiet=quiet, name="zflipon") as bar:
-            server.contents = make_site(tracks, reference, labels, region, counting(bar)).contents
+        with progress_bar("b", quiet=quiet, name="zflipon") as bar:
+            server.contents = make_site(tracks, reference, labels, region, progress_callback(bar)).contents
         try:
             click.echo(server.address)
             told("serving to this machine alone; Ctrl-C ends it")

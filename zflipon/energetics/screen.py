@@ -15,18 +15,19 @@ from torch import Tensor
 
 from zflipon.config import ScreenConfig
 from zflipon.energetics.zhunt import (
-    CUTOFF,
-    FURTHER,
-    HIGHEST,
-    LONGEST,
+    CALL_CUTOFF,
+    CALL_EXTENSION,
+    DINUCLEOTIDE_LIMIT,
     MAX_DINUCLEOTIDES,
+    MAX_LINKING,
     MIN_DINUCLEOTIDES,
-    SEED,
+    SEED_CUTOFF,
     best_windows,
     log_z_score,
-    shortest_linking,
+    shortest_window_linking,
 )
-from zflipon.genome.fasta import PADDING_BASE, Genome, base_codes
+from zflipon.genome.alphabet import PADDING_BASE, base_codes
+from zflipon.genome.fasta import Genome
 
 _SURROUNDINGS = 512
 _BLOCK = 1024
@@ -40,7 +41,7 @@ _STRONG = (0, 1, 1, 0, 0)
 """Code of a letter → whether it is G or C."""
 
 
-def windows_worth_reading(
+def screen_windows(
     genome: Genome, contig: str, windows: np.ndarray, screen: ScreenConfig, device: torch.device | str = "cpu"
 ) -> np.ndarray:
     """Tell which windows hold, in their cores, bases that can be called.
@@ -60,10 +61,10 @@ def windows_worth_reading(
         bool, shape (n,).
     """
     first, last = int(windows["core_start"][0]), int(windows["core_end"][-1])
-    around = _SURROUNDINGS + 2 * LONGEST + FURTHER
+    around = _SURROUNDINGS + 2 * DINUCLEOTIDE_LIMIT + CALL_EXTENSION
     low, high = max(0, first - around), min(genome.length(contig), last + around)
     codes = torch.from_numpy(base_codes(genome.fetch(contig, low, high))).to(device)
-    starts, ends = (found.cpu().numpy() + low for found in candidates(codes, screen))
+    starts, ends = (found.cpu().numpy() + low for found in candidate_intervals(codes, screen))
     cores = windows["core_start"], windows["core_end"]
     # a stretch is shorter than most cores, yet it may reach over several
     touched = np.zeros(len(windows) + 1, dtype=np.int64)
@@ -72,13 +73,13 @@ def windows_worth_reading(
     return np.cumsum(touched)[:-1] > 0
 
 
-def candidates(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Tensor]:
+def candidate_intervals(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Tensor]:
     """Return the stretches that can be called.
 
     Parameters
     ----------
     codes : Tensor
-        int64, shape (bases,): codes of `zflipon.genome.fasta.base_codes`.
+        int64, shape (bases,): codes of `zflipon.genome.alphabet.base_codes`.
     screen : ScreenConfig
 
     Returns
@@ -90,11 +91,11 @@ def candidates(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Tensor]:
     shortest = _shortest(codes, asked)
     most = _SEED_LINKING if screen.published else screen.linking + _BEYOND
     starts = torch.nonzero(shortest <= most if asked is None else (shortest <= most) & asked)[:, 0]
-    longest = LONGEST if screen.published else MAX_DINUCLEOTIDES
+    longest = DINUCLEOTIDE_LIMIT if screen.published else MAX_DINUCLEOTIDES
     place = torch.zeros_like(starts), starts
     best, length = best_windows(codes[None], place, shortest[starts], MIN_DINUCLEOTIDES, longest)
-    called = log_z_score(best) >= math.log(CUTOFF) if screen.published else best <= screen.linking
-    return starts[called], (starts + length)[called] + FURTHER
+    called = log_z_score(best) >= math.log(CALL_CUTOFF) if screen.published else best <= screen.linking
+    return starts[called], (starts + length)[called] + CALL_EXTENSION
 
 
 def _shortest(codes: Tensor, asked: Tensor | None) -> Tensor:
@@ -109,9 +110,9 @@ def _shortest(codes: Tensor, asked: Tensor | None) -> Tensor:
     if asked is not None:
         inside = torch.nn.functional.pad(asked, (0, count * _BLOCK - len(codes)))
         rows = rows[inside.view(count, _BLOCK).any(dim=1)]
-    found = torch.full((count, _BLOCK), HIGHEST, device=codes.device)
+    found = torch.full((count, _BLOCK), MAX_LINKING, device=codes.device)
     for part in rows.split(_BLOCKS.get(codes.device.type, _BLOCKS["cpu"])):
-        found[part] = shortest_linking(blocks[part], MIN_DINUCLEOTIDES)[:, :_BLOCK]
+        found[part] = shortest_window_linking(blocks[part], MIN_DINUCLEOTIDES)[:, :_BLOCK]
     return found.flatten()[: len(codes)]
 
 
@@ -135,4 +136,4 @@ def _linking_of(score: float) -> float:
     return low
 
 
-_SEED_LINKING = _linking_of(SEED)
+_SEED_LINKING = _linking_of(SEED_CUTOFF)

@@ -32,21 +32,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zflipon.errors import ZfliponError
-from zflipon.genome.fasta import PADDING_BASE, UNKNOWN_BASE, base_codes
+from zflipon.genome.alphabet import PADDING_BASE, UNKNOWN_BASE, base_codes
 
 MIN_DINUCLEOTIDES, MAX_DINUCLEOTIDES = 6, 8
 """Window lengths looked at where nothing is said."""
 
-LONGEST = 12
+DINUCLEOTIDE_LIMIT = 12
 """Dinucleotides of the longest window that can be asked for."""
 
-CUTOFF, SEED = 700.0, 420.0
+CALL_CUTOFF, SEED_CUTOFF = 700.0, 420.0
 """Z-scores of published calls: of the best window at a start, and of the shortest one there."""
 
-FURTHER = 2
+CALL_EXTENSION = 2
 """Bases by which published calls pass a window's end."""
 
-LOWEST, HIGHEST = 10.0, 50.0
+MIN_LINKING, MAX_LINKING = 10.0, 50.0
 """Delta linking is looked for from here to there; what lies beyond is given as `HIGHEST`."""
 
 # B→Z energies, hundredths of kcal/mol, of anti–syn dinucleotides by first base (row) and second, ACGT. Those of
@@ -129,7 +129,7 @@ def delta_linking(
     # an end that does not wrap is filled with N; windows that reach into it are taken out below
     end = codes[torch.arange(longest) % max(1, len(codes))] if wrap and len(codes) else None
     codes = torch.cat([codes, torch.full((longest,), UNKNOWN_BASE) if end is None else end])
-    best = np.full(len(sequence), HIGHEST)
+    best = np.full(len(sequence), MAX_LINKING)
     length = np.zeros(len(sequence), dtype=np.int64)
     size = _CHUNK.get(torch.device(device).type, _CHUNK["cpu"])
     for first in range(0, len(sequence), size):
@@ -160,7 +160,7 @@ def window_linking(
     Parameters
     ----------
     codes : Tensor
-        int64, shape (…, bases): codes of `zflipon.genome.fasta.base_codes`.
+        int64, shape (…, bases): codes of `zflipon.genome.alphabet.base_codes`.
     min_dinucleotides, max_dinucleotides : int
     dtype : torch.dtype
         Of the arithmetic.
@@ -190,17 +190,17 @@ def window_linking(
         if dinucleotides < min_dinucleotides:
             continue
         if highest is not None:
-            used = (1 << LONGEST) - (1 << (LONGEST - dinucleotides))
+            used = (1 << DINUCLEOTIDE_LIMIT) - (1 << (DINUCLEOTIDE_LIMIT - dinucleotides))
             tied = torch.nonzero(lowest != (~highest & used), as_tuple=True)
             lowest[tied] = _program_choice(steps, tied, dinucleotides)
         sums = _stretches(lowest, factors, dinucleotides, starts)
         yield dinucleotides, _solve(sums, (dinucleotides,))
 
 
-def published_starts(
+def published_call_starts(
     codes: Tensor,
     least: int = MIN_DINUCLEOTIDES,
-    most: int = LONGEST,
+    most: int = DINUCLEOTIDE_LIMIT,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return how far each start is above what published calls ask for, and the end of the call that begins there.
@@ -211,7 +211,7 @@ def published_starts(
     Parameters
     ----------
     codes : Tensor
-        int64, shape (batch, bases): codes of `zflipon.genome.fasta.base_codes`; above `UNKNOWN_BASE` beyond a sequence's end.
+        int64, shape (batch, bases): codes of `zflipon.genome.alphabet.base_codes`; above `UNKNOWN_BASE` beyond a sequence's end.
     least, most : int
         Dinucleotides of the shortest and of the longest windows.
     dtype : torch.dtype
@@ -227,18 +227,18 @@ def published_starts(
     end : Tensor
         int64, shape (batch, bases): `FURTHER` bases beyond the best window.
     """
-    shortest = shortest_linking(codes, least, dtype)
-    excess = log_z_score(shortest) - math.log(SEED)
+    shortest = shortest_window_linking(codes, least, dtype)
+    excess = log_z_score(shortest) - math.log(SEED_CUTOFF)
     length = torch.full_like(codes, 2 * least)
     # hardly one start in a hundred gets this far
     seeds = torch.nonzero(excess >= 0, as_tuple=True)
     best, length[seeds] = best_windows(codes, seeds, shortest[seeds], least, most)
-    excess[seeds] = torch.minimum(log_z_score(best) - math.log(CUTOFF), excess[seeds])
+    excess[seeds] = torch.minimum(log_z_score(best) - math.log(CALL_CUTOFF), excess[seeds])
     places = torch.arange(codes.shape[-1], device=codes.device)
-    return shortest, excess, places + length + FURTHER
+    return shortest, excess, places + length + CALL_EXTENSION
 
 
-def shortest_linking(codes: Tensor, least: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def shortest_window_linking(codes: Tensor, least: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the delta linking of the shortest window at each start, by the rule of published calls.
 
     Parameters and result are those of `published_starts`.
@@ -250,7 +250,7 @@ def shortest_linking(codes: Tensor, least: int, dtype: torch.dtype = torch.float
         ((_, shortest),) = window_linking(padded, least, least, dtype, free_first=True)
     else:
         shortest = table.index_select(0, _numbers(padded, size).flatten()).view(codes.shape)
-    return shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == PADDING_BASE, HIGHEST)
+    return shortest.masked_fill(padded[:, 2 * least - 1 : 2 * least - 1 + size] == PADDING_BASE, MAX_LINKING)
 
 
 def best_windows(
@@ -280,13 +280,13 @@ def best_windows(
         return shortest, torch.full_like(seeds[0], 2 * least)
     linking = _every_length(windows, least, most, shortest.dtype)
     last = torch.arange(2 * least - 1, 2 * most, 2, device=codes.device)
-    linking = linking.masked_fill(windows[:, last].T == PADDING_BASE, HIGHEST)
+    linking = linking.masked_fill(windows[:, last].T == PADDING_BASE, MAX_LINKING)
     linking = torch.cat([shortest[None], linking])
     # of equal ones the first, which is shorter
     return linking.amin(dim=0), 2 * (least + linking.argmin(dim=0) - 1).clamp(min=least)
 
 
-def inside_calls(starts: Tensor, ends: Tensor) -> Tensor:
+def call_mask(starts: Tensor, ends: Tensor) -> Tensor:
     """Tell which bases lie in a call: those that the last start before them reaches.
 
     So a call ends where the last of its windows does, even where an earlier one reached further: published calls do.
@@ -321,9 +321,9 @@ def log_z_score(linking: Tensor) -> Tensor:
 
 
 def _check(least: int, most: int) -> None:
-    if not 1 <= least <= most <= LONGEST:
+    if not 1 <= least <= most <= DINUCLEOTIDE_LIMIT:
         raise ZfliponError(
-            f"windows of {least} to {most} dinucleotides; expected 1 <= least <= most <= {LONGEST}"
+            f"windows of {least} to {most} dinucleotides; expected 1 <= least <= most <= {DINUCLEOTIDE_LIMIT}"
         )
 
 
@@ -354,8 +354,8 @@ def _assignments(
     """
     anti_syn = syn_anti = None
     for k, each in enumerate(energies):
-        stay_as, turn, stay_sa = (energy << LONGEST for energy in each)
-        bits = [1 << (LONGEST - 1 - k) if bit else 0 for bit in (1 - syn_anti_bit, syn_anti_bit)]
+        stay_as, turn, stay_sa = (energy << DINUCLEOTIDE_LIMIT for energy in each)
+        bits = [1 << (DINUCLEOTIDE_LIMIT - 1 - k) if bit else 0 for bit in (1 - syn_anti_bit, syn_anti_bit)]
         if anti_syn is None:
             own = 0 if free_first else 1
             anti_syn, syn_anti = own * stay_as + bits[0], own * stay_sa + bits[1]
@@ -364,7 +364,7 @@ def _assignments(
                 torch.minimum(anti_syn + stay_as, syn_anti + turn) + bits[0],
                 torch.minimum(anti_syn + turn, syn_anti + stay_sa) + bits[1],
             )
-        yield torch.minimum(anti_syn, syn_anti) & ((1 << LONGEST) - 1)
+        yield torch.minimum(anti_syn, syn_anti) & ((1 << DINUCLEOTIDE_LIMIT) - 1)
 
 
 def _program_choice(steps: list[Tensor], places: tuple[Tensor, ...], dinucleotides: int) -> Tensor:
@@ -396,12 +396,14 @@ def _program_choice(steps: list[Tensor], places: tuple[Tensor, ...], dinucleotid
         at, total = torch.cat([at, at]), torch.cat([with_as, with_sa])
         spent = torch.cat([spent + stay_as, spent + stay_sa])
         state = torch.cat([torch.zeros_like(state), torch.ones_like(state)])
-        bits = torch.cat([bits, bits]) | (state << (LONGEST - 1 - k))
+        bits = torch.cat([bits, bits]) | (state << (DINUCLEOTIDE_LIMIT - 1 - k))
         cheapest = spent + after[state, at] == least[at]
         at, total, spent, state, bits = (each[cheapest] for each in (at, total, spent, state, bits))
     smallest = torch.full((len(least),), torch.inf, device=at.device).scatter_reduce(0, at, total, "amin")
-    bits = torch.where(total == smallest[at], bits, 1 << LONGEST)
-    first = torch.full((len(least),), 1 << LONGEST, device=at.device).scatter_reduce(0, at, bits, "amin")
+    bits = torch.where(total == smallest[at], bits, 1 << DINUCLEOTIDE_LIMIT)
+    first = torch.full((len(least),), 1 << DINUCLEOTIDE_LIMIT, device=at.device).scatter_reduce(
+        0, at, bits, "amin"
+    )
     return first.to(steps[0].dtype)
 
 
@@ -415,7 +417,7 @@ def _stretches(assignment: Tensor, factors: list[Tensor], dinucleotides: int, st
     before = None
     for k in range(dinucleotides):
         stay_as, turn, stay_sa = (factor[..., 2 * k : 2 * k + starts] for factor in factors)
-        here = (assignment & (1 << (LONGEST - 1 - k))) != 0
+        here = (assignment & (1 << (DINUCLEOTIDE_LIMIT - 1 - k))) != 0
         factor = torch.where(here, stay_sa, stay_as)
         single.append(factor if before is None else torch.where(here == before, factor, turn))
         before = here
@@ -456,7 +458,7 @@ def _linking_of(pairs: Tensor, least: int, dtype: torch.dtype) -> Tensor:
     stay_as, turn, stay_sa = (_boltzmann(table, dtype)[pairs] for table in tables)
     lowest = torch.stack([*_assignments(zip(*steps, strict=True), 1, free_first=True)][least - 1 :])
     place = torch.arange(most, device=pairs.device)[:, None, None]
-    syn_anti = (lowest >> (LONGEST - 1 - place)) & 1 != 0
+    syn_anti = (lowest >> (DINUCLEOTIDE_LIMIT - 1 - place)) & 1 != 0
     factor = torch.where(syn_anti, stay_sa[:, None], stay_as[:, None])
     factor[1:] = torch.where(syn_anti[1:] == syn_anti[:-1], factor[1:], turn[1:, None])
     lengths = torch.arange(least, most + 1, device=pairs.device)[:, None]
@@ -592,7 +594,7 @@ def _solve(sums: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
         linking = (
             further if step < min(steps) else torch.where(each([step < n for n in steps]), further, linking)
         )
-    return linking.clamp(LOWEST, HIGHEST)
+    return linking.clamp(MIN_LINKING, MAX_LINKING)
 
 
 @lru_cache(maxsize=256)

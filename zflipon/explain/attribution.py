@@ -29,7 +29,7 @@ from zflipon.inference.predictor import check_features
 from zflipon.models import FORMULAS
 from zflipon.models.collate import collate, pad
 from zflipon.models.heads.base_resolution import BaseInputs
-from zflipon.omics.features import FARTHEST, FeatureTracks
+from zflipon.omics.features import MAX_DISTANCE, FeatureTracks
 from zflipon.tokenization.tokenizers import DnaTokenizer, Tokens
 
 if TYPE_CHECKING:
@@ -394,7 +394,7 @@ class Attributor:
 
     def _no_tracks(self) -> Tensor:
         """Return what tracks say where there is nothing: float32, shape (tracks, 1); 0 of those that are not given."""
-        nothing = {"binary": 0.0, "signal": 0.0, "distance": math.log2(1 + FARTHEST)}
+        nothing = {"binary": 0.0, "signal": 0.0, "distance": math.log2(1 + MAX_DISTANCE)}
         values = [(nothing[each.kind] - each.mean) / each.scale for each in self.features.features]
         return torch.tensor(values * self.features.present, dtype=torch.float32, device=self.device)[:, None]
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from zflipon.errors import InputError, ZfliponError
 from zflipon.explain.table_files import aligned
-from zflipon.genome.fasta import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
+from zflipon.genome.alphabet import NUCLEOTIDES, UNKNOWN_BASE, base_codes
+from zflipon.genome.fasta import Genome
 
 LONGEST_KMER = 10
 

@@ -18,8 +18,9 @@ from zflipon.explain.attribution import Attribution, Attributor
 from zflipon.explain.logo import check_picture, draw_letters, new_figure
 from zflipon.explain.mutagenesis import around, mutagenesis
 from zflipon.explain.token_tables import attribution_track
-from zflipon.genome.fasta import NUCLEOTIDES, Genome, base_codes
-from zflipon.genome.intervals import read_bed
+from zflipon.genome.alphabet import NUCLEOTIDES, base_codes
+from zflipon.genome.fasta import Genome
+from zflipon.genome.interval_files import read_bed
 from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor

@@ -9,7 +9,8 @@ import numpy as np
 import pyBigWig
 
 from zflipon.errors import InputError, MissingExtraError, OutputError
-from zflipon.genome.fasta import NUCLEOTIDES, UNKNOWN_BASE, Genome, base_codes
+from zflipon.genome.alphabet import NUCLEOTIDES, UNKNOWN_BASE, base_codes
+from zflipon.genome.fasta import Genome
 from zflipon.tracks.atomic import atomic_file
 
 COLOURS = {"A": "#1b7837", "C": "#2166ac", "G": "#b8860b", "T": "#b2182b"}

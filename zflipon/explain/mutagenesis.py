@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from zflipon.errors import InputError
-from zflipon.genome.fasta import NUCLEOTIDES, Genome
+from zflipon.genome.alphabet import NUCLEOTIDES
+from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 
 _POOL = 128

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 from zflipon.explain.table_files import Table, aligned, read_table
 
 TOKEN_COLUMNS = ("token",)
@@ -152,7 +152,7 @@ def rank(tables: Sequence[str | Path], model_of: Mapping[str, str] | None = None
     paths = [Path(table) for table in tables]
     if len(set(paths)) < len(paths):
         twice = dict.fromkeys(str(path) for path in paths if paths.count(path) > 1)
-        raise InputError(f"{some(twice)}: given twice; each table counts once")
+        raise InputError(f"{format_names(twice)}: given twice; each table counts once")
     read = [read_table(path) for path in paths]
     models = _models(read, model_of or {})
     methods = tuple(
@@ -226,14 +226,14 @@ def _models(tables: Sequence[Table], model_of: Mapping[str, str]) -> list[str]:
     for pattern in model_of:
         if not any(_fits(table.path, pattern) for table in tables):
             raise InputError(
-                f"{pattern}: no table is called so; there are {some(t.path.name for t in tables)}"
+                f"{pattern}: no table is called so; there are {format_names(t.path.name for t in tables)}"
             )
     if not any(found):
         return [ONE_MODEL] * len(tables)
     unknown = [str(table.path) for table, model in zip(tables, found, strict=True) if not model]
     if unknown:
         raise InputError(
-            f"{some(unknown)}: of which model? say --model-of FILE=MODEL for every table or none"
+            f"{format_names(unknown)}: of which model? say --model-of FILE=MODEL for every table or none"
         )
     return found
 
@@ -242,7 +242,7 @@ def _model(table: Table, model_of: Mapping[str, str]) -> str | None:
     """Return a table's model: as told by the caller, else by the table; None where neither tells."""
     told = dict.fromkeys(model for pattern, model in model_of.items() if _fits(table.path, pattern))
     if len(told) > 1:
-        raise InputError(f"{table.path}: told to be of several models, {some(told)}")
+        raise InputError(f"{table.path}: told to be of several models, {format_names(told)}")
     return next(iter(told), None) or table.about.get("model")
 
 

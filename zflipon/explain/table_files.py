@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zflipon import __version__
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 from zflipon.tracks.atomic import atomic_file
 
 SEPARATORS = ",\t;"
@@ -72,7 +72,7 @@ def read_table(path: str | Path) -> Table:
     for (number, _), row in zip(numbered[1:], rows, strict=True):
         if len(row) != len(columns):
             raise InputError(
-                f"{path}, line {number}: expected {len(columns)} fields ({some(columns)}), found {len(row)}"
+                f"{path}, line {number}: expected {len(columns)} fields ({format_names(columns)}), found {len(row)}"
             )
     return Table(
         path, about, columns, tuple((n, row) for (n, _), row in zip(numbered[1:], rows, strict=True))

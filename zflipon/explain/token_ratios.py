@@ -1,7 +1,7 @@
 """True-positive ratio of each token: of how often a token occurs, how often it is called and labelled.
 
 Libina & Skvortsova (2025), section 5.7.1 and Table 5.4. Windows are those that the published models were tested on
-(`zflipon.genome.tiled_samples`): tiled side by side, those with a label and some of the others.
+(`zflipon.genome.tiled_windows`): tiled side by side, those with a label and some of the others.
 
 One rule tells tokens for every objective. A token is labelled where the share of its bases that is labelled passes
 the label threshold of the model's story, by which its training data were labelled. It is called where the share of its
@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zflipon.config import DEFAULT_MODEL, InferenceConfig, TokenRatioConfig
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 from zflipon.explain.table_files import aligned
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import Intervals, holds, read_bed, solid
-from zflipon.genome.tiled_samples import TiledWindows, choose, tile_labelled
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import Intervals, contains_positions, merge_by_contig
+from zflipon.genome.tiled_windows import TiledWindows, build_tiled_windows, sample_windows
 from zflipon.inference.predictor import Batch, Predictor
 from zflipon.models import load
-from zflipon.omics.features import features_for
+from zflipon.omics.features import open_model_features
 from zflipon.tokenization.alignment import labels_to_tokens
 
 if TYPE_CHECKING:
@@ -169,16 +170,18 @@ def token_ratios(
     """
     config = config or TokenRatioConfig()
     with Genome(genome) as source:
-        lengths = source.chosen(contigs)
+        lengths = source.select_contigs(contigs)
         runs = _labels(source, labels, lengths)
         avoided = (
-            solid(read_bed(blacklist, source.lengths, "blacklisted regions"), lengths) if blacklist else {}
+            merge_by_contig(read_bed(blacklist, source.lengths, "blacklisted regions"), lengths)
+            if blacklist
+            else {}
         )
         checkpoint = load(model)
-        omics = features_for(checkpoint, features, source.lengths, missing_features)
+        omics = open_model_features(checkpoint, features, source.lengths, missing_features)
         predictor = Predictor(checkpoint, predict, features=omics)
         tiled = _tiled(source, lengths, runs, avoided, config.window or checkpoint.metadata.window)
-        chosen = choose(tiled, 0, config.negatives, config.seed)
+        chosen = sample_windows(tiled, 0, config.negatives, config.seed)
         if not tiled.labelled.any():
             raise InputError(
                 f"{labels}: no window of {tiled.width} bases has a label; those that are mostly N or touch the "
@@ -269,15 +272,15 @@ def _read(
     labelled = np.zeros(places.shape, dtype=bool)
     for number in np.unique(numbers):
         own = numbers == number
-        labelled[own] = holds(labels.get(tiled.contigs[number]), places[own])
+        labelled[own] = contains_positions(labels.get(tiled.contigs[number]), places[own])
     return sequences, labelled
 
 
 def _labels(genome: Genome, path: str | Path, lengths: dict[str, int]) -> Intervals:
-    runs = solid(read_bed(path, genome.lengths, "labels"), lengths)
+    runs = merge_by_contig(read_bed(path, genome.lengths, "labels"), lengths)
     if not runs:
         raise InputError(
-            f"{path}: no label on the contigs that are read ({some(lengths)}); expected a BED of Z-DNA"
+            f"{path}: no label on the contigs that are read ({format_names(lengths)}); expected a BED of Z-DNA"
         )
     return runs
 
@@ -286,7 +289,7 @@ def _tiled(
     genome: Genome, lengths: dict[str, int], labels: Intervals, blacklist: Intervals, width: int
 ) -> TiledWindows:
     stretches = {contig: genome.scan(contig, min_gap=1).segments for contig in lengths}
-    return tile_labelled(lengths, labels, stretches, blacklist, width)
+    return build_tiled_windows(lengths, labels, stretches, blacklist, width)
 
 
 def _settings(

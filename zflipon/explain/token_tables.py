@@ -26,9 +26,10 @@ from zflipon.explain.attribution import (
     read_spans,
 )
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import fill, read_bed, solid
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import interval_mask, merge_by_contig
 from zflipon.genome.shards import make_plan
-from zflipon.genome.tiled_samples import tile_labelled
+from zflipon.genome.tiled_windows import build_tiled_windows
 from zflipon.inference.predictor import Predictor, calibrated
 from zflipon.models import ModelMetadata
 from zflipon.tokenization.alignment import labels_to_tokens, token_of_base, tokens_to_bases
@@ -93,13 +94,17 @@ def labelled_windows(
     for contig in contigs:
         genome.length(contig)
     chosen = {name: length for name, length in genome.lengths.items() if not contigs or name in contigs}
-    known = solid(read_bed(labels, genome.lengths, "labels"), chosen)
-    avoided = solid(read_bed(blacklist, genome.lengths, "blacklisted regions"), chosen) if blacklist else {}
+    known = merge_by_contig(read_bed(labels, genome.lengths, "labels"), chosen)
+    avoided = (
+        merge_by_contig(read_bed(blacklist, genome.lengths, "blacklisted regions"), chosen)
+        if blacklist
+        else {}
+    )
     touched = {contig: chosen[contig] for contig in known}
     if not touched:
         raise InputError(f"{labels}: no label on the contigs that are read")
     stretches = {contig: genome.scan(contig, min_gap=1).segments for contig in touched}
-    tiled = tile_labelled(touched, known, stretches, avoided, window)
+    tiled = build_tiled_windows(touched, known, stretches, avoided, window)
     taken = np.flatnonzero(tiled.labelled)
     if not len(taken):
         raise InputError(f"{labels}: no window of {window} bases holds a label; is the window too wide?")
@@ -109,7 +114,7 @@ def labelled_windows(
     for number, start in zip(tiled.contig[taken], tiled.start[taken].tolist(), strict=True):
         contig = tiled.contigs[number]
         found.sequences.append(genome.fetch(contig, start, start + window))
-        found.labels.append(fill(known[contig], start, start + window))
+        found.labels.append(interval_mask(known[contig], start, start + window))
         found.places.append((contig, start, start + window))
     return found
 
@@ -363,7 +368,7 @@ def attribution_track(
     Returns
     -------
     pieces : dict of str to list of (int, numpy.ndarray)
-        As `zflipon.tracks.writers.write_values` takes them: float64, NaN at N and where no window with a call reaches.
+        As `zflipon.tracks.writers.write_bigwig_values` takes them: float64, NaN at N and where no window with a call reaches.
     attributions : list of (Place, Attribution)
 
     Raises

@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.config import OMICS_MODEL, InferenceConfig, Selection
-from zflipon.energetics.screen import windows_worth_reading
+from zflipon.energetics.screen import screen_windows
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import Intervals, fill, read_bed, solid
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import Intervals, interval_mask, merge_by_contig
 from zflipon.genome.shards import Plan, make_plan
 from zflipon.inference.genome_scan import Stretch, predict_stretches
 from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
-from zflipon.omics.features import FeatureTracks, features_for
+from zflipon.omics.features import FeatureTracks, open_model_features
 
 COLUMNS = ("track", "kind", "average_precision", "lost", "changed")
 
@@ -136,17 +137,19 @@ def track_importance(
         If a file cannot be used, there is no label, or the model reads no tracks.
     """
     with Genome(genome) as source:
-        lengths = source.chosen(contigs)
-        known = solid(read_bed(labels, source.lengths, "labels"), lengths)
+        lengths = source.select_contigs(contigs)
+        known = merge_by_contig(read_bed(labels, source.lengths, "labels"), lengths)
         if not known:
             raise InputError(
                 f"{labels}: no label on the contigs that are read; importance is measured by them"
             )
         ignored = (
-            solid(read_bed(blacklist, source.lengths, "blacklisted regions"), lengths) if blacklist else {}
+            merge_by_contig(read_bed(blacklist, source.lengths, "blacklisted regions"), lengths)
+            if blacklist
+            else {}
         )
         checkpoint = load(model)
-        tracks = features_for(checkpoint, features, source.lengths, missing_features)
+        tracks = open_model_features(checkpoint, features, source.lengths, missing_features)
         if tracks is None:
             raise InputError(f"{model}: reads no omics tracks; give a --model that does")
         if not tracks.readers:
@@ -162,7 +165,7 @@ def track_importance(
         called = [values >= metadata.threshold for values in whole.probabilities]
         rows = []
         for name in names:
-            found = survey.run(tracks.displaced(name))
+            found = survey.run(tracks.shift_track(name))
             rows.append(_row(name, tracks, whole, found, called))
     settings = {
         "model": checkpoint.path.name,
@@ -209,9 +212,10 @@ class _Survey:
         ):
             start = int(stretch.windows["core_start"][0])
             place = (stretch.contig, start, start + len(values))
-            counted = ~np.isnan(values) & ~fill(self._ignored.get(place[0]), *place[1:])
+            counted = ~np.isnan(values) & ~interval_mask(self._ignored.get(place[0]), *place[1:])
             histogram.add(
-                values[counted].astype(np.float64), fill(self._labels.get(place[0]), *place[1:])[counted]
+                values[counted].astype(np.float64),
+                interval_mask(self._labels.get(place[0]), *place[1:])[counted],
             )
             found.append(values)
         return _Read(found, histogram.average_precision())
@@ -222,7 +226,7 @@ def _stretches(genome: Genome, plan: Plan, predictor: Predictor, screen: bool) -
     rule, found = predictor.metadata.screen, []
     for shard in plan.shards:
         windows = (shard.contig, shard.windows)
-        read = windows_worth_reading(genome, *windows, rule, predictor.device) if screen else None
+        read = screen_windows(genome, *windows, rule, predictor.device) if screen else None
         found.append(Stretch(*windows, read))
     return found
 

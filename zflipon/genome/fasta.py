@@ -24,41 +24,14 @@ from pathlib import Path
 import numpy as np
 import pysam
 
-from zflipon.errors import InputError, some, suggest
+from zflipon.errors import InputError, format_names, suggest
+from zflipon.genome.alphabet import IUPAC
 
 pysam.set_verbosity(0)  # htslib's own words would stand beside our one line
-
-IUPAC = b"ACGTUNRYSWKMBDHV"
-"""Letters that a nucleotide sequence may hold, upper case."""
-
-NUCLEOTIDES = {letter: code for code, letter in enumerate("ACGT")}
-"""Letter → code, where models and Z-HUNT read bases; any other letter is `UNKNOWN_BASE`."""
-
-UNKNOWN_BASE = 4
-
-PADDING_BASE = UNKNOWN_BASE + 1
-"""Code of what lies beyond a sequence's end."""
 
 _ALLOWED = IUPAC + IUPAC.lower()
 _BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _CHUNK = 1 << 24
-_CODES = bytes(NUCLEOTIDES.get(chr(code), UNKNOWN_BASE) for code in range(256))
-_COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
-
-
-def reverse_complement(sequence: str) -> str:
-    """Return the opposite strand, 5' to 3', of an upper-case sequence (IUPAC codes too)."""
-    return sequence.translate(_COMPLEMENT)[::-1]
-
-
-def base_codes(sequence: str) -> np.ndarray:
-    """Return the nucleotide codes of an upper-case sequence: int64, shape (bases,)."""
-    return narrow_codes(sequence).astype(np.int64)
-
-
-def narrow_codes(sequence: str) -> np.ndarray:
-    """Return the nucleotide codes of an upper-case sequence: uint8, shape (bases,)."""
-    return np.frombuffer(sequence.encode("ascii").translate(_CODES), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -191,9 +164,11 @@ class Genome:
         try:
             return self.lengths[contig]
         except KeyError:
-            raise InputError(f"no contig {contig!r} in {self.path}, which has {some(self.lengths)}") from None
+            raise InputError(
+                f"no contig {contig!r} in {self.path}, which has {format_names(self.lengths)}"
+            ) from None
 
-    def chosen(self, contigs: Sequence[str]) -> dict[str, int]:
+    def select_contigs(self, contigs: Sequence[str]) -> dict[str, int]:
         """Return the lengths of the wanted contigs in the genome's order, so that no result hangs on theirs.
 
         Parameters
@@ -209,7 +184,7 @@ class Genome:
         for contig in contigs:
             if contig not in self.lengths:
                 raise InputError(
-                    f"no contig {contig!r} in {self.path}, which has {some(self.lengths)}"
+                    f"no contig {contig!r} in {self.path}, which has {format_names(self.lengths)}"
                     f"{suggest(contig, self.lengths)}"
                 )
         wanted = set(contigs or self.lengths)

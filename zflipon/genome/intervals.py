@@ -6,128 +6,15 @@ and nowhere else.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 
 Intervals = dict[str, np.ndarray]
 """Contig → int64 array of shape (n, 2): 0-based half-open, sorted by start, then end."""
-
-_NO_DATA = re.compile(r"#|(track|browser)(\s|$)")
-"""Comments and browser lines; a contig may be called ``track1``."""
-
-
-def read_bed(path: str | Path, lengths: Mapping[str, int], what: str = "intervals") -> Intervals:
-    """Read the first three columns of a BED file (plain, gzip or bgzip).
-
-    Parameters
-    ----------
-    path : str or Path
-    lengths : mapping of str to int
-        The genome's contigs. Lines of other contigs are left out, as a labels
-        file may cover more than the genome at hand.
-    what : str
-        What the intervals are, for messages.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or malformed, no line is on a contig of the
-        genome, or an interval passes a contig's end.
-    """
-    rows: dict[str, list[tuple[int, int]]] = {}
-    for contig, start, end, _ in bed_rows(path, lengths, what):
-        rows.setdefault(contig, []).append((start, end))
-    return {contig: np.array(sorted(rows[contig]), dtype=np.int64) for contig in lengths if contig in rows}
-
-
-def bed_rows(
-    path: str | Path, lengths: Mapping[str, int], what: str = "intervals"
-) -> Iterator[tuple[str, int, int, list[str]]]:
-    """Yield the rows of a BED file in its own order: contig, start, end, and the fields after them.
-
-    Parameters and errors are those of `read_bed`.
-    """
-    foreign: dict[str, None] = {}
-    found = False
-    for number, line in _lines(Path(path)):
-        contig, start, end = _parse_bed(path, number, line)
-        if contig not in lengths:
-            foreign[contig] = None
-            continue
-        _check_end(path, number, (contig, start, end), lengths)
-        found = True
-        yield contig, start, end, _fields(line)[3:]
-    if foreign and not found:
-        raise _no_contig(path, what, foreign, lengths)
-
-
-def read_bedgraph(
-    path: str | Path, lengths: Mapping[str, int], block: int = 1 << 16
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Read a bedGraph file (plain, gzip or bgzip) in the order of its lines, a block at a time.
-
-    Parameters
-    ----------
-    path : str or Path
-    lengths : mapping of str to int
-        The genome's contigs; lines of others are left out.
-    block : int
-        Most lines of a block.
-
-    Yields
-    ------
-    contig : str
-    intervals : numpy.ndarray
-        int64, shape (n, 2): sorted and disjoint, on from where the contig's last block ended.
-    values : numpy.ndarray
-        float64, shape (n,).
-
-    Raises
-    ------
-    InputError
-        If the file is missing or malformed, unsorted or ambiguous (a base with
-        two values), no line is on a contig of the genome, or an interval
-        passes a contig's end.
-    """
-    foreign: dict[str, None] = {}
-    finished: set[str] = set()
-    contig, reached, rows = None, 0, []
-
-    def packed() -> tuple[str, np.ndarray, np.ndarray]:
-        starts, ends, values = zip(*rows, strict=True)
-        return contig, np.array([starts, ends], dtype=np.int64).T, np.array(values)
-
-    for number, line in _lines(Path(path)):
-        name, start, end = _parse_bed(path, number, line)
-        value = _parse_value(path, number, line)
-        if name not in lengths:
-            foreign[name] = None
-            continue
-        _check_end(path, number, (name, start, end), lengths)
-        if rows and (name != contig or len(rows) == block):
-            yield packed()
-            rows = []
-        if name != contig:
-            finished.add(contig)
-            contig, reached = name, 0
-        if name in finished or start < reached:
-            raise InputError(
-                f"{path}:{number}: {name}:{start}-{end} overlaps or precedes a line before it; expected bedGraph "
-                "sorted by contig and start with one value a base (sort -k1,1 -k2,2n)"
-            )
-        reached = end
-        rows.append((start, end, value))
-    if rows:
-        yield packed()
-    if foreign and contig is None:
-        raise _no_contig(path, "values", foreign, lengths)
 
 
 def parse_region(text: str, lengths: Mapping[str, int]) -> tuple[str, int, int]:
@@ -149,7 +36,7 @@ def parse_region(text: str, lengths: Mapping[str, int]) -> tuple[str, int, int]:
     if match is None or match[1] not in lengths:
         raise InputError(
             f"region {text!r}: no such contig; expected NAME or NAME:START-END with a name of the genome "
-            f"({some(lengths)})"
+            f"({format_names(lengths)})"
         )
     contig, length = match[1], lengths[match[1]]
     first = int(match[2].replace(",", "") or 0)
@@ -177,7 +64,7 @@ def merge(intervals: np.ndarray, gap: int = 0) -> np.ndarray:
     return np.stack([intervals[first, 0], reach[last]], axis=1)
 
 
-def covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
+def count_covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
     """Count the bases between neighbouring edges that disjoint intervals cover.
 
     Parameters
@@ -200,14 +87,14 @@ def covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
     return np.diff(reached).astype(np.int64)
 
 
-def solid(intervals: Intervals, lengths: Mapping[str, int]) -> Intervals:
+def merge_by_contig(intervals: Intervals, lengths: Mapping[str, int]) -> Intervals:
     """Keep the chosen contigs; join intervals that overlap or touch; drop empty ones."""
     joined = {contig: merge(intervals[contig]) for contig in lengths if contig in intervals}
     solid = {contig: runs[runs[:, 1] > runs[:, 0]] for contig, runs in joined.items()}
     return {contig: runs for contig, runs in solid.items() if len(runs)}
 
 
-def fill(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
+def interval_mask(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
     """Mark the bases of ``[start, end)`` that sorted intervals cover.
 
     Returns
@@ -215,19 +102,19 @@ def fill(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
     numpy.ndarray
         bool, shape (end - start,).
     """
-    return fill_merged(None if intervals is None else merge(intervals), start, end)
+    return merged_interval_mask(None if intervals is None else merge(intervals), start, end)
 
 
-def fill_merged(merged: np.ndarray | None, start: int, end: int) -> np.ndarray:
+def merged_interval_mask(merged: np.ndarray | None, start: int, end: int) -> np.ndarray:
     """Do what `fill` does, of intervals that are merged already."""
     covered = np.zeros(end - start, dtype=bool)
     if merged is not None and len(merged):
-        for low, high in overlapping(merged, start, end):
+        for low, high in find_overlapping(merged, start, end):
             covered[max(low - start, 0) : high - start] = True
     return covered
 
 
-def holds(merged: np.ndarray | None, places: np.ndarray) -> np.ndarray:
+def contains_positions(merged: np.ndarray | None, places: np.ndarray) -> np.ndarray:
     """Tell which places lie in merged intervals: bool, of the places' shape."""
     if merged is None or not len(merged):
         return np.zeros(places.shape, dtype=bool)
@@ -235,71 +122,8 @@ def holds(merged: np.ndarray | None, places: np.ndarray) -> np.ndarray:
     return (before >= 0) & (places < merged[before, 1])
 
 
-def overlapping(merged: np.ndarray, start: int, end: int) -> np.ndarray:
+def find_overlapping(merged: np.ndarray, start: int, end: int) -> np.ndarray:
     """Return those of sorted, disjoint intervals that touch ``[start, end)``."""
     first = np.searchsorted(merged[:, 1], start, side="right")
     last = np.searchsorted(merged[:, 0], end, side="left")
     return merged[first:last]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbered data lines of a text file, packed or not."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip() and not _NO_DATA.match(line):
-                    yield number, line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read (permission denied)") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file") from error
-
-
-def _fields(line: str) -> list[str]:
-    return line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-
-
-def _parse_bed(path: str | Path, number: int, line: str) -> tuple[str, int, int]:
-    fields = _fields(line)
-    try:
-        start, end = int(fields[1]), int(fields[2])
-    except (IndexError, ValueError):
-        raise InputError(
-            f"{path}:{number}: expected BED (contig, start, end), found {line.strip()[:60]!r}"
-        ) from None
-    if not 0 <= start <= end:
-        raise InputError(f"{path}:{number}: expected 0 ≤ start ≤ end, found {start} and {end}")
-    return fields[0], start, end
-
-
-def _parse_value(path: str | Path, number: int, line: str) -> float:
-    try:
-        return float(line.split()[3])
-    except (IndexError, ValueError):
-        raise InputError(
-            f"{path}:{number}: expected bedGraph (contig, start, end, value), found {line.strip()[:60]!r}"
-        ) from None
-
-
-def _check_end(
-    path: str | Path, number: int, interval: tuple[str, int, int], lengths: Mapping[str, int]
-) -> None:
-    contig, start, end = interval
-    if end > lengths[contig]:
-        raise InputError(
-            f"{path}:{number}: {contig}:{start}-{end} passes the end of the contig ({lengths[contig]} bases); "
-            "are both of the same assembly?"
-        )
-
-
-def _no_contig(path: str | Path, what: str, found: Iterable[str], lengths: Mapping[str, int]) -> InputError:
-    return InputError(
-        f"{path}: no {what} on the genome's contigs: the file has {some(found)}, the genome {some(lengths)}; "
-        "rename the contigs of one of them"
-    )

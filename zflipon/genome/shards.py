@@ -14,10 +14,11 @@ from itertools import pairwise
 import numpy as np
 
 from zflipon.config import MIN_GAP, SHARD_BASES, Selection
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import merge, parse_region, read_bed
-from zflipon.genome.windows import tile, touching
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import merge, parse_region
+from zflipon.genome.windows import find_windows, tile_windows
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Shard:
     @property
     def windows(self) -> np.ndarray:
         """The windows, `zflipon.genome.windows.WINDOW_DTYPE`; their cores cover ``[start, end)``."""
-        return tile(*self.segment, self.window, self.margin, self.first, self.last)
+        return tile_windows(*self.segment, self.window, self.margin, self.first, self.last)
 
     def __str__(self) -> str:
         return f"{self.contig}:{self.start + 1:,}-{self.end:,}"
@@ -68,18 +69,18 @@ class Plan:
         In genome order.
     md5 : dict of str to str
         Contig → checksum of its upper-case sequence, for the contigs that are touched.
-    wanted : dict of str to numpy.ndarray
+    requested : dict of str to numpy.ndarray
         Contig → merged intervals that are asked for, int64 of shape (n, 2).
     """
 
     shards: list[Shard] = field(default_factory=list)
     md5: dict[str, str] = field(default_factory=dict)
-    wanted: dict[str, np.ndarray] = field(default_factory=dict)
+    requested: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
-    def asked(self) -> int:
+    def requested_bases(self) -> int:
         """Bases asked for; those in gaps of N are among them."""
-        return sum(int((wanted[:, 1] - wanted[:, 0]).sum()) for wanted in self.wanted.values())
+        return sum(int((wanted[:, 1] - wanted[:, 0]).sum()) for wanted in self.requested.values())
 
     @property
     def bases(self) -> int:
@@ -129,12 +130,12 @@ def make_plan(
         If a contig or region is unknown, or nothing is left.
     """
     chosen = _choose(genome, selection)
-    plan = Plan(wanted=chosen)
+    plan = Plan(requested=chosen)
     for contig, wanted in chosen.items():
         found = genome.scan(contig, MIN_GAP)
         plan.md5[contig] = found.md5
         for low, high in found.segments.tolist():
-            windows = tile(low, high, window, margin)
+            windows = tile_windows(low, high, window, margin)
             for start, end in wanted.tolist():
                 start, end = max(start, low), min(end, high)
                 for first, last in (
@@ -163,7 +164,9 @@ def _choose(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
     named = [*selection.contigs, *selection.exclude_contigs]
     unknown = [contig for contig in named if contig not in genome.lengths]
     if unknown:
-        raise InputError(f"no contig {some(unknown)} in {genome.path}, which has {some(genome.lengths)}")
+        raise InputError(
+            f"no contig {format_names(unknown)} in {genome.path}, which has {format_names(genome.lengths)}"
+        )
     rows: dict[str, list] = {}
     for text in selection.regions:
         contig, start, end = parse_region(text, genome.lengths)
@@ -187,7 +190,7 @@ def _choose(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
 
 def _parts(windows: np.ndarray, start: int, end: int, bases: int) -> Iterator[tuple[int, int]]:
     """Cut the windows that touch ``[start, end)`` where cores have covered so many more bases of the contig."""
-    chosen = touching(windows, start, end)
+    chosen = find_windows(windows, start, end)
     first = int(np.searchsorted(windows["core_end"], start, side="right"))
     part = chosen["core_start"] // bases
     cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(chosen)]

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from zflipon.genome.fasta import PADDING_BASE, UNKNOWN_BASE, narrow_codes, reverse_complement
+from zflipon.genome.alphabet import PADDING_BASE, UNKNOWN_BASE, base_codes_uint8, reverse_complement
 
 _OPPOSITE = np.array([3, 2, 1, 0, UNKNOWN_BASE, PADDING_BASE], dtype=np.uint8)
 
@@ -85,7 +85,7 @@ class SequenceWindows(Sequence[str]):
     @cached_property
     def _strands(self) -> tuple[np.ndarray, int]:
         """The codes of both strands, each with room behind it for the longest part, and the end of the other one."""
-        codes = narrow_codes(self.text)
+        codes = base_codes_uint8(self.text)
         beyond = np.full(self.widths.max(initial=0), PADDING_BASE, dtype=np.uint8)
         if not self.turned.any():
             return np.concatenate([codes, beyond]), 0

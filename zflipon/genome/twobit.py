@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.errors import InputError
-from zflipon.genome.fasta import UNKNOWN_BASE, Genome, base_codes
+from zflipon.genome.alphabet import UNKNOWN_BASE, base_codes
+from zflipon.genome.fasta import Genome
 
 _SIGNATURE = 0x1A412743
 _CHUNK = 1 << 22  # a multiple of four bases: only a contig's last byte may be part empty

@@ -16,7 +16,7 @@ WINDOW_DTYPE = np.dtype(
 """One window: what is read, ``[start, end)``, and what is decided, ``[core_start, core_end)``."""
 
 
-def tile(
+def tile_windows(
     start: int, end: int, window: int, margin: int, first: int = 0, last: int | None = None
 ) -> np.ndarray:
     """Tile the stretch ``[start, end)`` of a contig.
@@ -60,7 +60,7 @@ def tile(
     return windows
 
 
-def touching(windows: np.ndarray, start: int, end: int) -> np.ndarray:
+def find_windows(windows: np.ndarray, start: int, end: int) -> np.ndarray:
     """Return the windows whose cores hold a base of ``[start, end)``; cores must be in order."""
     first = np.searchsorted(windows["core_end"], start, side="right")
     last = np.searchsorted(windows["core_start"], end, side="left")

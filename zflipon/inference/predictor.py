@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from zflipon.config import InferenceConfig, ModelConfig
-from zflipon.errors import ModelError, NotANumberError, ZfliponError, some
-from zflipon.genome.fasta import base_codes
+from zflipon.errors import ModelError, NotANumberError, ZfliponError, format_names
+from zflipon.genome.alphabet import base_codes
 from zflipon.genome.slices import SequenceWindows
 from zflipon.inference.concurrency import Clock, Prefetch, WorkerPool
 from zflipon.inference.devices import pick_device, pick_precision, size_of
@@ -560,7 +560,7 @@ def check_features(checkpoint: Checkpoint, features: FeatureTracks | None) -> No
     wanted = checkpoint.metadata.features
     if wanted and features is None:
         raise ModelError(
-            f"the model reads {len(wanted)} omics tracks ({some([each.name for each in wanted])}); name their files "
+            f"the model reads {len(wanted)} omics tracks ({format_names([each.name for each in wanted])}); name their files "
             "with --features TABLE, or say --missing-features zero to do without"
         )
     if features is not None and features.features != wanted:

@@ -28,8 +28,8 @@ from zflipon.jobs.distributed import broadcast_from_main
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint
 from zflipon.models.hub import sha256_of
-from zflipon.omics.features import FeatureTracks, features_for
-from zflipon.tracks.atomic import atomic_file, remove_partial_files, sidecar
+from zflipon.omics.features import FeatureTracks, open_model_features
+from zflipon.tracks.atomic import atomic_file, record_path, remove_partial_files
 
 PATIENCE = 5.0
 """Seconds that a run which is told to stop may take to finish the shard in flight."""
@@ -112,13 +112,13 @@ def shared_tracks(
     opened: list[FeatureTracks | None] = []
 
     def first() -> dict[str, str]:
-        opened.append(features_for(checkpoint, path, lengths, missing))
-        return opened[0].digest if opened[0] else {}
+        opened.append(open_model_features(checkpoint, path, lengths, missing))
+        return opened[0].file_hashes if opened[0] else {}
 
     hashes = broadcast_from_main(state, first)
     if state.is_main_process:
         return opened[0]
-    tracks = features_for(checkpoint, path, lengths, missing)
+    tracks = open_model_features(checkpoint, path, lengths, missing)
     return tracks and replace(tracks, hashes=hashes)
 
 
@@ -148,7 +148,7 @@ def kept(
     if state.is_main_process:
         for path in files:
             remove_partial_files(path)
-            remove_partial_files(sidecar(path))
+            remove_partial_files(record_path(path))
     try:
         yield journal
     finally:
@@ -224,7 +224,7 @@ def close_record(record: dict, started: float, predictor: Predictor) -> None:
 def write_record(path: Path, record: dict) -> None:
     """Write the record beside an output, with the output's own checksum."""
     told = {**record, "file": {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}}
-    with atomic_file(sidecar(path)) as part:
+    with atomic_file(record_path(path)) as part:
         part.write_text(json.dumps(told, indent=1) + os.linesep)
 
 
@@ -247,9 +247,9 @@ def _features_told(predictor: Predictor) -> dict[str, dict | None] | None:
     return {
         feature.name: {
             "path": str(tracks.paths[feature.name].resolve()),
-            "sha256": tracks.digest[feature.name],
+            "sha256": tracks.file_hashes[feature.name],
         }
-        if feature.name in tracks.digest
+        if feature.name in tracks.file_hashes
         else None
         for feature in tracks.features
     }

@@ -22,7 +22,7 @@ from typing import IO
 
 import numpy as np
 
-from zflipon.errors import OutputError, ZfliponError, some
+from zflipon.errors import OutputError, ZfliponError, format_names
 from zflipon.tracks.atomic import raise_output_errors
 
 LOST_AFTER = 600.0
@@ -122,7 +122,7 @@ class Journal:
         ----------
         number : int
         values : numpy.ndarray
-            uint16, shape (bases,): `zflipon.tracks.calling.to_decimals`.
+            uint16, shape (bases,): `zflipon.tracks.calling.quantize`.
         read : int
             Windows that the model read for them.
 
@@ -259,7 +259,7 @@ class Journal:
     def _refuse_other(self, earlier: dict, key: dict) -> None:
         differing = [name for name in {**earlier, **key} if earlier.get(name) != key.get(name)]
         if differing:
-            told = some(
+            told = format_names(
                 [f"{name} ({_short(earlier.get(name))}, now {_short(key.get(name))})" for name in differing],
                 3,
             )

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from zflipon.config import LoraConfig
-from zflipon.errors import ModelError, some
+from zflipon.errors import ModelError, format_names
 from zflipon.models.base import HEADS, DnaModel
 from zflipon.models.hub import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
 
@@ -75,7 +75,9 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
         raise ModelError(f"{type(module).__name__} has no linear layers that adapters could lie beside")
     if unknown or not wanted:
         ends = sorted({name.rpartition(".")[2] for name in linear})
-        problem = f"no layer is called {some(unknown)}" if unknown else "this family has none by default"
+        problem = (
+            f"no layer is called {format_names(unknown)}" if unknown else "this family has none by default"
+        )
         raise ModelError(f"lora.targets: {problem}; the linear layers are {', '.join(ends)}")
     import peft
 
@@ -223,7 +225,7 @@ def restore(
     extra = [name for name in stored if "lora_" in name and name not in expected]
     if lacking or extra:
         raise ModelError(
-            f"{files.folder}: the adapters do not fit {type(module).__name__}: {some(lacking + extra, 3)}"
+            f"{files.folder}: the adapters do not fit {type(module).__name__}: {format_names(lacking + extra, 3)}"
         )
     with torch.no_grad():
         for name, weights in expected.items():
@@ -237,7 +239,7 @@ def _told(files: Files) -> LoraConfig:
     if told.get("peft_type", "LORA") != "LORA" or beyond:
         raise ModelError(
             f"{files.folder / ADAPTER_CONFIG}: only plain LoRA is read, not "
-            f"{some(beyond) if beyond else told['peft_type']}; merge it with peft"
+            f"{format_names(beyond) if beyond else told['peft_type']}; merge it with peft"
         )
     ends = told.get("target_modules")
     if not isinstance(told.get("r"), int) or not isinstance(ends, list):

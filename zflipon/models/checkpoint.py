@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from zflipon import __version__
-from zflipon.errors import ModelError, OutputError, some, suggest
+from zflipon.errors import ModelError, OutputError, format_names, suggest
 from zflipon.models import adapters, recognise
 from zflipon.models import family as family_module
 from zflipon.models.base import HEADS, DnaModel
@@ -459,14 +459,14 @@ def fill(
     ]
     new = _new_heads(missing, shapes, tensors)
     if fresh_head and new:
-        names = some(sorted(head.rstrip(".") for head in new))
+        names = format_names(sorted(head.rstrip(".") for head in new))
         log.warning("%s: no trained head for '%s'; %s starts anew", where, module.objective, names)
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(new))}
         missing, shapes = (
             [name for name in names if not name.startswith(tuple(new))] for names in (missing, shapes)
         )
     problems = [
-        f"{len(names)} {what}: {some(names, 3)}"
+        f"{len(names)} {what}: {format_names(names, 3)}"
         for what, names in (
             ("tensors are missing", missing),
             ("tensors are unexpected", unexpected),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zflipon.errors import ModelError, some, suggest
+from zflipon.errors import ModelError, format_names, suggest
 from zflipon.models import family, recognise
 from zflipon.models.metadata import ModelMetadata, told_objective
 
@@ -218,7 +218,7 @@ def locate(name: str | Path, adapters: bool = True) -> Files:
     elif not path.exists():
         if not is_hub_id(str(name)):
             raise ModelError(
-                f"{name}: no such model; expected a bundled one ({some(bundled())}), a checkpoint folder, "
+                f"{name}: no such model; expected a bundled one ({format_names(bundled())}), a checkpoint folder, "
                 f"a file of weights, or a hub id owner/name{suggest(str(name), bundled())}"
             )
         path = fetch(str(name))
@@ -342,7 +342,7 @@ def find_weights(path: Path) -> tuple[Path, ...]:
     if len(bare) == 1:
         return (bare[0],)
     if bare:
-        names = some(each.name for each in bare)
+        names = format_names(each.name for each in bare)
         raise ModelError(f"{path}: several files of weights ({names}); name one of them")
     raise ModelError(f"{path}: no weights; model.safetensors or pytorch_model.bin was expected there")
 
@@ -354,7 +354,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     names = sorted(set(content["weight_map"].values()))
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
-        raise ModelError(f"{index.parent}: {index.name} names {some(missing)}, which is not there")
+        raise ModelError(f"{index.parent}: {index.name} names {format_names(missing)}, which is not there")
     return tuple(index.parent / name for name in names)
 
 

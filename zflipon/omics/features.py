@@ -24,18 +24,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from zflipon.errors import InputError, some, suggest
-from zflipon.genome.intervals import Intervals, covered, fill_merged, merge, read_bed, read_bedgraph
+from zflipon.errors import InputError, format_names, suggest
+from zflipon.genome.interval_files import read_bed, read_bedgraph
+from zflipon.genome.intervals import Intervals, count_covered, merge, merged_interval_mask
 from zflipon.models.hub import sha256_of
 from zflipon.models.metadata import FEATURE_KINDS, Feature, View
-from zflipon.tracks.readers import BedTrack, BigWigTrack, Track, format_of, put
+from zflipon.tracks.readers import BedTrack, BigWigTrack, Track, find_reader, paint_intervals
 
 if TYPE_CHECKING:
     from zflipon.models import Checkpoint
 
 log = logging.getLogger("zflipon")
 
-FARTHEST = 1 << 20
+MAX_DISTANCE = 1 << 20
 """Bases beyond which an interval is no nearer or farther than another."""
 
 _SAMPLE, _PIECE = 512, 1 << 13
@@ -84,11 +85,11 @@ class InsideReader(Reader):
 
     def read(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return x of a part of a contig: float32, shape (end - start,)."""
-        return fill_merged(self._intervals.get(contig), start, end).astype(np.float32)
+        return merged_interval_mask(self._intervals.get(contig), start, end).astype(np.float32)
 
     def sums(self, contig: str, edges: np.ndarray) -> np.ndarray:
         """Return the bases inside between neighbouring edges, without a look at each base."""
-        return covered(self._intervals.get(contig), edges).astype(np.float64)
+        return count_covered(self._intervals.get(contig), edges).astype(np.float64)
 
 
 class DistanceReader(Reader):
@@ -99,15 +100,15 @@ class DistanceReader(Reader):
 
     def read(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return x of a part of a contig: float32, shape (end - start,)."""
-        places, away = np.arange(start, end), np.full(end - start, FARTHEST)
+        places, away = np.arange(start, end), np.full(end - start, MAX_DISTANCE)
         rows = self._intervals.get(contig)
         if rows is not None and len(rows):
             after = np.searchsorted(rows[:, 1], places, side="right")  # the first that ends beyond a place
             next_start = np.where(
-                after < len(rows), rows[np.minimum(after, len(rows) - 1), 0] - places, FARTHEST
+                after < len(rows), rows[np.minimum(after, len(rows) - 1), 0] - places, MAX_DISTANCE
             )
-            behind = np.where(after > 0, places - rows[np.maximum(after, 1) - 1, 1] + 1, FARTHEST)
-            away = np.minimum(np.maximum(next_start, 0), behind).clip(max=FARTHEST)
+            behind = np.where(after > 0, places - rows[np.maximum(after, 1) - 1, 1] + 1, MAX_DISTANCE)
+            away = np.minimum(np.maximum(next_start, 0), behind).clip(max=MAX_DISTANCE)
         return np.log2(1 + away).astype(np.float32)
 
 
@@ -128,7 +129,7 @@ class HeightReader(Reader):
         heights = np.zeros(end - start, dtype=np.float32)
         if contig in self._contigs:
             intervals, values = self._contigs[contig]
-            put(heights, intervals - start, values)
+            paint_intervals(heights, intervals - start, values)
         return _of_heights(heights, self._kind)
 
 
@@ -152,7 +153,7 @@ def _of_heights(heights: np.ndarray, kind: str) -> np.ndarray:
 
 def open_reader(track: NamedTrack, lengths: Mapping[str, int]) -> Reader:
     """Open a track as its kind asks for; raise `InputError` where its format has no such values."""
-    reader: type[Track] = format_of(track.path)
+    reader: type[Track] = find_reader(track.path)
     if reader is BedTrack and track.kind != "signal":
         kind = InsideReader if track.kind == "binary" else DistanceReader
         return kind(read_bed(track.path, lengths, f"intervals of {track.name}"))
@@ -195,7 +196,7 @@ class FeatureTracks:
         return np.array([feature.name in self.readers for feature in self.features], dtype=np.float32)
 
     @cached_property
-    def digest(self) -> dict[str, str]:
+    def file_hashes(self) -> dict[str, str]:
         """Name → SHA-256 of the file, as hex."""
         paths = {name: path for name, path in sorted(self.paths.items()) if name in self.readers}
         return {name: self.hashes.get(name) or sha256_of(path) for name, path in paths.items()}
@@ -204,7 +205,7 @@ class FeatureTracks:
     def fingerprint(self) -> str:
         """SHA-256 over names and files of the tracks that there are, as hex."""
         return sha256(
-            "".join(f"{name} {digest}\n" for name, digest in self.digest.items()).encode()
+            "".join(f"{name} {digest}\n" for name, digest in self.file_hashes.items()).encode()
         ).hexdigest()
 
     def values(self, contig: str, start: int, end: int) -> np.ndarray:
@@ -273,13 +274,13 @@ class FeatureTracks:
                     row[:] = total / (feature.scale * step)
         return found
 
-    def without(self, names: Iterable[str]) -> FeatureTracks:
+    def drop_tracks(self, names: Iterable[str]) -> FeatureTracks:
         """Return the tracks less some, as if they had not been given."""
         lost = set(names)
         kept = {name: reader for name, reader in self.readers.items() if name not in lost}
         return replace(self, readers=kept)
 
-    def displaced(self, name: str) -> FeatureTracks:
+    def shift_track(self, name: str) -> FeatureTracks:
         """Return the tracks, one of them read half a contig away from where it belongs."""
         return replace(self, shifted=self.shifted | {name})
 
@@ -339,7 +340,7 @@ def _row(where: str, line: str) -> tuple[str, str, str | None]:
     return name, place, kind
 
 
-def learn_features(
+def fit_features(
     path: str | Path, lengths: Mapping[str, int], contigs: Mapping[str, int], seed: int
 ) -> FeatureTracks:
     """Open the tracks of a table for a model to be trained, scaled by what they are on the training contigs.
@@ -398,13 +399,13 @@ def open_features(
     extra = [track.name for track in tracks if track.name not in known]
     if extra:
         raise InputError(
-            f"{path}: the model knows no track {some(extra, 3)}{suggest(extra[0], known)}; it reads {some(known)}"
+            f"{path}: the model knows no track {format_names(extra, 3)}{suggest(extra[0], known)}; it reads {format_names(known)}"
         )
     lacking = [name for name in known if name not in {track.name for track in tracks}]
     if lacking and missing == "error":
         raise InputError(
             f"{path or 'no table of tracks'}: {len(lacking)} of the model's {len(known)} tracks are missing "
-            f"({some(lacking)}); give them, or say --missing-features zero to do without"
+            f"({format_names(lacking)}); give them, or say --missing-features zero to do without"
         )
     tracks = [track._replace(kind=track.kind or known[track.name].kind) for track in tracks]
     for track in tracks:
@@ -417,7 +418,7 @@ def open_features(
     return FeatureTracks(tuple(features), readers, lengths, {track.name: track.path for track in tracks})
 
 
-def features_for(
+def open_model_features(
     checkpoint: Checkpoint, path: str | Path | None, lengths: Mapping[str, int], missing: str = "error"
 ) -> FeatureTracks | None:
     """Open what a model reads beside the sequence; None for one that reads the sequence alone.

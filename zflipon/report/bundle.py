@@ -13,13 +13,14 @@ import numpy as np
 from zflipon.errors import InputError
 from zflipon.explain.kmers import Composition, enrichment, region_codes
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import merge, overlapping, read_bed, solid
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import find_overlapping, merge, merge_by_contig
 from zflipon.genome.twobit import write_twobit
 from zflipon.report.call_summary import Found, find, spans
 from zflipon.report.html import Section, page
 from zflipon.report.hub import LABEL_COLOUR, BrowserTrack, hub_text, session_text, start_locus
 from zflipon.report.sources import LABELS, Run, assembly_of, contig_lengths, gather
-from zflipon.tracks.atomic import atomic_folder, check_output_folder, raise_output_errors, sidecar
+from zflipon.tracks.atomic import atomic_folder, check_output_folder, raise_output_errors, record_path
 from zflipon.tracks.bigbed import check_available, write_calls, write_labels
 
 HUB, SESSION, REPORT = "hub.txt", "igv_session.xml", "index.html"
@@ -121,7 +122,7 @@ def _genome_name(runs: Sequence[Run], genome: Path | None) -> str:
 def _read_labels(labels: Path | None, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     if labels is None:
         return {}
-    marked = solid(read_bed(labels, lengths, "labels"), lengths)
+    marked = merge_by_contig(read_bed(labels, lengths, "labels"), lengths)
     if not marked:
         raise InputError(f"{labels}: holds no labels")
     return marked
@@ -136,7 +137,7 @@ def _place(
         if path is None:
             continue
         name = run.name + (extension or (".bed.gz" if path.name.lower().endswith(".gz") else ".bed"))
-        for source, target in ((path, folder / name), (sidecar(path), sidecar(folder / name))):
+        for source, target in ((path, folder / name), (record_path(path), record_path(folder / name))):
             if source.is_file():
                 _link(source, target)
                 files.append(target.name)
@@ -173,7 +174,7 @@ def _labelled(found: Found, marked: Mapping[str, np.ndarray]) -> int | None:
     if not marked:
         return None
     return sum(
-        len(overlapping(marked[contig], start, end)) > 0
+        len(find_overlapping(marked[contig], start, end)) > 0
         for contig in found.calls
         if contig in marked
         for start, end in spans(found.calls[contig]).tolist()

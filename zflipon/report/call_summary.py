@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.errors import InputError
-from zflipon.genome.intervals import bed_rows, merge
+from zflipon.genome.interval_files import read_bed_rows
+from zflipon.genome.intervals import merge
 from zflipon.report.sources import Run
-from zflipon.tracks.calling import CALL_DTYPE, SCALE, ContigTrack, call_track, to_decimals
+from zflipon.tracks.calling import CALL_DTYPE, SCALE, ContigTrack, call_track, quantize
 from zflipon.tracks.readers import open_bigwig
 
 _CHUNK = 1 << 20
@@ -121,7 +122,7 @@ def read_calls(path: Path, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     for both, and without a score they are NaN.
     """
     rows: dict[str, tuple[array, array]] = {}
-    for contig, start, end, rest in bed_rows(path, lengths, "calls"):
+    for contig, start, end, rest in read_bed_rows(path, lengths, "calls"):
         if start == end:
             continue
         places, scores = rows.setdefault(contig, (array("q"), array("d")))
@@ -244,6 +245,6 @@ class _Pieces(Sequence):
 
     def __getitem__(self, number: int) -> tuple[int, np.ndarray]:
         start, end = self.bounds[number]
-        values = to_decimals(self._signal.values(self._contig, start, end))
+        values = quantize(self._signal.values(self._contig, start, end))
         self._progress(end - start)
         return start, values

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from zflipon.errors import MissingExtraError, OutputError, some
-from zflipon.metrics import KEPT_BITS
+from zflipon.errors import MissingExtraError, OutputError, format_names
+from zflipon.metrics import MANTISSA_BITS
 from zflipon.workflows.evaluate import Report
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
@@ -53,8 +53,8 @@ def table(report: Report) -> str:
     rounded = [name for name, result in report.tracks.items() if result.rounded]
     if rounded:
         blocks.append(
-            f"note: {some(rounded)}: too many distinct scores to keep apart; AP, best F1 and its threshold are of "
-            f"scores cut to {KEPT_BITS} bits"
+            f"note: {format_names(rounded)}: too many distinct scores to keep apart; AP, best F1 and its threshold are of "
+            f"scores cut to {MANTISSA_BITS} bits"
         )
     return "\n\n".join(blocks)
 

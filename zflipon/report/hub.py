@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from zflipon.tracks.writers import COLOURS
+from zflipon.tracks.writers import SCORE_COLOURS
 
-DARK = COLOURS[1000]
+DARK = SCORE_COLOURS[1000]
 """Colour of the signal: that of the surest calls."""
 
 LABEL_COLOUR = "0,120,90"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zflipon.errors import InputError, some
-from zflipon.tracks.atomic import read_record, sidecar
+from zflipon.errors import InputError, format_names
+from zflipon.tracks.atomic import read_record, record_path
 from zflipon.tracks.readers import open_bigwig
 
 SIGNALS, CALLS = (".bw", ".bigwig"), (".bed.gz", ".bed")
@@ -133,7 +133,7 @@ def contig_lengths(runs: Sequence[Run], genome: Mapping[str, int] | None) -> dic
         foreign = [contig for contig in lengths if contig not in genome] if genome is not None else []
         if foreign:
             raise InputError(
-                f"{source}: has contigs that the genome lacks ({some(foreign)}; the genome has {some(genome)})"
+                f"{source}: has contigs that the genome lacks ({format_names(foreign)}; the genome has {format_names(genome)})"
             )
         for contig, length in lengths.items():
             before, where = told.setdefault(contig, (length, source))
@@ -159,7 +159,7 @@ def _recorded(run: Run) -> dict[str, int]:
         return {name: int(told["length"]) for name, told in run.record.get("contigs", {}).items()}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{sidecar(run.files[0])}: not a record that annotate writes; remove it to go without"
+            f"{record_path(run.files[0])}: not a record that annotate writes; remove it to go without"
         ) from error
 
 

@@ -20,7 +20,7 @@ from math import inf
 import numpy as np
 from tokenizers import Tokenizer
 
-from zflipon.genome.fasta import NUCLEOTIDES
+from zflipon.genome.alphabet import NUCLEOTIDES
 
 LONGEST, MOST, MOST_STATES = 8, 2000, 1 << 13
 """Letters of the longest token, tokens, and states, beyond which tables would be too large."""

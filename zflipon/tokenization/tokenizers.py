@@ -24,7 +24,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from zflipon.errors import ModelError
-from zflipon.genome.fasta import PADDING_BASE, UNKNOWN_BASE
+from zflipon.genome.alphabet import PADDING_BASE, UNKNOWN_BASE
 from zflipon.genome.slices import SequenceWindows
 from zflipon.tokenization.fast_bpe import ShortBpe, sides, surrounded
 

@@ -16,7 +16,7 @@ INDEX_SUFFIXES = (".tbi", ".csi")
 """What an index adds to the name of the file that it belongs to."""
 
 
-def sidecar(path: Path) -> Path:
+def record_path(path: Path) -> Path:
     """Return where an output's record goes: its name plus ``.json``."""
     return path.with_name(path.name + ".json")
 
@@ -29,7 +29,7 @@ def read_record(path: Path) -> dict:
     InputError
         If it is not what annotate writes.
     """
-    beside = sidecar(path)
+    beside = record_path(path)
     if not beside.is_file():
         return {}
     try:

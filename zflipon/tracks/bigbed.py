@@ -12,7 +12,7 @@ import numpy as np
 from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import MissingExtraError, OutputError
 from zflipon.tracks.atomic import raise_output_errors
-from zflipon.tracks.writers import COLOURS
+from zflipon.tracks.writers import SCORE_COLOURS
 
 _COLUMNS = [
     ("string chrom", "Contig"),
@@ -79,7 +79,7 @@ def write_calls(
         for contig in sorted(calls):
             for number, (start, end, mean, peak) in enumerate(calls[contig].tolist(), first[contig]):
                 score = int(np.rint(mean * 1000)) if scored else 1000
-                rest = f"Z{number}\t{score}\t.\t{start}\t{end}\t{COLOURS[score]}"
+                rest = f"Z{number}\t{score}\t.\t{start}\t{end}\t{SCORE_COLOURS[score]}"
                 if scored:
                     rest += f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{peak:.{PROBABILITY_DECIMALS}f}"
                 yield contig, start, end, rest

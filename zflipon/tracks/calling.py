@@ -36,7 +36,7 @@ class ContigTrack:
     Attributes
     ----------
     contig : str
-    pieces : sequence of (int, numpy.ndarray)
+    chunks : sequence of (int, numpy.ndarray)
         Start of a piece and the stored values of its consecutive bases, uint16
         of shape (n,), possibly memory-mapped. In order, disjoint; pieces may
         touch, and where they cut the contig makes no difference. Bases in no
@@ -49,12 +49,12 @@ class ContigTrack:
     """
 
     contig: str
-    pieces: Sequence[tuple[int, np.ndarray]]
+    chunks: Sequence[tuple[int, np.ndarray]]
 
     def __post_init__(self) -> None:
         """Check the pieces."""
         reach = 0
-        for start, values in self.pieces:
+        for start, values in self.chunks:
             if start < reach:
                 raise ValueError(
                     f"{self.contig}: a piece starts at {start}, before the end of the last ({reach})"
@@ -64,10 +64,10 @@ class ContigTrack:
     @property
     def end(self) -> int:
         """End of the last piece."""
-        return self.pieces[-1][0] + len(self.pieces[-1][1]) if self.pieces else 0
+        return self.chunks[-1][0] + len(self.chunks[-1][1]) if self.chunks else 0
 
 
-def to_decimals(probabilities: np.ndarray) -> np.ndarray:
+def quantize(probabilities: np.ndarray) -> np.ndarray:
     """Round probabilities to the written precision.
 
     Parameters
@@ -86,12 +86,12 @@ def to_decimals(probabilities: np.ndarray) -> np.ndarray:
     return values
 
 
-def from_decimals(values: np.ndarray) -> np.ndarray:
+def dequantize(values: np.ndarray) -> np.ndarray:
     """Return stored values as probabilities: float32, same shape, NaN where there is no value."""
     return np.where(values == NO_VALUE, np.float32(np.nan), values / np.float32(SCALE)).astype(np.float32)
 
 
-def runs(track: ContigTrack) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def iterate_runs(track: ContigTrack) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the longest runs of consecutive bases with equal value, in order, many at a time.
 
     Bases without a value are left out; runs go on across pieces that touch.
@@ -102,7 +102,7 @@ def runs(track: ContigTrack) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
         int64, int64 and uint16, shape (n,). At most about a million runs.
     """
     held = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint16))  # it may not end here
-    for start, values in _blocks(track.pieces):
+    for start, values in _blocks(track.chunks):
         first = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
         starts, ends, values = start + first, start + np.r_[first[1:], len(values)], values[first]
         if len(held[0]) and held[1][0] == starts[0] and held[2][0] == values[0]:
@@ -199,7 +199,7 @@ def _classes(track: ContigTrack, threshold: float) -> np.ndarray:
     """
     level = _level(threshold)
     tables = [np.empty(0, dtype=_CLASS_DTYPE)]
-    for starts, ends, values in runs(track):
+    for starts, ends, values in iterate_runs(track):
         called = values >= level
         first = np.flatnonzero(np.r_[True, (called[1:] != called[:-1]) | (starts[1:] != ends[:-1])])
         table = np.empty(len(first), dtype=_CLASS_DTYPE)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.errors import InputError, some
-from zflipon.genome.intervals import fill, read_bed, read_bedgraph
+from zflipon.errors import InputError, format_names
+from zflipon.genome.interval_files import read_bed, read_bedgraph
+from zflipon.genome.intervals import interval_mask
 
 Chunk = tuple[str, int, np.ndarray]
 """Contig, start, and the scores from there: float32, finite, 0 where the track has no value."""
@@ -35,7 +36,7 @@ class BigWigTrack:
         shared = [contig for contig in lengths if contig in self._contigs]
         if not shared:
             raise InputError(
-                f"{path}: no contig of the genome: the track has {some(self._contigs)}, the genome {some(lengths)}; "
+                f"{path}: no contig of the genome: the track has {format_names(self._contigs)}, the genome {format_names(lengths)}; "
                 "rename the contigs of one of them"
             )
         for contig in shared:
@@ -91,7 +92,7 @@ class BedGraphTrack:
         scores = np.zeros(end - start, dtype=np.float32)
         for _, intervals, values in blocks:
             while start < length:
-                put(scores, intervals - start, values)
+                paint_intervals(scores, intervals - start, values)
                 if intervals[-1, 1] < end:  # the next block may add to this chunk
                     break
                 yield contig, start, scores
@@ -115,7 +116,7 @@ class BedTrack:
     def chunks(self, lengths: Mapping[str, int], size: int) -> Iterator[Chunk]:
         """Yield the scores of whole contigs, at most `size` bases at a time."""
         for contig, start, end in _spans(lengths, size):
-            yield contig, start, fill(self._calls.get(contig), start, end).astype(np.float32)
+            yield contig, start, interval_mask(self._calls.get(contig), start, end).astype(np.float32)
 
 
 Track = BigWigTrack | BedGraphTrack | BedTrack
@@ -174,10 +175,10 @@ def open_track(path: str | Path, lengths: Mapping[str, int]) -> Track:
         shares no contig with the genome or disagrees about a length.
     """
     path = Path(path)
-    return format_of(path)(path, lengths)
+    return find_reader(path)(path, lengths)
 
 
-def format_of(path: Path) -> type[Track]:
+def find_reader(path: Path) -> type[Track]:
     """Return the reader that a track's extension asks for; raise `InputError` where it is none of `FORMATS`."""
     fitting = [extension for extension in FORMATS if path.name.lower().endswith(extension)]
     if not fitting:
@@ -191,7 +192,7 @@ def _spans(lengths: Mapping[str, int], size: int) -> Iterator[tuple[str, int, in
             yield contig, start, min(start + size, length)
 
 
-def put(scores: np.ndarray, intervals: np.ndarray, values: np.ndarray) -> None:
+def paint_intervals(scores: np.ndarray, intervals: np.ndarray, values: np.ndarray) -> None:
     """Write values into the parts of sorted, disjoint intervals that lie in the array; NaN is no value, hence 0."""
     first = np.searchsorted(intervals[:, 1], 0, side="right")
     last = np.searchsorted(intervals[:, 0], len(scores), side="left")

@@ -26,7 +26,7 @@ import pysam
 from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import OutputError
 from zflipon.tracks.atomic import atomic_file, raise_output_errors
-from zflipon.tracks.calling import SCALE, ContigTrack, runs
+from zflipon.tracks.calling import SCALE, ContigTrack, iterate_runs
 
 STDOUT = "-"
 """The output name that stands for BED on standard output."""
@@ -35,7 +35,7 @@ _BIGWIG_MAGIC, _INDEX_MAGIC = 0x888FFC26, 0x2468ACE0
 _TBI_LIMIT = 1 << 29
 _LINES = 1 << 16
 _LIGHT, _DARK = np.array([218, 205, 232]), np.array([74, 20, 134])  # of the lowest and highest score
-COLOURS = [
+SCORE_COLOURS = [
     ",".join(map(str, np.rint(_LIGHT + (_DARK - _LIGHT) * score / 1000).astype(int))) for score in range(1001)
 ]
 """Score of a call, 0 to 1000 → its colour, as BED and browsers write colours."""
@@ -85,7 +85,7 @@ class BigWigWriter:
 
     def add(self, track: ContigTrack, _calls: np.ndarray) -> None:
         """Write the runs of a contig."""
-        for starts, ends, values in runs(track):
+        for starts, ends, values in iterate_runs(track):
             self.add_runs(track.contig, starts, ends, values / SCALE)
 
     def add_runs(self, contig: str, starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> None:
@@ -166,7 +166,7 @@ class BedGraphWriter(_TextWriter):
     """bedGraph: contig, start, end, probability; a line per run of equal probability."""
 
     def _lines(self, track: ContigTrack, _calls: np.ndarray) -> Iterator[str]:
-        for columns in runs(track):
+        for columns in iterate_runs(track):
             for at in range(0, len(columns[0]), _LINES):
                 rows = zip(*(column[at : at + _LINES].tolist() for column in columns), strict=True)
                 yield "".join(
@@ -190,7 +190,7 @@ class BedWriter(_TextWriter):
             block = calls[at : at + _LINES]
             rows = zip(block.tolist(), np.rint(block["mean"] * 1000).astype(int).tolist(), strict=True)
             yield "".join(
-                f"{track.contig}\t{start}\t{end}\tZ{number}\t{score}\t.\t{start}\t{end}\t{COLOURS[score]}"
+                f"{track.contig}\t{start}\t{end}\tZ{number}\t{score}\t.\t{start}\t{end}\t{SCORE_COLOURS[score]}"
                 f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{peak:.{PROBABILITY_DECIMALS}f}\n"
                 for number, ((start, end, mean, peak), score) in enumerate(rows, self._count + 1)
             )
@@ -210,7 +210,7 @@ FORMATS: dict[str, type[TrackWriter]] = {
 """Extension, in lower case → writer."""
 
 
-def writer_for(output: str | Path) -> type[TrackWriter]:
+def find_writer(output: str | Path) -> type[TrackWriter]:
     """Return the writer that the extension of an output asks for (``-``: BED on standard output).
 
     Raises
@@ -229,7 +229,7 @@ def writer_for(output: str | Path) -> type[TrackWriter]:
     )
 
 
-def write_values(
+def write_bigwig_values(
     output: str | Path, lengths: Mapping[str, int], pieces: Mapping[str, Sequence[tuple[int, np.ndarray]]]
 ) -> None:
     """Write values of any sign and size as a bigWig; runs of equal value are one entry, NaN is none.
@@ -287,7 +287,7 @@ class TrackOutputs:
             name = STDOUT if str(output) == STDOUT else os.path.abspath(output)
             if name in self._kinds:
                 raise OutputError(f"{output}: given twice as an output")
-            self._kinds[name] = writer_for(output)
+            self._kinds[name] = find_writer(output)
         self._lengths = lengths
         self._rank = {contig: rank for rank, contig in enumerate(lengths)}
         self._last = -1

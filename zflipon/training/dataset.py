@@ -11,12 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.config import DataConfig, EvaluateConfig, FeaturesConfig, StageConfig
-from zflipon.errors import InputError, RecipeError, some, suggest
+from zflipon.errors import InputError, RecipeError, format_names, suggest
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import Intervals, merge, read_bed, solid
-from zflipon.genome.tiled_samples import TiledWindows, choose, fold_parts, split, tile_labelled
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import Intervals, merge, merge_by_contig
+from zflipon.genome.tiled_windows import (
+    TiledWindows,
+    build_tiled_windows,
+    cross_validation_split,
+    sample_windows,
+    stratified_split,
+)
 from zflipon.models.metadata import View
-from zflipon.omics.features import FeatureTracks, learn_features
+from zflipon.omics.features import FeatureTracks, fit_features
 from zflipon.training.batching import Source
 from zflipon.training.evaluators import ContigEvaluator, Evaluator, GenomeEstimate, WindowEvaluator
 from zflipon.training.sampling import LabelledGenome, WindowSampler, near_misses, without
@@ -179,7 +186,7 @@ class TrainingData:
     def _contig_judge(self, stage: StageConfig, part: str) -> ContigEvaluator:
         contigs, protocol = self.contigs[part], EvaluateConfig()
         tiled = self._tile(contigs, replace(stage, window=protocol.window))
-        chosen = choose(tiled, 0, protocol.negatives, protocol.seed)
+        chosen = sample_windows(tiled, 0, protocol.negatives, protocol.seed)
         starts = tiled.start[chosen, None] + [0, protocol.window]
         sample = {contig: merge(starts[tiled.contig[chosen] == i]) for i, contig in enumerate(tiled.contigs)}
         return ContigEvaluator(
@@ -241,16 +248,16 @@ class TrainingData:
     def _tile(self, contigs: Mapping[str, int], stage: StageConfig) -> TiledWindows:
         stretches = {contig: self.genome.scan(contig, min_gap=1).segments for contig in contigs}
         learnt, blacklist, candidates = (
-            solid(each, contigs) for each in (self._learnt(stage), self.blacklist, self.candidates)
+            merge_by_contig(each, contigs) for each in (self._learnt(stage), self.blacklist, self.candidates)
         )
-        return tile_labelled(contigs, learnt, stretches, blacklist, stage.window, candidates)
+        return build_tiled_windows(contigs, learnt, stretches, blacklist, stage.window, candidates)
 
     def _tile_parts(self, stage: StageConfig) -> Tiling:
         contigs = {contig: size for part in PARTS for contig, size in self.contigs[part].items()}
         tiled = self._tile(contigs, stage)
         of = np.array([next(part for part in PARTS if name in self.contigs[part]) for name in tiled.contigs])
         chosen = {
-            part: choose(
+            part: sample_windows(
                 tiled,
                 stage.hard_negatives,
                 stage.background,
@@ -321,9 +328,9 @@ def deal(strata: np.ndarray, data: DataConfig) -> dict[str, np.ndarray]:
             "validation": data.validation_share,
             "test": data.test_share,
         }
-        return split(strata, shares, data.seed)
-    pieces = split(strata, {str(i): 1 / data.folds for i in range(data.folds)}, data.seed)
-    of = fold_parts(data.folds, data.fold, data.validation_share)
+        return stratified_split(strata, shares, data.seed)
+    pieces = stratified_split(strata, {str(i): 1 / data.folds for i in range(data.folds)}, data.seed)
+    of = cross_validation_split(data.folds, data.fold, data.validation_share)
     return {part: np.sort(np.concatenate([pieces[str(i)] for i in numbers])) for part, numbers in of.items()}
 
 
@@ -370,7 +377,7 @@ def read_material(
     ]
     found = TrainingData(data, genome, **read, tracks=tracks, contigs=contigs)
     if features is not None and features.tracks:
-        found.features = learn_features(features.tracks, genome.lengths, contigs["train"], data.seed)
+        found.features = fit_features(features.tracks, genome.lengths, contigs["train"], data.seed)
         found.drop = features.drop
     return found
 
@@ -382,7 +389,7 @@ def _contigs_by_part(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, 
         unknown = [contig for contig in contigs if contig not in lengths]
         if unknown:
             raise InputError(
-                f"data.{key}: {some(unknown)} not in {data.genome}, which has {some(lengths)}"
+                f"data.{key}: {format_names(unknown)} not in {data.genome}, which has {format_names(lengths)}"
                 f"{suggest(unknown[0], lengths)}"
             )
     named = {"validation": set(data.validation_contigs), "test": set(data.test_contigs)}
@@ -407,7 +414,7 @@ def _contig_folds(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, set
     pieces: list[list[str]] = [[] for _ in range(data.folds)]
     for contig in sorted(lengths, key=lambda name: (-lengths[name], name)):
         min(pieces, key=lambda piece: sum(lengths[name] for name in piece)).append(contig)
-    of = fold_parts(data.folds, data.fold, data.validation_share)
+    of = cross_validation_split(data.folds, data.fold, data.validation_share)
     return {part: {name for i in of[part] for name in pieces[i]} for part in ("validation", "test")}
 
 

@@ -14,7 +14,7 @@ import torch
 from zflipon.config import InferenceConfig, Selection, StageConfig
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import Intervals, fill
+from zflipon.genome.intervals import Intervals, interval_mask
 from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import Stretch, predict_stretches
 from zflipon.inference.predictor import Predictor, base_log_odds
@@ -86,9 +86,12 @@ class ContigEvaluator:
         for stretch, found in predict_stretches(predictor, self.genome, stretches):
             start = int(stretch.windows["core_start"][0])
             place = (start, start + len(found))
-            counted = ~np.isnan(found) & ~fill(self.ignored.get(stretch.contig), *place)
-            labels = fill(self.labels.get(stretch.contig), *place)
-            inside = {"genome": counted, "sampled": counted & fill(self.sample.get(stretch.contig), *place)}
+            counted = ~np.isnan(found) & ~interval_mask(self.ignored.get(stretch.contig), *place)
+            labels = interval_mask(self.labels.get(stretch.contig), *place)
+            inside = {
+                "genome": counted,
+                "sampled": counted & interval_mask(self.sample.get(stretch.contig), *place),
+            }
             for protocol, chosen in inside.items():
                 counts[protocol].add(log_odds(found[chosen].astype(np.float64)), labels[chosen])
         return counts
@@ -140,7 +143,7 @@ class WindowEvaluator:
         called = np.zeros(len(self.windows), dtype=bool)
         for index, _, logits in self._logits(checkpoint, stage):
             called[index] = logits[1] > logits[0]
-        found = Confusion.of(called, self.windows.positive)
+        found = Confusion.from_calls(called, self.windows.positive)
         return {name: getattr(found, name) for name in ("mcc", "f1", "accuracy", "precision", "recall")}
 
     @torch.inference_mode()
@@ -214,7 +217,7 @@ def read_counts(path: Path) -> Counts:
         with np.load(path) as stored:
             protocols = dict.fromkeys(name.partition("/")[0] for name in stored.files)
             return {
-                protocol: ScoreHistogram.of(*(stored[f"{protocol}/{name}"] for name in _COLUMNS))
+                protocol: ScoreHistogram.from_counts(*(stored[f"{protocol}/{name}"] for name in _COLUMNS))
                 for protocol in protocols
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -226,7 +229,7 @@ def read_counts(path: Path) -> Counts:
 
 def of_bases(histogram: ScoreHistogram) -> Measures:
     """Return the measures of bases, called at a probability of 0.5, and those that need no threshold."""
-    counts = histogram.at(0.0)
+    counts = histogram.confusion_at(0.0)
     return {
         "average_precision": histogram.average_precision(),
         "best_f1": histogram.best_f1()[0],
@@ -255,4 +258,4 @@ def rounded(odds: np.ndarray) -> np.ndarray:
 def _token_confusion(logits: np.ndarray, labels: np.ndarray, tokens: Tokens, stage: StageConfig) -> Confusion:
     truth = token_labels(labels, tokens.lengths, stage.label_threshold, stage.label_comparison)
     known = truth != IGNORE
-    return Confusion.of((logits[:, 1] > logits[:, 0])[known], truth[known] == 1)
+    return Confusion.from_calls((logits[:, 1] > logits[:, 0])[known], truth[known] == 1)

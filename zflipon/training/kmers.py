@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from zflipon.errors import RecipeError
-from zflipon.genome.fasta import NUCLEOTIDES, Genome, base_codes
-from zflipon.genome.intervals import Intervals, fill_merged
+from zflipon.genome.alphabet import NUCLEOTIDES, base_codes
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import Intervals, merged_interval_mask
 from zflipon.models.heads.base_resolution import words
 
 _PIECE = 1 << 20
@@ -107,7 +108,7 @@ def _pieces(
             index, whole = (each[0].numpy() for each in words(codes, size))
             first = start + (size - 1) // 2
             place = first, first + len(index)
-            covered = (fill_merged(track.get(contig), *place)[whole] for track in tracks)
+            covered = (merged_interval_mask(track.get(contig), *place)[whole] for track in tracks)
             masked = genome.soft_masked(contig, *place)[whole]
             yield index[whole], chain([masked], covered)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from zflipon.errors import some
+from zflipon.errors import format_names
 from zflipon.models.metadata import Calibration, ModelMetadata
 from zflipon.tracks.atomic import atomic_file
 from zflipon.training.curves import CURVES
@@ -167,8 +167,8 @@ def _training(metadata: ModelMetadata, curves: bool) -> str:
     facts = {
         "recipe": told.get("recipe"),
         "trained on": _trained_on(told),
-        "validated on": some(told.get("validation_contigs") or (), 30),
-        "tested on": some(told.get("test_contigs") or (), 30),
+        "validated on": format_names(told.get("validation_contigs") or (), 30),
+        "tested on": format_names(told.get("test_contigs") or (), 30),
         "kept apart": told.get("split") == "stratified" and "windows at random, alike in labels and contigs",
     }
     facts = {name: text for name, text in facts.items() if text != "none"}
@@ -185,13 +185,17 @@ def _training(metadata: ModelMetadata, curves: bool) -> str:
 def _trained_on(told: Mapping) -> str:
     if told.get("sequences"):
         count = told.get("labels")
-        return some(told["sequences"], 30) + (f"; {count:,} training sequences of label 1" if count else "")
+        return format_names(told["sequences"], 30) + (
+            f"; {count:,} training sequences of label 1" if count else ""
+        )
     counts = [
         f"{told[name]:,} {what}"
         for name, what in (("bases", "bases"), ("labels", "labelled regions"))
         if told.get(name)
     ]
-    return "; ".join(filter(None, [told.get("contigs") and some(told["contigs"], 30), ", ".join(counts)]))
+    return "; ".join(
+        filter(None, [told.get("contigs") and format_names(told["contigs"], 30), ", ".join(counts)])
+    )
 
 
 def _stages(stages: Iterable[Mapping]) -> Iterator[str]:
@@ -252,7 +256,7 @@ def _of_twins(quality: Mapping) -> str:
     twins = quality.get("twins")
     if not twins:
         return ""
-    rows = [(some(each["contigs"], 30), [each]) for each in twins]
+    rows = [(format_names(each["contigs"], 30), [each]) for each in twins]
     if len(twins) > 1:
         rows.append(("mean ± sd", twins))
     table = grouped_tables(

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from zflipon.genome.fasta import base_codes, reverse_complement
-from zflipon.genome.intervals import merge, overlapping
+from zflipon.genome.alphabet import base_codes, reverse_complement
+from zflipon.genome.intervals import find_overlapping, merge
 from zflipon.models import Checkpoint
 from zflipon.models.collate import collate
 from zflipon.models.heads.base_resolution import (
@@ -252,7 +252,7 @@ def _examples(
         merge(each[contig]) if contig in each else np.empty((0, 2), dtype=np.int64)
         for each in (training_data.candidates, training_data.labels, training_data.blacklist)
     )
-    places = [place for place in calls.tolist() if not len(overlapping(ignored, *place))]
+    places = [place for place in calls.tolist() if not len(find_overlapping(ignored, *place))]
     for first in range(0, len(places), _BATCH):
         chosen = places[first : first + _BATCH]
         begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
@@ -267,7 +267,7 @@ def _examples(
         for row, tracks, spoken, begin, sequence, (start, end) in rows:
             low, high = len(sequence) - (end - begin), len(sequence) - (start - begin)
             bins = slice(low // BIN, (high - 1) // BIN + 1)
-            flips = bool(len(overlapping(labels, start, end)))
+            flips = bool(len(find_overlapping(labels, start, end)))
             tracks, spoken = (None if each is None else each[bins].mean(0) for each in (tracks, spoken))
             yield Example(contig, row[bins].mean(0), flips, tracks, spoken)
 

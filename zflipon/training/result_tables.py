@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zflipon.errors import some
+from zflipon.errors import format_names
 
 Figures = Mapping[str, Any]
 """Name of a measure → figure."""
@@ -299,7 +299,7 @@ def _shared(told: Iterable[object]) -> str:
 def contigs_of(quality: Mapping) -> str:
     """Name what the figures of every base are of: contigs, or words for windows."""
     contigs = quality.get("contigs") or ""
-    return contigs if isinstance(contigs, str) else some(contigs, 30)
+    return contigs if isinstance(contigs, str) else format_names(contigs, 30)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from zflipon.config import StageConfig
 from zflipon.energetics import zhunt
 from zflipon.errors import InputError
-from zflipon.genome.fasta import Genome, reverse_complement
-from zflipon.genome.intervals import Intervals, fill, holds, merge, overlapping
+from zflipon.genome.alphabet import reverse_complement
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import Intervals, contains_positions, find_overlapping, interval_mask, merge
 from zflipon.models.heads.base_resolution import BIN
 from zflipon.models.metadata import View
 from zflipon.omics.features import FeatureTracks
@@ -95,19 +96,21 @@ class LabelledGenome:
         """
         sequence = self.genome.fetch(contig, start, end)
         unknown = np.frombuffer(sequence.encode(), dtype=np.uint8) == ord("N")
-        unknown |= fill(self.ignored.get(contig), start, end)
+        unknown |= interval_mask(self.ignored.get(contig), start, end)
         places = np.arange(end - start)
         if turned:
             sequence, places = reverse_complement(sequence), places[::-1]
         known = {
-            name: np.where(unknown, IGNORE, fill(intervals.get(contig), start, end).astype(np.int64))[places]
+            name: np.where(
+                unknown, IGNORE, interval_mask(intervals.get(contig), start, end).astype(np.int64)
+            )[places]
             for name, intervals in (("labels", self.targets), ("candidates", self.candidates))
             if name in wanted
         }
         if "tracks" in wanted:
             # the middle of a bin speaks for it
             middles = places[np.minimum(np.arange(0, end - start, BIN) + BIN // 2, end - start - 1)]
-            inside = [holds(rows.get(contig), start + middles) for rows in self.tracks]
+            inside = [contains_positions(rows.get(contig), start + middles) for rows in self.tracks]
             known["tracks"] = np.where(unknown[middles], IGNORE, np.stack(inside).astype(np.int64))
         if self.features is not None:
             seen = self.features.window(contig, start, end, self.view)
@@ -120,7 +123,7 @@ def without(intervals: Intervals, others: Intervals) -> Intervals:
     kept = {}
     for contig, rows in intervals.items():
         barred = merge(others[contig]) if contig in others else np.empty((0, 2), dtype=np.int64)
-        free = np.array([len(overlapping(barred, start, end)) == 0 for start, end in rows], dtype=bool)
+        free = np.array([len(find_overlapping(barred, start, end)) == 0 for start, end in rows], dtype=bool)
         if free.any():
             kept[contig] = rows[free]
     return kept
@@ -145,7 +148,7 @@ def near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Interval
     for contig, length in contigs.items():
         rows = []
         for start in range(0, length, _PIECE):
-            sequence = genome.fetch(contig, start, min(length, start + _PIECE + 2 * zhunt.LONGEST))
+            sequence = genome.fetch(contig, start, min(length, start + _PIECE + 2 * zhunt.DINUCLEOTIDE_LIMIT))
             score, size = zhunt.scores(sequence)
             first = np.flatnonzero(score >= NEAR_MISS)
             rows.append(np.stack([first, first + size[first]], axis=1) + start)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 from zflipon.training.stored_windows import StoredWindows
 
 COLUMNS = ("sequence", "label")
@@ -60,7 +60,7 @@ def _columns(path: Path, heading: list[str]) -> list[int]:
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise InputError(
-            f"{path}: expected the columns {' and '.join(COLUMNS)}, found {some(filter(None, heading))}"
+            f"{path}: expected the columns {' and '.join(COLUMNS)}, found {format_names(filter(None, heading))}"
         )
     return [names.index(name) for name in COLUMNS]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from zflipon.config import HELD_OUT_FOLDER, PROBABILITY_DECIMALS, Recipe, StageConfig
-from zflipon.errors import OutputError, RecipeError, some
+from zflipon.errors import OutputError, RecipeError, format_names
 from zflipon.inference.predictor import calibrated, strands
 from zflipon.jobs.distributed import process_state
 from zflipon.metrics import Confusion, ScoreHistogram
@@ -103,7 +103,7 @@ def _twins(recipe: Recipe, out: Path, restart: bool) -> list[Counts]:
     """Train the same without some contigs, in turn, and return what each twin says on those that it never saw."""
     found = []
     for number, contigs in enumerate(recipe.data.twins, 1):
-        log.info("twin %d of %d: without %s", number, len(recipe.data.twins), some(contigs, 30))
+        log.info("twin %d of %d: without %s", number, len(recipe.data.twins), format_names(contigs, 30))
         name, folder = f"{HELD_OUT_FOLDER}-{number}", out / HELD_OUT_FOLDER / str(number)
         data = replace(recipe.data, twins=(), validation_contigs=contigs)
         model = replace(recipe.model, checkpoint=_twin_of(recipe.model.checkpoint, contigs))
@@ -251,7 +251,7 @@ def _warn_of_known(name: str, metadata: ModelMetadata, training_data: TrainingDa
     known = sorted(apart.intersection(metadata.training.get("contigs", ())))
     if known:
         log.warning(
-            "%s was trained on %s, kept apart here: figures on them flatter it", name, some(known, 30)
+            "%s was trained on %s, kept apart here: figures on them flatter it", name, format_names(known, 30)
         )
 
 
@@ -504,7 +504,7 @@ def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -
 
 def _quality(histogram: ScoreHistogram, training_data: TrainingData) -> dict:
     best_f1, odds = histogram.best_f1()
-    counts = histogram.at(math.inf if odds is None else odds)
+    counts = histogram.confusion_at(math.inf if odds is None else odds)
     return {
         "contigs": list(training_data.judged_on("validation")) or training_data.told("validation"),
         "protocol": "genome",

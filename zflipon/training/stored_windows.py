@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from zflipon.config import StageConfig
-from zflipon.genome.fasta import Genome, base_codes, reverse_complement
-from zflipon.genome.intervals import Intervals, fill
-from zflipon.genome.tiled_samples import TiledWindows
+from zflipon.genome.alphabet import base_codes, reverse_complement
+from zflipon.genome.fasta import Genome
+from zflipon.genome.intervals import Intervals, interval_mask
+from zflipon.genome.tiled_windows import TiledWindows
 from zflipon.tokenization.alignment import IGNORE
 
 Known = dict[str, np.ndarray]
@@ -100,12 +101,12 @@ def cut(
         sequences += here
         bases = starts[:, None] + np.arange(width)
         # N counts for nothing: codes of bases are below that of N
-        unknown = fill(ignored.get(contig), 0, end)[bases] | (
+        unknown = interval_mask(ignored.get(contig), 0, end)[bases] | (
             np.stack([base_codes(sequence) for sequence in here]) > 3
         )
         for name, intervals in (("labels", labels), ("candidates", candidates)):
             if intervals is not None:
-                inside = fill(intervals.get(contig), 0, end)[bases]
+                inside = interval_mask(intervals.get(contig), 0, end)[bases]
                 marked[name].append(np.where(unknown, np.int8(IGNORE), inside.astype(np.int8)))
     empty = np.empty((0, width), dtype=np.int8)
     found = np.concatenate([empty, *marked["labels"]])

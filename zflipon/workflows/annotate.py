@@ -20,7 +20,7 @@ import numpy as np
 from accelerate import PartialState
 
 from zflipon.config import GPU_SHARD_BASES, CallConfig, InferenceConfig, Selection
-from zflipon.energetics.screen import windows_worth_reading
+from zflipon.energetics.screen import screen_windows
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan, Shard, make_plan
 from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_windows
@@ -40,10 +40,10 @@ from zflipon.jobs.job import (
 )
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint, load
-from zflipon.progress import progress
-from zflipon.tracks.atomic import check_output_path, sidecar
-from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track, to_decimals
-from zflipon.tracks.writers import STDOUT, TrackOutputs, writer_for
+from zflipon.progress import progress_bar
+from zflipon.tracks.atomic import check_output_path, record_path
+from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track, quantize
+from zflipon.tracks.writers import STDOUT, TrackOutputs, find_writer
 
 log = logging.getLogger("zflipon")
 
@@ -109,11 +109,11 @@ def annotate(
     """
     started = time.time()
     for output in outputs:
-        writer_for(output)
+        find_writer(output)
     files = [Path(output) for output in outputs if output != STDOUT]
     force |= bool(files) and Journal(unfinished(files[0])).was_finishing
     for path in files:
-        for claimed in (path, sidecar(path)):
+        for claimed in (path, record_path(path)):
             check_output_path(claimed, force)
     state = process_state(predict.device if predict else "auto")
     with Genome(genome_path) as genome:
@@ -201,7 +201,7 @@ class _Writer:
         self._tracks.add(track, calls)
         self.told["calls"] += len(calls)
         self.told["called_bases"] += int((calls["end"] - calls["start"]).sum())
-        self.told["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.pieces)
+        self.told["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.chunks)
 
 
 def _predict(
@@ -229,7 +229,7 @@ def _predict(
             windows, read = shard.windows, None
             if screen:
                 with predictor.clock("screen"):
-                    read = windows_worth_reading(
+                    read = screen_windows(
                         genome, shard.contig, windows, predictor.metadata.screen, predictor.device
                     )
             yield Stretch(shard.contig, windows, read, written=True)
@@ -238,7 +238,7 @@ def _predict(
         first = int(stretch.windows["core_start"][0])
         read = len(stretch.windows) if stretch.read is None else int(stretch.read.sum())
         with predictor.clock("store"):
-            journal.store(shard.number, to_decimals(found[shard.start - first : shard.end - first]), read)
+            journal.store(shard.number, quantize(found[shard.start - first : shard.end - first]), read)
         log.debug("%s is done", shard)
         with predictor.clock("write"):
             stored()
@@ -246,7 +246,7 @@ def _predict(
     before = sum(shards[number].end - shards[number].start for number in done)
     largest = max((shard.end - shard.start for shard in shards), default=0)
     with (
-        progress("b", plan.bases, before, quiet, logged=True, name="zflipon") as bar,
+        progress_bar("b", plan.bases, before, quiet, logged=True, name="zflipon") as bar,
         ThreadPoolExecutor(1) as aside,
     ):
 
@@ -291,7 +291,7 @@ def _announcement(plan: Plan, checkpoint: Checkpoint, predictor: Predictor, stat
     processes = f", {state.num_processes} processes" if state.num_processes > 1 else ""
     precision = str(predictor.dtype).removeprefix("torch.")
     return (
-        f"{plan.bases:,} bases on {len(plan.md5)} contigs, {plan.asked - plan.bases:,} more in gaps of N; "
+        f"{plan.bases:,} bases on {len(plan.md5)} contigs, {plan.requested_bases - plan.bases:,} more in gaps of N; "
         f"{plan.windows:,} windows of {checkpoint.metadata.window} by {checkpoint.path.name} "
         f"({predictor.device}, {precision}{processes})"
     )
@@ -308,7 +308,7 @@ def _estimate(
     windows = windows[windows["core_start"] < windows["core_start"][0] + _PILOT_BASES]
     predict_windows(predictor, genome, shard.contig, windows[:2])  # first calls are slow
     started = time.perf_counter()
-    found = to_decimals(predict_windows(predictor, genome, shard.contig, windows, written=True))
+    found = quantize(predict_windows(predictor, genome, shard.contig, windows, written=True))
     speed = len(found) / (time.perf_counter() - started) * state.num_processes
     first = int(windows["core_start"][0])
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
@@ -352,7 +352,7 @@ def _report(
         "contigs": {name: {"length": genome.lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
         "regions": _regions(plan, genome),
         "bases": plan.bases,
-        "bases_in_gaps": plan.asked - plan.bases,
+        "bases_in_gaps": plan.requested_bases - plan.bases,
         "windows": plan.windows,
         "shards": len(plan.shards),
         "call": asdict(call),
@@ -363,6 +363,6 @@ def _report(
 
 def _regions(plan: Plan, genome: Genome) -> list[str] | None:
     """Return the regions that were asked for, 1-based as users write them; None where they are whole contigs."""
-    if all(wanted.tolist() == [[0, genome.lengths[contig]]] for contig, wanted in plan.wanted.items()):
+    if all(wanted.tolist() == [[0, genome.lengths[contig]]] for contig, wanted in plan.requested.items()):
         return None
-    return [f"{contig}:{low + 1}-{high}" for contig, wanted in plan.wanted.items() for low, high in wanted]
+    return [f"{contig}:{low + 1}-{high}" for contig, wanted in plan.requested.items() for low, high in wanted]

@@ -24,7 +24,7 @@ from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, load
 from zflipon.models.hub import BUNDLED, WEIGHTS_SHA256
 from zflipon.omics.features import FeatureTracks
-from zflipon.progress import progress
+from zflipon.progress import progress_bar
 
 HUMAN = 3_100_000_000
 """Bases of hg38, about."""
@@ -215,7 +215,7 @@ def _trials(checkpoint: Checkpoint, report: Report, threads: int | None, quiet: 
         if (device, precision) != ("cpu", "float16")  # which CPUs are slow in, and nobody asks for
     ]
     expected: list[np.ndarray] = []
-    with progress("way", len(ways), quiet=quiet) as bar:
+    with progress_bar("way", len(ways), quiet=quiet) as bar:
         for device, precision in ways:
             auto = pick_precision("auto", torch.device(device), size_of(checkpoint.module))
             default = str(auto).removeprefix("torch.") == precision

@@ -17,10 +17,11 @@ import numpy as np
 
 from zflipon import __version__
 from zflipon.config import EvaluateConfig
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import Intervals, covered, fill, merge, read_bed, solid
-from zflipon.genome.tiled_samples import tile_labelled
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import Intervals, count_covered, interval_mask, merge, merge_by_contig
+from zflipon.genome.tiled_windows import build_tiled_windows
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
 from zflipon.tracks.readers import Track, open_track
 
@@ -56,7 +57,7 @@ class EvaluationRegions:
             protocol: {
                 "evaluated": sum(int(np.diff(intervals).sum()) for intervals in scope.values()),
                 "labelled": sum(
-                    int(covered(scope.get(contig), labels.ravel())[::2].sum())
+                    int(count_covered(scope.get(contig), labels.ravel())[::2].sum())
                     for contig, labels in self.labels.items()
                 ),
             }
@@ -90,13 +91,17 @@ def survey(
     InputError
         If a contig is unknown, a file malformed, or nothing that is counted is labelled.
     """
-    lengths = genome.chosen(contigs)
-    label_runs = solid(read_bed(labels, genome.lengths, "labels"), lengths)
+    lengths = genome.select_contigs(contigs)
+    label_runs = merge_by_contig(read_bed(labels, genome.lengths, "labels"), lengths)
     if not label_runs:
         raise InputError(
-            f"{labels}: no label on the evaluated contigs ({some(lengths)}); expected a BED of Z-DNA"
+            f"{labels}: no label on the evaluated contigs ({format_names(lengths)}); expected a BED of Z-DNA"
         )
-    avoided = solid(read_bed(blacklist, genome.lengths, "blacklisted regions"), lengths) if blacklist else {}
+    avoided = (
+        merge_by_contig(read_bed(blacklist, genome.lengths, "blacklisted regions"), lengths)
+        if blacklist
+        else {}
+    )
     stretches = {}
     for contig, length in lengths.items():
         stretches[contig] = genome.scan(contig, min_gap=1).segments
@@ -147,7 +152,7 @@ def sample(
     counts : dict of str to int
         ``'positive'`` and ``'negative'`` windows.
     """
-    tiled = tile_labelled(lengths, labels, stretches, blacklist, config.window)
+    tiled = build_tiled_windows(lengths, labels, stretches, blacklist, config.window)
     positive, other = np.flatnonzero(tiled.labelled), np.flatnonzero(~tiled.labelled)
     wanted = min(config.negatives * len(positive), len(other))
     drawn = other[np.random.default_rng(config.seed).choice(len(other), wanted, replace=False)]
@@ -170,7 +175,7 @@ def _complement(intervals: np.ndarray | None, length: int) -> np.ndarray:
 
 def _intersect(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     edges = np.union1d(one, other)
-    inside = (covered(one, edges) > 0) & (covered(other, edges) > 0)
+    inside = (count_covered(one, edges) > 0) & (count_covered(other, edges) > 0)
     return merge(np.stack([edges[:-1], edges[1:]], axis=1)[inside])
 
 
@@ -186,7 +191,7 @@ class Tally:
 
     def add(self, scores: np.ndarray, called: np.ndarray, labels: np.ndarray) -> None:
         """Count bases: three arrays of shape (bases,)."""
-        self.confusion += Confusion.of(called, labels)
+        self.confusion += Confusion.from_calls(called, labels)
         if self.histogram is not None:
             self.histogram.add(scores, labels)
 
@@ -270,10 +275,12 @@ def measure(
     result = Result(track.scored, tallies)
     for contig, start, scores in track.chunks(ground.lengths, config.chunk):
         end = start + len(scores)
-        labels, counted = (fill(runs.get(contig), start, end) for runs in (ground.labels, ground.counted))
+        labels, counted = (
+            interval_mask(runs.get(contig), start, end) for runs in (ground.labels, ground.counted)
+        )
         called = scores >= threshold
         for protocol, tally in tallies.items():
-            mask = fill(ground.scopes[protocol].get(contig), start, end)
+            mask = interval_mask(ground.scopes[protocol].get(contig), start, end)
             tally.add(scores[mask], called[mask], labels[mask])
         result.calls.add(called, counted, counted & labels)
         result.labels.add(labels, counted, counted & called)
@@ -340,7 +347,7 @@ def evaluate(
     config = config or EvaluateConfig()
     with Genome(genome) as source:
         opened = [open_track(path, source.lengths) for path in tracks]
-        total = sum(source.chosen(contigs).values()) * (len(opened) + 1)
+        total = sum(source.select_contigs(contigs).values()) * (len(opened) + 1)
 
         def step(bases: int) -> None:
             advance(bases, total)

@@ -14,19 +14,20 @@ import numpy as np
 import pysam
 
 from zflipon.config import InferenceConfig, Selection
-from zflipon.energetics.screen import windows_worth_reading
-from zflipon.errors import InputError, ModelError, ZfliponError, some
+from zflipon.energetics.screen import screen_windows
+from zflipon.errors import InputError, ModelError, ZfliponError, format_names
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import bed_rows, fill, parse_region
+from zflipon.genome.interval_files import read_bed_rows
+from zflipon.genome.intervals import interval_mask, parse_region
 from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import Stretch, predict_stretches
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, load
 from zflipon.models.hub import sha256_of
 from zflipon.omics.features import FeatureTracks, open_features
-from zflipon.tracks.atomic import INDEX_SUFFIXES, read_record, sidecar
-from zflipon.tracks.calling import SCALE, call_regions, from_decimals, to_decimals
-from zflipon.tracks.readers import BedTrack, BigWigTrack, format_of, open_bigwig
+from zflipon.tracks.atomic import INDEX_SUFFIXES, read_record, record_path
+from zflipon.tracks.calling import SCALE, call_regions, dequantize, quantize
+from zflipon.tracks.readers import BedTrack, BigWigTrack, find_reader, open_bigwig
 
 STEPS = {"float32": 1, "bfloat16": 50, "float16": 20}
 """Precision → by how many steps of the last decimal a probability may differ: rounding, or what half precision does."""
@@ -52,11 +53,13 @@ def track_record(track: str | Path) -> dict:
     record = read_record(track)
     if not record:
         raise InputError(
-            f"{track}: no record {sidecar(track).name} beside it, which zflipon writes; keep both together"
+            f"{track}: no record {record_path(track).name} beside it, which zflipon writes; keep both together"
         )
     missing = [key for key in ("command", "model", "predict", "versions") if key not in record]
     if missing:
-        raise InputError(f"{sidecar(track)}: lacks {', '.join(missing)}; it is no record that zflipon writes")
+        raise InputError(
+            f"{record_path(track)}: lacks {', '.join(missing)}; it is no record that zflipon writes"
+        )
     return record
 
 
@@ -175,7 +178,7 @@ def verify(
         raise InputError(
             f"{track}: only tracks of annotate's can be read again; the record has no {lacking[0]}"
         )
-    kind = format_of(track)
+    kind = find_reader(track)
     fasta = Path(genome or record["genome"])
     if not genome and not fasta.is_file():
         raise InputError(f"{fasta}: the recorded genome is not there; name it with --genome")
@@ -221,7 +224,7 @@ class _Reading:
         for shard, (_, values) in zip(plan.shards, predicted, strict=True):
             first = int(shard.windows["core_start"][0])
             inside = values[shard.start - first : shard.end - first]
-            found[shard.start - start : shard.end - start] = from_decimals(to_decimals(inside))
+            found[shard.start - start : shard.end - start] = dequantize(quantize(inside))
         return found
 
     def _read(self, contig: str, windows: np.ndarray) -> np.ndarray | None:
@@ -229,7 +232,7 @@ class _Reading:
         if not self.record.get("screen"):
             return None
         screen = self.predictor.metadata.screen
-        return windows_worth_reading(self._genome, contig, windows, screen, self.predictor.device)
+        return screen_windows(self._genome, contig, windows, screen, self.predictor.device)
 
     def asked(self, place: Place) -> tuple[str, ...]:
         """Return what the run was asked for of a place, as regions; raise `InputError` where it is nothing."""
@@ -242,7 +245,7 @@ class _Reading:
         asked = tuple(f"{contig}:{low + 1}-{high}" for low, high in cut if low < high)
         if not asked:
             raise InputError(
-                f"{contig}:{start + 1:,}-{end:,}: the run did not read this; it was asked for {some(regions)}"
+                f"{contig}:{start + 1:,}-{end:,}: the run did not read this; it was asked for {format_names(regions)}"
             )
         return asked
 
@@ -250,7 +253,9 @@ class _Reading:
 def _same_contig(record: Mapping, genome: Genome, contig: str) -> None:
     told = record["contigs"].get(contig)
     if told is None:
-        raise InputError(f"{contig}: the run did not read this contig; it read {some(record['contigs'])}")
+        raise InputError(
+            f"{contig}: the run did not read this contig; it read {format_names(record['contigs'])}"
+        )
     problems = compare_genome({"contigs": {contig: told}}, genome)
     if problems:
         raise InputError(f"{genome.path}: not the genome that the track was made of: {problems[0]}")
@@ -287,8 +292,8 @@ def _notes(
     if checkpoint.sha256 != told:
         yield f"the model is not the track's: SHA-256 of the weights {checkpoint.sha256}, recorded is {told}"
     elif changed := _changed(record["model"], checkpoint.metadata.to_dict()):
-        yield f"the model has the track's weights, and another {some(changed)}"
-    for name, digest in (tracks.digest if tracks else {}).items():
+        yield f"the model has the track's weights, and another {format_names(changed)}"
+    for name, digest in (tracks.file_hashes if tracks else {}).items():
         if digest != record["features"][name]["sha256"]:
             yield f"{tracks.paths[name]}: another file than the track '{name}' of the run (SHA-256 differs)"
     device = record["predict"].get("device")
@@ -336,7 +341,7 @@ def _compare_calls(track: Path, region: str, place: Place, reading: _Reading, no
     high = min(reading.lengths[contig], max([end, *(row[1] for row in rows)]) + around)
     found, inside = reading((contig, low, high)), slice(start - low, end - low)
     _require_sequence(found[inside], region)
-    told = fill(np.array([row[:2] for row in rows], dtype=np.int64), low, high)
+    told = interval_mask(np.array([row[:2] for row in rows], dtype=np.int64), low, high)
     lowest, highest = (
         _called(found, low, call, min(1.0, call["threshold"] + step / SCALE))
         for step in (-reading.steps, reading.steps)
@@ -360,8 +365,8 @@ def _require_sequence(found: np.ndarray, region: str) -> None:
 def _called(found: np.ndarray, start: int, call: Mapping, threshold: float) -> np.ndarray:
     """Mark the bases that are called at a threshold."""
     least = max(threshold, 1 / SCALE)
-    calls = call_regions(to_decimals(found), start, least, call["min_length"], call["merge_gap"])
-    return fill(np.stack([calls["start"], calls["end"]], axis=1), start, start + len(found))
+    calls = call_regions(quantize(found), start, least, call["min_length"], call["merge_gap"])
+    return interval_mask(np.stack([calls["start"], calls["end"]], axis=1), start, start + len(found))
 
 
 def _off(track: Path, values: np.ndarray, fields: Sequence[str]) -> float:
@@ -383,7 +388,7 @@ def _values(track: Path, place: Place, lengths: Mapping[str, int]) -> np.ndarray
     """Return what a track says of a place: float32, shape (bases,), NaN where it says nothing."""
     contig, start, end = place
     told = np.full(end - start, np.nan, dtype=np.float32)
-    if format_of(track) is not BigWigTrack:
+    if find_reader(track) is not BigWigTrack:
         for first, last, fields in _rows(track, place, lengths):
             told[max(0, first - start) : last - start] = _number(track, fields)
         return told
@@ -410,7 +415,7 @@ def _rows(track: Path, place: Place, lengths: Mapping[str, int]) -> Iterator[tup
     """Yield the rows of a BED or bedGraph that touch a place, by its index if it has one: start, end, other fields."""
     contig, start, end = place
     if not any(track.with_name(track.name + suffix).is_file() for suffix in INDEX_SUFFIXES):
-        for name, first, last, fields in bed_rows(track, lengths, "rows"):
+        for name, first, last, fields in read_bed_rows(track, lengths, "rows"):
             if name == contig and first < end and last > start:
                 yield first, last, fields
         return

@@ -200,21 +200,21 @@ def attributions(
 def _omics(checkpoint, source, features, missing):
     """Open what the model reads beside the sequence; nothing of a table of sequences, which have no place."""
     from zflipon.genome.fasta import Genome
-    from zflipon.omics.features import features_for
+    from zflipon.omics.features import open_model_features
 
     if source.suffix.lower() in _SEQUENCES:
-        return features_for(checkpoint, features, {}, missing)
+        return open_model_features(checkpoint, features, {}, missing)
     with Genome(source) as genome:
-        return features_for(checkpoint, features, genome.lengths, missing)
+        return open_model_features(checkpoint, features, genome.lengths, missing)
 
 
 def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> list[tuple]:
     """Write the table of tokens; return the place of each attribution beside it."""
     from zflipon.explain.table_files import write_table
     from zflipon.explain.token_tables import completeness, token_table
-    from zflipon.progress import progress
+    from zflipon.progress import progress_bar
 
-    with progress("windows", len(known.sequences), quiet=quiet) as bar:
+    with progress_bar("windows", len(known.sequences), quiet=quiet) as bar:
         scores, found = token_table(attributor, known, threshold, progress=bar.update)
     data = {**data, "sequences": len(known.sequences), "true_positives": len(found)}
     about = {**told(data, _what(attributor)), "completeness": completeness(found)}
@@ -227,15 +227,15 @@ def _write_tracks(tracks, attributor, source, selection, threshold, every_base, 
     """Write the track; return the place of each attribution beside it."""
     from zflipon.explain.token_tables import attribution_track
     from zflipon.genome.fasta import Genome
-    from zflipon.progress import progress
-    from zflipon.tracks.writers import write_values
+    from zflipon.progress import progress_bar
+    from zflipon.tracks.writers import write_bigwig_values
 
-    with Genome(source) as genome, progress("windows", quiet=quiet) as bar:
+    with Genome(source) as genome, progress_bar("windows", quiet=quiet) as bar:
         pieces, found = attribution_track(
             attributor, genome, selection, threshold, every_base, progress=bar.update
         )
         for path in tracks:
-            write_values(path, genome.lengths, pieces)
+            write_bigwig_values(path, genome.lengths, pieces)
     return [((place.contig, place.start, place.end), one) for place, one in found]
 
 

@@ -63,8 +63,9 @@ def kmers(
     from zflipon.explain.kmers import COLUMNS, Composition, enrichment, region_codes
     from zflipon.explain.logo import align, check_picture, draw_logo, find_sites
     from zflipon.genome.fasta import Genome
-    from zflipon.genome.intervals import merge, read_bed
-    from zflipon.progress import progress
+    from zflipon.genome.interval_files import read_bed
+    from zflipon.genome.intervals import merge
+    from zflipon.progress import progress_bar
 
     refuse(output, force)
     refuse(logo, force)
@@ -76,7 +77,7 @@ def kmers(
         if logo:
             matrix = align(find_sites(reference, places, sites, width, attributions), width)
             draw_logo(matrix, logo)
-    with progress("shuffles", shuffles) as bar:
+    with progress_bar("shuffles", shuffles) as bar:
         found = Composition(codes, enrichment(codes, k, shuffles, seed, bar.update))
     about = {"regions": regions.name, "genome": genome.name, "k": k, "shuffles": shuffles, "seed": seed}
     give(output, found.told(top), {**about, **found.about()}, COLUMNS, found.rows())

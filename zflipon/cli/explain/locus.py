@@ -98,18 +98,18 @@ def locus(
     from zflipon.genome.intervals import parse_region
     from zflipon.inference.predictor import Predictor
     from zflipon.models import load
-    from zflipon.omics.features import features_for
-    from zflipon.progress import progress
+    from zflipon.omics.features import open_model_features
+    from zflipon.progress import progress_bar
 
     check_picture(output)
     refuse(output, force)
     with Genome(genome) as reference:
         place = parse_region(region, reference.lengths)
         checkpoint = load(model)
-        omics = features_for(checkpoint, features, reference.lengths, missing_features)
+        omics = open_model_features(checkpoint, features, reference.lengths, missing_features)
         predict = InferenceConfig(device=device, precision="float32", threads=threads)
         predictor = Predictor(checkpoint, predict, features=omics)
         attributor = Attributor(checkpoint, AttributionConfig(steps=steps, baseline=baseline), device, omics)
-        with progress("sequences", 3 * (place[2] - place[1])) as bar:
+        with progress_bar("sequences", 3 * (place[2] - place[1])) as bar:
             found = survey(predictor, attributor, reference, place, threshold, tracks, bar.update)
     draw(found, output)

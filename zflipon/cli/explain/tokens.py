@@ -107,10 +107,10 @@ def tokens(
     limit_threads(threads)
     from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.token_ratios import COLUMNS, token_ratios
-    from zflipon.progress import counting, progress
+    from zflipon.progress import progress_bar, progress_callback
 
     refuse(output, force)
-    with progress("windows") as bar:
+    with progress_bar("windows") as bar:
         found = token_ratios(
             genome,
             labels,
@@ -119,7 +119,7 @@ def tokens(
             contigs,
             TokenRatioConfig(window, negatives, seed, threshold),
             InferenceConfig(batch_size, precision, device, threads),
-            counting(bar),
+            progress_callback(bar),
             features,
             missing_features,
         )

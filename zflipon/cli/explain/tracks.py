@@ -74,10 +74,10 @@ def tracks(
     limit_threads(threads)
     from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.track_importance import COLUMNS, track_importance
-    from zflipon.progress import counting, progress
+    from zflipon.progress import progress_bar, progress_callback
 
     refuse(output, force)
-    with progress("b") as bar:
+    with progress_bar("b") as bar:
         found = track_importance(
             genome,
             labels,
@@ -88,6 +88,6 @@ def tracks(
             missing_features,
             not all_windows,
             InferenceConfig(batch_size, precision, device, threads),
-            counting(bar),
+            progress_callback(bar),
         )
     give(output, found.told(top), found.about(), COLUMNS, found.fields())

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
 
-from zflipon.energetics.zhunt import LONGEST
+from zflipon.energetics.zhunt import DINUCLEOTIDE_LIMIT
 from zflipon.errors import ModelError, suggest
-from zflipon.genome.fasta import NUCLEOTIDES, PADDING_BASE
+from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.base import DnaModel, DnaOutput
 from zflipon.models.heads.base_resolution import (
     FORMS_PRIOR,
@@ -85,10 +85,12 @@ class NucleotideConfig(PretrainedConfig):
         windows = not zhunt or (
             len(self.zhunt) == 2
             and all(whole(size, 1) for size in self.zhunt)
-            and self.zhunt[0] <= self.zhunt[1] <= LONGEST
+            and self.zhunt[0] <= self.zhunt[1] <= DINUCLEOTIDE_LIMIT
         )
         self.require(
-            "zhunt", windows, f"least and most dinucleotides of a window, up to {LONGEST}, or nothing"
+            "zhunt",
+            windows,
+            f"least and most dinucleotides of a window, up to {DINUCLEOTIDE_LIMIT}, or nothing",
         )
         if rest.get("base_head"):
             raise ValueError(

@@ -1,6 +1,6 @@
 """Z-HUNT as a model: no language and nothing to train, but run and written as the others are.
 
-It calls what published maps call, by `zflipon.energetics.zhunt.published_starts`. The log-odds of a base are
+It calls what published maps call, by `zflipon.energetics.zhunt.published_call_starts`. The log-odds of a base are
 ln(Z / what is asked of Z) of the best window that covers it, so that its probability is one half at the cutoff.
 """
 
@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig
 
 from zflipon.energetics.zhunt import (
-    CUTOFF,
-    FURTHER,
-    LONGEST,
+    CALL_CUTOFF,
+    CALL_EXTENSION,
+    DINUCLEOTIDE_LIMIT,
     MIN_DINUCLEOTIDES,
-    inside_calls,
-    published_starts,
+    call_mask,
+    published_call_starts,
 )
 from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel, DnaOutput
@@ -47,7 +47,7 @@ class ZhuntConfig(PretrainedConfig):
     def __init__(
         self,
         min_dinucleotides: int = MIN_DINUCLEOTIDES,
-        max_dinucleotides: int = LONGEST,
+        max_dinucleotides: int = DINUCLEOTIDE_LIMIT,
         vocab_size: int = 9,
         pad_token_id: int = 0,
         **rest,
@@ -69,19 +69,19 @@ class ZhuntModel(DnaModel):
         self.objective = getattr(config, "objective", "base")
         if self.objective != "base":
             raise ModelError(f"Z-HUNT decides bases and cannot be trained; no objective '{self.objective}'")
-        self.log_cutoff = nn.Parameter(torch.tensor([math.log(CUTOFF)]), requires_grad=False)
+        self.log_cutoff = nn.Parameter(torch.tensor([math.log(CALL_CUTOFF)]), requires_grad=False)
         self.post_init()
 
     def forward(self, bases: Tensor, **_ignored) -> DnaOutput:
         """Return the log-odds of bases: float32, of the shape of `bases` (int64, (batch, bases))."""
         least, most = self.config.min_dinucleotides, self.config.max_dinucleotides
         dtype = torch.float32 if bases.device.type == "mps" else torch.float64  # which MPS has none of
-        _, excess, ends = published_starts(bases, least, most, dtype)
-        excess = (excess - self.log_cutoff + math.log(CUTOFF)).clamp(min=_LOWEST)
-        called = inside_calls(excess >= 0, ends)
+        _, excess, ends = published_call_starts(bases, least, most, dtype)
+        excess = (excess - self.log_cutoff + math.log(CALL_CUTOFF)).clamp(min=_LOWEST)
+        called = call_mask(excess >= 0, ends)
         places = torch.arange(bases.shape[1], device=bases.device)
         best = torch.full_like(excess, _LOWEST)
-        for length in range(2 * least + FURTHER, 2 * most + FURTHER + 1, 2):
+        for length in range(2 * least + CALL_EXTENSION, 2 * most + CALL_EXTENSION + 1, 2):
             mine = torch.where(ends - places == length, excess, _LOWEST)
             shifted = F.pad(mine, (length - 1, 0), value=_LOWEST).unsqueeze(1)
             best = torch.maximum(best, F.max_pool1d(shifted, length, 1).squeeze(1))
@@ -91,7 +91,7 @@ class ZhuntModel(DnaModel):
 MODEL = ZhuntModel
 CONFIG = ZhuntConfig
 TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-DEFAULT_METADATA = {"window": 4096, "margin": 2 * LONGEST + FURTHER, "objective": "base"}
+DEFAULT_METADATA = {"window": 4096, "margin": 2 * DINUCLEOTIDE_LIMIT + CALL_EXTENSION, "objective": "base"}
 LORA_TARGETS: list[str] = []
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zflipon.energetics.zhunt import inside_calls, published_starts
+from zflipon.energetics.zhunt import call_mask, published_call_starts
 from zflipon.errors import ModelError
-from zflipon.genome.fasta import NUCLEOTIDES, PADDING_BASE
+from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.heads.omics import Omics
 
 FORMS_PRIOR, FLIPS_PRIOR = -5.0, -1.5
@@ -390,11 +390,11 @@ def readiness(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int) -> 
     called : Tensor
         bool, shape (batch, bases): inside a call.
     """
-    shortest, excess, ends = published_starts(bases, min_dinucleotides, max_dinucleotides)
+    shortest, excess, ends = published_call_starts(bases, min_dinucleotides, max_dinucleotides)
     size, starts = 2 * min_dinucleotides, excess >= 0
     ready = (_HOPELESS - shortest).clamp(min=0) / 3
     covering = F.max_pool1d(F.pad(ready, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)
-    called = inside_calls(starts, ends)
+    called = call_mask(starts, ends)
     return torch.stack([ready, covering, excess.clamp(min=0), starts.float(), called.float()], dim=1), called
 
 

@@ -11,19 +11,20 @@ import numpy as np
 
 from zflipon.errors import MissingExtraError
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import parse_region, read_bed
+from zflipon.genome.interval_files import read_bed
+from zflipon.genome.intervals import parse_region
 from zflipon.report.call_summary import Signal, ranked, read_calls
 from zflipon.report.hub import LABEL_COLOUR, around
 from zflipon.report.sources import Run, contig_lengths, gather
 from zflipon.report.viewer.page import Locus, page
 from zflipon.report.viewer.server import Served
 from zflipon.tracks.atomic import INDEX_SUFFIXES
-from zflipon.tracks.writers import COLOURS
+from zflipon.tracks.writers import SCORE_COLOURS
 
 MOST = 200
 """Calls in the list, the surest of all."""
 
-_SIGNAL, _LABELS = f"rgb({COLOURS[1000]})", f"rgb({LABEL_COLOUR})"
+_SIGNAL, _LABELS = f"rgb({SCORE_COLOURS[1000]})", f"rgb({LABEL_COLOUR})"
 
 
 @dataclass(frozen=True)

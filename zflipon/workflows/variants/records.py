@@ -12,7 +12,7 @@ from pathlib import Path
 import pysam
 
 from zflipon.config import RECORDS_PER_BATCH
-from zflipon.errors import InputError, some
+from zflipon.errors import InputError, format_names
 from zflipon.genome.fasta import Genome
 
 Region = tuple[str, int, int]
@@ -111,7 +111,7 @@ def _refuse_undeclared(path: Path, names: set[str]) -> None:
     """Refuse names that htslib has made up as it read: records with such do not fit another header."""
     if names:
         raise InputError(
-            f"{path}: its header does not declare {some(sorted(names))}; add the lines (bcftools reheader, with "
+            f"{path}: its header does not declare {format_names(sorted(names))}; add the lines (bcftools reheader, with "
             "--fai for contigs)"
         )
 
@@ -123,8 +123,8 @@ def _refuse_foreign(path: Path, contigs: list[str], genome: Genome) -> None:
     renamed = {"chr" + contig for contig in contigs} | {contig.removeprefix("chr") for contig in contigs}
     hint = "; they differ by 'chr'" if renamed & genome.lengths.keys() else ""
     raise InputError(
-        f"{path}: none of its contigs is in {genome.path}: the file has {some(contigs)}, the genome "
-        f"{some(genome.lengths)}{hint}; rename the contigs of one of them (bcftools annotate --rename-chrs)"
+        f"{path}: none of its contigs is in {genome.path}: the file has {format_names(contigs)}, the genome "
+        f"{format_names(genome.lengths)}{hint}; rename the contigs of one of them (bcftools annotate --rename-chrs)"
     )
 
 

@@ -34,8 +34,8 @@ from zflipon.jobs.job import (
 )
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint, load
-from zflipon.progress import progress
-from zflipon.tracks.atomic import atomic_file, check_output_path, sidecar
+from zflipon.progress import progress_bar
+from zflipon.tracks.atomic import atomic_file, check_output_path, record_path
 from zflipon.workflows.variants.alleles import REASONS, Pool
 from zflipon.workflows.variants.records import Region, Survey, pools, survey
 from zflipon.workflows.variants.scoring import RESULT_DTYPE, scores, seen
@@ -103,7 +103,7 @@ def variants(
     path, output, config = Path(path), Path(output), config or VariantConfig()
     kind = kind_of(output)
     force |= Journal(unfinished(output)).was_finishing
-    for claimed in (output, sidecar(output)):
+    for claimed in (output, record_path(output)):
         check_output_path(claimed, force)
     state = process_state(predict.device if predict else "auto")
     with Genome(genome_path) as genome:
@@ -258,7 +258,7 @@ def _bar(found: Survey, done: set[int], state: PartialState, quiet: bool) -> tqd
         log.info("going on: %d of %d runs of %d records are done", len(done), found.pools, RECORDS_PER_BATCH)
     before = min(len(done) * RECORDS_PER_BATCH, found.asked)
     hidden = quiet or not state.is_main_process
-    return progress("records", found.asked, before, hidden, logged=True, name="zflipon")
+    return progress_bar("records", found.asked, before, hidden, logged=True, name="zflipon")
 
 
 def _announcement(

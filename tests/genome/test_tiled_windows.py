@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from zflipon.genome.tiled_samples import choose, fold_parts, split, tile_labelled
+from zflipon.genome.tiled_windows import (
+    build_tiled_windows,
+    cross_validation_split,
+    sample_windows,
+    stratified_split,
+)
 
 
 def rows(*pairs):
@@ -36,7 +41,7 @@ def tiled(world, width):
         for name in ("label", "candidate", "black")
     }
     stretches = {contig: runs(~masks[contig]["n"]) for contig in lengths}
-    return tile_labelled(
+    return build_tiled_windows(
         lengths, intervals["label"], stretches, intervals["black"], width, intervals["candidate"]
     )
 
@@ -62,23 +67,27 @@ def test_tiles_against_a_slow_loop(world, width):
 def test_all_with_a_label_and_so_many_of_the_others(world):
     windows = tiled(world, 10)
     positive = np.flatnonzero(windows.labelled)
-    chosen = choose(windows, 0, 3, seed=1)
+    chosen = sample_windows(windows, 0, 3, seed=1)
     assert set(positive) <= set(chosen)
     assert len(chosen) == 4 * len(positive) == len(set(chosen.tolist()))
     assert (np.diff(chosen) > 0).all()
-    assert choose(windows, 0, 3, seed=1).tolist() == chosen.tolist() != choose(windows, 0, 3, seed=2).tolist()
+    assert (
+        sample_windows(windows, 0, 3, seed=1).tolist()
+        == chosen.tolist()
+        != sample_windows(windows, 0, 3, seed=2).tolist()
+    )
     # candidates are drawn like any other where no hard negatives are asked for, apart where they are
-    assert windows.candidate[choose(windows, 0, 15, seed=1)].any()
-    hard = choose(windows, 1, 0, seed=1)
+    assert windows.candidate[sample_windows(windows, 0, 15, seed=1)].any()
+    hard = sample_windows(windows, 1, 0, seed=1)
     assert len(hard) == 2 * len(positive)
     assert windows.candidate[np.setdiff1d(hard, positive)].all()
-    assert choose(windows, 0, np.inf, seed=1).tolist() == list(range(len(windows)))
+    assert sample_windows(windows, 0, np.inf, seed=1).tolist() == list(range(len(windows)))
 
 
 def test_a_choice_among_some_stays_among_them(world):
     windows = tiled(world, 10)
     among = windows.contig == 1
-    chosen = choose(windows, 0, 2, 5, among)
+    chosen = sample_windows(windows, 0, 2, 5, among)
     assert among[chosen].all()
     assert set(np.flatnonzero(among & windows.labelled)) <= set(chosen)
 
@@ -87,22 +96,22 @@ def test_a_choice_among_some_stays_among_them(world):
 def test_a_split_is_alike_in_every_stratum(seed):
     strata = np.random.default_rng(seed).choice(5, 2_003, p=[0.6, 0.2, 0.1, 0.08, 0.02])
     shares = {"train": 0.56, "validation": 0.24, "test": 0.20}
-    parts = split(strata, shares, seed)
+    parts = stratified_split(strata, shares, seed)
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(2_003))
     for name, share in shares.items():
         assert abs(len(parts[name]) - share * 2_003) <= 1
         for stratum in range(5):
             size = (strata == stratum).sum()
             assert abs((strata[parts[name]] == stratum).sum() - share * size) <= 1.01
-    assert split(strata, shares, seed)["test"].tolist() == parts["test"].tolist()
-    assert split(strata, shares, seed + 100)["test"].tolist() != parts["test"].tolist()
+    assert stratified_split(strata, shares, seed)["test"].tolist() == parts["test"].tolist()
+    assert stratified_split(strata, shares, seed + 100)["test"].tolist() != parts["test"].tolist()
 
 
 @pytest.mark.parametrize(("count", "share", "size"), [(5, 0.24, 1), (10, 0.24, 2), (3, 0.24, 1), (3, 0.9, 1)])
 def test_folds_test_every_part_once(count, share, size):
     tested = []
     for fold in range(1, count + 1):
-        parts = fold_parts(count, fold, share)
+        parts = cross_validation_split(count, fold, share)
         assert sorted(i for part in parts.values() for i in part) == list(range(count))
         assert len(parts["validation"]) == size
         assert parts["train"]

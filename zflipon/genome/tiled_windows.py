@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zflipon.genome.intervals import Intervals, covered
+from zflipon.genome.intervals import Intervals, count_covered
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TiledWindows:
         return len(self.start)
 
 
-def tile_labelled(
+def build_tiled_windows(
     lengths: Mapping[str, int],
     labels: Intervals,
     stretches: Intervals,
@@ -71,16 +71,16 @@ def tile_labelled(
     columns = []
     for number, (contig, length) in enumerate(lengths.items()):
         edges = np.arange(0, length + 1, width)
-        unknown = width - covered(stretches.get(contig), edges)
-        labelled = covered(labels.get(contig), edges) > 0
-        candidate = ~labelled & (covered((candidates or {}).get(contig), edges) > 0)
-        usable = np.flatnonzero((2 * unknown <= width) & (covered(blacklist.get(contig), edges) == 0))
+        unknown = width - count_covered(stretches.get(contig), edges)
+        labelled = count_covered(labels.get(contig), edges) > 0
+        candidate = ~labelled & (count_covered((candidates or {}).get(contig), edges) > 0)
+        usable = np.flatnonzero((2 * unknown <= width) & (count_covered(blacklist.get(contig), edges) == 0))
         columns.append((np.full(len(usable), number), edges[usable], labelled[usable], candidate[usable]))
     contig, start, labelled, candidate = (np.concatenate(column) for column in zip(*columns, strict=True))
     return TiledWindows(width, tuple(lengths), contig, start, labelled, candidate)
 
 
-def choose(
+def sample_windows(
     windows: TiledWindows,
     hard_negatives: float,
     background: float,
@@ -115,7 +115,7 @@ def choose(
     return np.sort(np.concatenate(chosen))
 
 
-def split(strata: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
+def stratified_split(strata: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Deal items out at random, each part with its share of every stratum.
 
     Parameters
@@ -148,7 +148,7 @@ def split(strata: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[st
     return {name: np.sort(np.concatenate(pieces)) for name, pieces in parts.items()}
 
 
-def fold_parts(count: int, fold: int, validation_share: float) -> dict[str, list[int]]:
+def cross_validation_split(count: int, fold: int, validation_share: float) -> dict[str, list[int]]:
     """Tell which of `count` equal parts a fold of cross-validation tests on, validates by and trains on.
 
     The fold's own part is the test; the parts after it, round the end, are the validation: as many as come
