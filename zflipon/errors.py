@@ -46,6 +46,10 @@ class Stopped(Exception):
         self.signal_number = signal_number
 
 
+class MainProcessError(Exception):
+    """Another process of the same run, the main process, has failed and reports the error."""
+
+
 class MissingExtraError(ZfliponError):
     """An optional dependency is needed but not installed.
 

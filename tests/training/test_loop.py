@@ -469,7 +469,9 @@ def test_a_logger_that_is_not_there(folder, monkeypatch):
 
 def test_a_batch_too_small_for_its_processes(folder, monkeypatch):
     recipe = plan(folder, "stage.batch_size=1")
-    monkeypatch.setattr(fit, "processes", lambda: type("State", (), {"num_processes": 2, "process_index": 0}))
+    monkeypatch.setattr(
+        fit, "process_state", lambda: type("State", (), {"num_processes": 2, "process_index": 0})
+    )
     training_data = read_material(recipe.data)
     with pytest.raises(RecipeError, match="a batch of 1 windows cannot be shared by 2 processes"):
         fit.fit(None, training_data.source(recipe.stage[0]), None, folder / "out")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import click
 
 from zflipon import __version__
-from zflipon.errors import Stopped, ZfliponError, printable
+from zflipon.errors import MainProcessError, Stopped, ZfliponError, printable
 
 COMMANDS = {
     "annotate": "Write the Z-DNA track of a genome.",
@@ -87,6 +87,8 @@ def main() -> None:
     except Stopped as stopped:
         click.echo(f"zflipon: {printable(stopped)}", err=True)
         status = 128 + stopped.signal_number
+    except MainProcessError:
+        status = 1
     except ZfliponError as error:
         click.echo(f"zflipon: error: {printable(error)}", err=True)
         status = 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from accelerate import PartialState
 
 from zflipon.errors import ModelError, ZfliponError
+from zflipon.jobs.distributed import process_state
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -17,7 +17,7 @@ def pick_device(name: str) -> torch.device:
     """Return the device of that name; ``'auto'`` is this process's GPU if there is one, then MPS, then CPU."""
     if name == "auto":
         if torch.cuda.is_available():
-            return PartialState().device
+            return process_state().device
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

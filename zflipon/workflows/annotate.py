@@ -1,7 +1,8 @@
 """Genome → tracks: cut into shards, predict each, write them in genome order.
 
 Shards do not depend on the number of processes. Each is predicted by one process and kept in a journal beside
-the first output (`zflipon.jobs.journal`); the first process also writes the tracks, contig by contig as they are completed.
+Shards do not depend on the number of processes. Each is predicted by one process and kept in a journal beside the
+first output (`zflipon.jobs.journal`); the first process also writes the tracks, contig by contig as they are completed.
 A run that was stopped, however it was, goes on by the same command and ends with the same bytes.
 """
 
