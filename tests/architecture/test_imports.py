@@ -14,7 +14,7 @@ import zflipon
 from zflipon.cli import COMMANDS
 from zflipon.cli.explain import COMMANDS as EXPLAIN
 from zflipon.config import DEFAULT_MODEL, OMICS_MODEL
-from zflipon.models import FAMILIES
+from zflipon.models.registry import BUILT_IN
 
 PACKAGE = Path(zflipon.__file__).parent
 
@@ -220,9 +220,12 @@ def test_the_bundled_models_load_without_the_base_class_of_transformers(model):
     assert not {"transformers.modeling_utils", "peft", "accelerate"} & set(loaded.stdout.split())
 
 
+FAMILY_MODULES = {location.partition(":")[0] for location in BUILT_IN.values()}
+
+
 def test_nothing_outside_models_knows_a_family():
     wrong = [
-        str(one) for one in EVERY_IMPORT if room(one.module) != "models" and one.target in FAMILIES.values()
+        str(one) for one in EVERY_IMPORT if room(one.module) != "models" and one.target in FAMILY_MODULES
     ]
     for path in MODULES:
         if room(dotted(path)) == "models":
@@ -239,7 +242,7 @@ def test_nothing_outside_models_knows_a_family():
 
 def names_a_family(node: ast.AST) -> bool:
     """Whether this is a string such as ``'gena'`` or ``'gena-lm'``, to compare with or to look up."""
-    named = rf"({'|'.join(FAMILIES)})([-_.][\w.-]*)?"
+    named = rf"({'|'.join(BUILT_IN)})([-_.][\w.-]*)?"
     return is_text(node) and re.fullmatch(named, node.value, re.IGNORECASE) is not None
 
 

@@ -31,12 +31,12 @@ from zflipon.explain.token_tables import (
 from zflipon.genome.alphabet import PADDING_BASE, base_codes
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
-from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, Calibration, ModelMetadata, create, family, load, save
+from zflipon.models import Calibration, ModelMetadata, create, family_names, get_family, load, save
 from zflipon.models.adapters import attach
 from zflipon.models.base import DnaOutput
 from zflipon.tokenization.tokenizers import Tokens
 
-TRAINED = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
+TRAINED = [name for name in family_names() if get_family(name).reads_tokens]
 
 OBJECTIVES = ("token", "base", "sequence")
 
@@ -189,7 +189,7 @@ def test_many_at_once_are_as_one_at_a_time(name, objective):
 def test_adapters_take_part(name, objective):
     checkpoint, sequences = made(name, objective), windows(1)
     plain = attributed(checkpoint, sequences, steps=50)[0]
-    attach(checkpoint.module, LoraConfig(r=2, alpha=4, dropout=0.5), family(name).LORA_TARGETS)
+    attach(checkpoint.module, LoraConfig(r=2, alpha=4, dropout=0.5), get_family(name).lora_targets)
     same = attributed(checkpoint, sequences, steps=50)[0]
     np.testing.assert_allclose(same.embeddings, plain.embeddings, atol=1e-5)
     with torch.no_grad():

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 from zflipon.cli import cli
 from zflipon.config import LoraConfig, StageConfig
 from zflipon.errors import ModelError, OutputError
-from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, create, family, load, load_module, save, start
+from zflipon.models import create, family_names, get_family, load, load_module, save, start
 from zflipon.models.adapters import attach, is_adapted, merge, thaw
 from zflipon.models.base import HEADS
 from zflipon.models.collate import collate
@@ -27,7 +27,7 @@ from zflipon.training.stages import _freeze
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
 
-TRAINED = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
+TRAINED = [name for name in family_names() if get_family(name).reads_tokens]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def adapted(base, objective="token", lora=LORA):
     """Start from a base, attach adapters and give every trained weight a value of its own."""
     torch.manual_seed(5)
     made = start(base, objective)
-    attach(made.module, lora, family(made.metadata.family).LORA_TARGETS)
+    attach(made.module, lora, get_family(made.metadata.family).lora_targets)
     with torch.no_grad():
         for weights in made.module.parameters():
             if weights.requires_grad:
@@ -83,7 +83,7 @@ def test_saved_and_loaded_they_say_the_same_to_us_and_to_peft(bases, tmp_path, n
 def test_by_default_every_attention_layer_gets_them(bases, name):
     made = adapted(bases[name])
     layers = [name for name, each in made.module.named_modules() if hasattr(each, "lora_A")]
-    assert len(layers) == SHAPE["num_hidden_layers"] * len(family(name).LORA_TARGETS)
+    assert len(layers) == SHAPE["num_hidden_layers"] * len(get_family(name).lora_targets)
     assert all("att" in layer for layer in layers)
 
 
@@ -148,7 +148,7 @@ def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
     def trained(objective, **resume):
         torch.manual_seed(5)
         made = start(bases["gena"], objective)
-        attach(made.module, replace(LORA, dropout=0.1), family("gena").LORA_TARGETS)
+        attach(made.module, replace(LORA, dropout=0.1), get_family("gena").lora_targets)
         tokens = made.tokenizer.encode(sequences)
         batch = collate(tokens, sequences, made.tokenizer.pad_id, objective == "base")
         batch["labels"] = torch.ones_like(batch["bases" if objective == "base" else "input_ids"])
@@ -219,7 +219,7 @@ def test_layers_that_are_not_there(bases):
     with pytest.raises(ModelError, match=r"lora\.r must be 1 or more for adapters, not 0"):
         attach(made.module, LoraConfig(), ["Wqkv"])
     with pytest.raises(ModelError, match="ZhuntModel has no linear layers"):
-        attach(load("zhunt").module, LORA, family("zhunt").LORA_TARGETS)
+        attach(load("zhunt").module, LORA, get_family("zhunt").lora_targets)
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,14 @@ from safetensors.torch import load_file, save_file
 from zflipon.cli.models import describe, models
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import (
-    FAMILIES,
-    WITHOUT_LANGUAGE,
     Calibration,
     ModelMetadata,
     create,
-    family,
+    family_names,
+    get_family,
     load,
     load_module,
-    recognise,
+    recognize_family,
     save,
     start,
 )
@@ -34,7 +33,7 @@ from zflipon.models import hub as files
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.tokenization.tokenizers import SPECIAL_TOKENS, KmerTokenizer, train_bpe
 
-LANGUAGES = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
+LANGUAGES = [name for name in family_names() if get_family(name).reads_tokens]
 
 SHAPE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 SEQUENCES = ["ACGTGCGCGCGTATATACCAGGTTACGNACG", "ttgaca", "GCGCGCGC"]
@@ -205,7 +204,7 @@ def test_official_folder_tells_nothing_and_gets_the_family_defaults(make, tmp_pa
         tmp_path, objective=..., zflipon=..., model_type="bert", architectures=["BertForTokenClassification"]
     )
     metadata = load(tmp_path).metadata
-    assert metadata == ModelMetadata("gena", "token", **family("gena").DEFAULT_METADATA)
+    assert metadata == ModelMetadata("gena", "token", **get_family("gena").default_metadata)
     assert metadata.label_comparison == ">"
     assert metadata.window + 2 <= 512
 
@@ -288,7 +287,7 @@ def test_no_such_model():
     ],
 )
 def test_family_is_recognised(config, name):
-    assert recognise(config, "config.json") == name
+    assert recognize_family(config, "config.json") == name
 
 
 @pytest.mark.parametrize(
@@ -565,7 +564,7 @@ def test_models_lists_bundled_ones_and_families(folder, monkeypatch):
     result = CliRunner().invoke(models, [])
     assert result.exit_code == 0
     assert "model  dnabert2, decides per token, 128 bp windows" in result.stdout
-    assert all(f"  {name} " in result.stdout for name in FAMILIES)
+    assert all(f"  {name} " in result.stdout for name in family_names())
 
 
 def test_models_show(make, tmp_path):

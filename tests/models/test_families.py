@@ -12,12 +12,12 @@ from transformers import BertConfig, ModernBertConfig, Trainer, TrainingArgument
 
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import PADDING_BASE
-from zflipon.models import FAMILIES, WITHOUT_LANGUAGE, family, load_module
+from zflipon.models import family_names, get_family, load_module
 from zflipon.models.families.dnabert2 import linear_bias, slopes
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.tokenization.alignment import IGNORE
 
-LANGUAGES = [name for name in FAMILIES if name not in WITHOUT_LANGUAGE]
+LANGUAGES = [name for name in family_names() if get_family(name).reads_tokens]
 
 GOLDEN = sorted(path for path in (Path(__file__).parents[1] / "data" / "golden").iterdir() if path.is_dir())
 
@@ -46,9 +46,9 @@ OWN = {
 
 def tiny(name: str, objective: str, **settings):
     torch.manual_seed(0)
-    kind = family(name)
+    kind = get_family(name)
     shape = {**SHAPE, **OWN.get(name, {}), "base_head": {"channels": 8, "kernel": 3, "dilations": [1, 2]}}
-    return kind.MODEL(kind.CONFIG(objective=objective, **{**shape, **settings})).eval()
+    return kind.model(kind.config(objective=objective, **{**shape, **settings})).eval()
 
 
 def batch(lengths: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
@@ -313,7 +313,9 @@ def test_layers_that_recompute_run_twice_and_learn_the_same(name):
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_lora_trains_adapters_and_head_alone(name):
-    config = LoraConfig(r=2, target_modules=family(name).LORA_TARGETS, task_type="TOKEN_CLS", bias="none")
+    config = LoraConfig(
+        r=2, target_modules=list(get_family(name).lora_targets), task_type="TOKEN_CLS", bias="none"
+    )
     module = get_peft_model(tiny(name, "token"), config)
     trainable = {key for key, value in module.named_parameters() if value.requires_grad}
     assert any("lora_A" in key for key in trainable)
@@ -364,4 +366,4 @@ def test_class_weights_count_in_the_loss():
 
 def test_unknown_family_is_named():
     with pytest.raises(ModelError, match=r"unknown model family 'dnabert3'.*did you mean 'dnabert"):
-        family("dnabert3")
+        get_family("dnabert3")

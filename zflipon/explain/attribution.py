@@ -26,7 +26,7 @@ from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumber
 from zflipon.inference.concurrency import WorkerPool
 from zflipon.inference.devices import LARGE, pick_device, size_of
 from zflipon.inference.predictor import check_features
-from zflipon.models import FORMULAS
+from zflipon.models import get_family
 from zflipon.models.collate import collate, pad
 from zflipon.models.heads.base_resolution import BaseInputs
 from zflipon.omics.features import MAX_DISTANCE, FeatureTracks
@@ -470,7 +470,7 @@ def _integrated_gradients() -> type:
 
 
 def _check(config: AttributionConfig, family: str, objective: str | None) -> None:
-    if family in FORMULAS:
+    if not get_family(family).trainable:
         raise ModelError("the model is a formula without embeddings, which has no gradients to integrate")
     if objective not in OBJECTIVES:
         wanted = ", ".join(map(repr, OBJECTIVES))

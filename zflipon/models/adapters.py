@@ -51,7 +51,7 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
     module : DnaModel
     lora : LoraConfig
     targets : sequence of str
-        The family's ``LORA_TARGETS``, for where the config names none.
+        The family's ``lora_targets``, for where the config names none.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def restore(
     files : Files
         Of the adapters.
     targets : sequence of str
-        The family's ``LORA_TARGETS``.
+        The family's ``lora_targets``.
     fill : callable
         Fills the module with the base's tensors; takes tensors of the module's own names that go over them.
 

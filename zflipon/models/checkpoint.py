@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from safetensors import SafetensorError
@@ -28,8 +27,7 @@ from torch import Tensor
 
 from zflipon import __version__
 from zflipon.errors import ModelError, OutputError, format_names, suggest
-from zflipon.models import adapters, recognise
-from zflipon.models import family as family_module
+from zflipon.models import adapters
 from zflipon.models.base import HEADS, DnaModel
 from zflipon.models.hub import (
     ADAPTER_CONFIG,
@@ -44,6 +42,7 @@ from zflipon.models.hub import (
 )
 from zflipon.models.metadata import ModelMetadata
 from zflipon.models.network import without_random_weights
+from zflipon.models.registry import ModelFamily, get_family, recognize_family
 from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer
 
 log = logging.getLogger("zflipon")
@@ -177,7 +176,7 @@ def load_module(path: str | Path, objective: str) -> DnaModel:
         As `load`.
     """
     files = locate(path)
-    name = recognise(files.config, files.folder)
+    name = recognize_family(files.config, files.folder)
     return _module(files, name, objective, read_tensors(files), fresh_head=True).eval()
 
 
@@ -223,7 +222,7 @@ def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> 
     Parameters
     ----------
     family : str
-        A key of `zflipon.models.FAMILIES`.
+        A key of `zflipon.models.registry.family_names`.
     objective : str
         One of `zflipon.models.metadata.OBJECTIVES`.
     tokenizer : DnaTokenizer
@@ -236,15 +235,15 @@ def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> 
     ModelError
         If the family or a setting is unknown, or the shape impossible.
     """
-    kind = family_module(family)
+    kind = get_family(family)
     values = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id, **settings}
-    module = kind.MODEL(_config(kind, {}, objective, f"family '{family}'", **values))
+    module = kind.model(_config(kind, {}, objective, f"family '{family}'", **values))
     metadata = {"family": family, "objective": objective, "versions": _versions()}
     return Checkpoint(
         module,
         tokenizer,
         ModelMetadata.from_dict(
-            {**metadata, "max_token_length": tokenizer.max_token_length}, **kind.DEFAULT_METADATA
+            {**metadata, "max_token_length": tokenizer.max_token_length}, **kind.default_metadata
         ),
     )
 
@@ -354,8 +353,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 def read_tokenizer(files: Files, metadata: ModelMetadata, path: Path | None = None) -> DnaTokenizer:
     """Load the folder's tokenizer, or that of a file, limited as the story says."""
-    kind = family_module(metadata.family)
-    tokenizer = kind.TOKENIZER.from_file(path or files.folder / kind.TOKENIZER_FILE)
+    kind = get_family(metadata.family)
+    tokenizer = kind.tokenizer.from_file(path or files.folder / kind.tokenizer_file)
     limit = metadata.max_token_length
     if limit is not None and limit < tokenizer.max_token_length:
         if not isinstance(tokenizer, BpeTokenizer):
@@ -379,10 +378,10 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _config(kind: ModuleType, raw: dict, objective: str, where: object, **settings):
+def _config(kind: ModelFamily, raw: dict, objective: str, where: object, **settings):
     """Build a family's config from a ``config.json`` and the settings over it."""
     known = {
-        *kind.CONFIG().to_dict(),
+        *kind.config().to_dict(),
         "class_weights",
         "base_head",
         "features",
@@ -396,7 +395,7 @@ def _config(kind: ModuleType, raw: dict, objective: str, where: object, **settin
     if "num_labels" in settings:  # names of labels would win over their number
         values = {key: value for key, value in values.items() if key not in ("id2label", "label2id")}
     try:
-        config = kind.CONFIG(**{**values, **settings, "objective": objective})
+        config = kind.config(**{**values, **settings, "objective": objective})
     except Exception as error:  # the config classes raise kinds of their own
         raise ModelError(f"{where}: {' '.join(str(error).split())}") from error
     return config
@@ -406,16 +405,16 @@ def _module(
     files: Files, name: str, objective: str, tensors: dict[str, Tensor], fresh_head: bool, **settings
 ) -> DnaModel:
     """Build a family's module and fill it."""
-    kind = family_module(name)
+    kind = get_family(name)
     config = _config(kind, files.config, objective, files.folder / "config.json", **settings)
     # heads alone may keep random weights
     with nullcontext() if fresh_head else without_random_weights():
-        module = kind.MODEL(config)
+        module = kind.model(config)
     if files.adapter is None:
         fill(module, tensors, files.folder, fresh_head)
     else:
         adapters.restore(
-            module, files, kind.LORA_TARGETS, partial(fill, module, tensors, files.folder, fresh_head)
+            module, files, kind.lora_targets, partial(fill, module, tensors, files.folder, fresh_head)
         )
     return module
 

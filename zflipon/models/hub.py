@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zflipon.errors import ModelError, format_names, suggest
-from zflipon.models import family, recognise
 from zflipon.models.metadata import ModelMetadata, told_objective
+from zflipon.models.registry import get_family, recognize_family
 
 BUNDLED = Path(__file__).with_name("bundled")
 """Folder of the models that come with the package, one folder each."""
@@ -157,11 +157,11 @@ class Files:
         ModelError
             If the family is unknown or the story no good.
         """
-        name = recognise(self.config, self.folder)
+        name = recognize_family(self.config, self.folder)
         told = self.config.get("zflipon", {})
         try:
             # a family's module needs torch, so a story with nothing left out is read without it
-            defaults = {} if ModelMetadata.is_whole(told) else family(name).DEFAULT_METADATA
+            defaults = {} if ModelMetadata.is_whole(told) else get_family(name).default_metadata
             return ModelMetadata.from_dict(told, **{"family": name, "objective": objective, **defaults})
         except ModelError as error:
             raise ModelError(f"{self.folder / 'config.json'}: {error}") from error

@@ -14,10 +14,10 @@ import torch
 
 from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError
-from zflipon.models import recognise
 from zflipon.models.checkpoint import Checkpoint, load, load_files, read_tokenizer, save
 from zflipon.models.hub import WEIGHTS_SHA256, Files, find_weights, locate
 from zflipon.models.metadata import OBJECTIVES
+from zflipon.models.registry import recognize_family
 
 
 def read_foreign(
@@ -126,7 +126,7 @@ def _files(source: str | Path, base: str | Path | None) -> Files:
         raise ModelError(f"{source}: no such file or folder")
     found = locate(base, adapters=False)
     shape = {key: value for key, value in found.config.items() if key not in ("objective", WEIGHTS_SHA256)}
-    config = {**shape, "zflipon": {"family": recognise(found.config, found.folder)}}
+    config = {**shape, "zflipon": {"family": recognize_family(found.config, found.folder)}}
     return Files(found.folder, config, find_weights(path), str(source))
 
 

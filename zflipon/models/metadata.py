@@ -93,7 +93,7 @@ class ModelMetadata:
     Attributes
     ----------
     family : str
-        A key of `zflipon.models.FAMILIES`.
+        A key of `zflipon.models.registry.family_names`.
     objective : str or None
         One of `OBJECTIVES`; None for a bare encoder.
     window, margin : int

@@ -18,7 +18,7 @@ from zflipon.errors import OutputError, RecipeError, format_names
 from zflipon.inference.predictor import calibrated, strands
 from zflipon.jobs.distributed import process_state
 from zflipon.metrics import Confusion, ScoreHistogram
-from zflipon.models import FORMULAS, Calibration, Checkpoint, create, family, load, save, start
+from zflipon.models import Calibration, Checkpoint, create, get_family, load, save, start
 from zflipon.models.adapters import attach, thaw
 from zflipon.models.hub import locate
 from zflipon.models.metadata import OBJECTIVES, ModelMetadata
@@ -144,7 +144,7 @@ def _tell(stage: StageConfig, settings: list[Setting], first: bool) -> None:
 
 
 def _refuse_formula(family: str) -> None:
-    if family in FORMULAS:
+    if not get_family(family).trainable:
         raise RecipeError(f"{family} is a formula: nothing in it is trained; choose another model")
 
 
@@ -227,7 +227,7 @@ def _beginning(recipe: Recipe, training_data: TrainingData, folder: Path) -> Che
     if features:
         log.info("%d omics tracks beside the sequence", len(features))
     if model.lora.r:
-        attach(checkpoint.module, model.lora, family(checkpoint.metadata.family).LORA_TARGETS)
+        attach(checkpoint.module, model.lora, get_family(checkpoint.metadata.family).lora_targets)
     size, trained = (
         sum(weights.numel() for weights in checkpoint.module.parameters() if weights.requires_grad or every)
         for every in (True, False)
@@ -257,13 +257,13 @@ def _warn_of_known(name: str, metadata: ModelMetadata, training_data: TrainingDa
 
 def _tokenizer(recipe: Recipe, training_data: TrainingData, path: Path) -> DnaTokenizer:
     """Return the tokenizer of a model that starts from random weights: the family's own, or one that is trained."""
-    kind = family(recipe.model.family)
-    if not kind.TOKENIZER_FILE:
+    kind = get_family(recipe.model.family)
+    if not kind.reads_tokens:
         if recipe.tokenizer.train:
             raise RecipeError(
                 f"[tokenizer] train = true: {recipe.model.family} reads bases and needs no tokenizer"
             )
-        return kind.TOKENIZER()
+        return kind.tokenizer()
     if not recipe.tokenizer.train:
         raise RecipeError("[tokenizer] train = true is needed where no checkpoint brings a tokenizer")
     if path.exists():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
+import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import complete_models
-from zflipon.models import FAMILIES
+from zflipon.models import family_summaries
 from zflipon.models.hub import BUNDLED, Files, bundled, found_objective, locate
 
 EPILOG = """\b
@@ -42,7 +41,7 @@ def models(context: click.Context) -> None:
         rows = [_summary(name) for name in bundled()]
         click.echo("\n".join(_columns(rows)) if rows else "  none")
         click.echo("\nFamilies (--model takes a folder, a file of weights or a hub id of any of these)")
-        click.echo("\n".join(_columns([(name, _first_line(module)) for name, module in FAMILIES.items()])))
+        click.echo("\n".join(_columns(list(family_summaries().items()))))
 
 
 @models.command(epilog=SHOW_EPILOG, short_help="Print a checkpoint's story.")
@@ -105,12 +104,6 @@ def _summary(name: str) -> tuple[str, str]:
     metadata = files.metadata(None)
     gist = f"{metadata.family}, decides per {metadata.objective}, {metadata.window} bp windows, {_megabytes(files.size)}"
     return name, gist
-
-
-def _first_line(module: str) -> str:
-    """Return the first line of a module's docstring, read without importing it."""
-    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).splitlines()[0]
 
 
 def _columns(rows: list[tuple[str, str]]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 
 from zflipon.models.base import DnaModel
 from zflipon.models.network import RecomputedLayer
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
 
@@ -148,13 +149,17 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return x * cosine + torch.cat([-second, first], dim=-1) * sine
 
 
-MODEL = CompactModel
-CONFIG = CompactConfig
-TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-DEFAULT_METADATA = {"window": 1024, "margin": 256}
-LORA_TARGETS = ["qkv"]
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family."""
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is this family's, by its ``model_type``."""
     return config.get("model_type") == CompactConfig.model_type
+
+
+FAMILY = ModelFamily(
+    model=CompactModel,
+    config=CompactConfig,
+    tokenizer=BpeTokenizer,
+    recognizes=recognizes,
+    tokenizer_file="tokenizer.json",
+    default_metadata={"window": 1024, "margin": 256},
+    lora_targets=("qkv",),
+)

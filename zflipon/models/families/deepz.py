@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from zflipon.models.families.nucleotides import NucleotideConfig, NucleotideModel, whole
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
 
@@ -111,13 +112,16 @@ class DeepzModel(NucleotideModel):
             super()._init_weights(module)
 
 
-MODEL = DeepzModel
-CONFIG = DeepzConfig
-TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-DEFAULT_METADATA = {"window": 1024, "margin": 128, "objective": "base"}
-LORA_TARGETS: list[str] = []
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family."""
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is this family's, by its ``model_type``."""
     return config.get("model_type") == DeepzConfig.model_type
+
+
+FAMILY = ModelFamily(
+    model=DeepzModel,
+    config=DeepzConfig,
+    tokenizer=BaseTokenizer,
+    recognizes=recognizes,
+    default_metadata={"window": 1024, "margin": 128, "objective": "base"},
+    reads_tokens=False,
+)

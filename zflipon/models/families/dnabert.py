@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import BertConfig
 
 from zflipon.models.families.bert import BERT_TYPES, BertModel
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import KmerTokenizer
 
 VOCABULARIES = {4**k + 5: k for k in (3, 4, 5, 6)}
@@ -24,13 +25,17 @@ class DnaBertModel(BertModel):
     config_class = DnaBertConfig
 
 
-MODEL = DnaBertModel
-CONFIG = DnaBertConfig
-TOKENIZER, TOKENIZER_FILE = KmerTokenizer, "vocab.txt"
-DEFAULT_METADATA = {"window": 512, "margin": 64}
-LORA_TARGETS = ["query", "value"]
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family: BERT, with as many tokens as there are k-mers."""
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is DNABERT's: plain BERT with a vocabulary of k-mers."""
     return config.get("model_type") in BERT_TYPES and config.get("vocab_size") in VOCABULARIES
+
+
+FAMILY = ModelFamily(
+    model=DnaBertModel,
+    config=DnaBertConfig,
+    tokenizer=KmerTokenizer,
+    recognizes=recognizes,
+    tokenizer_file="vocab.txt",
+    default_metadata={"window": 512, "margin": 64},
+    lora_targets=("query", "value"),
+)

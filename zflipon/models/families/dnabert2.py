@@ -23,6 +23,7 @@ from zflipon.models.families.bert import (
     attention_heads,
 )
 from zflipon.models.network import RecomputedLayer
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
 
@@ -148,18 +149,22 @@ def linear_bias(heads: int, tokens: int) -> Tensor:
     return -torch.tensor(slopes(heads))[:, None, None] * distance
 
 
-MODEL = DnaBert2Model
-CONFIG = DnaBert2Config
-TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-DEFAULT_METADATA = {"window": 128, "margin": 16, "label_threshold": 0.7}
-LORA_TARGETS = ["Wqkv"]
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family; the published one only hints at it."""
-    told = config.get("auto_map") or {}
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is DNABERT-2's, by its linear biases or the name of its published code."""
+    auto_map = config.get("auto_map") or {}
     return (
         config.get("model_type") == DnaBert2Config.model_type
         or "alibi_starting_size" in config
-        or any("bert_layers" in str(code) for code in told.values())
+        or any("bert_layers" in str(code) for code in auto_map.values())
     )
+
+
+FAMILY = ModelFamily(
+    model=DnaBert2Model,
+    config=DnaBert2Config,
+    tokenizer=BpeTokenizer,
+    recognizes=recognizes,
+    tokenizer_file="tokenizer.json",
+    default_metadata={"window": 128, "margin": 16, "label_threshold": 0.7},
+    lora_targets=("Wqkv",),
+)

@@ -19,6 +19,7 @@ from zflipon.models.families.bert import (
     PostNormLayer,
 )
 from zflipon.models.network import RecomputedLayer
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
 
@@ -77,14 +78,18 @@ class GenaModel(BertModel):
     encoder_class = GenaEncoder
 
 
-MODEL = GenaModel
-CONFIG = GenaConfig
-TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-DEFAULT_METADATA = {"window": 510, "margin": 64, "label_threshold": 0.7, "label_comparison": ">"}
-"""510 bases are at most 512 tokens, the special ones included, however the tokens are limited."""
-LORA_TARGETS = ["query", "value"]
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family."""
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is GENA-LM's, by its own key ``pre_layer_norm``."""
     return config.get("model_type") == GenaConfig.model_type or "pre_layer_norm" in config
+
+
+FAMILY = ModelFamily(
+    model=GenaModel,
+    config=GenaConfig,
+    tokenizer=BpeTokenizer,
+    recognizes=recognizes,
+    tokenizer_file="tokenizer.json",
+    # 510 bases give at most 512 tokens with the special ones: GENA-LM has 512 positions
+    default_metadata={"window": 510, "margin": 64, "label_threshold": 0.7, "label_comparison": ">"},
+    lora_targets=("query", "value"),
+)

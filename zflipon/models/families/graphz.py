@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.models.families.nucleotides import NucleotideConfig, NucleotideModel, whole
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
 
@@ -155,13 +156,16 @@ class GraphzModel(NucleotideModel):
             super()._init_weights(module)
 
 
-MODEL = GraphzModel
-CONFIG = GraphzConfig
-TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-DEFAULT_METADATA = {"window": 1024, "margin": 128, "objective": "base"}
-LORA_TARGETS: list[str] = []
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family."""
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is this family's, by its ``model_type``."""
     return config.get("model_type") == GraphzConfig.model_type
+
+
+FAMILY = ModelFamily(
+    model=GraphzModel,
+    config=GraphzConfig,
+    tokenizer=BaseTokenizer,
+    recognizes=recognizes,
+    default_metadata={"window": 1024, "margin": 128, "objective": "base"},
+    reads_tokens=False,
+)

@@ -8,6 +8,7 @@ from transformers import ModernBertModel as Encoder
 from transformers.models.modernbert.modeling_modernbert import ModernBertPredictionHead
 
 from zflipon.models.base import DnaModel
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
 
@@ -64,13 +65,17 @@ class ModernBertModel(DnaModel):
         return self.head(states)
 
 
-MODEL = ModernBertModel
-CONFIG = ModernBertConfig
-TOKENIZER, TOKENIZER_FILE = BpeTokenizer, "tokenizer.json"
-DEFAULT_METADATA = {"window": 1024, "margin": 128}
-LORA_TARGETS = ["Wqkv"]
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family."""
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is this family's, by its ``model_type``."""
     return config.get("model_type") == ModernBertConfig.model_type
+
+
+FAMILY = ModelFamily(
+    model=ModernBertModel,
+    config=ModernBertConfig,
+    tokenizer=BpeTokenizer,
+    recognizes=recognizes,
+    tokenizer_file="tokenizer.json",
+    default_metadata={"window": 1024, "margin": 128},
+    lora_targets=("Wqkv",),
+)

@@ -23,6 +23,7 @@ from zflipon.energetics.zhunt import (
 )
 from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel, DnaOutput
+from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
 _LOWEST = -36.0
@@ -88,13 +89,17 @@ class ZhuntModel(DnaModel):
         return DnaOutput(logits=torch.where(called, best, best.clamp(max=_OUTSIDE)).float())
 
 
-MODEL = ZhuntModel
-CONFIG = ZhuntConfig
-TOKENIZER, TOKENIZER_FILE = BaseTokenizer, ""
-DEFAULT_METADATA = {"window": 4096, "margin": 2 * DINUCLEOTIDE_LIMIT + CALL_EXTENSION, "objective": "base"}
-LORA_TARGETS: list[str] = []
-
-
-def recognises(config: dict) -> bool:
-    """Tell whether a ``config.json`` is of this family."""
+def recognizes(config: dict) -> bool:
+    """Return whether a ``config.json`` is this family's, by its ``model_type``."""
     return config.get("model_type") == ZhuntConfig.model_type
+
+
+FAMILY = ModelFamily(
+    model=ZhuntModel,
+    config=ZhuntConfig,
+    tokenizer=BaseTokenizer,
+    recognizes=recognizes,
+    default_metadata={"window": 4096, "margin": 2 * DINUCLEOTIDE_LIMIT + CALL_EXTENSION, "objective": "base"},
+    trainable=False,
+    reads_tokens=False,
+)
