@@ -1,0 +1,81 @@
+"""Time convolutions along a sequence: `torch.nn.Conv1d`, and the channels-last form that the context network uses.
+
+    python benchmarks/context_network.py
+
+Prints milliseconds per call and GFLOP/s of each form in float32 and bfloat16, and the bases per second of the whole
+network, for inference and for a training step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from zflipon.models.heads.context_network import ContextNetwork, Convolution
+
+SHAPES = [(4, 128, 17, 2, 8192), (128, 128, 5, 1, 4096), (160, 160, 5, 1, 1024), (224, 224, 3, 1, 64)]
+"""Inputs, outputs, kernel, stride and length of some layers."""
+
+WINDOWS, BASES = 8, 8192
+
+
+def seconds(function: Callable[[], object], repeats: int = 5) -> float:
+    """Return the median time of a call."""
+    function()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return sorted(times)[repeats // 2]
+
+
+def time_layers() -> None:
+    """Print the time of each layer in both forms."""
+    for inputs, outputs, kernel, stride, length in SHAPES:
+        flop = 2 * WINDOWS * (length // stride) * inputs * outputs * kernel
+        for dtype in (torch.float32, torch.bfloat16):
+            plain = nn.Conv1d(inputs, outputs, kernel, stride, padding=kernel // 2).to(dtype)
+            ours = Convolution(inputs, outputs, kernel, stride=stride).to(
+                dtype, memory_format=torch.channels_last
+            )
+            x = torch.rand(WINDOWS, length, inputs, dtype=dtype)
+            forms = {
+                "Conv1d": lambda layer=plain, x=x.transpose(1, 2).contiguous(): layer(x),
+                "channels last": lambda layer=ours, x=x.transpose(1, 2).unsqueeze(2): layer(x),
+            }
+            for name, call in forms.items():
+                with torch.inference_mode():
+                    spent = seconds(call)
+                layer = f"{inputs}→{outputs} kernel {kernel} stride {stride}"
+                print(
+                    f"{layer:30s} {str(dtype)[6:]:9s} {name:14s} {1e3 * spent:8.2f} ms {flop / spent / 1e9:7.0f} GFLOP/s"
+                )
+
+
+def time_network() -> None:
+    """Print the bases per second of the whole network."""
+    network = ContextNetwork().to(memory_format=torch.channels_last)
+    x = torch.rand(WINDOWS, BASES, 4)
+
+    def step() -> None:
+        states = network(x)
+        (states.fine.mean() + states.coarse.mean()).backward()
+
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            trained = seconds(step, 3)
+            with torch.inference_mode():
+                inferred = seconds(lambda: network(x), 3)
+        size = WINDOWS * BASES / 1e6
+        print(
+            f"network, {str(dtype)[6:]}: inference {size / inferred:.2f} Mb/s, training step {size / trained:.2f} Mb/s"
+        )
+
+
+if __name__ == "__main__":
+    time_layers()
+    time_network()

@@ -1,0 +1,40 @@
+"""Shapes and receptive field of the context network."""
+
+import pytest
+import torch
+
+from zflipon.models.heads.context_network import ActivityReadout, ContextNetwork, Convolution, TrackReadout
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return ContextNetwork(widths=(8, 12, 16), dilations=(1, 4)).eval()
+
+
+def test_states_have_one_row_per_bin(network):
+    states = network(torch.rand(2, 1024, 4))
+    assert states.fine.shape == (2, 32, 16)
+    assert states.coarse.shape == (2, 8, 16)
+    assert ActivityReadout(16)(states).shape == (2, 32)
+    assert TrackReadout(16, 5)(states).shape == (2, 8, 5)
+
+
+def test_a_base_reaches_no_further_than_the_dilations(network):
+    """Both blocks see three bins: with dilations of 1 and 4, a base changes bins at most 5 away, and a stem's reach."""
+    bases = torch.zeros(1, 4096, 4)
+    changed = bases.clone()
+    changed[0, 2048, 2] = 1
+    difference = (network(changed).coarse - network(bases).coarse).abs().sum(-1)[0]
+    reached = torch.nonzero(difference > 0).flatten()
+    assert reached.min() >= 2048 // 128 - 5 - 2 - 3
+    assert reached.max() <= 2048 // 128 + 5 + 2 + 3
+
+
+def test_convolution_equals_the_one_dimensional_one():
+    torch.manual_seed(0)
+    ours = Convolution(4, 6, 5, dilation=2)
+    plain = torch.nn.Conv1d(4, 6, 5, padding=4, dilation=2)
+    plain.weight.data, plain.bias.data = ours.weight.data.squeeze(2), ours.bias.data
+    x = torch.rand(2, 4, 50)
+    torch.testing.assert_close(ours(x.unsqueeze(2)).squeeze(2), plain(x))
