@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -44,16 +45,15 @@ def time_layers() -> None:
             )
             x = torch.rand(WINDOWS, length, inputs, dtype=dtype)
             forms = {
-                "Conv1d": lambda layer=plain, x=x.transpose(1, 2).contiguous(): layer(x),
-                "channels last": lambda layer=ours, x=x.transpose(1, 2).unsqueeze(2): layer(x),
+                "Conv1d": (plain, x.transpose(1, 2).contiguous()),
+                "channels last": (ours, x.transpose(1, 2).unsqueeze(2)),
             }
-            for name, call in forms.items():
+            for name, (layer, values) in forms.items():
                 with torch.inference_mode():
-                    spent = seconds(call)
-                layer = f"{inputs}→{outputs} kernel {kernel} stride {stride}"
-                print(
-                    f"{layer:30s} {str(dtype)[6:]:9s} {name:14s} {1e3 * spent:8.2f} ms {flop / spent / 1e9:7.0f} GFLOP/s"
-                )
+                    spent = seconds(partial(layer, values))
+                shape = f"{inputs}→{outputs} kernel {kernel} stride {stride}"
+                speed = f"{1e3 * spent:8.2f} ms {flop / spent / 1e9:7.0f} GFLOP/s"
+                print(f"{shape:30s} {str(dtype)[6:]:9s} {name:14s} {speed}")
 
 
 def time_network() -> None:

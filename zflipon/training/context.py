@@ -226,7 +226,7 @@ class ContextWindows:
             for middle, label in zip(middles, labels, strict=True)
         ]
         if not self._calls:
-            raise InputError("no Z-HUNT call lies on the training contigs; the context training needs some")
+            raise InputError("the training contigs have no Z-HUNT call; the context training needs some")
         chromosomes = [contig.split("_")[0] for contig in self.contigs]
         self.chromosomes = sorted(set(chromosomes))
         self._group = [self.chromosomes.index(chromosome) for chromosome in chromosomes]
@@ -312,7 +312,7 @@ class _Window(NamedTuple):
 
 
 class ContextModule(nn.Module):
-    """What is trained: the context network, its two readouts, and an offset per chromosome.
+    """The trained modules: the context network, its two readouts, and an offset per chromosome.
 
     Labels are unequally dense between chromosomes for reasons that sequence does not show (cells have one chrX, say).
     The offset of a chromosome absorbs that; `ContextModule.fold_offsets` leaves their mean behind.
@@ -387,9 +387,7 @@ def train_context(
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
     average = {name: each.detach().clone() for name, each in module.state_dict().items()}
     first = _resume(folder / "context.pt", module, optimizer, average)
-    scale = (
-        len(windows.targets.names) / 20
-    )  # the mean over a thousand rare tracks is small beside the other loss
+    scale = len(windows.targets.names) / 20  # a mean over a thousand rare tracks is a small number
     torch.manual_seed(settings.seed + first)
     module.train()
     for step, batch in _prefetch(windows, first):
