@@ -71,7 +71,7 @@ def check_output_path(path: str | Path, force: bool) -> None:
             raise OutputError(f"{path}: exists already; give --force to replace it")
         if not path.parent.is_dir():
             raise OutputError(f"{path}: there is no folder {path.parent} to write to; make it first")
-        trial = _beside(path)  # asking for permission alone misses read-only disks and names too long
+        trial = temporary_path(path)  # asking for permission alone misses read-only disks and names too long
         trial.touch()
         trial.unlink()
 
@@ -115,7 +115,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         file that had the final name before is untouched.
     """
     path = Path(path)
-    part = _beside(path)
+    part = temporary_path(path)
     try:
         yield part
         made = [suffix for suffix in INDEX_SUFFIXES if _plus(part, suffix).exists()]
@@ -165,7 +165,7 @@ def check_output_folder(path: str | Path, force: bool, marks: Iterable[str]) -> 
             )
         if not path.absolute().parent.is_dir():
             raise OutputError(f"{path}: there is no folder {path.parent} to write to; make it first")
-        trial = _beside(path.absolute())
+        trial = temporary_path(path.absolute())
         trial.mkdir()
         trial.rmdir()
 
@@ -191,7 +191,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         folder that had the final name before is untouched.
     """
     path = Path(path).absolute()
-    part = _beside(path)
+    part = temporary_path(path)
     old = part.with_name(part.name + ".old")
     try:
         with raise_output_errors(path):
@@ -225,7 +225,7 @@ def raise_output_errors(path: str | Path) -> Iterator[None]:
         raise _unwritable(path, error) from error
 
 
-def _beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Return a hidden name in the same folder that keeps the extension, since writers look at it."""
     return path.with_name(f".{os.getpid()}.part.{path.name}")
 
