@@ -100,7 +100,7 @@ def parse() -> argparse.Namespace:
 
 def kept_apart(model: str) -> list[list[str]]:
     """Return the contigs that each of a model's twins was not trained on."""
-    return [each["contigs"] for each in load(model).metadata.quality["twins"]]
+    return [each["contigs"] for each in load(model).metadata.quality["held_out_models"]]
 
 
 def judged(paths: list[Path], data: Path, contigs: list[str]) -> Report:

@@ -131,7 +131,7 @@ def compared(ground: EvaluationRegions, name: str, model: str, table_of_tracks: 
     stretches = ground.stretches(predictor, contigs, False)
     count = len(tracks.features) if wanted else 0
     yield {**about, "tracks": count, **ground.measure(predictor, stretches)}
-    if wanted and checkpoint.metadata.bears_missing:
+    if wanted and checkpoint.metadata.allows_missing_features:
         predictor.features = tracks.drop_tracks(tracks.readers)
         yield {**about, "tracks": 0, **ground.measure(predictor, stretches)}
 

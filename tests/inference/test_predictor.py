@@ -151,7 +151,7 @@ def test_both_strands_of_a_base_head_have_a_say_in_what_a_base_does_not_in_what_
     product = can * (does + other[::-1]) / 2
     odds = np.log(product / (1 - product))
     bend = np.interp(
-        calibration.scale * odds + calibration.bias, *zip(*calibration.bend or [(0, 0)], strict=True)
+        calibration.scale * odds + calibration.bias, *zip(*calibration.correction or [(0, 0)], strict=True)
     )
     expected = 1 / (1 + np.exp(-(calibration.scale * odds + calibration.bias + bend)))
     both = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=True)).probabilities([sequence])[

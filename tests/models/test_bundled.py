@@ -51,7 +51,7 @@ def test_it_tells_its_story(name):
     # it has seen all contigs, and says that it is measured by twins of which each has not seen some
     assert sorted(metadata.quality["contigs"]) == sorted(metadata.training["contigs"])
     assert metadata.quality["contigs"] == [
-        name for each in metadata.quality["twins"] for name in each["contigs"]
+        name for each in metadata.quality["held_out_models"] for name in each["contigs"]
     ]
     assert 0 < metadata.quality["average_precision"] < 1
     shown = CliRunner().invoke(cli, ["models", "show", name])
@@ -63,7 +63,7 @@ def test_it_tells_its_story(name):
 def test_its_twins_have_not_seen_what_they_tell_of(name):
     folders = sorted((TWINS / name).iterdir())
     twins = [load(folder).metadata for folder in folders]
-    told = load(name).metadata.quality["twins"]
+    told = load(name).metadata.quality["held_out_models"]
     assert [list(twin.training["validation_contigs"]) for twin in twins] == [each["contigs"] for each in told]
     for twin, each in zip(twins, told, strict=True):
         assert set(twin.training["contigs"]).isdisjoint(each["contigs"])
@@ -81,7 +81,7 @@ def test_it_finds_alternating_cg_and_not_its_shuffle():
 
 
 def test_the_help_says_what_a_threshold_gives():
-    told = load(DEFAULT_MODEL).metadata.quality["at"]
+    told = load(DEFAULT_MODEL).metadata.quality["by_threshold"]
     assert list(told) == ["0.3", "0.5", "0.8"]
     shown = " ".join(CliRunner().invoke(cli, ["annotate", "--help"]).output.split())
     for threshold, (precision, recall) in told.items():

@@ -30,7 +30,7 @@ from zflipon.models import (
     start,
 )
 from zflipon.models import hub as files
-from zflipon.models.metadata import OBJECTIVES
+from zflipon.models.metadata import FORMAT_VERSION, OBJECTIVES, Feature
 from zflipon.tokenization.tokenizers import SPECIAL_TOKENS, KmerTokenizer, train_bpe
 
 LANGUAGES = [name for name in family_names() if get_family(name).reads_tokens]
@@ -509,50 +509,103 @@ def test_create_takes_vocabulary_and_padding_from_the_tokenizer(bpe, kmers):
     assert create("dnabert", "token", kmers, **SHAPE).module.config.vocab_size == 69
 
 
-# ---- stories ----
+# ---- metadata ----
 
 
-def test_story_that_is_no_table(folder):
+def test_metadata_must_be_an_object(folder):
     edit_config(folder, zflipon=3)
-    with pytest.raises(ModelError, match=r"config.json: the checkpoint's story: it must be a table, not 3"):
+    with pytest.raises(ModelError, match=r"config.json: metadata must be a JSON object, not 3"):
         load(folder)
 
 
-def test_story_survives_json():
+def test_metadata_survives_json():
     metadata = ModelMetadata(
-        "gena", "token", 510, 64, 5, calibration=Calibration(0.5, -2.0), quality={"f1": 0.5}
+        "gena",
+        "token",
+        510,
+        64,
+        5,
+        calibration=Calibration(0.5, -2.0, ((-1.0, 0.5), (2.0, 0.0))),
+        quality={"f1": 0.5},
+        features=(Feature("ATAC", "signal", 1.5, 2.0),),
     )
     assert ModelMetadata.from_dict(json.loads(json.dumps(metadata.to_dict()))) == metadata
+    assert metadata.to_dict()["format_version"] == FORMAT_VERSION
 
 
-def test_story_may_lack_fields():
+def test_missing_metadata_fields_take_defaults():
     metadata = ModelMetadata.from_dict({"family": "gena", "window": 100}, margin=10, window=999)
     assert (metadata.window, metadata.margin, metadata.objective, metadata.threshold) == (100, 10, None, 0.5)
-    with pytest.raises(ModelError, match=r"lacks window, margin"):
+    with pytest.raises(ModelError, match=r"window is missing"):
         ModelMetadata.from_dict({"family": "gena"})
+
+
+def test_metadata_of_format_1_is_read_with_the_new_key_names():
+    old = {
+        "family": "compact",
+        "window": 100,
+        "margin": 10,
+        "bears_missing": True,
+        "calibration": {"scale": 0.5, "bias": 1.0, "bend": [[-6.0, 0.0], [1.0, 0.25]]},
+        "quality": {"at": {"0.3": [0.5, 0.9]}, "twins": [{"f1": 0.7}], "f1": 0.7},
+        "versions": {},
+    }
+    metadata = ModelMetadata.from_dict(old)
+    assert metadata.allows_missing_features
+    assert metadata.calibration == Calibration(0.5, 1.0, ((-6.0, 0.0), (1.0, 0.25)))
+    assert metadata.quality == {
+        "by_threshold": {"0.3": [0.5, 0.9]},
+        "held_out_models": [{"f1": 0.7}],
+        "f1": 0.7,
+    }
+    assert metadata.special_tokens
+    assert "bend" in old["calibration"]  # the input is unchanged
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", None, True])
+@pytest.mark.parametrize("name", ["scale", "bias"])
+def test_calibration_must_be_finite_numbers(name, value):
+    with pytest.raises(ModelError, match=rf"calibration.{name} must be a (finite )?number"):
+        ModelMetadata.from_dict({"family": "gena", "window": 100, "margin": 10, "calibration": {name: value}})
+    with pytest.raises(ModelError, match=rf"{name} must be a (finite )?number"):
+        Calibration(**{name: value})
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"treshold": 0.5}, r"unknown key 'treshold' \(did you mean 'threshold'\?\)"),
+        ({"format_version": 2, "bears_missing": True}, r"unknown key 'bears_missing'"),
+        ({"format_version": 3}, r"metadata has format 3, but this zflipon reads formats up to 2; upgrade"),
+        ({"format_version": "two"}, r"format_version must be a positive integer, not 'two'"),
         ({"calibration": {"slope": 1}}, r"unknown key 'calibration.slope'"),
-        ({"calibration": 3}, r"calibration must be a table, not 3"),
-        ({"calibration": {"scale": "1"}}, r"calibration.scale must be a number"),
-        ({"threshold": 1.5}, r"threshold must be from 0 to 1, not 1.5"),
-        ({"window": 0}, r"window must be a number of bases, not 0"),
-        ({"margin": 50}, r"margin must be .* less than half of the window \(100\), not 50"),
-        ({"label_comparison": "<"}, r"label_comparison must be >= or >, not '<'"),
-        ({"objective": "tokens"}, r"objective must be one of token"),
-        ({"quality": [1]}, r"quality must be a table"),
+        ({"calibration": {"correction": [[1, 0], [0, 1]]}}, r"correction must be pairs of .* ascending"),
+        ({"calibration": {"correction": [[1, float("nan")]]}}, r"correction.0.1 must be a finite number"),
+        ({"calibration": 3}, r"calibration must be a JSON object, not 3"),
+        ({"screen": {"linkin": 1}}, r"unknown key 'screen.linkin' \(did you mean 'linking'\?\)"),
+        ({"screen": {"linking": float("nan")}}, r"screen.linking must be a finite number"),
+        ({"threshold": 1.5}, r"threshold must be 1 or less, not 1.5"),
+        ({"threshold": -0.5}, r"threshold must be 0 or more, not -0.5"),
+        ({"threshold": float("nan")}, r"threshold must be a finite number, not nan"),
+        ({"window": 0}, r"window must be 1 or more, not 0"),
+        ({"window": "128"}, r"window must be an integer, not '128'"),
+        ({"margin": 50}, r"margin must be less than half of the window \(100\), not 50"),
+        ({"both_strands": "no"}, r"both_strands must be true or false, not 'no'"),
+        ({"label_comparison": "<"}, r"label_comparison must be one of '>=' or '>', not '<'"),
+        ({"objective": "tokens"}, r"objective must be one of 'token'"),
+        ({"quality": [1]}, r"quality must be a JSON object"),
+        ({"features": [{"kind": "binary"}]}, r"features.0.name is missing"),
+        ({"features": [{"name": "a", "kind": "signal", "scale": 0.0}]}, r"features.0.scale must not be 0"),
+        ({"features": [{"name": "a", "kind": "binary"}] * 2}, r"features must have different names"),
     ],
 )
-def test_story_refuses(values, message, folder):
+def test_invalid_metadata_is_refused(values, message, folder):
     with pytest.raises(ModelError, match=message):
         ModelMetadata.from_dict({"family": "gena", "window": 100, "margin": 10, **values})
     edit_config(folder, zflipon={"family": "dnabert2", "window": 100, "margin": 10, **values})
-    with pytest.raises(ModelError, match=rf"config.json: .*{message}"):
+    with pytest.raises(ModelError, match=rf"config.json: .*{message}") as caught:
         load(folder)
+    assert "\n" not in str(caught.value)
 
 
 # ---- the verb ----

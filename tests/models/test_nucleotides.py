@@ -267,7 +267,7 @@ def trained(request, tmp_path_factory):
     )
     checkpoint = train(recipe, folder / "out")
     assert checkpoint.metadata.features == (Feature("decides", "binary"), Feature("idle", "binary"))
-    assert not checkpoint.metadata.bears_missing
+    assert not checkpoint.metadata.allows_missing_features
     return folder
 
 

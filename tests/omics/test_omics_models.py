@@ -146,7 +146,7 @@ def trained(genome, tokenizer):
     )
     training_data = read_material(data, features=FeaturesConfig(str(genome / "tracks.tsv"), 0.5))
     metadata = replace(
-        made.metadata, window=256, margin=64, features=training_data.features.features, bears_missing=True
+        made.metadata, window=256, margin=64, features=training_data.features.features, allows_missing_features=True
     )
     made = replace(made, metadata=metadata)
     refit(made, training_data, penalty=10.0)
@@ -211,7 +211,7 @@ def test_a_saved_model_knows_its_tracks(trained, tmp_path):
     save(made, tmp_path / "model")
     again = load(tmp_path / "model")
     assert again.metadata.features == training_data.features.features
-    assert again.metadata.bears_missing
+    assert again.metadata.allows_missing_features
     np.testing.assert_array_equal(
         told((again, training_data), training_data.features)[0], told(trained, training_data.features)[0]
     )
@@ -223,7 +223,7 @@ def test_a_model_that_does_not_bear_to_do_without_is_warned_of(trained, caplog):
     open_model_features(made, None, lengths, "zero")
     assert not caplog.records
     open_model_features(
-        replace(made, metadata=replace(made.metadata, bears_missing=False)), None, lengths, "zero"
+        replace(made, metadata=replace(made.metadata, allows_missing_features=False)), None, lengths, "zero"
     )
     assert "not trained to do without" in caplog.text
 

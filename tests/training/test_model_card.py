@@ -35,7 +35,7 @@ QUALITY = {
     "precision": 0.6364,
     "recall": 0.8206,
     "mcc": 0.722,
-    "at": {"0.3": [0.606, 0.869], "0.8": [None, 0.04]},
+    "by_threshold": {"0.3": [0.606, 0.869], "0.8": [None, 0.04]},
     "note": "the threshold was chosen on these contigs",
     "validation": {
         "on": "chr14, chr21",

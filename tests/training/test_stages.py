@@ -117,7 +117,7 @@ def test_a_motif_is_learnt_and_the_story_told(recipe, tmp_path, objective):
     # about 6 % of the bases are motif: a model that has learnt nothing has an average precision of 0.06
     assert metadata.quality["average_precision"] > 0.5
     assert 0 < metadata.threshold < 1
-    (few, many), (_, least) = metadata.quality["at"]["0.8"], metadata.quality["at"]["0.3"]
+    (few, many), (_, least) = metadata.quality["by_threshold"]["0.8"], metadata.quality["by_threshold"]["0.3"]
     assert many <= least
     assert 0 <= few <= 1
     assert metadata.training["contigs"] == ["train"]
@@ -278,7 +278,7 @@ def test_a_model_trained_on_everything_is_measured_by_twins(recipe, tmp_path):
         for name, weights in alone.module.state_dict().items():
             assert weights.equal(twin.module.state_dict()[name])
         assert twin.metadata.quality == alone.metadata.quality
-        told = made.metadata.quality["twins"][number - 1]
+        told = made.metadata.quality["held_out_models"][number - 1]
         assert told["contigs"] == [apart]
         assert told["average_precision"] == twin.metadata.quality["average_precision"]
         counts.append(read_counts(out / "held-out" / str(number) / "stages" / COUNTS)["genome"].counts())

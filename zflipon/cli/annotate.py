@@ -42,10 +42,10 @@ Examples:
 
 def expectation() -> str:
     """Say what the default model's story tells of thresholds, if it does."""
-    quality = locate(DEFAULT_MODEL).config.get("zflipon", {}).get("quality", {})
+    quality = locate(DEFAULT_MODEL).metadata(None).quality
     told = [
         f"{right:.2f} and {found:.2f} at {at}" if found else f"hardly a base is called at {at}"
-        for at, (right, found) in quality.get("at", {}).items()
+        for at, (right, found) in quality.get("by_threshold", {}).items()
     ]
     if not told:
         return ""

@@ -577,8 +577,8 @@ def base_log_odds(logits: np.ndarray, tokens: Tokens) -> np.ndarray:
 def calibrated(log_odds: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Return the log-odds under which probabilities mean what they say, of the same shape."""
     odds = calibration.scale * log_odds + calibration.bias
-    if calibration.bend:
-        places, added = zip(*calibration.bend, strict=True)
+    if calibration.correction:
+        places, added = zip(*calibration.correction, strict=True)
         odds = odds + np.interp(odds, places, added).astype(np.float32)
     return odds
 

@@ -36,7 +36,7 @@ from zflipon.models.hub import (
     WEIGHTS_SHA256,
     Files,
     find_weights,
-    found_objective,
+    infer_objective,
     locate,
     sha256_of,
 )
@@ -141,7 +141,7 @@ def load_files(
         Fields of the story, in the place of what the config tells.
     """
     tensors = read_tensors(files)
-    objective = found_objective(files.config, tensors)
+    objective = infer_objective(files.config, tensors)
     if objective not in objectives:
         raise ModelError(
             f"{files.name}: this checkpoint has no {' or '.join(objectives)} head "
@@ -206,7 +206,7 @@ def start(name: str | Path, objective: str, max_token_length: int | None = None,
     """
     files = locate(name)
     tensors = read_tensors(files)
-    metadata = files.metadata(found_objective(files.config, tensors))
+    metadata = files.metadata(infer_objective(files.config, tensors))
     if max_token_length is not None:
         metadata = replace(metadata, max_token_length=max_token_length)
     tokenizer = read_tokenizer(files, metadata)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zflipon.errors import ModelError, format_names, suggest
-from zflipon.models.metadata import ModelMetadata, told_objective
+from zflipon.models.metadata import ModelMetadata, declared_objective
 from zflipon.models.registry import get_family, recognize_family
 
 BUNDLED = Path(__file__).with_name("bundled")
@@ -150,7 +150,7 @@ class Files:
         Parameters
         ----------
         objective : str or None
-            Taken where the config tells none; see `found_objective`.
+            Taken where the config tells none; see `infer_objective`.
 
         Raises
         ------
@@ -161,13 +161,13 @@ class Files:
         told = self.config.get("zflipon", {})
         try:
             # a family's module needs torch, so a story with nothing left out is read without it
-            defaults = {} if ModelMetadata.is_whole(told) else get_family(name).default_metadata
+            defaults = {} if ModelMetadata.is_complete(told) else get_family(name).default_metadata
             return ModelMetadata.from_dict(told, **{"family": name, "objective": objective, **defaults})
         except ModelError as error:
             raise ModelError(f"{self.folder / 'config.json'}: {error}") from error
 
 
-def found_objective(config: dict, tensors: Iterable[str]) -> str | None:
+def infer_objective(config: dict, tensors: Iterable[str]) -> str | None:
     """Tell which head a checkpoint has.
 
     A fine-tuned state dict often lies beside the config of the pretrained model, so
@@ -180,7 +180,7 @@ def found_objective(config: dict, tensors: Iterable[str]) -> str | None:
     tensors : iterable of str
         Names of the tensors.
     """
-    told = told_objective(config)
+    told = declared_objective(config)
     if "objective" in config:
         return told
     tensors = list(tensors)

@@ -1,23 +1,28 @@
-"""What a checkpoint tells about itself, so that it is used without flags.
+"""Checkpoint metadata: how a model is run, how it was made and how good it is.
 
-Only the standard library is imported here: a story is read in no time.
+Reads, validates and writes the ``zflipon`` entry of a ``config.json``; imports no torch. Files are found elsewhere.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import NamedTuple
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, field, fields
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
 
 from zflipon.config import ScreenConfig
 from zflipon.errors import ModelError, suggest
 
-_LATER = {"screen", "features", "bears_missing", "both_strands"}
-"""Fields that the first stories had not."""
+FORMAT_VERSION = 2
+"""Metadata format that `ModelMetadata.to_dict` writes. Files without ``format_version`` are version 1."""
 
 OBJECTIVES = ("token", "base", "sequence", "mlm")
-"""What a head predicts: a class for each token, base or sequence, or masked tokens."""
+"""What a head predicts: a class of each token, base or sequence, or masked tokens."""
 
 ARCHITECTURES = {
     "ForTokenClassification": "token",
@@ -25,83 +30,133 @@ ARCHITECTURES = {
     "ForMaskedLM": "mlm",
     "ForPreTraining": "mlm",
 }
-"""How the class that a config of elsewhere names ends → objective."""
-
+"""Ending of a transformers class name → objective."""
 
 FEATURE_KINDS = ("binary", "signal", "distance")
-"""What an omics track says of a base: that it lies in an interval, a height, or how far the next interval is."""
+"""Kinds of omics tracks: inside an interval or not, a signal height, or the distance to the nearest interval."""
+
+OPTIONAL_IN_OLD_FILES = {"screen", "features", "allows_missing_features", "both_strands"}
+"""Fields that were added after the first release, with defaults that no model family changes."""
+
+RENAMED_KEYS = {
+    ("bears_missing",): "allows_missing_features",
+    ("calibration", "bend"): "correction",
+    ("quality", "at"): "by_threshold",
+    ("quality", "twins"): "held_out_models",
+}
+"""Path of a key in format 1 → its name in format 2."""
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Feature(NamedTuple):
-    """An omics track that a model reads; a value is (x - `mean`) / `scale`.
+def _raise_model_errors(cls: type) -> type:
+    """Make a pydantic dataclass raise `ModelError` with one line instead of pydantic's `ValidationError`."""
+    validating_init = cls.__init__
+
+    @functools.wraps(validating_init)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            validating_init(self, *args, **kwargs)
+        except ValidationError as error:
+            raise ModelError(describe_validation_error(error, cls)) from None
+
+    cls.__init__ = __init__
+    return cls
+
+
+@_raise_model_errors
+@dataclass(frozen=True, config=STRICT)
+class Feature:
+    """An omics track that a model reads; the model's input is (x - `mean`) / `scale`.
 
     Attributes
     ----------
     name : str
     kind : str
-        One of `FEATURE_KINDS`; what x is for each, `zflipon.omics.features` says.
+        One of `FEATURE_KINDS`; `zflipon.omics.features` defines x for each.
     mean, scale : float
-        Of x, on the contigs that the model was trained on; 0 and 1 for binary tracks.
+        Mean and standard deviation of x on the training contigs; 0 and 1 for binary tracks.
     """
 
     name: str
-    kind: str
+    kind: Literal["binary", "signal", "distance"]
     mean: float = 0.0
     scale: float = 1.0
 
+    @field_validator("scale")
+    @classmethod
+    def _check_scale(cls, scale: float) -> float:
+        if scale == 0:
+            raise ValueError("must not be 0")
+        return scale
+
 
 class View(NamedTuple):
-    """How a model looks at tracks.
+    """Geometry of a model's omics input.
 
     Attributes
     ----------
     step : int
-        Bases that share a value, their mean.
+        Bases averaged into one value.
     flank : int
-        Bases beyond either end of a window that it also looks at; whole steps.
+        Bases read beyond each end of a window; a multiple of `step`.
     """
 
     step: int = 1
     flank: int = 0
 
     def steps(self, bases: int) -> int:
-        """Return how many values a window of so many bases has."""
+        """Return the number of values for a window of `bases` bases."""
         return -(-bases // self.step) + 2 * (self.flank // self.step)
 
 
-class Calibration(NamedTuple):
-    """A probability is the sigmoid of `scale` × log-odds + `bias` (Platt scaling), bent where a line does not fit.
+@_raise_model_errors
+@dataclass(frozen=True, config=STRICT)
+class Calibration:
+    """Map from log-odds to calibrated log-odds: Platt scaling, then an optional piecewise-linear correction.
+
+    The probability is the sigmoid of ``scaled + correction(scaled)`` with ``scaled = scale * log_odds + bias``.
 
     Attributes
     ----------
     scale, bias : float
-        1 and 0 leave the model's own probability.
-    bend : tuple of (float, float)
-        Scaled log-odds, ascending, and what is added to them there; on straight lines between, and as at the
-        first and last beyond.
+        1 and 0 leave the probability of the model unchanged.
+    correction : tuple of (float, float)
+        Points (scaled log-odds, added value), ascending in the first number. Linear between points, constant beyond
+        the first and the last.
     """
 
     scale: float = 1.0
     bias: float = 0.0
-    bend: tuple[tuple[float, float], ...] = ()
+    correction: tuple[tuple[float, float], ...] = ()
+
+    @field_validator("correction")
+    @classmethod
+    def _check_ascending(cls, points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        if any(first[0] >= second[0] for first, second in itertools.pairwise(points)):
+            raise ValueError("must be pairs of numbers, the first ones ascending")
+        return points
 
 
-@dataclass(frozen=True)
+@_raise_model_errors
+@dataclass(frozen=True, config=STRICT)
 class ModelMetadata:
-    """How a checkpoint is run, how it came about and how good it is.
+    """How a checkpoint is run, how it was made and how good it is.
 
     Attributes
     ----------
     family : str
-        A key of `zflipon.models.registry.family_names`.
+        A registered model family; see `zflipon.models.registry.family_names`.
     objective : str or None
-        One of `OBJECTIVES`; None for a bare encoder.
+        One of `OBJECTIVES`; None for an encoder without a head.
     window, margin : int
-        Bases of a window, and of its context at either side where nothing is decided.
+        Bases of a window, and of the context on each side that is read but not called.
     max_token_length : int or None
-        Bases of the longest token; None takes the tokenizer as it is.
+        Bases of the longest token; None uses the tokenizer unchanged.
     label_threshold : float
-        Share of a token's bases that makes it a positive, in training.
+        Share of a token's bases that must be labelled for the token to be a positive in training.
     label_comparison : str
         ``'>='`` or ``'>'``, as in `zflipon.tokenization.alignment.COMPARISONS`.
     threshold : float
@@ -109,172 +164,215 @@ class ModelMetadata:
     calibration : Calibration
         Applied to the log-odds.
     training : dict
-        How and on what it was trained.
+        Training data, recipe and origin of the weights.
     quality : dict
-        Measured figures.
+        Measured accuracy.
     versions : dict of str to str
-        Package → version it was made with.
+        Package → version that wrote the checkpoint.
     screen : ScreenConfig
-        What a run that screens reads.
+        Settings of the Z-HUNT screen for this model.
     features : tuple of Feature
-        Omics tracks that the model reads beside the sequence, in its order.
-    bears_missing : bool
-        Whether it was trained to do without some of them.
+        Omics tracks that the model reads, in input order.
+    allows_missing_features : bool
+        Whether the model was trained with some tracks missing.
     both_strands : bool
-        Whether both strands are read where nothing else is asked for.
+        Whether both strands are averaged by default.
+    special_tokens : bool
+        Whether ``[CLS]`` and ``[SEP]`` surround the tokens of a window.
+
+    Raises
+    ------
+    ModelError
+        If a value has the wrong type, is out of range or is not a finite number.
     """
 
     family: str
-    objective: str | None
-    window: int
-    margin: int
-    max_token_length: int | None = None
-    label_threshold: float = 0.5
-    label_comparison: str = ">="
-    threshold: float = 0.5
+    objective: Literal["token", "base", "sequence", "mlm"] | None
+    window: Annotated[int, Field(ge=1)]
+    margin: Annotated[int, Field(ge=0)]
+    max_token_length: Annotated[int, Field(ge=1)] | None = None
+    label_threshold: Share = 0.5
+    label_comparison: Literal[">=", ">"] = ">="
+    threshold: Share = 0.5
     calibration: Calibration = field(default_factory=Calibration)
-    training: dict = field(default_factory=dict)
-    quality: dict = field(default_factory=dict)
-    versions: dict = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     screen: ScreenConfig = field(default_factory=ScreenConfig)
     features: tuple[Feature, ...] = ()
-    bears_missing: bool = False
+    allows_missing_features: bool = False
     both_strands: bool = False
+    special_tokens: bool = True
 
-    def __post_init__(self) -> None:
-        """Refuse what no model can be run with; raise `ModelError`."""
-        known = ", ".join(OBJECTIVES)
-        _require(self.objective in (None, *OBJECTIVES), "objective", f"one of {known}", self.objective)
-        _require(_whole(self.window, 1), "window", "a number of bases", self.window)
-        _require(
-            _whole(self.margin, 0) and 2 * self.margin < self.window,
-            "margin",
-            f"a number of bases, less than half of the window ({self.window})",
-            self.margin,
-        )
-        limit = self.max_token_length
-        _require(limit is None or _whole(limit, 1), "max_token_length", "a number of bases", limit)
-        for name in ("label_threshold", "threshold"):
-            value = getattr(self, name)
-            _require(_number(value) and 0 <= value <= 1, name, "from 0 to 1", value)
-        _require(self.label_comparison in (">=", ">"), "label_comparison", ">= or >", self.label_comparison)
-        for name in ("scale", "bias"):
-            value = getattr(self.calibration, name)
-            _require(_number(value), f"calibration.{name}", "a number", value)
-        bend = self.calibration.bend
-        _require(_is_bend(bend), "calibration.bend", "pairs of numbers, the first ones ascending", bend)
-        for name in ("linking", "strong"):
-            value = getattr(self.screen, name)
-            _require(_number(value), f"screen.{name}", "a number", value)
-        for feature in self.features:
-            _require(
-                feature.kind in FEATURE_KINDS, "features", f"of kind {', '.join(FEATURE_KINDS)}", feature
-            )
-            _require(
-                _number(feature.mean) and _number(feature.scale), "features", "scaled by numbers", feature
-            )
-        named = [feature.name for feature in self.features]
-        _require(len(set(named)) == len(named), "features", "tracks of different names", named)
-        for name in ("training", "quality", "versions"):
-            _require(isinstance(getattr(self, name), dict), name, "a table", getattr(self, name))
+    @field_validator("margin")
+    @classmethod
+    def _check_margin(cls, margin: int, info: ValidationInfo) -> int:
+        window = info.data.get("window")
+        if window is not None and 2 * margin >= window:
+            raise ValueError(f"must be less than half of the window ({window})")
+        return margin
+
+    @field_validator("features")
+    @classmethod
+    def _check_names(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        names = [feature.name for feature in features]
+        if len(set(names)) < len(names):
+            raise ValueError("must have different names")
+        return features
 
     @classmethod
-    def from_dict(cls, values: dict, **defaults) -> ModelMetadata:
-        """Build a story from what `to_dict` gave.
+    def from_dict(cls, values: object, **defaults: Any) -> ModelMetadata:
+        """Build metadata from the output of `to_dict`, or from a file of an older format.
 
         Parameters
         ----------
         values : dict
-            May lack any field.
+            May lack any field; validated.
         **defaults
-            Fields that are taken where `values` lacks them.
+            Values for the fields that `values` lacks.
 
         Raises
         ------
         ModelError
-            If a key is unknown, a value out of range, or a field lacking that has no default.
+            If a key is unknown, a value invalid, or a field without default missing.
         """
-        _refuse_unknown(values, [each.name for each in fields(cls)], "")
-        values = {**defaults, **values}
-        calibration = values.get("calibration", {})
-        if not isinstance(calibration, Calibration):
-            _refuse_unknown(calibration, Calibration._fields, "calibration.")
-            bend = calibration.get("bend", ())
-            pairs = tuple(map(tuple, bend)) if _is_bend(bend) else bend
-            values["calibration"] = Calibration(**{**calibration, "bend": pairs})
-        screen = values.get("screen", {})
-        if not isinstance(screen, ScreenConfig):
-            _refuse_unknown(screen, [each.name for each in fields(ScreenConfig)], "screen.")
-            values["screen"] = ScreenConfig(**screen)
-        values["features"] = tuple(_feature(feature) for feature in values.get("features", ()))
-        lacking = [name for name in ("family", "window", "margin") if name not in values]
-        if lacking:
-            raise ModelError(f"the checkpoint's story lacks {', '.join(lacking)}")
-        return cls(**{"objective": None, **values})
+        if not isinstance(values, dict):
+            raise ModelError(f"metadata must be a JSON object, not {_shorten(values)}")
+        merged = {"objective": None, **defaults, **upgrade(values)}
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(merged))
+        except ValidationError as error:
+            raise ModelError(describe_validation_error(error, cls)) from None
+        except RecursionError:
+            raise ModelError("metadata is nested too deeply") from None
 
-    def to_dict(self) -> dict:
-        """Return plain dicts, strings and numbers, fit for JSON."""
-        bend = [list(pair) for pair in self.calibration.bend]
-        features = [feature._asdict() for feature in self.features]
-        calibration = {**self.calibration._asdict(), "bend": bend}
-        return {**asdict(self), "calibration": calibration, "features": features}
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists, strings and numbers, ready for JSON."""
+        values = asdict(self)
+        values["calibration"]["correction"] = [list(point) for point in self.calibration.correction]
+        return {"format_version": FORMAT_VERSION, **values, "features": list(values["features"])}
 
     @classmethod
-    def is_whole(cls, values: dict) -> bool:
-        """Tell whether `values` has every field that has no sensible default."""
-        return isinstance(values, dict) and {each.name for each in fields(cls)} - _LATER <= set(values)
+    def is_complete(cls, values: object) -> bool:
+        """Return whether `values` has every field for which the model family has a default."""
+        if not isinstance(values, dict):
+            return False
+        return {each.name for each in fields(cls)} - OPTIONAL_IN_OLD_FILES <= set(upgrade(values))
 
 
-def told_objective(config: dict) -> str | None:
-    """Return the objective that a ``config.json`` names: ours by key, others' by the name of their class."""
+def upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata of any supported format with the keys of the current one, without ``format_version``.
+
+    Raises
+    ------
+    ModelError
+        If the format is newer than this version of zflipon.
+    """
+    values = dict(values)
+    version = values.pop("format_version", 1)
+    if type(version) is not int or version < 1:
+        raise ModelError(f"metadata: format_version must be a positive integer, not {_shorten(version)}")
+    if version > FORMAT_VERSION:
+        raise ModelError(
+            f"metadata has format {version}, but this zflipon reads formats up to {FORMAT_VERSION}; upgrade zflipon"
+        )
+    if version == 1:
+        for (*path, old), new in RENAMED_KEYS.items():
+            _rename_key(values, path, old, new)
+        training = values.get("training")
+        if "versions" in values and not (isinstance(training, dict) and "imported" in training):
+            values.setdefault("special_tokens", True)  # format 1 trained every model with them
+    return values
+
+
+def _rename_key(values: dict[str, Any], path: list[str], old: str, new: str) -> None:
+    """Rename the key `old` of the table at `path`; tables on the way are copied, not changed."""
+    for key in path:
+        if not isinstance(values.get(key), dict):
+            return
+        values[key] = dict(values[key])
+        values = values[key]
+    if old in values:
+        values[new] = values.pop(old)
+
+
+def declared_objective(config: dict[str, Any]) -> str | None:
+    """Return the objective that a ``config.json`` declares, by our key or by a transformers class name."""
     if config.get("objective") is not None:
         return config["objective"]
-    for architecture in config.get("architectures") or []:
+    architectures = config.get("architectures")
+    for architecture in architectures if isinstance(architectures, list) else []:
         for ending, objective in ARCHITECTURES.items():
-            if architecture.endswith(ending):
+            if str(architecture).endswith(ending):
                 return objective
     return None
 
 
-def _feature(values: object) -> Feature:
-    if isinstance(values, Feature):
-        return values
-    _refuse_unknown(values, Feature._fields, "features.")
-    lacking = [name for name in ("name", "kind") if name not in values]
-    if lacking:
-        raise ModelError(f"the checkpoint's story: a feature lacks {' and '.join(lacking)}")
-    return Feature(**values)
+def infer_objective(config: dict[str, Any], tensor_names: Iterable[str]) -> str | None:
+    """Return the objective of a checkpoint's head, or None if it has no head.
+
+    Tensor names take precedence over the class name in the config: a fine-tuned state dict is often stored with the
+    config of the pretrained model.
+
+    Parameters
+    ----------
+    config : dict
+        Content of ``config.json``.
+    tensor_names : iterable of str
+        Names in the state dict.
+    """
+    declared = declared_objective(config)
+    if config.get("objective") is not None:
+        return declared
+    names = list(tensor_names)
+    if any(name.startswith("base_head.") for name in names):
+        return "base"
+    if any(name.startswith("classifier.") for name in names):
+        return "sequence" if declared == "sequence" else "token"
+    return "mlm" if any(name.startswith(("cls.predictions.", "decoder.")) for name in names) else None
 
 
-def _refuse_unknown(values: dict, known: Sequence[str], prefix: str) -> None:
-    if not isinstance(values, dict):
-        what = prefix.rstrip(".") or "it"
-        raise ModelError(f"the checkpoint's story: {what} must be a table, not {values!r}")
-    for key in values:
-        if key not in known:
-            raise ModelError(f"the checkpoint's story: unknown key '{prefix}{key}'{suggest(key, known)}")
+_MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "finite_number": lambda _: "must be a finite number",
+    "float_type": lambda _: "must be a number",
+    "int_type": lambda _: "must be an integer",
+    "bool_type": lambda _: "must be true or false",
+    "string_type": lambda _: "must be a string",
+    "dict_type": lambda _: "must be a JSON object",
+    "dataclass_type": lambda _: "must be a JSON object",
+    "tuple_type": lambda _: "must be a list",
+    "missing": lambda _: "is missing",
+    "literal_error": lambda ctx: f"must be one of {ctx['expected']}",
+    "greater_than_equal": lambda ctx: f"must be {ctx['ge']:g} or more",
+    "less_than_equal": lambda ctx: f"must be {ctx['le']:g} or less",
+    "value_error": lambda ctx: str(ctx["error"]),
+}
+"""Type of a pydantic error → message without the name of the key."""
 
 
-def _require(holds: bool, name: str, expected: str, found: object) -> None:
-    if not holds:
-        raise ModelError(f"the checkpoint's story: {name} must be {expected}, not {found!r}")
+def describe_validation_error(error: ValidationError, cls: type) -> str:
+    """Return one line for the first problem: the key, what was expected, and the value found."""
+    problem = error.errors(include_url=False)[0]
+    names = [each.name for each in fields(cls)]
+    path = [names[part] if isinstance(part, int) and not index and part < len(names) else part
+            for index, part in enumerate(problem["loc"])]  # fmt: skip
+    key = ".".join(map(str, path))
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "unexpected_keyword_argument":
+        known = _keys_at(cls, path[:-1])
+        return f"metadata: unknown key '{key}'{suggest(str(path[-1]), known)}"
+    message = _MESSAGES[kind](context) if kind in _MESSAGES else problem["msg"]
+    found = "" if kind == "missing" else f", not {_shorten(problem['input'])}"
+    return f"metadata: {key or 'value'} {message}{found}"
 
 
-def _is_bend(value: object) -> bool:
-    if not isinstance(value, list | tuple):
-        return False
-    pairs = [
-        pair
-        for pair in value
-        if isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_number, pair))
-    ]
-    places = [pair[0] for pair in pairs]
-    return len(pairs) == len(value) and all(one < other for one, other in itertools.pairwise(places))
+def _keys_at(cls: type, path: list[Any]) -> list[str]:
+    """Return the keys that the nested table at `path` may have."""
+    nested = {"calibration": Calibration, "screen": ScreenConfig, "features": Feature}
+    owner = nested.get(str(path[0]), cls) if path else cls
+    return [each.name for each in fields(owner)]
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _shorten(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

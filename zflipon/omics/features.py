@@ -433,7 +433,7 @@ def open_model_features(
             f"{path}: this model reads no omics tracks; choose one that does, or leave the table out"
         )
     found = open_features(wanted, path, lengths, missing)
-    if not checkpoint.metadata.bears_missing and not found.present.all():
+    if not checkpoint.metadata.allows_missing_features and not found.present.all():
         log.warning("the model was not trained to do without tracks that are not given: expect worse calls")
     return found
 

@@ -137,7 +137,7 @@ def _what(metadata: ModelMetadata, parameters: int) -> str:
             f"(`{metadata.label_comparison}`)"
         )
     if metadata.features:
-        missing = "; does without those that are missing" if metadata.bears_missing else ""
+        missing = "; does without those that are missing" if metadata.allows_missing_features else ""
         tracks = ", ".join(f"{feature.name} ({feature.kind})" for feature in metadata.features)
         facts["omics tracks"] = f"{len(metadata.features)}: {tracks}{missing}"
     return _bullets(facts)
@@ -151,7 +151,7 @@ def _calibration(calibration: Calibration) -> str:
     if calibration == Calibration():
         return ""
     line = f"log-odds × {calibration.scale:.4g} {'−' if calibration.bias < 0 else '+'} {abs(calibration.bias):.4g}"
-    return line + (", bent" if calibration.bend else "")
+    return line + (", bent" if calibration.correction else "")
 
 
 def _use(metadata: ModelMetadata) -> str:
@@ -253,7 +253,7 @@ def _goodness(name: str, metadata: ModelMetadata) -> str:
 
 def _of_twins(quality: Mapping) -> str:
     """Say whose figures they are, where the model itself has seen what they are of."""
-    twins = quality.get("twins")
+    twins = quality.get("held_out_models")
     if not twins:
         return ""
     rows = [(format_names(each["contigs"], 30), [each]) for each in twins]
@@ -286,7 +286,7 @@ def _is_estimated(quality: Mapping) -> bool:
 
 def _expected(metadata: ModelMetadata) -> str:
     """Tell precision and recall at the thresholds that a user may ask for."""
-    at = metadata.quality.get("at") or {}
+    at = metadata.quality.get("by_threshold") or {}
     rows = [[threshold, *(cell_of(numbers([each]), 3) for each in pair)] for threshold, pair in at.items()]
     if not rows:
         return ""

@@ -222,7 +222,7 @@ def _beginning(recipe: Recipe, training_data: TrainingData, folder: Path) -> Che
     _refuse_unmasked(checkpoint, recipe, training_data)
     bears = bool(features) and recipe.features.drop > 0
     both = strands(model, checkpoint.metadata)
-    metadata = replace(checkpoint.metadata, features=features, bears_missing=bears, both_strands=both)
+    metadata = replace(checkpoint.metadata, features=features, allows_missing_features=bears, both_strands=both)
     checkpoint = replace(checkpoint, metadata=metadata)
     if features:
         log.info("%d omics tracks beside the sequence", len(features))
@@ -366,12 +366,12 @@ def _judged(
         _store_counts(counts["validation"], folder.parent / COUNTS)
         histogram = counts["validation"]["genome"]
         line = Calibration(*platt(histogram))
-        calibration = line._replace(bend=bend(histogram, line.scale, line.bias))
+        calibration = replace(line, correction=bend(histogram, line.scale, line.bias))
         _, odds = histogram.best_f1()
         threshold = _probability(0.0 if odds is None else odds, calibration)
         metadata = replace(metadata, calibration=calibration, threshold=threshold)
-        quality |= _quality(histogram, training_data) | {"at": _expected(histogram, calibration)}
-        quality["twins"] = [
+        quality |= _quality(histogram, training_data) | {"by_threshold": _expected(histogram, calibration)}
+        quality["held_out_models"] = [
             {"contigs": list(contigs), **_of_bases(each["genome"], metadata)}
             for contigs, each in zip(recipe.data.twins, twins, strict=True)
         ]

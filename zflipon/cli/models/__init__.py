@@ -12,7 +12,7 @@ import click
 
 from zflipon.cli.options import complete_models
 from zflipon.models import family_summaries
-from zflipon.models.hub import BUNDLED, Files, bundled, found_objective, locate
+from zflipon.models.hub import BUNDLED, Files, bundled, infer_objective, locate
 
 EPILOG = """\b
 Examples:
@@ -73,7 +73,7 @@ def describe(name: str | Path) -> dict:
     """
     files = locate(name)
     parameters = files.parameters()
-    metadata = files.metadata(found_objective(files.config, parameters))
+    metadata = files.metadata(infer_objective(files.config, parameters))
     return {
         "name": str(name),
         "folder": str(files.folder),
@@ -127,14 +127,14 @@ def _lines(facts: dict) -> Iterator[str]:
         "tokens": f"at most {limit} bp" if limit else "as the tokenizer has them",
         "call threshold": f"probability >= {facts['threshold']:g}",
         "calibration": f"log-odds x {calibration['scale']:g} {calibration['bias']:+g}"
-        + (", bent" if calibration["bend"] else ""),
+        + (", bent" if calibration["correction"] else ""),
     }
     if facts["objective"] == "token":
         comparison, share = facts["label_comparison"], facts["label_threshold"]
         plain["token labels"] = f"1 if the labelled share of its bases {comparison} {share:g}"
     if facts["features"]:
         tracks = ", ".join(f"{feature['name']} ({feature['kind']})" for feature in facts["features"])
-        plain["omics tracks"] = tracks + ("; bears to do without" if facts["bears_missing"] else "")
+        plain["omics tracks"] = tracks + ("; bears to do without" if facts["allows_missing_features"] else "")
     if facts["adapters"]:
         told = facts["adapters"]
         plain["adapters"] = (
