@@ -25,7 +25,7 @@ import torch
 from zflipon.config import AttributionConfig
 from zflipon.explain.attribution import OBJECTIVES, AttributionTarget, Attributor
 from zflipon.models import Checkpoint, create, load
-from zflipon.tokenization.tokenizers import train_bpe
+from zflipon.tokenization.bpe_training import train_bpe
 
 
 def main() -> None:

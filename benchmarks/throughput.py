@@ -35,7 +35,8 @@ from zflipon.genome.windows import tile_windows
 from zflipon.inference.devices import pick_device, pick_precision, size_of
 from zflipon.inference.predictor import Launched, Predictor
 from zflipon.models import Checkpoint, create, load, save
-from zflipon.tokenization.tokenizers import KmerTokenizer, train_bpe
+from zflipon.tokenization.bpe_training import train_bpe
+from zflipon.tokenization.tokenizers import KmerTokenizer
 from zflipon.workflows.annotate import annotate
 
 WINDOW = 128

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader
 
 from zflipon.config import DataConfig, StageConfig
 from zflipon.models import create
-from zflipon.tokenization.tokenizers import BpeTokenizer, train_bpe
+from zflipon.tokenization.bpe_training import train_bpe
+from zflipon.tokenization.tokenizers import BpeTokenizer
 from zflipon.training.batching import Batches
 from zflipon.training.dataset import read_material
 from zflipon.training.stored_windows import Epochs

@@ -8,7 +8,7 @@ import numpy as np
 import pysam
 import pytest
 
-from zflipon.tokenization.tokenizers import train_bpe
+from zflipon.tokenization.bpe_training import train_bpe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real genomes and tokenizers, where they lie beside the repository; no test depends on them."""

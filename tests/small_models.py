@@ -19,7 +19,8 @@ import torch
 from tokenizers import Tokenizer
 
 from zflipon.models import create
-from zflipon.tokenization.tokenizers import BpeTokenizer, KmerTokenizer, train_bpe
+from zflipon.tokenization.bpe_training import train_bpe
+from zflipon.tokenization.tokenizers import BpeTokenizer, KmerTokenizer
 
 SHAPE = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 

@@ -34,7 +34,7 @@ from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, ModelMetadata, create, family_names, get_family, load, save
 from zflipon.models.adapters import attach
 from zflipon.models.base import DnaOutput
-from zflipon.tokenization.tokenizers import Tokens
+from zflipon.tokenization.tokens import Tokens
 
 TRAINED = [name for name in family_names() if get_family(name).reads_tokens]
 
@@ -132,7 +132,7 @@ def test_attributions_add_up_and_a_plain_loop_agrees(name, objective):
     assert abs(change) > 1e-3
     assert abs(found.delta) < 0.01 * abs(change) + 1e-4
     assert found.attributed == pytest.approx(change + found.delta, abs=1e-6)
-    assert found.per_base(checkpoint.tokenizer.span).sum() == pytest.approx(found.attributed, abs=1e-4)
+    assert found.per_base(checkpoint.tokenizer.tokens_per_base).sum() == pytest.approx(found.attributed, abs=1e-4)
     assert found.per_token().sum() == pytest.approx(found.attributed, abs=1e-4)
     expected = by_a_plain_loop(checkpoint, sequences[0], wanted.weights, 300)
     scale = max(np.abs(part).max() for part in expected)

@@ -31,7 +31,8 @@ from zflipon.models import (
 )
 from zflipon.models import hub as files
 from zflipon.models.metadata import FORMAT_VERSION, OBJECTIVES, Feature
-from zflipon.tokenization.tokenizers import SPECIAL_TOKENS, KmerTokenizer, train_bpe
+from zflipon.tokenization.bpe_training import SPECIAL_TOKENS, train_bpe
+from zflipon.tokenization.tokenizers import KmerTokenizer
 
 LANGUAGES = [name for name in family_names() if get_family(name).reads_tokens]
 

@@ -93,7 +93,7 @@ def test_a_folder_with_another_tokenizer(published, finetuned, tmp_path):
     shutil.copytree(published["dnabert2"], folder)
     (folder / "pytorch_model.bin").unlink()
     finetuned("dnabert2", "pytorch_model.bin", folder)
-    limited = BpeTokenizer.from_file(folder / "tokenizer.json").limited(5)
+    limited = BpeTokenizer.from_file(folder / "tokenizer.json").with_max_token_length(5)
     (tmp_path / "limited").mkdir()
     limited.save(tmp_path / "limited")
     status, told, _ = run(

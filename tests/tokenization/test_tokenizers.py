@@ -16,17 +16,10 @@ from transformers import PreTrainedTokenizerFast
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import IUPAC
 from zflipon.genome.fasta import Genome
-from zflipon.tokenization.tokenizers import (
-    SPECIAL_TOKENS,
-    BpeTokenizer,
-    KmerTokenizer,
-    TokenRows,
-    Tokens,
-    joined,
-    limit_token_length,
-    side_by_side,
-    train_bpe,
-)
+from zflipon.tokenization.bpe import limit_token_length
+from zflipon.tokenization.bpe_training import SPECIAL_TOKENS, train_bpe
+from zflipon.tokenization.tokenizers import BpeTokenizer, KmerTokenizer
+from zflipon.tokenization.tokens import TokenBatch, Tokens, pad_rows
 
 CASES = [
     "",
@@ -166,7 +159,7 @@ def test_tokenizer_that_is_none_of_dna(tmp_path):
     with pytest.raises(ModelError, match=r"no such file; a checkpoint needs its tokenizer\.json"):
         BpeTokenizer.from_file(tmp_path / "tokenizer.json")
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"not a tokenizer\.json"):
+    with pytest.raises(ModelError, match=r"not a valid tokenizer\.json"):
         BpeTokenizer.from_file(tmp_path / "tokenizer.json")
 
 
@@ -215,7 +208,7 @@ def test_limited_tokens_are_merged_by_rank_as_ever(long, limit):
     merges = [tuple(pair) for pair in json.loads(long.tokenizer.to_str())["model"]["merges"]]
     rank = {pair: number for number, pair in enumerate(merges) if len("".join(pair)) <= limit}
     vocabulary = long.tokenizer.get_vocab()
-    made = long.limited(limit)
+    made = long.with_max_token_length(limit)
     assert made.max_token_length <= limit
     for sequence in (dna(60, 1), "TGCGCGTATACGTGCGCG", "A"):
         words = list(sequence)
@@ -235,7 +228,7 @@ def test_limit_of_a_transformers_tokenizer_keeps_its_settings(long):
     after = limit_token_length(before, 3)
     sequence = dna(90, 3)
     assert type(after) is type(before)
-    assert after(sequence)["input_ids"] == long.limited(3).encode([sequence])[0].ids.tolist()
+    assert after(sequence)["input_ids"] == long.with_max_token_length(3).encode([sequence])[0].ids.tolist()
     assert before(sequence)["input_ids"] == long.encode([sequence])[0].ids.tolist()
     assert (after.model_max_length, after.padding_side, after.pad_token_id) == (77, "left", 3)
 
@@ -300,7 +293,7 @@ def test_kmer_vocabulary_with_a_gap(tmp_path):
 @needs_shared
 def test_known_ids_of_gena_with_tokens_of_five_bases():
     published = BpeTokenizer.from_file(SHARED / "tokenizers/gena_t2t_32k.json")
-    made = published.limited(5)
+    made = published.with_max_token_length(5)
     assert made.encode(["AGTGAGCGCC"])[0].ids.tolist() == [1, 87, 35, 101, 2]
     assert published.encode(["AGTGAGCGCC"])[0].ids.tolist() != [1, 87, 35, 101, 2]
     wrapped = limit_token_length(
@@ -336,10 +329,10 @@ def rows():
         Tokens(np.array(ids, dtype=np.int64), np.array(lengths, dtype=np.int64))
         for ids, lengths in [([1, 7, 8, 2], [0, 3, 2, 0]), ([], []), ([1, 2], [0, 0]), ([1, 9, 2], [0, 5, 0])]
     ]
-    return TokenRows.of(alone), alone
+    return TokenBatch.from_tokens(alone), alone
 
 
-def told(tokens):
+def ids_and_lengths(tokens):
     return [(each.ids.tolist(), each.lengths.tolist()) for each in tokens]
 
 
@@ -356,19 +349,19 @@ def told(tokens):
 )
 def test_rows_of_tokens(rows, which):
     together, alone = rows
-    assert told(together) == told(alone)
-    assert told(together[which]) == told([alone[i] for i in np.arange(len(alone))[which]])
-    assert TokenRows.of(together) is together
-    assert told(joined([together, together[which]])) == told(alone) + told(together[which])
+    assert ids_and_lengths(together) == ids_and_lengths(alone)
+    assert ids_and_lengths(together[which]) == ids_and_lengths([alone[i] for i in np.arange(len(alone))[which]])
+    assert TokenBatch.from_tokens(together) is together
+    assert ids_and_lengths(concatenate_batches([together, together[which]])) == ids_and_lengths(alone) + ids_and_lengths(together[which])
 
 
 def test_places_of_tokens_and_rows_below_each_other(rows):
     together, _ = rows
-    assert together.places.tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2]
+    assert together.positions.tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2]
     below = [[1, 7, 8, 2], [-1, -1, -1, -1], [1, 2, -1, -1], [1, 9, 2, -1]]
-    assert side_by_side(together.ids, together.counts, -1).tolist() == below
-    assert side_by_side(np.arange(6), np.array([3, 3]), -1).tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert side_by_side(np.arange(0), np.array([], dtype=np.int64), -1).shape == (0, 0)
+    assert pad_rows(together.ids, together.counts, -1).tolist() == below
+    assert pad_rows(np.arange(6), np.array([3, 3]), -1).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert pad_rows(np.arange(0), np.array([], dtype=np.int64), -1).shape == (0, 0)
 
 
 def test_kmers_of_sequences_of_any_length_and_letter():

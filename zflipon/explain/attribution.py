@@ -30,7 +30,8 @@ from zflipon.models import get_family
 from zflipon.models.collate import collate, pad
 from zflipon.models.heads.base_resolution import BaseInputs
 from zflipon.omics.features import MAX_DISTANCE, FeatureTracks
-from zflipon.tokenization.tokenizers import DnaTokenizer, Tokens
+from zflipon.tokenization.tokenizers import DnaTokenizer
+from zflipon.tokenization.tokens import Tokens
 
 if TYPE_CHECKING:
     from zflipon.models import Checkpoint
@@ -130,7 +131,7 @@ class Attribution:
         Parameters
         ----------
         span : int
-            Bases that a token reads at least: the k of overlapping k-mers (`zflipon.tokenization.tokenizers.DnaTokenizer.span`).
+            Bases that a token reads at least: the k of overlapping k-mers (`zflipon.tokenization.tokenizers.DnaTokenizer.tokens_per_base`).
 
         Returns
         -------

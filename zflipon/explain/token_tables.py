@@ -33,7 +33,7 @@ from zflipon.genome.tiled_windows import build_tiled_windows
 from zflipon.inference.predictor import Predictor, calibrated
 from zflipon.models import ModelMetadata
 from zflipon.tokenization.alignment import labels_to_tokens, token_of_base, tokens_to_bases
-from zflipon.tokenization.tokenizers import Tokens
+from zflipon.tokenization.tokens import Tokens
 
 _POOL = 256
 """Sequences whose calls are asked for together, before they are explained."""
@@ -215,7 +215,7 @@ def window_scores(
     if attributor.config.normalised:
         scores = scores / max(float(np.linalg.norm(scores)), np.finfo(np.float32).tiny)
     kept = np.flatnonzero(pure_tokens(tokens, tokenizer))
-    starts, ends = read_spans(tokens, tokenizer.span)
+    starts, ends = read_spans(tokens, tokenizer.tokens_per_base)
     return [sequence[starts[i] : ends[i]] for i in kept], scores[kept]
 
 
@@ -398,7 +398,7 @@ def attribution_track(
             f"nothing in the regions is called at {_cutoff(attributor.metadata, threshold):g}; lower --threshold, or "
             "explain every base (--bases all)"
         )
-    return _laid(genome, wanted, found, attributor.tokenizer.span), found
+    return _laid(genome, wanted, found, attributor.tokenizer.tokens_per_base), found
 
 
 def _places(

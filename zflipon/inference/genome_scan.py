@@ -11,7 +11,7 @@ import numpy as np
 from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import NotANumberError
 from zflipon.genome.fasta import Genome
-from zflipon.genome.slices import SequenceWindows
+from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.inference.concurrency import Prefetch
 from zflipon.inference.predictor import POOL, Batch, Launched, Predictor
 
@@ -165,7 +165,7 @@ class _Job:
                 self.features += [seen[:, ::-1] for seen in self.features]
             turned = (self.sequences.widths[:, None] - self.cores)[:, ::-1]
             self.cores = np.concatenate([self.cores, turned])
-            self.sequences = self.sequences.on_both_strands()
+            self.sequences = self.sequences.with_reverse_complement()
         # nearly all cores lie at one place of their windows, but for those at the ends of a stretch
         self.places, self.place = np.unique(self.cores, axis=0, return_inverse=True)
 

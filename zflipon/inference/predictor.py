@@ -16,12 +16,12 @@ import torch
 from zflipon.config import InferenceConfig, ModelConfig
 from zflipon.errors import ModelError, NotANumberError, ZfliponError, format_names
 from zflipon.genome.alphabet import base_codes
-from zflipon.genome.slices import SequenceWindows
+from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.inference.concurrency import Clock, Prefetch, WorkerPool
 from zflipon.inference.devices import pick_device, pick_precision, size_of
 from zflipon.models.collate import collate, part_of
 from zflipon.tokenization.alignment import tokens_to_bases
-from zflipon.tokenization.tokenizers import TokenRows, Tokens, side_by_side
+from zflipon.tokenization.tokens import TokenBatch, Tokens, pad_rows
 
 if TYPE_CHECKING:
     from zflipon.models import Calibration, Checkpoint
@@ -66,7 +66,7 @@ class Batch:
     ----------
     indices : numpy.ndarray
         int64, shape (n,): of the sequences.
-    tokens : TokenRows
+    tokens : TokenBatch
     widths : numpy.ndarray
         int64, shape (n,): bases of each.
     inputs : dict of str to Tensor
@@ -79,7 +79,7 @@ class Batch:
     """
 
     indices: np.ndarray
-    tokens: TokenRows
+    tokens: TokenBatch
     widths: np.ndarray
     inputs: dict[str, torch.Tensor]
     core: tuple[int, int] | None = None
@@ -190,12 +190,12 @@ class Predictor:
         ModelError
             If the model returns a value that is not a number.
         """
-        sequences = SequenceWindows.of(sequences)
+        sequences = SequenceWindows.from_sequences(sequences)
         forward = self._strand(sequences, features, cores, advance)
         if not self.both_strands:
             return [self.joined(values) for values in forward]
         backward = self._strand(
-            sequences.other_strand(),
+            sequences.reverse_complement(),
             features and [seen[:, ::-1] for seen in features],
             None if cores is None else (sequences.widths[:, None] - cores)[:, ::-1],
             advance,
@@ -346,7 +346,7 @@ class Predictor:
         in_factors : bool
             As `Batch` has it.
         """
-        sequences = SequenceWindows.of(sequences)
+        sequences = SequenceWindows.from_sequences(sequences)
         for first in range(0, len(sequences), POOL):
             pool = sequences[first : first + POOL]
             tokens = self.tokenizer.encode(pool)
@@ -440,7 +440,7 @@ class Predictor:
             np.concatenate(each)
             for each in zip(*((batch.tokens.lengths, batch.widths) for batch in batches), strict=True)
         )
-        return side_by_side(tokens_to_bases(values, lengths), widths, 0)[:, None]
+        return pad_rows(tokens_to_bases(values, lengths), widths, 0)[:, None]
 
     def base_values(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
         """Return what `values` does of one batch, one sequence after the other: float32, shape (kinds, bases)."""

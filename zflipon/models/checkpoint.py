@@ -190,7 +190,7 @@ def start(name: str | Path, objective: str, max_token_length: int | None = None,
     objective : str
         Of the training to come.
     max_token_length : int, optional
-        Bases; limits the tokenizer (see `zflipon.tokenization.tokenizers.limit_token_length`).
+        Bases; limits the tokenizer (see `zflipon.tokenization.limit_token_length`).
     **settings
         Override config values, such as ``class_weights``, ``base_head`` or ``hidden_dropout_prob``.
 
@@ -359,7 +359,7 @@ def read_tokenizer(files: Files, metadata: ModelMetadata, path: Path | None = No
     if limit is not None and limit < tokenizer.max_token_length:
         if not isinstance(tokenizer, BpeTokenizer):
             raise ModelError(f"{files.folder}: tokens of this family cannot be limited to {limit} bases")
-        tokenizer = tokenizer.limited(limit)
+        tokenizer = tokenizer.with_max_token_length(limit)
     return tokenizer
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zflipon.genome.slices import SequenceWindows
+from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.tokenization.alignment import tokens_to_bases
-from zflipon.tokenization.tokenizers import TokenRows, Tokens, side_by_side
+from zflipon.tokenization.tokens import TokenBatch, Tokens, pad_rows
 
 
 def collate(
@@ -45,17 +45,17 @@ def collate(
         (batch, tracks, steps), and ``present``, float32 of shape (batch, tracks). The mask is left out where
         nothing is padded, since attention without one is faster and gives the same.
     """
-    tokens = TokenRows.of(tokens)
-    batch = {"input_ids": torch.from_numpy(side_by_side(tokens.ids, tokens.counts, pad_id))}
+    tokens = TokenBatch.from_tokens(tokens)
+    batch = {"input_ids": torch.from_numpy(pad_rows(tokens.ids, tokens.counts, pad_id))}
     if (size := tokens.counts.max()) > tokens.counts.min():
         batch["attention_mask"] = torch.from_numpy(
             (np.arange(size) < tokens.counts[:, None]).astype(np.int64)
         )
     if with_bases:
-        sequences = SequenceWindows.of(sequences)
-        base_tokens = tokens_to_bases(tokens.places, tokens.lengths)
-        batch["base_tokens"] = torch.from_numpy(side_by_side(base_tokens, sequences.widths, 0))
-        batch["bases"] = torch.from_numpy(sequences.codes().astype(np.int64))
+        sequences = SequenceWindows.from_sequences(sequences)
+        base_tokens = tokens_to_bases(tokens.positions, tokens.lengths)
+        batch["base_tokens"] = torch.from_numpy(pad_rows(base_tokens, sequences.widths, 0))
+        batch["bases"] = torch.from_numpy(sequences.to_codes().astype(np.int64))
     if features is not None:
         batch["features"] = pad(features, 0)
         rows = np.broadcast_to(present, (len(features), features[0].shape[0]))

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from zflipon.config import StageConfig
 from zflipon.models.collate import collate, pad
 from zflipon.tokenization.alignment import IGNORE, labels_to_tokens
-from zflipon.tokenization.tokenizers import DnaTokenizer, Tokens
+from zflipon.tokenization.tokenizers import DnaTokenizer
+from zflipon.tokenization.tokens import Tokens
 from zflipon.training.stored_windows import Known
 
 
@@ -137,9 +138,9 @@ def masked(
     ids, labels = tokens.ids.copy(), np.full(len(tokens.ids), IGNORE)
     if not len(places):
         return ids, labels
-    runs = max(1, round(share * len(places) / tokenizer.span))
-    first = rng.choice(max(1, len(places) - tokenizer.span + 1), min(runs, len(places)), replace=False)
-    hidden = places[np.unique((first[:, None] + np.arange(tokenizer.span)).clip(max=len(places) - 1))]
+    runs = max(1, round(share * len(places) / tokenizer.tokens_per_base))
+    first = rng.choice(max(1, len(places) - tokenizer.tokens_per_base + 1), min(runs, len(places)), replace=False)
+    hidden = places[np.unique((first[:, None] + np.arange(tokenizer.tokens_per_base)).clip(max=len(places) - 1))]
     labels[hidden] = ids[hidden]
     fate = rng.random(len(hidden))
     ids[hidden[fate < 0.8]] = tokenizer.mask_id

@@ -22,7 +22,7 @@ from zflipon.metrics import Confusion, ScoreHistogram, ratio
 from zflipon.models import Calibration, Checkpoint
 from zflipon.omics.features import FeatureTracks
 from zflipon.tokenization.alignment import IGNORE
-from zflipon.tokenization.tokenizers import Tokens
+from zflipon.tokenization.tokens import Tokens
 from zflipon.tracks.atomic import atomic_file
 from zflipon.training.batching import tensors, token_labels
 from zflipon.training.stored_windows import StoredWindows

@@ -22,7 +22,8 @@ from zflipon.models import Calibration, Checkpoint, create, get_family, load, sa
 from zflipon.models.adapters import attach, thaw
 from zflipon.models.hub import locate
 from zflipon.models.metadata import OBJECTIVES, ModelMetadata
-from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer, train_bpe
+from zflipon.tokenization.bpe_training import train_bpe
+from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer
 from zflipon.training.calibration import bend, platt
 from zflipon.training.curves import CURVES, plot_curves
 from zflipon.training.dataset import TrainingData, read_material

@@ -5,7 +5,7 @@ import pytest
 from conftest import dna
 
 from zflipon.genome.alphabet import PADDING_BASE, base_codes, reverse_complement
-from zflipon.genome.slices import SequenceWindows
+from zflipon.genome.sequence_windows import SequenceWindows
 
 
 def parts(text, turned=False):
@@ -18,7 +18,7 @@ def expect(slices, strings):
     """Hold strings and codes against plain strings."""
     assert list(slices) == strings
     assert slices.widths.tolist() == [len(string) for string in strings]
-    codes = slices.codes()
+    codes = slices.to_codes()
     assert codes.dtype == np.uint8
     assert codes.shape == (len(strings), max(map(len, strings), default=0))
     for row, string in zip(codes, strings, strict=True):
@@ -37,9 +37,9 @@ def test_parts_of_a_text():
 
 
 def test_both_strands():
-    expect(parts(TEXT).other_strand(), TURNED)
-    expect(parts(TEXT, turned=True).other_strand(), PLAIN)
-    expect(parts(TEXT).on_both_strands(), PLAIN + TURNED)
+    expect(parts(TEXT).reverse_complement(), TURNED)
+    expect(parts(TEXT, turned=True).reverse_complement(), PLAIN)
+    expect(parts(TEXT).with_reverse_complement(), PLAIN + TURNED)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_both_strands():
     [slice(1, 4), slice(4, 4), np.array([4, 0, 0, 2]), np.array([True, False, True, False, False, True])],
 )
 def test_some_of_them_in_any_order(which):
-    both = parts(TEXT).on_both_strands()
+    both = parts(TEXT).with_reverse_complement()
     chosen = np.concatenate([np.arange(6)[which], 6 + np.arange(6)[which]])
     expect(both[chosen], [(PLAIN + TURNED)[i] for i in chosen])
     expect(parts(TEXT)[which], [PLAIN[i] for i in np.arange(6)[which]])
@@ -55,11 +55,11 @@ def test_some_of_them_in_any_order(which):
 
 def test_sequences_are_laid_one_after_the_other():
     sequences = [dna(7, 3), "", dna(30, 4).lower(), "acgtN"]
-    expect(SequenceWindows.of(sequences), [sequence.upper() for sequence in sequences])
-    expect(SequenceWindows.of([]), [])
-    expect(SequenceWindows.of([""]), [""])
+    expect(SequenceWindows.from_sequences(sequences), [sequence.upper() for sequence in sequences])
+    expect(SequenceWindows.from_sequences([]), [])
+    expect(SequenceWindows.from_sequences([""]), [""])
     known = parts(TEXT)
-    assert SequenceWindows.of(known) is known
+    assert SequenceWindows.from_sequences(known) is known
 
 
 def test_one_of_them_is_a_string():

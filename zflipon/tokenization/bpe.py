@@ -1,0 +1,62 @@
+"""Edit the vocabulary and merges of a byte-pair encoding.
+
+Tokenizing with it is in `zflipon.tokenization.tokenizers`, training a new one in `zflipon.tokenization.bpe_training`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+
+from tokenizers import Tokenizer
+
+
+def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
+    """Limit a BPE tokenizer to tokens of at most `max_length` bases, keeping every id.
+
+    Longer vocabulary entries are removed, except for special tokens, and so are the merges that would build them. The
+    ids that remain keep their values and are no longer contiguous, so that a model's embedding table still fits.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer or transformers.PreTrainedTokenizerFast
+        Not changed.
+    max_length : int
+        Bases, at least 1.
+
+    Returns
+    -------
+    Same type as `tokenizer`
+        The limited copy.
+
+    Raises
+    ------
+    ValueError
+        If `max_length` is below 1 or the tokenizer is not a BPE tokenizer.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        limited = copy.deepcopy(tokenizer)  # a new instance of the class would lose its settings
+        limited._tokenizer = limit_token_length(backend, max_length)
+        return limited
+    if max_length < 1:
+        raise ValueError(f"max_length is {max_length}; a token needs at least one base")
+    content = json.loads(tokenizer.to_str())
+    model = content["model"]
+    if model["type"] != "BPE":
+        raise ValueError(
+            f"only BPE tokenizers have a token length that can be limited; this is {model['type']}"
+        )
+    special = {token["content"] for token in content["added_tokens"]}
+    model["vocab"] = {
+        token: token_id
+        for token, token_id in model["vocab"].items()
+        if token in special or len(token) <= max_length
+    }
+    model["merges"] = [merge for merge in model["merges"] if len("".join(split_merge(merge))) <= max_length]
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def split_merge(merge: str | list[str]) -> list[str]:
+    """Return the two sides of a merge, stored as ``"A B"`` or, since tokenizers 0.20, as ``["A", "B"]``."""
+    return merge.split(" ") if isinstance(merge, str) else merge
