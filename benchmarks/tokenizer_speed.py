@@ -1,8 +1,8 @@
-"""How fast windows are tokenized: bases a second of a checkpoint's tokenizer, beside the library that it comes from.
+"""Speed of tokenization: bases per second of a checkpoint's tokenizer, compared with the tokenizers library.
 
 python benchmarks/tokenizer_speed.py GENOME.fa [--model compact] [--bases 4000000]
 
-Ours gives ids and lengths and runs in one thread; the library's own call gives ids and runs in as many as there are.
+`zflipon.tokenization.fast_bpe` returns ids and lengths in one thread. The library returns ids and uses all threads.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.windows import tile_windows
 from zflipon.models import load
 
-_BATCH = 1024
+BATCH = 1024
+"""Windows per call."""
 
 
 def main() -> None:
-    """Tokenize the windows of the first contig, batch by batch, and print the rate."""
+    """Tokenize the windows of the first contig in batches, and print the rates."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,30 +31,29 @@ def main() -> None:
     arguments = parser.parse_args()
 
     checkpoint = load(arguments.model)
+    window = checkpoint.metadata.window
     with Genome(arguments.genome) as genome:
         contig, length = next(iter(genome.lengths.items()))
         text = genome.fetch(contig, 0, min(length, arguments.bases))
-    windows = [
-        text[start:end] for start, end, _, _ in tile_windows(0, len(text), checkpoint.metadata.window, 0)
-    ]
+    sequences = [text[start:end] for start, end, _, _ in tile_windows(0, len(text), window, 0)]
     tokenizer = checkpoint.tokenizer
-    rates = {"ours": rate(tokenizer.encode, windows)}
+    rates = {"zflipon": bases_per_second(tokenizer.encode, sequences)}
     library = getattr(tokenizer, "tokenizer", None)
     if library is not None:
-        rates["the library"] = rate(library.encode_batch_fast, windows)
-    for name, speed in rates.items():
-        print(f"{name}: {speed / 1e6:.1f} Mb/s, windows of {checkpoint.metadata.window}")
+        rates["tokenizers"] = bases_per_second(library.encode_batch_fast, sequences)
+    for name, rate in rates.items():
+        print(f"{name}: {rate / 1e6:.1f} Mb/s, windows of {window} bases")
     if library is not None:
-        print(f"ours is {rates['ours'] / rates['the library']:.1f} x as fast")
+        print(f"zflipon is {rates['zflipon'] / rates['tokenizers']:.1f} x as fast as the library")
 
 
-def rate(encode: Callable[[list[str]], object], windows: list[str]) -> float:
-    """Return bases a second, a batch at a time."""
-    encode(windows[:_BATCH])  # threads start, tables are made
+def bases_per_second(encode: Callable[[list[str]], object], sequences: list[str]) -> float:
+    """Return the rate at which `encode` tokenizes sequences, batch by batch."""
+    encode(sequences[:BATCH])  # starts threads and compiles tables
     started = time.perf_counter()
-    for first in range(0, len(windows), _BATCH):
-        encode(windows[first : first + _BATCH])
-    return sum(map(len, windows)) / (time.perf_counter() - started)
+    for first in range(0, len(sequences), BATCH):
+        encode(sequences[first : first + BATCH])
+    return sum(map(len, sequences)) / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

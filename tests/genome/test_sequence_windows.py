@@ -1,4 +1,4 @@
-"""Parts of a text: the same letters as strings and as codes, on either strand."""
+"""Windows of a sequence: the same letters as strings and as codes, on either strand."""
 
 import numpy as np
 import pytest
@@ -8,17 +8,17 @@ from zflipon.genome.alphabet import PADDING_BASE, base_codes, reverse_complement
 from zflipon.genome.sequence_windows import SequenceWindows
 
 
-def parts(text, turned=False):
+def windows(text, is_reverse=False):
     starts = np.array([3, 0, 40, 17, 17, len(text)])
     ends = np.array([9, 30, len(text), 17, 18, len(text)])
-    return SequenceWindows(text, starts, ends, np.full(6, turned))
+    return SequenceWindows(text, starts, ends, np.full(6, is_reverse))
 
 
-def expect(slices, strings):
-    """Hold strings and codes against plain strings."""
-    assert list(slices) == strings
-    assert slices.widths.tolist() == [len(string) for string in strings]
-    codes = slices.to_codes()
+def assert_equal(windows, strings):
+    """Compare the strings and the codes of windows with plain strings."""
+    assert list(windows) == strings
+    assert windows.widths.tolist() == [len(string) for string in strings]
+    codes = windows.to_codes()
     assert codes.dtype == np.uint8
     assert codes.shape == (len(strings), max(map(len, strings), default=0))
     for row, string in zip(codes, strings, strict=True):
@@ -27,42 +27,42 @@ def expect(slices, strings):
 
 
 TEXT = dna(30, 1) + "NNRYK" + dna(25, 2)
-PLAIN = [TEXT[3:9], TEXT[0:30], TEXT[40:], "", TEXT[17], ""]
-TURNED = [reverse_complement(string) for string in PLAIN]
+FORWARD = [TEXT[3:9], TEXT[0:30], TEXT[40:], "", TEXT[17], ""]
+REVERSE = [reverse_complement(string) for string in FORWARD]
 
 
-def test_parts_of_a_text():
-    expect(parts(TEXT), PLAIN)
-    expect(parts(TEXT, turned=True), TURNED)
+def test_windows_on_either_strand():
+    assert_equal(windows(TEXT), FORWARD)
+    assert_equal(windows(TEXT, is_reverse=True), REVERSE)
 
 
-def test_both_strands():
-    expect(parts(TEXT).reverse_complement(), TURNED)
-    expect(parts(TEXT, turned=True).reverse_complement(), PLAIN)
-    expect(parts(TEXT).with_reverse_complement(), PLAIN + TURNED)
+def test_reverse_complement():
+    assert_equal(windows(TEXT).reverse_complement(), REVERSE)
+    assert_equal(windows(TEXT, is_reverse=True).reverse_complement(), FORWARD)
+    assert_equal(windows(TEXT).with_reverse_complement(), FORWARD + REVERSE)
 
 
 @pytest.mark.parametrize(
-    "which",
+    "index",
     [slice(1, 4), slice(4, 4), np.array([4, 0, 0, 2]), np.array([True, False, True, False, False, True])],
 )
-def test_some_of_them_in_any_order(which):
-    both = parts(TEXT).with_reverse_complement()
-    chosen = np.concatenate([np.arange(6)[which], 6 + np.arange(6)[which]])
-    expect(both[chosen], [(PLAIN + TURNED)[i] for i in chosen])
-    expect(parts(TEXT)[which], [PLAIN[i] for i in np.arange(6)[which]])
+def test_several_windows_in_any_order(index):
+    both = windows(TEXT).with_reverse_complement()
+    chosen = np.concatenate([np.arange(6)[index], 6 + np.arange(6)[index]])
+    assert_equal(both[chosen], [(FORWARD + REVERSE)[i] for i in chosen])
+    assert_equal(windows(TEXT)[index], [FORWARD[i] for i in np.arange(6)[index]])
 
 
-def test_sequences_are_laid_one_after_the_other():
+def test_from_sequences():
     sequences = [dna(7, 3), "", dna(30, 4).lower(), "acgtN"]
-    expect(SequenceWindows.from_sequences(sequences), [sequence.upper() for sequence in sequences])
-    expect(SequenceWindows.from_sequences([]), [])
-    expect(SequenceWindows.from_sequences([""]), [""])
-    known = parts(TEXT)
+    assert_equal(SequenceWindows.from_sequences(sequences), [sequence.upper() for sequence in sequences])
+    assert_equal(SequenceWindows.from_sequences([]), [])
+    assert_equal(SequenceWindows.from_sequences([""]), [""])
+    known = windows(TEXT)
     assert SequenceWindows.from_sequences(known) is known
 
 
-def test_one_of_them_is_a_string():
-    assert parts(TEXT, turned=True)[2] == TURNED[2]
-    assert parts(TEXT)[np.int64(0)] == PLAIN[0]
-    assert parts(TEXT)[-2] == PLAIN[-2]
+def test_one_window_is_a_string():
+    assert windows(TEXT, is_reverse=True)[2] == REVERSE[2]
+    assert windows(TEXT)[np.int64(0)] == FORWARD[0]
+    assert windows(TEXT)[-2] == FORWARD[-2]

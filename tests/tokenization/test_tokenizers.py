@@ -1,4 +1,4 @@
-"""Tokens tile their sequence, whichever way they are made."""
+"""Tokenizers: ids and lengths on known answers, the limit of token length, k-mers, and batches of tokens."""
 
 import json
 from itertools import pairwise, product
@@ -19,7 +19,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.tokenization.bpe import limit_token_length
 from zflipon.tokenization.bpe_training import SPECIAL_TOKENS, train_bpe
 from zflipon.tokenization.tokenizers import BpeTokenizer, KmerTokenizer
-from zflipon.tokenization.tokens import TokenBatch, Tokens, pad_rows
+from zflipon.tokenization.tokens import TokenBatch, Tokens, concatenate_batches, pad_rows
 
 CASES = [
     "",
@@ -36,7 +36,7 @@ CASES = [
 
 
 def slow_tokens(tokenizer, sequence):
-    """Tokenize one sequence with offsets, which must tile it as they are; special tokens hold nothing."""
+    """Return ids and lengths of one sequence from the offsets of the tokenizers library."""
     encoding = tokenizer.encode(sequence.upper())
     lengths = [
         0 if special else end - start
@@ -47,7 +47,7 @@ def slow_tokens(tokenizer, sequence):
 
 @pytest.fixture(scope="module")
 def gena():
-    """Return a tokenizer with GENA-LM's rule: ten or more N are one ``-``."""
+    """Return a tokenizer with GENA-LM's rule, which replaces ten or more N by one ``-``."""
     vocabulary = {
         name: index for index, name in enumerate([*SPECIAL_TOKENS, "-", *"ACGTN", "AC", "GT", "ACGT"])
     }
@@ -61,43 +61,43 @@ def gena():
     return BpeTokenizer(made)
 
 
-# ---- lengths ------------------------------------------------------------------------------------------------
+# ---- lengths --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", ["plain", "gena"])
-def test_lengths_tile_the_sequence(tokenizer, gena, rule):
+def test_lengths_add_up_to_the_sequence(tokenizer, gena, rule):
     made = tokenizer if rule == "plain" else gena
-    for sequence, found in zip(CASES, made.encode(CASES), strict=True):
-        assert found.lengths.sum() == len(sequence)
-        assert found.ids.dtype == found.lengths.dtype == np.int64
-        assert found.ids.shape == found.lengths.shape
-        assert found.lengths[[0, -1]].tolist() == [0, 0]
-        assert (found.lengths[1:-1] > 0).all()
+    for sequence, tokens in zip(CASES, made.encode(CASES), strict=True):
+        assert tokens.lengths.sum() == len(sequence)
+        assert tokens.ids.dtype == tokens.lengths.dtype == np.int64
+        assert tokens.ids.shape == tokens.lengths.shape
+        assert tokens.lengths[[0, -1]].tolist() == [0, 0]
+        assert (tokens.lengths[1:-1] > 0).all()
 
 
-def test_fast_way_is_the_way_by_offsets(tokenizer):
-    for sequence, found in zip(CASES, tokenizer.encode(CASES), strict=True):
-        assert (found.ids.tolist(), found.lengths.tolist()) == slow_tokens(tokenizer.tokenizer, sequence)
+def test_ids_and_lengths_agree_with_the_offsets_of_the_library(tokenizer):
+    for sequence, tokens in zip(CASES, tokenizer.encode(CASES), strict=True):
+        assert (tokens.ids.tolist(), tokens.lengths.tolist()) == slow_tokens(tokenizer.tokenizer, sequence)
 
 
 def test_tokens_spell_the_sequence(tokenizer):
     sequence = dna(500, 7)
-    found = tokenizer.encode([sequence])[0]
-    words = [tokenizer.tokenizer.id_to_token(index) for index in found.ids[1:-1].tolist()]
+    tokens = tokenizer.encode([sequence])[0]
+    words = [tokenizer.tokenizer.id_to_token(index) for index in tokens.ids[1:-1].tolist()]
     assert "".join(words) == sequence
-    assert [len(word) for word in words] == found.lengths[1:-1].tolist()
+    assert [len(word) for word in words] == tokens.lengths[1:-1].tolist()
 
 
-def test_batch_is_what_each_is_alone(tokenizer, gena):
+def test_a_batch_is_encoded_like_each_sequence_alone(tokenizer, gena):
     for made in (tokenizer, gena):
-        for sequence, found in zip(CASES, made.encode(CASES), strict=True):
+        for sequence, tokens in zip(CASES, made.encode(CASES), strict=True):
             alone = made.encode([sequence])[0]
-            assert alone.ids.tolist() == found.ids.tolist()
-            assert alone.lengths.tolist() == found.lengths.tolist()
+            assert alone.ids.tolist() == tokens.ids.tolist()
+            assert alone.lengths.tolist() == tokens.lengths.tolist()
         assert list(made.encode([])) == []
 
 
-def test_lower_case_is_upper_case(tokenizer, gena):
+def test_lower_case_is_encoded_like_upper_case(tokenizer, gena):
     for made in (tokenizer, gena):
         upper = made.encode([sequence.upper() for sequence in CASES])
         lower = made.encode([sequence.lower() for sequence in CASES])
@@ -106,13 +106,13 @@ def test_lower_case_is_upper_case(tokenizer, gena):
             assert one.lengths.tolist() == other.lengths.tolist()
 
 
-def test_unknown_letter_is_one_unk_of_one_base(tokenizer):
+def test_an_unknown_letter_is_one_unk_token_of_one_base(tokenizer):
     unknown = "".join(sorted(set(IUPAC.decode()) - set("ACGT")))
-    found = tokenizer.encode([f"A{unknown}NNA"])[0]
+    tokens = tokenizer.encode([f"A{unknown}NNA"])[0]
     unk, adenine = tokenizer.tokenizer.token_to_id("[UNK]"), tokenizer.tokenizer.token_to_id("A")
     count = len(unknown) + 2
-    assert found.ids.tolist() == [1, adenine, *[unk] * count, adenine, 2]
-    assert found.lengths.tolist() == [0, *[1] * (count + 2), 0]
+    assert tokens.ids.tolist() == [1, adenine, *[unk] * count, adenine, 2]
+    assert tokens.lengths.tolist() == [0, *[1] * (count + 2), 0]
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_unknown_letter_is_one_unk_of_one_base(tokenizer):
         ("n" * 10 + "R" + "ac", ["-", "[UNK]", "AC"], [10, 1, 2]),
     ],
 )
-def test_run_of_n_that_is_rewritten_is_one_token_of_all_its_bases(gena, sequence, words, lengths):
-    found = gena.encode([sequence])[0]
-    assert [gena.tokenizer.id_to_token(index) for index in found.ids.tolist()] == ["[CLS]", *words, "[SEP]"]
-    assert found.lengths.tolist() == [0, *lengths, 0]
+def test_a_rewritten_run_of_n_is_one_token_that_holds_all_its_bases(gena, sequence, words, lengths):
+    tokens = gena.encode([sequence])[0]
+    assert [gena.tokenizer.id_to_token(index) for index in tokens.ids.tolist()] == ["[CLS]", *words, "[SEP]"]
+    assert tokens.lengths.tolist() == [0, *lengths, 0]
 
 
 def test_padding_and_truncation_of_the_file_are_switched_off(tokenizer, tmp_path):
@@ -140,20 +140,20 @@ def test_padding_and_truncation_of_the_file_are_switched_off(tokenizer, tmp_path
     padded.save(str(tmp_path / "tokenizer.json"))
     made = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
     sequences = ["ACG", dna(500, 1), dna(500, 2, "ACGTN")]
-    for found, expected in zip(made.encode(sequences), tokenizer.encode(sequences), strict=True):
-        assert found.ids.tolist() == expected.ids.tolist()
-        assert found.lengths.tolist() == expected.lengths.tolist()
-    assert padded.truncation["max_length"] == 16  # the given one is left as it was
+    for tokens, expected in zip(made.encode(sequences), tokenizer.encode(sequences), strict=True):
+        assert tokens.ids.tolist() == expected.ids.tolist()
+        assert tokens.lengths.tolist() == expected.lengths.tolist()
+    assert padded.truncation["max_length"] == 16  # the argument is not changed
 
 
-def test_saved_and_loaded_it_is_the_same(tokenizer, tmp_path):
+def test_save_and_load_round_trip(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     again = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
     assert (again.vocab_size, again.pad_id) == (tokenizer.vocab_size, tokenizer.pad_id) == (64, 3)
     assert again.encode(CASES)[3].ids.tolist() == tokenizer.encode(CASES)[3].ids.tolist()
 
 
-def test_tokenizer_that_is_none_of_dna(tmp_path):
+def test_invalid_tokenizers_are_refused(tmp_path):
     with pytest.raises(ModelError, match=r"no token A, C, G, T, \[PAD\]; is it a DNA tokenizer"):
         BpeTokenizer(Tokenizer(BPE({"a": 0, "[UNK]": 1}, [], unk_token="[UNK]")))
     with pytest.raises(ModelError, match=r"no such file; a checkpoint needs its tokenizer\.json"):
@@ -163,7 +163,7 @@ def test_tokenizer_that_is_none_of_dna(tmp_path):
         BpeTokenizer.from_file(tmp_path / "tokenizer.json")
 
 
-def test_trained_tokenizer_has_the_agreed_ids_and_lengths():
+def test_a_trained_tokenizer_has_the_documented_ids_and_lengths():
     made = train_bpe(["TGCGC" * 50 + "NNRY" + dna(3000, 1)], vocab_size=100, max_token_length=3)
     vocabulary = made.tokenizer.get_vocab()
     assert [vocabulary[name] for name in SPECIAL_TOKENS] == [0, 1, 2, 3, 4]
@@ -172,7 +172,7 @@ def test_trained_tokenizer_has_the_agreed_ids_and_lengths():
     assert {letter for token in vocabulary if token not in SPECIAL_TOKENS for letter in token} == set("ACGT")
 
 
-# ---- the limit ----------------------------------------------------------------------------------------------
+# ---- limit of token length ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def long():
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 50])
 @pytest.mark.parametrize("form", ["text", "pair"])
-def test_limit_keeps_ids_and_drops_what_is_long(long, limit, form):
+def test_limit_keeps_ids_and_removes_long_tokens(long, limit, form):
     content = json.loads(long.tokenizer.to_str())
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in content["model"]["merges"]]
     content["model"]["merges"] = [" ".join(pair) for pair in pairs] if form == "text" else pairs
@@ -203,8 +203,8 @@ def test_limit_keeps_ids_and_drops_what_is_long(long, limit, form):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 7])
-def test_limited_tokens_are_merged_by_rank_as_ever(long, limit):
-    """Byte-pair encoding by hand: the merge of lowest rank first, leftmost first, none that is too long."""
+def test_limited_tokens_are_merged_by_rank(long, limit):
+    """Compare with BPE written out: the merge of lowest rank first, the leftmost of equal ones, none too long."""
     merges = [tuple(pair) for pair in json.loads(long.tokenizer.to_str())["model"]["merges"]]
     rank = {pair: number for number, pair in enumerate(merges) if len("".join(pair)) <= limit}
     vocabulary = long.tokenizer.get_vocab()
@@ -215,9 +215,9 @@ def test_limited_tokens_are_merged_by_rank_as_ever(long, limit):
         while ranked := [(rank[pair], at) for at, pair in enumerate(pairwise(words)) if pair in rank]:
             at = min(ranked)[1]
             words[at : at + 2] = [words[at] + words[at + 1]]
-        found = made.encode([sequence])[0]
-        assert found.ids[1:-1].tolist() == [vocabulary[word] for word in words]
-        assert found.lengths[1:-1].tolist() == [len(word) for word in words]
+        tokens = made.encode([sequence])[0]
+        assert tokens.ids[1:-1].tolist() == [vocabulary[word] for word in words]
+        assert tokens.lengths[1:-1].tolist() == [len(word) for word in words]
 
 
 def test_limit_of_a_transformers_tokenizer_keeps_its_settings(long):
@@ -233,29 +233,29 @@ def test_limit_of_a_transformers_tokenizer_keeps_its_settings(long):
     assert (after.model_max_length, after.padding_side, after.pad_token_id) == (77, "left", 3)
 
 
-def test_limit_that_cannot_be(long):
+def test_an_impossible_limit_is_refused(long):
     with pytest.raises(ValueError, match="at least one base"):
         limit_token_length(long.tokenizer, 0)
     with pytest.raises(ValueError, match="this is WordPiece"):
         limit_token_length(Tokenizer(WordPiece({"[UNK]": 0}, unk_token="[UNK]")), 3)
 
 
-# ---- k-mers -------------------------------------------------------------------------------------------------
+# ---- k-mers ---------------------------------------------------------------------------------------------------
 
 
 def kmer_tokenizer(k):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     kmers = [""]
     for _ in range(k):
-        kmers = [kmer + letter for kmer in kmers for letter in "ATCG"]  # DNABERT's order is not ours
+        kmers = [kmer + letter for kmer in kmers for letter in "ATCG"]  # DNABERT's order of letters is ATCG
     return KmerTokenizer({word: index for index, word in enumerate([*words, *kmers])})
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])
-def test_kmers_against_a_slow_loop(k):
+def test_kmers_agree_with_a_slow_loop(k):
     made = kmer_tokenizer(k)
     cases = [*CASES, *(dna(length, length) for length in range(1, 9)), "ACGNACGTAC"]
-    for sequence, found in zip(cases, made.encode(cases), strict=True):
+    for sequence, tokens in zip(cases, made.encode(cases), strict=True):
         text = sequence.upper()
         words = [text[i : i + k] for i in range(len(text) - k + 1)]
         lengths = [1] * len(words)
@@ -263,12 +263,12 @@ def test_kmers_against_a_slow_loop(k):
             lengths[-1] = k
         elif text:
             words, lengths = [text], [len(text)]
-        assert found.ids.tolist() == [2, *(made.vocabulary.get(word, 1) for word in words), 3]
-        assert found.lengths.tolist() == [0, *lengths, 0]
-        assert found.lengths.sum() == len(sequence)
+        assert tokens.ids.tolist() == [2, *(made.vocabulary.get(word, 1) for word in words), 3]
+        assert tokens.lengths.tolist() == [0, *lengths, 0]
+        assert tokens.lengths.sum() == len(sequence)
 
 
-def test_kmer_vocabulary_from_a_file(tmp_path):
+def test_kmer_vocabulary_is_saved_and_loaded(tmp_path):
     made = kmer_tokenizer(3)
     made.save(tmp_path)
     lines = (tmp_path / "vocab.txt").read_text().splitlines()
@@ -278,7 +278,7 @@ def test_kmer_vocabulary_from_a_file(tmp_path):
     assert again.vocabulary == made.vocabulary
 
 
-def test_kmer_vocabulary_with_a_gap(tmp_path):
+def test_an_incomplete_kmer_vocabulary_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"no such file; a DNABERT checkpoint needs its vocab\.txt"):
         KmerTokenizer.from_file(tmp_path / "vocab.txt")
     words = [word for word in kmer_tokenizer(3).vocabulary if word != "GCA"]
@@ -287,7 +287,7 @@ def test_kmer_vocabulary_with_a_gap(tmp_path):
         KmerTokenizer.from_file(tmp_path / "vocab.txt")
 
 
-# ---- the tokenizers of published models ---------------------------------------------------------------------
+# ---- published tokenizers -------------------------------------------------------------------------------------
 
 
 @needs_shared
@@ -301,9 +301,9 @@ def test_known_ids_of_gena_with_tokens_of_five_bases():
     )
     assert wrapped("AGTGAGCGCC")["input_ids"] == [1, 87, 35, 101, 2]
     assert made.tokenizer.token_to_id("-") == 5
-    found = made.encode([dna(40, 1) + "N" * 25 + dna(40, 2)])[0]
-    assert found.lengths[found.ids == 5].tolist() == [25]
-    assert found.lengths.sum() == 105
+    tokens = made.encode([dna(40, 1) + "N" * 25 + dna(40, 2)])[0]
+    assert tokens.lengths[tokens.ids == 5].tolist() == [25]
+    assert tokens.lengths.sum() == 105
 
 
 @needs_shared
@@ -318,22 +318,22 @@ def test_lengths_agree_with_offsets_on_human_dna(name, tmp_path):
         sequences = [genome.fetch(contig, start, start + 1000) for start in starts]
     sequences = [sequence for sequence in sequences if "N" not in sequence]
     assert len(sequences) > 50
-    for sequence, found in zip(sequences, made.encode(sequences), strict=True):
-        assert (found.ids.tolist(), found.lengths.tolist()) == slow_tokens(made.tokenizer, sequence)
+    for sequence, tokens in zip(sequences, made.encode(sequences), strict=True):
+        assert (tokens.ids.tolist(), tokens.lengths.tolist()) == slow_tokens(made.tokenizer, sequence)
 
 
 @pytest.fixture(scope="module")
-def rows():
-    """Some tokenized sequences, and the same as a list; one has no token."""
-    alone = [
+def batch_and_list():
+    """Return a `TokenBatch` and the same sequences as a list of `Tokens`; one sequence has no token."""
+    tokens = [
         Tokens(np.array(ids, dtype=np.int64), np.array(lengths, dtype=np.int64))
         for ids, lengths in [([1, 7, 8, 2], [0, 3, 2, 0]), ([], []), ([1, 2], [0, 0]), ([1, 9, 2], [0, 5, 0])]
     ]
-    return TokenBatch.from_tokens(alone), alone
+    return TokenBatch.from_tokens(tokens), tokens
 
 
-def ids_and_lengths(tokens):
-    return [(each.ids.tolist(), each.lengths.tolist()) for each in tokens]
+def ids_and_lengths(sequences):
+    return [(tokens.ids.tolist(), tokens.lengths.tolist()) for tokens in sequences]
 
 
 @pytest.mark.parametrize(
@@ -347,33 +347,37 @@ def ids_and_lengths(tokens):
         np.array([3, 0, 0, 1]),
     ],
 )
-def test_rows_of_tokens(rows, which):
-    together, alone = rows
-    assert ids_and_lengths(together) == ids_and_lengths(alone)
-    assert ids_and_lengths(together[which]) == ids_and_lengths([alone[i] for i in np.arange(len(alone))[which]])
-    assert TokenBatch.from_tokens(together) is together
-    assert ids_and_lengths(concatenate_batches([together, together[which]])) == ids_and_lengths(alone) + ids_and_lengths(together[which])
+def test_token_batch_is_indexed_like_a_list(batch_and_list, which):
+    batch, tokens = batch_and_list
+    assert ids_and_lengths(batch) == ids_and_lengths(tokens)
+    assert ids_and_lengths(batch[which]) == ids_and_lengths(
+        [tokens[i] for i in np.arange(len(tokens))[which]]
+    )
+    assert TokenBatch.from_tokens(batch) is batch
+    assert ids_and_lengths(concatenate_batches([batch, batch[which]])) == ids_and_lengths(
+        tokens
+    ) + ids_and_lengths(batch[which])
 
 
-def test_places_of_tokens_and_rows_below_each_other(rows):
-    together, _ = rows
-    assert together.positions.tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2]
-    below = [[1, 7, 8, 2], [-1, -1, -1, -1], [1, 2, -1, -1], [1, 9, 2, -1]]
-    assert pad_rows(together.ids, together.counts, -1).tolist() == below
+def test_token_positions_and_padded_rows(batch_and_list):
+    batch, _ = batch_and_list
+    assert batch.positions.tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2]
+    padded = [[1, 7, 8, 2], [-1, -1, -1, -1], [1, 2, -1, -1], [1, 9, 2, -1]]
+    assert pad_rows(batch.ids, batch.counts, -1).tolist() == padded
     assert pad_rows(np.arange(6), np.array([3, 3]), -1).tolist() == [[0, 1, 2], [3, 4, 5]]
     assert pad_rows(np.arange(0), np.array([], dtype=np.int64), -1).shape == (0, 0)
 
 
-def test_kmers_of_sequences_of_any_length_and_letter():
+def test_kmers_of_short_and_ambiguous_sequences():
     letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("".join, product("ACGT", repeat=3))]
     made = KmerTokenizer({token: i for i, token in enumerate(letters)})
     sequences = ["", "A", "AC", "ACG", "ACGTN", "NNNN", dna(20, 5), "acgRt"]
-    for sequence, found in zip(sequences, made.encode(sequences), strict=True):
+    for sequence, tokens in zip(sequences, made.encode(sequences), strict=True):
         text = sequence.upper()
         words = [text[i : i + 3] for i in range(len(text) - 2)] or [text] * bool(text)
         names = ["[CLS]", *(word if word in letters else "[UNK]" for word in words), "[SEP]"]
-        assert [letters[i] for i in found.ids] == names
+        assert [letters[i] for i in tokens.ids] == names
         own = [1] * len(words)
         if own:
             own[-1] += len(text) - len(words)
-        assert found.lengths.tolist() == [0, *own, 0]
+        assert tokens.lengths.tolist() == [0, *own, 0]
