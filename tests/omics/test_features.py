@@ -202,7 +202,7 @@ FEATURES = (Feature("one", "binary"), Feature("two", "distance"))
         ),
         ("one\tother.bed\ntwo\tx.bed", "passes the end of the contig"),
         ("one\tnowhere.bed\ntwo\tx.bed", "nowhere.bed: no such file"),
-        ("one\tx.txt\ntwo\tx.bed", "unknown kind of track"),
+        ("one\tx.txt\ntwo\tx.bed", "unknown track format"),
     ],
 )
 def test_tracks_that_do_not_fit_the_model(files, tmp_path, lines, said):

@@ -23,8 +23,9 @@ from zflipon.report.call_summary import Signal, find, read_calls
 from zflipon.report.sources import assembly_of, contig_lengths, gather
 from zflipon.tracks import bigbed
 from zflipon.tracks.atomic import atomic_folder
+from zflipon.tracks.bigwig import write_bigwig_values
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track
-from zflipon.tracks.writers import TrackOutputs, write_bigwig_values
+from zflipon.tracks.outputs import TrackOutputs
 
 LENGTHS = {"chr1": 9000, "chr2": 6000, "chr10": 3000, "chrUn": 500}
 CALL = {"threshold": 0.5, "min_length": 6, "merge_gap": 2}

@@ -470,7 +470,7 @@ until(() => inner().document.body && inner().document.body.dataset.ready, () => 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no headless browser")
 def test_a_browser_draws_the_track_and_goes_where_it_is_told(folder, tmp_path):
-    from zflipon.tracks.writers import SCORE_COLOURS
+    from zflipon.tracks.bed import SCORE_COLOURS
 
     red, green, blue = SCORE_COLOURS[1000].split(",")
     script = CLICK.replace("RED", red).replace("GREEN", green).replace("BLUE", blue)

@@ -1,4 +1,4 @@
-"""The value range of a bigWig: exact, from the summary or from all values, and safe for NaN and infinity."""
+"""The value range of a bigWig: exact, read from all values, and safe for NaN and infinity."""
 
 import struct
 
@@ -7,8 +7,7 @@ import pyBigWig
 import pytest
 from conftest import SHARED, needs_shared
 
-from zflipon.tracks.bigwig import value_range
-from zflipon.tracks.writers import write_values
+from zflipon.tracks.bigwig import value_range, write_bigwig_values
 
 LENGTHS = {"chr1": 1000, "chr2": 500}
 
@@ -33,14 +32,14 @@ def set_summary(path, low, high):
 
 @pytest.mark.parametrize("values", [[-0.4, 0.9], [0.25, 1.5], [0.1, 0.2], [-3.0, -2.5], [0.0, 0.0]])
 def test_the_range_is_not_rounded(tmp_path, values):
-    write_values(
+    write_bigwig_values(
         tmp_path / "a.bw", LENGTHS, {"chr1": [(0, np.array(values))], "chr2": [(10, np.array(values))]}
     )
     assert value_range(tmp_path / "a.bw") == pytest.approx((min(values), max(values)), abs=1e-7)
 
 
 def test_a_bigwig_without_values_has_no_range(tmp_path):
-    write_values(tmp_path / "a.bw", LENGTHS, {})
+    write_bigwig_values(tmp_path / "a.bw", LENGTHS, {})
     assert value_range(tmp_path / "a.bw") is None
 
 
@@ -56,7 +55,7 @@ def test_a_bigwig_of_nan_alone_has_no_range(tmp_path):
 
 @pytest.mark.parametrize(("low", "high"), [(np.nan, 1.0), (0.0, np.inf), (5.0, 1.0)])
 def test_an_invalid_summary_is_replaced_by_a_scan(tmp_path, low, high):
-    write_values(tmp_path / "a.bw", LENGTHS, {"chr1": [(0, np.array([-2.0, 5.0]))]})
+    write_bigwig_values(tmp_path / "a.bw", LENGTHS, {"chr1": [(0, np.array([-2.0, 5.0]))]})
     set_summary(tmp_path / "a.bw", low, high)
     assert value_range(tmp_path / "a.bw") == (-2.0, 5.0)
 

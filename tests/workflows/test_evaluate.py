@@ -18,7 +18,7 @@ from zflipon.errors import InputError, MissingExtraError, OutputError
 from zflipon.genome.fasta import Genome
 from zflipon.metrics import ScoreHistogram
 from zflipon.report.evaluation import table
-from zflipon.tracks.readers import open_track
+from zflipon.tracks.registry import open_track
 from zflipon.workflows.evaluate import evaluate, measure, sample, survey
 
 HG19 = Path(__file__).parents[3] / "shared" / "hg19"

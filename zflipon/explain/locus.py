@@ -25,6 +25,8 @@ from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.tracks.atomic import atomic_file
+from zflipon.tracks.bigwig import BigWig
+from zflipon.tracks.registry import BIGWIG
 
 _PURPLE, _GREY = "#4a1486", "0.45"
 _TOO_WIDE = 400
@@ -218,17 +220,9 @@ def _tokens(predictor: Predictor, genome: Genome, region: tuple[str, int, int]) 
 
 def _beneath(name: str, path: Path, genome: Genome, region: tuple[str, int, int]) -> Beneath:
     contig, start, end = region
-    if path.suffix.lower() in (".bw", ".bigwig"):
-        import pyBigWig
-
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        try:
-            with pyBigWig.open(str(path)) as track:
-                known = contig in track.chroms()
-                values = np.array(track.values(contig, start, end)) if known else np.full(end - start, np.nan)
-        except RuntimeError as error:
-            raise InputError(f"{path}: cannot be read as bigWig; is it one?") from error
+    if BIGWIG.matches(path):
+        with BigWig(path) as file:
+            values = file.values(contig, start, end)
         return Beneath(name, values=values)
     found: Mapping[str, np.ndarray] = read_bed(path, genome.lengths, name)
     rows = found.get(contig, np.empty((0, 2), dtype=np.int64))

@@ -368,7 +368,7 @@ def attribution_track(
     Returns
     -------
     pieces : dict of str to list of (int, numpy.ndarray)
-        As `zflipon.tracks.writers.write_bigwig_values` takes them: float64, NaN at N and where no window with a call reaches.
+        As `zflipon.tracks.bigwig.write_bigwig_values` takes them: float64, NaN at N and where no window with a call reaches.
     attributions : list of (Place, Attribution)
 
     Raises

@@ -29,7 +29,9 @@ from zflipon.genome.interval_files import read_bed, read_bedgraph
 from zflipon.genome.intervals import Intervals, count_covered, merge, merged_interval_mask
 from zflipon.models.hub import sha256_of
 from zflipon.models.metadata import FEATURE_KINDS, Feature, View
-from zflipon.tracks.readers import BedTrack, BigWigTrack, Track, find_reader, paint_intervals
+from zflipon.tracks.base import paint_intervals
+from zflipon.tracks.bigwig import BigWigReader as BigWigTrack
+from zflipon.tracks.registry import BED, BIGWIG, require_format
 
 if TYPE_CHECKING:
     from zflipon.models import Checkpoint
@@ -153,14 +155,14 @@ def _of_heights(heights: np.ndarray, kind: str) -> np.ndarray:
 
 def open_reader(track: NamedTrack, lengths: Mapping[str, int]) -> Reader:
     """Open a track as its kind asks for; raise `InputError` where its format has no such values."""
-    reader: type[Track] = find_reader(track.path)
-    if reader is BedTrack and track.kind != "signal":
+    track_format = require_format(track.path)
+    if track_format is BED and track.kind != "signal":
         kind = InsideReader if track.kind == "binary" else DistanceReader
         return kind(read_bed(track.path, lengths, f"intervals of {track.name}"))
-    if reader is BedTrack or track.kind == "distance":
+    if track_format is BED or track.kind == "distance":
         takes = "bigWig or bedGraph" if track.kind == "signal" else "BED"
         raise InputError(f"{track.path}: track '{track.name}' of kind '{track.kind}' must be {takes}")
-    return (BigWigReader if reader is BigWigTrack else HeightReader)(track.path, lengths, track.kind)
+    return (BigWigReader if track_format is BIGWIG else HeightReader)(track.path, lengths, track.kind)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from zflipon.errors import InputError
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.genome.intervals import merge
 from zflipon.report.sources import Run
+from zflipon.tracks.bigwig import BigWig, value_range
 from zflipon.tracks.calling import CALL_DTYPE, SCALE, ContigTrack, call_track, quantize
-from zflipon.tracks.readers import open_bigwig
 
 _CHUNK = 1 << 20
 
@@ -170,25 +170,14 @@ class Signal:
 
     def __init__(self, path: Path):
         self.path = path
-        self._file, self._empty = open_bigwig(path)
-        header = {"minVal": 0, "maxVal": 0} if self._empty else self._file.header()
-        low, high = float(header["minVal"]), float(header["maxVal"])
+        self._file = BigWig(path)
+        low, high = value_range(path) or (0.0, 0.0)
         self.probable = low >= 0 and high <= 1
         self.limits = (0.0, 1.0) if self.probable else (min(low, 0.0), high)
 
     def values(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return the values of bases: float32, NaN where there is none."""
-        if self._empty:
-            return np.full(end - start, np.nan, dtype=np.float32)
-        try:
-            found = self._file.values(contig, start, end, numpy=True)
-        except RuntimeError:
-            found = []
-        if len(found) != end - start:
-            raise InputError(
-                f"{self.path}: {contig}:{start}-{end} (0-based) cannot be read; is the file whole?"
-            )
-        return found
+        return self._file.values(contig, start, end)
 
     def totals(
         self, lengths: Mapping[str, int], progress: Callable[[int], None]
@@ -220,7 +209,7 @@ class Signal:
     def _contigs(
         self, lengths: Mapping[str, int], progress: Callable[[int], None] = lambda bases: None
     ) -> Iterator[tuple[str, _Pieces]]:
-        held = self._file.chroms()
+        held = self._file.lengths
         for contig, length in lengths.items():
             if contig in held:
                 yield contig, _Pieces(self, contig, length, progress)

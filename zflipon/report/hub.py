@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from zflipon.tracks.writers import SCORE_COLOURS
+from zflipon.tracks.bed import SCORE_COLOURS
 
 DARK = SCORE_COLOURS[1000]
 """Colour of the signal: that of the surest calls."""

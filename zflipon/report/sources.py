@@ -9,9 +9,10 @@ from pathlib import Path
 
 from zflipon.errors import InputError, format_names
 from zflipon.tracks.atomic import read_record, record_path
-from zflipon.tracks.readers import open_bigwig
+from zflipon.tracks.bigwig import BigWig
+from zflipon.tracks.registry import BED, BIGWIG
 
-SIGNALS, CALLS = (".bw", ".bigwig"), (".bed.gz", ".bed")
+SIGNALS, CALLS = BIGWIG.extensions, BED.extensions
 """Extensions of tracks of probabilities, and of tracks of calls."""
 
 LABELS = "known_zdna"
@@ -124,9 +125,8 @@ def contig_lengths(runs: Sequence[Run], genome: Mapping[str, int] | None) -> dic
     sources = [("the genome", dict(genome))] if genome is not None else []
     for run in runs:
         if run.signal is not None:
-            file, _ = open_bigwig(run.signal)
-            sources.append((str(run.signal), dict(file.chroms())))
-            file.close()
+            with BigWig(run.signal) as file:
+                sources.append((str(run.signal), file.lengths))
     for run in runs:
         sources.append((f"the record of {run.files[0]}", _recorded(run)))
     for source, lengths in sources:

@@ -12,7 +12,7 @@ import numpy as np
 from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import MissingExtraError, OutputError
 from zflipon.tracks.atomic import raise_output_errors
-from zflipon.tracks.writers import SCORE_COLOURS
+from zflipon.tracks.bed import SCORE_COLOURS
 
 _COLUMNS = [
     ("string chrom", "Contig"),

@@ -1,108 +1,273 @@
-"""Lowest and highest value of a bigWig file, read without pyBigWig's header, which rounds them and crashes on NaN.
-
-Readers of per-base values are in `zflipon.tracks.readers`, the writer in `zflipon.tracks.writers`.
-"""
+"""bigWig tracks: reading with checks, the value range, and writing runs of equal values."""
 
 from __future__ import annotations
 
-import math
-import struct
+import errno
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyBigWig
 
-from zflipon.errors import InputError
-from zflipon.tracks.readers import open_bigwig
+from zflipon.errors import InputError, OutputError, format_names
+from zflipon.tracks.atomic import raise_output_errors
+from zflipon.tracks.base import Chunk, open_writer, split_contigs
+from zflipon.tracks.bigwig_structure import (
+    BigWigStructure,
+    ends_with_magic,
+    read_structure,
+    read_value_range,
+    write_empty_index,
+    write_extremes,
+)
+from zflipon.tracks.calling import SCALE, ContigTrack, iterate_runs
 
-_BYTE_ORDERS = {b"\x26\xfc\x8f\x88": "<", b"\x88\x8f\xfc\x26": ">"}
-"""First four bytes of a bigWig file → byte order in the notation of `struct`."""
+_BYTES_PER_ENTRY = 16
+"""Upper bound of a written entry's size, packed or not."""
 
-_SUMMARY_POINTER = 0x2C
-"""Position of the file offset of the total summary."""
+_FREE_DISK = 1 << 20
+"""Bytes that must stay free on the disk beyond what is written next."""
 
-_CHUNK = 1 << 20
-"""Bases read at a time."""
+_FREE_LIMIT = 1 << 14
+"""Bytes that must stay below the process's limit of file size (``ulimit -f``)."""
 
 
-def value_range(path: Path) -> tuple[float, float] | None:
-    """Return the lowest and the highest finite value of a bigWig file.
-
-    The range in the file's summary is used where it is valid. Files by other programs may hold NaN there, or a
-    maximum below the minimum; then all values are read, which takes about a minute for a human genome.
+class BigWig:
+    """A bigWig file that was checked before it was opened; a context manager.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
 
-    Returns
-    -------
-    (float, float) or None
-        None if the file holds no finite value.
+    Attributes
+    ----------
+    path : Path
+    lengths : dict of str to int
+        Contig → length, as the file states it.
 
     Raises
     ------
     InputError
-        If the file is missing, is no bigWig, or is truncated.
+        If the file is missing, not a bigWig, incomplete or inconsistent.
     """
-    file, empty = open_bigwig(path)
-    with file:
-        if empty:
-            return None
-        return _summary_range(path) or _scan_range(file, path)
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._structure: BigWigStructure = read_structure(self.path)
+        try:
+            self._file = pyBigWig.open(str(path))
+            self.lengths: dict[str, int] = dict(self._file.chroms())
+        except (RuntimeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as bigWig; is the file complete?") from error
+
+    def __enter__(self) -> BigWig:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def values(self, contig: str, start: int, end: int) -> np.ndarray:
+        """Return the values of ``contig[start:end]``.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (end - start,); NaN where the file has no value.
+
+        Raises
+        ------
+        InputError
+            If the range cannot be read.
+        """
+        if self._structure.empty or contig not in self.lengths:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        try:
+            values = self._file.values(contig, start, end, numpy=True)
+        except RuntimeError:
+            values = ()
+        if len(values) != end - start:
+            raise InputError(
+                f"{self.path}: {contig}:{start}-{end} (0-based) cannot be read; is the file complete?"
+            )
+        return values
 
 
-def _summary_range(path: Path) -> tuple[float, float] | None:
-    """Return the range that the file's summary records, None if it is absent or invalid."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        order = _BYTE_ORDERS[file.read(4)]
-        file.seek(_SUMMARY_POINTER)
-        pointer = file.read(8)
-        offset = struct.unpack(order + "Q", pointer)[0] if len(pointer) == 8 else 0
-        if not 64 <= offset <= size - 40:
-            return None
-        file.seek(offset)
-        bases, low, high, total, squares = struct.unpack(order + "Qdddd", file.read(40))
-    valid = bases > 0 and all(map(math.isfinite, (low, high, total, squares))) and low <= high
-    return (low, high) if valid else None
+def value_range(path: str | Path) -> tuple[float, float] | None:
+    """Return the smallest and largest finite value of a bigWig in full precision, None if there is none.
 
-
-def _scan_range(file, path: Path) -> tuple[float, float] | None:
-    """Return the range of all finite values."""
-    low, high = math.inf, -math.inf
-    for contig, length in file.chroms().items():
-        for start in range(0, length, _CHUNK):
-            values = read_values(file, path, contig, start, min(start + _CHUNK, length))
-            values = values[np.isfinite(values)]
-            if len(values):
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-    return (low, high) if low <= high else None
-
-
-def read_values(file, path: Path, contig: str, start: int, end: int) -> np.ndarray:
-    """Return per-base values of an open bigWig: float32, shape (end - start,), NaN where there is none.
-
-    Parameters
-    ----------
-    file : pyBigWig.pyBigWig
-        Open, with at least one entry.
-    path : Path
-        Named in the error.
-    contig : str
-    start, end : int
-        0-based half-open, inside the contig.
+    All data blocks are read: summaries may be wrong or hold NaN, and pyBigWig rounds them.
 
     Raises
     ------
     InputError
-        If the data of the region is damaged.
+        If the file is missing, not a bigWig, incomplete or inconsistent.
     """
-    try:
-        values = file.values(contig, start, end, numpy=True)
-    except RuntimeError:
-        values = ()
-    if len(values) != end - start:
-        raise InputError(
-            f"{path}: {contig}:{start + 1:,}-{end:,} cannot be read; the file is damaged, write it again"
-        )
-    return np.asarray(values, dtype=np.float32)
+    return read_value_range(path, read_structure(path))
+
+
+class BigWigReader:
+    """Reads the scores of a bigWig file; see `zflipon.tracks.base.TrackReader`."""
+
+    scored = True
+
+    def __init__(self, path: Path, lengths: Mapping[str, int]):
+        self.path = path
+        self._file = BigWig(path)
+        shared = [contig for contig in lengths if contig in self._file.lengths]
+        if not shared:
+            raise InputError(
+                f"{path}: no contig of the genome: the track has {format_names(self._file.lengths)}, the genome "
+                f"{format_names(lengths)}; rename the contigs of one of them"
+            )
+        for contig in shared:
+            if self._file.lengths[contig] != lengths[contig]:
+                raise InputError(
+                    f"{path}: {contig} has {self._file.lengths[contig]} bases, in the genome {lengths[contig]}; "
+                    "are both of the same assembly?"
+                )
+
+    def chunks(self, lengths: Mapping[str, int], size: int) -> Iterator[Chunk]:
+        """Yield the scores of whole contigs, at most `size` bases at a time."""
+        for contig, start, end in split_contigs(lengths, size):
+            yield contig, start, self.scores(contig, start, end)
+
+    def scores(self, contig: str, start: int, end: int) -> np.ndarray:
+        """Return the scores of ``contig[start:end]``: float32, shape (end - start,).
+
+        Bases without a value are 0; infinity is the largest float32.
+        """
+        return np.nan_to_num(self._file.values(contig, start, end), copy=False)
+
+
+class BigWigWriter:
+    """Writes one entry per run of equal probability, none where a base has no value.
+
+    Parameters
+    ----------
+    path : Path
+    lengths : mapping of str to int
+        All contigs of the genome; those with bases make the header, in this order.
+    """
+
+    def __init__(self, path: Path, lengths: Mapping[str, int]):
+        header = [(contig, length) for contig, length in lengths.items() if length]
+        if not header:
+            raise OutputError("a bigWig needs a contig with at least one base; the genome has none")
+        if max(length for _, length in header) >= 1 << 32:
+            raise OutputError("a bigWig holds contigs of less than 2^32 bases; write bedGraph or BED instead")
+        self._path = path
+        self._entries, self._contigs, self._range = 0, len(header), (np.inf, -np.inf)
+        require_room(path, sum(len(contig) + 16 for contig, _ in header) + 2048)
+        self._file = pyBigWig.open(str(path), "w")
+        try:
+            self._file.addHeader(header)
+        except RuntimeError as error:
+            raise OSError(f"the header failed: {error}") from error
+
+    def add(self, track: ContigTrack, _calls: np.ndarray) -> None:
+        """Write the runs of a contig."""
+        for starts, ends, values in iterate_runs(track):
+            self.add_runs(track.contig, starts, ends, values / SCALE)
+
+    def add_runs(self, contig: str, starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> None:
+        """Write runs of any values, negative ones too.
+
+        Parameters
+        ----------
+        contig : str
+            Contigs are added in the genome's order.
+        starts, ends : numpy.ndarray
+            int64, shape (n,), n > 0: in order, disjoint.
+        values : numpy.ndarray
+            float64, shape (n,), finite; stored as float32.
+        """
+        require_room(self._path, _BYTES_PER_ENTRY * len(starts))
+        # contigs as a list: pyBigWig leaks the names of a numpy array
+        self._file.addEntries([contig] * len(starts), starts, ends=ends, values=values)
+        self._entries += len(starts)
+        self._range = min(self._range[0], values.min()), max(self._range[1], values.max())
+
+    def finish(self) -> None:
+        """Write the index and the zoom levels, and check that the file is complete."""
+        require_room(self._path, 4 * self._entries + 1024 * self._contigs)
+        self.release()
+        if not ends_with_magic(self._path):
+            raise OSError(errno.EIO, "the bigWig is truncated; is the disk full?")
+        with open(self._path, "rb+") as file:
+            if not self._entries:
+                write_empty_index(file)
+            write_extremes(file, *(map(float, self._range) if self._entries else (0.0, 0.0)))
+
+    def release(self) -> None:
+        """Close the file, complete or not."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def write_bigwig_values(
+    output: str | Path, lengths: Mapping[str, int], chunks: Mapping[str, Sequence[tuple[int, np.ndarray]]]
+) -> None:
+    """Write values of any sign and size as a bigWig; a run of equal values is one entry.
+
+    Parameters
+    ----------
+    output : str or Path
+        Replaced if it exists.
+    lengths : mapping of str to int
+        All contigs of the genome, in its order.
+    chunks : mapping of str to sequence of (int, numpy.ndarray)
+        Contig → start and floating values of consecutive bases, in order and disjoint. NaN is no value.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with open_writer(str(output), BigWigWriter, lengths) as writer:
+        for contig in lengths:
+            for start, values in chunks.get(contig, ()):
+                edges = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)  # NaN differs from every value
+                ends = np.append(edges[1:], len(values))
+                valued = ~np.isnan(values[edges])
+                if valued.any():
+                    run_values = values[edges][valued].astype(np.float64)
+                    writer.add_runs(contig, edges[valued] + start, ends[valued] + start, run_values)
+        with raise_output_errors(output):
+            writer.finish()
+
+
+def require_room(path: Path, size: int) -> None:
+    """Raise `OSError` if a file cannot grow by `size` bytes.
+
+    The disk, a quota and the process's limit of file size are considered. libBigWig ignores failed writes, runs over
+    its buffer and may never return, so it must not meet one.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    written = path.stat().st_size if path.exists() else 0
+    if limit != resource.RLIM_INFINITY and written + size + _FREE_LIMIT > limit:
+        raise OSError(errno.EFBIG, f"{os.strerror(errno.EFBIG)}: the limit of file size is {limit:,} bytes")
+    size += _FREE_DISK
+    if limit != resource.RLIM_INFINITY and size > limit:
+        _require_free_disk(path.parent, size)  # a trial file would meet the limit
+        return
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            _require_free_disk(path.parent, size)  # the file system cannot reserve space
+
+
+def _require_free_disk(folder: Path, size: int) -> None:
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

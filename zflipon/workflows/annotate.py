@@ -43,8 +43,10 @@ from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint, load
 from zflipon.progress import progress_bar
 from zflipon.tracks.atomic import check_output_path, record_path
+from zflipon.tracks.base import STDOUT
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track, quantize
-from zflipon.tracks.writers import STDOUT, TrackOutputs, find_writer
+from zflipon.tracks.outputs import TrackOutputs
+from zflipon.tracks.registry import find_writer
 
 log = logging.getLogger("zflipon")
 

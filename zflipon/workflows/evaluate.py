@@ -23,7 +23,8 @@ from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import Intervals, count_covered, interval_mask, merge, merge_by_contig
 from zflipon.genome.tiled_windows import build_tiled_windows
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
-from zflipon.tracks.readers import Track, open_track
+from zflipon.tracks.base import TrackReader
+from zflipon.tracks.registry import open_track
 
 # ---- the ground truth ------------------------------------------------------------------------------------
 
@@ -252,7 +253,7 @@ class Result:
 
 
 def measure(
-    track: Track,
+    track: TrackReader,
     ground: EvaluationRegions,
     config: EvaluateConfig,
     advance: Callable[[int], object] = lambda bases: None,
@@ -261,7 +262,7 @@ def measure(
 
     Parameters
     ----------
-    track : Track
+    track : TrackReader
     ground : Ground
     config : EvaluateConfig
     advance : callable

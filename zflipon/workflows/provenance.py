@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,8 +25,9 @@ from zflipon.models import Checkpoint, load
 from zflipon.models.hub import sha256_of
 from zflipon.omics.features import FeatureTracks, open_features
 from zflipon.tracks.atomic import INDEX_SUFFIXES, read_record, record_path
+from zflipon.tracks.bigwig import BigWig
 from zflipon.tracks.calling import SCALE, call_regions, dequantize, quantize
-from zflipon.tracks.readers import BedTrack, BigWigTrack, find_reader, open_bigwig
+from zflipon.tracks.registry import BED, BIGWIG, require_format
 
 STEPS = {"float32": 1, "bfloat16": 50, "float16": 20}
 """Precision → by how many steps of the last decimal a probability may differ: rounding, or what half precision does."""
@@ -178,7 +178,7 @@ def verify(
         raise InputError(
             f"{track}: only tracks of annotate's can be read again; the record has no {lacking[0]}"
         )
-    kind = find_reader(track)
+    kind = require_format(track)
     fasta = Path(genome or record["genome"])
     if not genome and not fasta.is_file():
         raise InputError(f"{fasta}: the recorded genome is not there; name it with --genome")
@@ -192,7 +192,7 @@ def verify(
         reading = _Reading(source, Predictor(checkpoint, config, features=tracks), record, progress)
         notes = list(_notes(record, reading.predictor, checkpoint, tracks))
         reading.asked(place)  # an error where it is nothing
-        compare = _compare_calls if kind is BedTrack else _compare_values
+        compare = _compare_calls if kind is BED else _compare_values
         return compare(track, region, place, reading, notes)
 
 
@@ -388,17 +388,13 @@ def _values(track: Path, place: Place, lengths: Mapping[str, int]) -> np.ndarray
     """Return what a track says of a place: float32, shape (bases,), NaN where it says nothing."""
     contig, start, end = place
     told = np.full(end - start, np.nan, dtype=np.float32)
-    if find_reader(track) is not BigWigTrack:
+    if require_format(track) is not BIGWIG:
         for first, last, fields in _rows(track, place, lengths):
             told[max(0, first - start) : last - start] = _number(track, fields)
         return told
-    file, empty = open_bigwig(track)
-    with closing(file):
-        if not empty and file.chroms(contig) == lengths[contig]:
-            try:
-                told[:] = file.values(contig, start, end, numpy=True)
-            except (RuntimeError, ValueError) as error:
-                raise InputError(f"{track}: {contig} cannot be read; is the file whole?") from error
+    with BigWig(track) as file:
+        if file.lengths.get(contig) == lengths[contig]:
+            told[:] = file.values(contig, start, end)
     return told
 
 

@@ -29,7 +29,6 @@ Examples:
   zflipon explain attributions promoters/test.csv -o scores.csv --model runs/promoters
 """
 
-_BIGWIG = (".bw", ".bigwig")
 _SEQUENCES = (".csv", ".tsv", ".txt")
 _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed", "delta", "steps")
 
@@ -228,7 +227,7 @@ def _write_tracks(tracks, attributor, source, selection, threshold, every_base, 
     from zflipon.explain.token_tables import attribution_track
     from zflipon.genome.fasta import Genome
     from zflipon.progress import progress_bar
-    from zflipon.tracks.writers import write_bigwig_values
+    from zflipon.tracks.bigwig import write_bigwig_values
 
     with Genome(source) as genome, progress_bar("windows", quiet=quiet) as bar:
         pieces, found = attribution_track(
@@ -251,8 +250,10 @@ def _asked(labels, blacklist, window, contigs, limit, seed) -> dict:
 
 def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]]:
     """Tell tables from tracks, and refuse what lacks an input."""
+    from zflipon.tracks.registry import BIGWIG
+
     tables = [path for path in outputs if path.suffix.lower() == ".csv"]
-    tracks = [path for path in outputs if path.suffix.lower() in _BIGWIG]
+    tracks = [path for path in outputs if BIGWIG.matches(path)]
     other = [str(path) for path in outputs if path not in tables + tracks]
     is_table = source.suffix.lower() in _SEQUENCES
     if other:

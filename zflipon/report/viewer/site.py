@@ -19,7 +19,7 @@ from zflipon.report.sources import Run, contig_lengths, gather
 from zflipon.report.viewer.page import Locus, page
 from zflipon.report.viewer.server import Served
 from zflipon.tracks.atomic import INDEX_SUFFIXES
-from zflipon.tracks.writers import SCORE_COLOURS
+from zflipon.tracks.bed import SCORE_COLOURS
 
 MOST = 200
 """Calls in the list, the surest of all."""

@@ -1,4 +1,4 @@
-"""Tracks of any program against scores painted base by base."""
+"""Readers of all track formats, compared with scores painted base by base."""
 
 import gzip
 
@@ -6,8 +6,11 @@ import numpy as np
 import pyBigWig
 import pytest
 
-from zflipon.errors import InputError
-from zflipon.tracks.readers import FORMATS, BedGraphTrack, BedTrack, BigWigTrack, open_track
+from zflipon.errors import InputError, OutputError
+from zflipon.tracks.bed import BedReader, BedWriter
+from zflipon.tracks.bedgraph import BedGraphReader
+from zflipon.tracks.bigwig import BigWigReader
+from zflipon.tracks.registry import EXTENSIONS, FORMATS, find_writer, open_track
 
 LENGTHS = {"one": 100, "two": 64, "track_1": 40, "four": 7}
 ENTRIES = {  # "four" has none
@@ -21,7 +24,7 @@ NAMES = ["t.bw", "T.BigWig", "t.bedgraph", "t.bdg", "t.bedGraph.gz", "t.bdg.gz",
 
 
 def write(path, entries=ENTRIES, lengths=LENGTHS):
-    """Write a track in the format that its name says; the text formats with a line of a foreign contig."""
+    """Write a track in the format of its extension; text formats get a line on an unknown contig."""
     name = path.name.lower()
     if name.endswith((".bw", ".bigwig")):
         with pyBigWig.open(str(path), "w") as file:
@@ -49,7 +52,7 @@ def painted(contig, scored, entries=ENTRIES):
 
 
 def read(track, lengths, size):
-    """Return the scores of each contig, and check that its chunks follow one another."""
+    """Return the scores of each contig, and check that its chunks are consecutive."""
     found = {}
     for contig, start, scores in track.chunks(lengths, size):
         before = found.setdefault(contig, [])
@@ -71,23 +74,32 @@ def test_chunks_equal_painted_scores(tmp_path, name, size):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_wanted_contigs_are_read(tmp_path, name):
+def test_only_requested_contigs_are_read(tmp_path, name):
     track = open_track(write(tmp_path / name), LENGTHS)
-    wanted = {contig: LENGTHS[contig] for contig in ("track_1", "four")}
+    requested = {contig: LENGTHS[contig] for contig in ("track_1", "four")}
     for _ in range(2):  # a track can be read again
-        assert read(track, wanted, 16) == {contig: painted(contig, track.scored) for contig in wanted}
+        assert read(track, requested, 16) == {contig: painted(contig, track.scored) for contig in requested}
 
 
-def test_the_extension_chooses_the_reader(tmp_path):
+def test_the_extension_selects_the_reader(tmp_path):
     kinds = [type(open_track(write(tmp_path / name), LENGTHS)) for name in NAMES]
-    assert kinds == [BigWigTrack] * 2 + [BedGraphTrack] * 4 + [BedTrack] * 2
-    assert {extension for extension in FORMATS if any(n.lower().endswith(extension) for n in NAMES)} == set(
-        FORMATS
-    )
+    assert kinds == [BigWigReader] * 2 + [BedGraphReader] * 4 + [BedReader] * 2
+    assert all(any(name.lower().endswith(extension) for name in NAMES) for extension in EXTENSIONS)
+
+
+def test_the_extension_selects_the_writer():
+    for track_format in FORMATS:
+        for extension in track_format.extensions:
+            assert find_writer(f"x.y{extension.upper()}") is track_format.writer
+            assert track_format.strip_extension(f"x.y{extension.upper()}") == "x.y"
+    assert find_writer("-") is BedWriter
+    for name in ("a.bigbed", "a.gz", "bw", "a.bw.gz"):
+        with pytest.raises(OutputError, match=r"unknown extension; expected one of \.bw, .*\.bed\.gz, or -"):
+            find_writer(name)
 
 
 @pytest.mark.parametrize("size", [9999, 65535, 65536, 65537, 1 << 20])  # a block ends with a chunk, or nearly
-def test_lines_of_a_bedgraph_are_joined_across_blocks(tmp_path, size):
+def test_blocks_of_a_bedgraph_are_merged(tmp_path, size):
     length = 70_000  # more lines than a block of 65,536 holds
     values = (np.arange(length) % 511 + 1) / 512  # none is 0, which a lost line would leave
     path = tmp_path / "t.bedgraph"
@@ -103,7 +115,7 @@ def test_a_bed_may_be_unsorted_and_overlap(tmp_path):
     assert read(track, LENGTHS, 8)["one"] == painted("one", False, calls)
 
 
-def test_infinite_and_missing_values_have_an_order(tmp_path):
+def test_nan_is_zero_and_infinity_the_largest_number(tmp_path):
     path = tmp_path / "odd.bedgraph"
     path.write_text("one\t0\t10\tinf\none\t10\t20\t-inf\none\t20\t30\tnan\none\t30\t40\t1e300\n")
     (_, _, scores), *_ = open_track(path, LENGTHS).chunks({"one": 100}, 100)
@@ -123,8 +135,8 @@ def test_a_finished_bigwig_without_values_is_all_zero(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.wig", "", "expected a name that ends in .bw"),
-        ("t.bw.gz", "", "expected a name that ends in .bw"),
+        ("t.wig", "", "expected a file name that ends in .bw"),
+        ("t.bw.gz", "", "expected a file name that ends in .bw"),
         ("t.bw", "one\t0\t10\t0.5\n", "not a bigWig"),
         ("t.bed", "chrone\t0\t10\n", "the file has chrone, the genome one, two"),
         ("t.bed", "one\t0\t101\n", "passes the end of the contig"),
@@ -133,7 +145,7 @@ def test_a_finished_bigwig_without_values_is_all_zero(tmp_path):
         ("t.bedgraph", "one\t0\t101\t0.5\n", "passes the end of the contig"),
     ],
 )
-def test_a_wrong_track_is_refused_when_opened(tmp_path, name, text, message):
+def test_an_invalid_track_is_refused_when_opened(tmp_path, name, text, message):
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -169,9 +181,9 @@ def test_bigwigs_of_another_genome_are_refused(tmp_path):
 
 
 def test_truncated_bigwigs_are_refused(tmp_path):
-    whole = write(tmp_path / "t.bw").read_bytes()
-    for kept in (0, 3, 20, 200, len(whole) // 2):
-        (tmp_path / "cut.bw").write_bytes(whole[:kept])
+    complete = write(tmp_path / "t.bw").read_bytes()
+    for size in (0, 3, 20, 200, len(complete) // 2):
+        (tmp_path / "cut.bw").write_bytes(complete[:size])
         with pytest.raises(InputError, match=r"not a bigWig|truncated"):
             open_track(tmp_path / "cut.bw", LENGTHS)
 

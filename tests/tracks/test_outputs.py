@@ -11,13 +11,13 @@ import pysam
 import pytest
 
 from zflipon.errors import OutputError
-from zflipon.tracks import calling as regions
-from zflipon.tracks import writers as tracks
+from zflipon.tracks import calling
+from zflipon.tracks.bigwig import BigWigWriter, require_room
 from zflipon.tracks.calling import CALL_DTYPE, NO_VALUE, ContigTrack, call_track
-from zflipon.tracks.writers import FORMATS, TrackOutputs, find_writer
+from zflipon.tracks.outputs import TrackOutputs
 
 LENGTHS = {"chrB": 3000, "empty": 0, "chr10": 50, "chr2": 1000, "chrM|x:1*": 10}
-"""In no alphabet's order, with a contig without bases and one with an awkward name."""
+"""Not in alphabetical order; with an empty contig and one with punctuation in its name."""
 
 ALL = ["a.bw", "a.bedgraph", "a.bdg.gz", "a.bed", "a.bed.gz"]
 
@@ -28,7 +28,7 @@ def no_calls():
 
 @pytest.fixture
 def genome():
-    """Tracks of three contigs, cut into pieces that touch, and what the bases are expected to hold."""
+    """Tracks of three contigs in adjacent chunks, and the expected value of each base."""
     rng = np.random.default_rng(0)
     found, expected = [], {contig: np.full(length, np.nan) for contig, length in LENGTHS.items()}
     for contig, stretches in {
@@ -36,7 +36,7 @@ def genome():
         "chr2": [(0, 1000)],
         "chrM|x:1*": [(3, 7)],
     }.items():
-        pieces = []
+        chunks = []
         for start, end in stretches:
             levels = np.array([0, 3, 500, 501, 950, 1000, NO_VALUE], dtype=np.uint16)
             values = np.repeat(rng.choice(levels, end - start), rng.integers(1, 9, end - start))[
@@ -45,8 +45,8 @@ def genome():
             known = values != NO_VALUE
             expected[contig][start:end][known] = values[known] / 1000
             middle = (end - start) // 2
-            pieces += [(start, values[:middle]), (start + middle, values[middle:])]
-        found.append(ContigTrack(contig, pieces))
+            chunks += [(start, values[:middle]), (start + middle, values[middle:])]
+        found.append(ContigTrack(contig, chunks))
     return found, expected
 
 
@@ -77,7 +77,7 @@ def slow_runs(expected):
 
 @pytest.mark.parametrize("block", [13, 1 << 20])
 def test_bigwig_reads_back(tmp_path, genome, block, monkeypatch):
-    monkeypatch.setattr(regions, "_BLOCK", block)
+    monkeypatch.setattr(calling, "_BLOCK", block)
     contigs, expected = genome
     write([tmp_path / "a.bw"], contigs)
     with pyBigWig.open(str(tmp_path / "a.bw")) as file:
@@ -94,7 +94,7 @@ def test_bigwig_reads_back(tmp_path, genome, block, monkeypatch):
         assert file.header()["nBasesCovered"] == sum(end - start for _, start, end, _ in rows)
 
 
-def test_bigwig_zooms_tell_the_mean(tmp_path):
+def test_bigwig_zoom_levels_hold_the_mean(tmp_path):
     values = np.tile(np.repeat(np.array([0, 600], dtype=np.uint16), 5), 10_000)
     write([tmp_path / "a.bw"], [ContigTrack("c", [(0, values)])], {"c": 100_000})
     with pyBigWig.open(str(tmp_path / "a.bw")) as file:
@@ -240,7 +240,7 @@ def full(*_arguments):
 @pytest.mark.parametrize("after", [0, 1])
 def test_full_disk_leaves_nothing(tmp_path, genome, monkeypatch, after):
     calls = iter([lambda *_: None] * after + [full] * 9)
-    monkeypatch.setattr(tracks, "_ask_for_room", lambda *arguments: next(calls)(*arguments))
+    monkeypatch.setattr("zflipon.tracks.bigwig.require_room", lambda *arguments: next(calls)(*arguments))
     with pytest.raises(OutputError, match=r"a\.bw: cannot be written \(No space left on device\)"):
         write([tmp_path / "a.bed.gz", tmp_path / "a.bw"], genome[0][:1])
     assert list(tmp_path.iterdir()) == []
@@ -263,46 +263,40 @@ def test_failed_write_leaves_nothing(tmp_path, small_files, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bigwig_cut_short_at_the_end_is_found_out(tmp_path, monkeypatch, genome):
-    class Truncating(tracks.BigWigWriter):
-        def release(self):
-            super().release()
-            os.truncate(self._path, os.path.getsize(self._path) - 1)
+def test_a_truncated_bigwig_is_an_error(tmp_path, monkeypatch, genome):
+    release = BigWigWriter.release
 
-    monkeypatch.setitem(FORMATS, ".bw", Truncating)
+    def release_and_truncate(writer):
+        release(writer)
+        if writer._path.exists():
+            os.truncate(writer._path, os.path.getsize(writer._path) - 1)
+
+    monkeypatch.setattr(BigWigWriter, "release", release_and_truncate)
     with pytest.raises(OutputError, match="truncated"):
         write([tmp_path / "a.bed", tmp_path / "a.bw"], genome[0])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_room_is_there_or_not(tmp_path):
-    tracks._ask_for_room(tmp_path / "a.bw", 1 << 20)
+def test_require_room(tmp_path):
+    require_room(tmp_path / "a.bw", 1 << 20)
     with pytest.raises(OSError, match=r"No space|too large"):
-        tracks._ask_for_room(tmp_path / "a.bw", 1 << 60)
+        require_room(tmp_path / "a.bw", 1 << 60)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_folder_that_is_not_there(tmp_path, name):
+def test_missing_folder(tmp_path, name):
     with pytest.raises(OutputError, match="cannot be written"):
         write([tmp_path / "none" / name], [])
 
 
-def test_writer_by_extension():
-    assert {find_writer(f"x.y{extension.upper()}") for extension in FORMATS} == set(FORMATS.values())
-    assert find_writer("-") is tracks.BedWriter
-    for name in ("a.bigbed", "a.gz", "bw", "a.bw.gz"):
-        with pytest.raises(OutputError, match=r"unknown extension; expected one of \.bw, .*\.bed\.gz, or -"):
-            find_writer(name)
-
-
-def test_outputs_are_given_once(tmp_path, monkeypatch):
+def test_an_output_is_named_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="given twice"):
+    with pytest.raises(OutputError, match="named twice"):
         TrackOutputs(["a.bw", tmp_path / "a.bw"], LENGTHS)
 
 
-def test_misuse_is_refused(tmp_path):
+def test_contigs_out_of_order_and_values_past_the_end_are_errors(tmp_path):
     values = np.zeros(20, dtype=np.uint16)
     with TrackOutputs([tmp_path / "a.bw"], LENGTHS) as out:
         out.add(ContigTrack("chr10", [(30, values)]), no_calls())
