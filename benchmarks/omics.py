@@ -27,7 +27,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import interval_mask, merge_by_contig
 from zflipon.genome.windows import tile_windows
-from zflipon.inference.genome_scan import Stretch, predict_stretches
+from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import ModelMetadata, load
@@ -84,7 +84,7 @@ class EvaluationRegions:
             for name in ("kouzine.bed", "blacklist.bed")
         )
 
-    def stretches(self, predictor: Predictor, contigs: list[str], screen: bool) -> list[Stretch]:
+    def stretches(self, predictor: Predictor, contigs: list[str], screen: bool) -> list[ScanTask]:
         """Return the windows of contigs, and which of them are read."""
         found, metadata = [], predictor.metadata
         for contig in contigs:
@@ -93,13 +93,13 @@ class EvaluationRegions:
                 for first in range(0, len(windows), 256):
                     part = windows[first : first + 256]
                     read = screen_windows(self.genome, contig, part, metadata.screen) if screen else None
-                    found.append(Stretch(contig, part, read))
+                    found.append(ScanTask(contig, part, read))
         return found
 
-    def measure(self, predictor: Predictor, stretches: list[Stretch]) -> dict[str, float]:
+    def measure(self, predictor: Predictor, stretches: list[ScanTask]) -> dict[str, float]:
         """Return average precision, F1 of the model's own calls and bases a second."""
         histogram, bases, begun = ScoreHistogram(), 0, time.perf_counter()
-        for stretch, values in predict_stretches(predictor, self.genome, stretches):
+        for stretch, values in scan_genome(predictor, self.genome, stretches):
             start = int(stretch.windows["core_start"][0])
             place = (start, start + len(values))
             counted = ~np.isnan(values) & ~interval_mask(self.ignored.get(stretch.contig), *place)

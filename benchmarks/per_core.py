@@ -69,7 +69,7 @@ def main() -> None:
                 2 * len(square) ** 3 / spent(lambda: square @ square),
                 len(batch.indices)
                 * (metadata.window - 2 * metadata.margin)
-                / spent(lambda batch=batch: predictor.collect(predictor.launch(batch))),
+                / spent(lambda batch=batch: predictor.executor.gather(predictor.executor.submit(batch))),
                 len(text) * WINDOW / spent(one_at_a_time),
                 len(text) * WINDOW / spent(lambda: list(pipeline(text, batch_size=WINDOWS))),
             )

@@ -32,8 +32,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from zflipon.config import InferenceConfig, Selection
 from zflipon.genome.fasta import Genome
 from zflipon.genome.windows import tile_windows
-from zflipon.inference.devices import pick_device, pick_precision, size_of
-from zflipon.inference.predictor import Launched, Predictor
+from zflipon.inference.batching import Batch
+from zflipon.inference.devices import count_parameters, resolve_device, resolve_precision
+from zflipon.inference.executor import Executor, PendingOutput
+from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, create, load, save
 from zflipon.tokenization.bpe_training import train_bpe
 from zflipon.tokenization.tokenizers import KmerTokenizer
@@ -50,8 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="throughput-") as scratch, Genome(arguments.genome) as genome:
         name = made(arguments.model, Path(scratch), genome)
         checkpoint = load(name)
-        device = pick_device(arguments.device)
-        dtype = pick_precision(arguments.precision, device, size_of(checkpoint.module))
+        device = resolve_device(arguments.device)
+        dtype = resolve_precision(arguments.precision, device, count_parameters(checkpoint.module))
         peak = matrix_rate(device, dtype)
         print(
             f"{arguments.model} on {told(device)}, {torch.get_num_threads()} threads, {str(dtype)[6:]}; "
@@ -246,26 +248,26 @@ def table(rows: list[dict]) -> None:
 def without_model(
     arguments: argparse.Namespace, model: str, contigs: tuple[str, ...], scratch: Path
 ) -> float:
-    """Return bases a second where the model answers at once, with the same logits each time.
+    """Return bases per second of everything except the model, which is replaced by constant logits.
 
-    What its first factor says of the windows is found beforehand, so that as many are read as by the model itself.
+    Upper bounds are computed once and reused, so that the same windows are skipped as with the model.
     """
-    known: dict[str, np.ndarray | None] = {}
-    honest = Predictor.ceilings
+    bounds: dict[str, np.ndarray | None] = {}
+    compute_bounds, submit = Predictor.probability_upper_bounds, Executor.submit
 
-    def ceilings(self: Predictor, text: str) -> np.ndarray | None:
-        if text not in known:
-            known[text] = honest(self, text)
-        return known[text]
+    def stored_bounds(self: Predictor, text: str) -> np.ndarray | None:
+        if text not in bounds:
+            bounds[text] = compute_bounds(self, text)
+        return bounds[text]
 
-    def stub(self: Predictor, batch) -> Launched:
+    def constant_output(self: Executor, batch: Batch) -> PendingOutput:
         rows, width = batch.inputs["input_ids"].shape
-        if self.metadata.objective != "base":
-            return Launched(torch.zeros(rows, width, 2))
-        factors = (2,) if batch.in_factors else ()
-        return Launched(torch.zeros(rows, *factors, batch.inputs["bases"].shape[1]))
+        if not self.module.decoding.per_base:
+            return PendingOutput(torch.zeros(rows, width, 2))
+        factors = (2,) if batch.return_factors else ()
+        return PendingOutput(torch.zeros(rows, *factors, batch.inputs["bases"].shape[1]))
 
-    plain, Predictor.launch, Predictor.ceilings = Predictor.launch, stub, ceilings
+    Executor.submit, Predictor.probability_upper_bounds = constant_output, stored_bounds
     try:
         for _ in range(2):
             report = annotate(
@@ -279,7 +281,7 @@ def without_model(
                 screen=arguments.screen,
             )
     finally:
-        Predictor.launch, Predictor.ceilings = plain, honest
+        Executor.submit, Predictor.probability_upper_bounds = submit, compute_bounds
     return report["bases"] / report["seconds"]
 
 

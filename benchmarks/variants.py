@@ -70,14 +70,14 @@ def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[t
     pool = Pool(genome, shape)
     for allele in alleles:
         pool.add(*allele)
-    return scores(pool.pairs, predictor.probabilities(pool.sequences, cores=pool.cores))
+    return scores(pool.pairs, predictor.predict_probabilities(pool.sequences, cores=pool.cores))
 
 
 def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:
     """Return the scores of one allele, whose two windows are read one after the other and whole."""
     pool = Pool(genome, shape)
     pool.add(*allele)
-    return scores(pool.pairs, [predictor.probabilities([text])[0] for text in pool.sequences])[0]
+    return scores(pool.pairs, [predictor.predict_probabilities([text])[0] for text in pool.sequences])[0]
 
 
 def timed(run) -> tuple[float, list]:

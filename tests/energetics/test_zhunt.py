@@ -197,7 +197,7 @@ def test_the_rule_finds_published_calls():
 def test_it_is_a_model_like_the_others():
     sequence = dna(700, seed=3) + "CG" * 12 + dna(300, seed=4)
     predictor = Predictor(load("zhunt"), InferenceConfig(device="cpu"))
-    (found,) = predictor.probabilities([sequence])
+    (found,) = predictor.predict_probabilities([sequence])
     _, excess, end = zhunt.published_call_starts(torch.from_numpy(base_codes(sequence))[None])
     called = zhunt.call_mask(excess >= 0, end)[0].numpy()
     assert ((found >= 0.5) == called).all()
@@ -206,7 +206,7 @@ def test_it_is_a_model_like_the_others():
         np.maximum(best[start:stop], odds, out=best[start:stop])
     np.testing.assert_allclose(found[called], 1 / (1 + np.exp(-best[called])), atol=1e-4)
     assert (found[700:724] > 0.9).all()
-    short, _ = predictor.probabilities(["ACGT", "CG" * 20])
+    short, _ = predictor.predict_probabilities(["ACGT", "CG" * 20])
     assert (short < 1e-6).all()
 
 

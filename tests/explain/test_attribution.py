@@ -163,7 +163,7 @@ def test_output_is_what_prediction_says(name):
     checkpoint, sequences = made(name, "base"), windows(2)
     weights = [np.eye(len(text), dtype=np.float32)[25] for text in sequences]
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu", precision="float32"))
-    said = {index: rows[25] for index, _, rows in predictor.logits(sequences)}
+    said = {index: rows[25] for index, _, rows in predictor.predict_logits(sequences)}
     found = attributed(
         checkpoint, sequences, [AttributionTarget(i, row) for i, row in enumerate(weights)], steps=2
     )

@@ -35,7 +35,7 @@ def test_mutagenesis_is_a_plain_loop_over_substitutions(predictor, tmp_path, sta
     low = max(0, min((start + end - window) // 2, 2000 - window))
 
     def mean(sequence):
-        (values,) = predictor.probabilities([sequence[low : low + window]])
+        (values,) = predictor.predict_probabilities([sequence[low : low + window]])
         return values[start - low : end - low][target].mean()
 
     for place in range(start, end):

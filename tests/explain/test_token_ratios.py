@@ -20,8 +20,10 @@ from zflipon.explain.table_files import read_table
 from zflipon.explain.token_ratios import count, token_ratios
 from zflipon.genome.fasta import Genome
 from zflipon.genome.tiled_windows import TiledWindows
-from zflipon.inference.concurrency import Clock
+from zflipon.inference.batching import Batcher
+from zflipon.inference.devices import device_profile
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.settings import InferenceSettings
 from zflipon.models import Calibration, ModelMetadata, create, load, save
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
@@ -43,13 +45,15 @@ class Oracle(Predictor):
     def __init__(self, tokenizer, **metadata):
         self.tokenizer = tokenizer
         self.metadata = ModelMetadata("compact", "base", 8, 0, threshold=0.6, **metadata)
-        self.config, self.device, self._most, self.features = CPU, torch.device("cpu"), 20, None
-        self.clock, self._at_once = Clock(), 1
+        self.settings, self.features = InferenceSettings(torch.device("cpu"), torch.float32), None
+        self.profile = device_profile(self.device)
+        self.batcher = Batcher(tokenizer, self.device, with_bases=True, batch_size=2)
+        self.executor = self
 
-    def launch(self, batch):
-        return None
+    def stream(self, items):
+        return ((item, batch, None) for item, batch in items)
 
-    def collect(self, launched):
+    def gather(self, pending):
         return None
 
     def base_values(self, batch, rows):
@@ -135,7 +139,7 @@ def slow(world, folder, width, contigs):
             blacklisted = contig == "one" and start <= 2000 < start + width
             if not truth.any() or blacklisted or window.count("N") * 2 > width:
                 continue
-            (called,) = (values >= metadata.threshold for values in predictor.probabilities([window]))
+            (called,) = (values >= metadata.threshold for values in predictor.predict_probabilities([window]))
             (tokens,) = checkpoint.tokenizer.encode([window])
             at = 0
             for index, length in zip(tokens.ids, tokens.lengths, strict=True):

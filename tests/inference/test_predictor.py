@@ -14,8 +14,8 @@ from zflipon.genome.alphabet import reverse_complement
 from zflipon.genome.fasta import Genome
 from zflipon.genome.windows import tile_windows
 from zflipon.inference.concurrency import WorkerPool
-from zflipon.inference.devices import LARGE, PRECISIONS, pick_precision
-from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_windows
+from zflipon.inference.devices import LARGE_MODEL_PARAMETERS, PRECISIONS, resolve_precision
+from zflipon.inference.genome_scan import ScanTask, predict_windows, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, create, load
 from zflipon.models.collate import collate
@@ -60,7 +60,7 @@ def test_batch_size_does_not_matter(checkpoint_of, rng, objective):
     checkpoint = checkpoint_of(objective)
     sequences = windows(rng)
     results = [
-        Predictor(checkpoint, InferenceConfig(batch_size=size, device="cpu")).probabilities(sequences)
+        Predictor(checkpoint, InferenceConfig(batch_size=size, device="cpu")).predict_probabilities(sequences)
         for size in (1, 8, 64)
     ]
     for one, eight, many, sequence in zip(*results, sequences, strict=True):
@@ -74,7 +74,7 @@ def test_batch_size_does_not_matter(checkpoint_of, rng, objective):
 def test_batches_end_before_they_hold_much_padding(checkpoint_of, rng, monkeypatch):
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu", batch_size=1000))
     sequences = windows(rng)
-    expected = predictor.probabilities(sequences)
+    expected = predictor.predict_probabilities(sequences)
     (whole,) = predictor.batches(sequences)
     padded = whole.inputs["attention_mask"].numel() - whole.inputs["attention_mask"].sum()
     assert padded > 0.2 * whole.inputs["attention_mask"].numel()
@@ -93,15 +93,15 @@ def test_batches_end_before_they_hold_much_padding(checkpoint_of, rng, monkeypat
         own = batch.tokens.counts.sum() + longest
         assert own > 600
         assert size * longest - own > size * longest / 16
-    for found, known in zip(predictor.probabilities(sequences), expected, strict=True):
+    for found, known in zip(predictor.predict_probabilities(sequences), expected, strict=True):
         np.testing.assert_allclose(found, known, atol=1e-5)
 
 
 def test_order_does_not_matter(checkpoint_of, rng):
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     sequences = windows(rng)
-    forward = predictor.probabilities(sequences)
-    backward = predictor.probabilities(sequences[::-1])[::-1]
+    forward = predictor.predict_probabilities(sequences)
+    backward = predictor.predict_probabilities(sequences[::-1])[::-1]
     for one, other in zip(forward, backward, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -116,7 +116,7 @@ def test_token_probability_is_the_softmax_of_its_token(checkpoint_of, rng):
     expected = []
     for probability, length in zip(logits.softmax(-1)[:, 1].tolist(), tokens.lengths, strict=True):
         expected += [probability] * int(length)
-    found = Predictor(checkpoint, InferenceConfig(device="cpu")).probabilities([sequence])[0]
+    found = Predictor(checkpoint, InferenceConfig(device="cpu")).predict_probabilities([sequence])[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -125,9 +125,9 @@ def test_both_strands_of_tokens_are_the_mean_of_the_two(checkpoint_of, rng):
     sequence = random_dna(rng, 300)
     plain = Predictor(checkpoint, InferenceConfig(device="cpu"))
     forward, backward = plain.probabilities([sequence, reverse_complement(sequence)])
-    both = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=True)).probabilities([sequence])[
-        0
-    ]
+    both = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=True)).predict_probabilities(
+        [sequence]
+    )[0]
     np.testing.assert_allclose(both, (forward + backward[::-1]) / 2, atol=1e-6)
     assert not np.allclose(forward, backward[::-1], atol=1e-4)
 
@@ -154,9 +154,9 @@ def test_both_strands_of_a_base_head_have_a_say_in_what_a_base_does_not_in_what_
         calibration.scale * odds + calibration.bias, *zip(*calibration.correction or [(0, 0)], strict=True)
     )
     expected = 1 / (1 + np.exp(-(calibration.scale * odds + calibration.bias + bend)))
-    both = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=True)).probabilities([sequence])[
-        0
-    ]
+    both = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=True)).predict_probabilities(
+        [sequence]
+    )[0]
     np.testing.assert_allclose(both, expected, atol=1e-5)
     assert not np.allclose(does, other[::-1], atol=1e-4)
 
@@ -165,9 +165,13 @@ def test_calibration_maps_log_odds(checkpoint_of, rng):
     checkpoint = checkpoint_of("base")
     sequence = random_dna(rng, 100)
     checkpoint = replace(checkpoint, metadata=replace(checkpoint.metadata, calibration=Calibration()))
-    raw = Predictor(checkpoint, InferenceConfig(device="cpu")).probabilities([sequence])[0].astype(float)
+    raw = (
+        Predictor(checkpoint, InferenceConfig(device="cpu"))
+        .predict_probabilities([sequence])[0]
+        .astype(float)
+    )
     mapped = replace(checkpoint, metadata=replace(checkpoint.metadata, calibration=Calibration(2.0, -1.0)))
-    found = Predictor(mapped, InferenceConfig(device="cpu")).probabilities([sequence])[0]
+    found = Predictor(mapped, InferenceConfig(device="cpu")).predict_probabilities([sequence])[0]
     odds = 2.0 * np.log(raw / (1 - raw)) - 1.0
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds)), rtol=1e-4)
 
@@ -179,7 +183,7 @@ def test_cores_come_from_their_windows(checkpoint_of, tmp_path, rng):
     windows = tile_windows(0, len(text), 200, 40)
     expected = np.full(len(text), np.nan)
     for start, end, core_start, core_end in windows:
-        row = predictor.probabilities([text[start:end]])[0]
+        row = predictor.predict_probabilities([text[start:end]])[0]
         for base in range(core_start, core_end):
             expected[base] = np.nan if text[base] == "N" else row[base - start]
     seen = []
@@ -223,11 +227,11 @@ def test_a_value_that_is_no_number_is_an_error(checkpoint_of, value, both_strand
         checkpoint.module.base_head.flips.bias.fill_(float(value))
     config = InferenceConfig(device="cpu", both_strands=both_strands)
     with pytest.raises(ModelError, match="not a number"):
-        Predictor(checkpoint, config).probabilities(["ACGT"])
+        Predictor(checkpoint, config).predict_probabilities(["ACGT"])
 
 
 def test_unknown_device_and_precision(checkpoint_of):
-    with pytest.raises(ZfliponError, match="device 'warp' is not to be had"):
+    with pytest.raises(ZfliponError, match="device 'warp' is not available"):
         Predictor(checkpoint_of("base"), InferenceConfig(device="warp"))
     with pytest.raises(ModelError, match="precision 'float8' is unknown"):
         Predictor(checkpoint_of("base"), InferenceConfig(device="cpu", precision="float8"))
@@ -236,9 +240,13 @@ def test_unknown_device_and_precision(checkpoint_of):
 def test_bfloat16_agrees_with_float32(checkpoint_of, rng):
     checkpoint = checkpoint_of("base")
     sequences = windows(rng)
-    full = np.concatenate(Predictor(checkpoint, InferenceConfig(device="cpu")).probabilities(sequences))
+    full = np.concatenate(
+        Predictor(checkpoint, InferenceConfig(device="cpu")).predict_probabilities(sequences)
+    )
     half = np.concatenate(
-        Predictor(checkpoint, InferenceConfig(device="cpu", precision="bfloat16")).probabilities(sequences)
+        Predictor(checkpoint, InferenceConfig(device="cpu", precision="bfloat16")).predict_probabilities(
+            sequences
+        )
     )
     assert 0 < np.abs(half - full).mean() < 0.01
 
@@ -256,20 +264,24 @@ def fast_in_bfloat16(monkeypatch):
 
 @pytest.mark.parametrize(
     ("fast", "parameters", "expected"),
-    [(True, LARGE, "bfloat16"), (True, LARGE - 1, "float32"), (False, LARGE, "float32")],
+    [
+        (True, LARGE_MODEL_PARAMETERS, "bfloat16"),
+        (True, LARGE_MODEL_PARAMETERS - 1, "float32"),
+        (False, LARGE_MODEL_PARAMETERS, "float32"),
+    ],
 )
 def test_auto_is_bfloat16_where_a_cpu_is_fast_in_it_and_the_model_large(
     fast_in_bfloat16, fast, parameters, expected
 ):
     fast_in_bfloat16(fast)
-    assert pick_precision("auto", torch.device("cpu"), parameters) == PRECISIONS[expected]
-    assert pick_precision("float32", torch.device("cpu"), parameters) == torch.float32
+    assert resolve_precision("auto", torch.device("cpu"), parameters) == PRECISIONS[expected]
+    assert resolve_precision("float32", torch.device("cpu"), parameters) == torch.float32
 
 
 def test_a_torch_that_tells_nothing_of_the_processor_means_float32(monkeypatch):
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.delattr(f"torch.cpu._is_{name}_supported", raising=False)
-    assert pick_precision("auto", torch.device("cpu"), LARGE) == torch.float32
+    assert resolve_precision("auto", torch.device("cpu"), LARGE_MODEL_PARAMETERS) == torch.float32
 
 
 @pytest.mark.parametrize("family", ["dnabert2", "gena", "modernbert"])
@@ -281,7 +293,9 @@ def test_bfloat16_of_large_families_agrees_with_float32(tokenizer, rng, family):
     sequences = windows(rng)
     full, half = (
         np.concatenate(
-            Predictor(checkpoint, InferenceConfig(device="cpu", precision=precision)).probabilities(sequences)
+            Predictor(checkpoint, InferenceConfig(device="cpu", precision=precision)).predict_probabilities(
+                sequences
+            )
         )
         for precision in ("float32", "bfloat16")
     )
@@ -304,7 +318,7 @@ def test_the_number_of_threads_changes_no_bit(checkpoint_of, rng, precision):
                 Predictor(
                     checkpoint,
                     InferenceConfig(batch_size=8, device="cpu", precision=precision, threads=threads),
-                ).probabilities(sequences)
+                ).predict_probabilities(sequences)
             )
             for threads in (1, 3)
         ]
@@ -318,10 +332,10 @@ def test_probabilities_of_cores(checkpoint_of, rng, both_strands):
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu", both_strands=both_strands))
     sequences = [random_dna(rng, 300) for _ in range(5)]
     cores = np.tile([100, 180], (5, 1))
-    whole = predictor.probabilities(sequences)
-    for one, other in zip(predictor.probabilities(sequences, cores=cores), whole, strict=True):
+    whole = predictor.predict_probabilities(sequences)
+    for one, other in zip(predictor.predict_probabilities(sequences, cores=cores), whole, strict=True):
         np.testing.assert_allclose(one[100:180], other[100:180], atol=1e-5)
-    assert predictor.probabilities([]) == []
+    assert predictor.predict_probabilities([]) == []
 
 
 # ---- windows that the first factor settles -------------------------------------------------------------------
@@ -337,7 +351,7 @@ def test_no_base_has_more_than_its_ceiling(checkpoint_of, rng, monkeypatch, both
         replace(made, metadata=metadata), InferenceConfig(device="cpu", both_strands=both_strands)
     )
     text = random_dna(rng, 1000) + "N" * 30 + random_dna(rng, 1300)
-    ceilings, (found,) = predictor.ceilings(text), predictor.probabilities([text])
+    ceilings, (found,) = predictor.probability_upper_bounds(text), predictor.predict_probabilities([text])
     assert ceilings.shape == found.shape
     assert (found <= ceilings + 1e-6).all()
     assert (found > 0.9 * ceilings).any()
@@ -347,7 +361,7 @@ def test_no_base_has_more_than_its_ceiling(checkpoint_of, rng, monkeypatch, both
 def test_want_of_memory_halves_what_the_first_factor_looks_at(checkpoint_of, rng, monkeypatch):
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     text = random_dna(rng, 12_000)
-    expected = predictor.ceilings(text)
+    expected = predictor.probability_upper_bounds(text)
     head = type(predictor.module.base_head)
     plain, sizes, most = head.can_form, [], 3000
 
@@ -358,15 +372,15 @@ def test_want_of_memory_halves_what_the_first_factor_looks_at(checkpoint_of, rng
         return plain(self, bases)
 
     monkeypatch.setattr(head, "can_form", can_form)
-    np.testing.assert_allclose(predictor.ceilings(text), expected, rtol=1e-5)
+    np.testing.assert_allclose(predictor.probability_upper_bounds(text), expected, rtol=1e-5)
     assert max(sizes) == len(text)
     most = 10
     with pytest.raises(ZfliponError, match=f"one window of {predictor.metadata.window} bases does not fit"):
-        predictor.ceilings(text)
+        predictor.probability_upper_bounds(text)
 
 
 def test_heads_of_one_factor_have_no_ceilings(checkpoint_of):
-    assert Predictor(checkpoint_of("token"), InferenceConfig(device="cpu")).ceilings("ACGT" * 50) is None
+    assert Predictor(checkpoint_of("token"), InferenceConfig(device="cpu")).probability_upper_bounds("ACGT" * 50) is None
 
 
 def test_stretches_that_are_tokenized_side_by_side_come_in_order_with_the_same_values(
@@ -375,10 +389,10 @@ def test_stretches_that_are_tokenized_side_by_side_come_in_order_with_the_same_v
     predictor = Predictor(checkpoint_of("base"), InferenceConfig(device="cpu"))
     with Genome(make_fasta(tmp_path, {"one": random_dna(rng, 9000)})) as genome:
         windows = tile_windows(0, 9000, 256, 64)
-        parts = [Stretch("one", windows[first : first + 7]) for first in range(0, len(windows), 7)]
-        one_by_one = list(predict_stretches(predictor, genome, parts))
-        predictor.tokenizing = WorkerPool(3)
-        side_by_side = list(predict_stretches(predictor, genome, parts))
+        parts = [ScanTask("one", windows[first : first + 7]) for first in range(0, len(windows), 7)]
+        one_by_one = list(scan_genome(predictor, genome, parts))
+        predictor.tokenizer_pool = WorkerPool(3)
+        side_by_side = list(scan_genome(predictor, genome, parts))
     assert len(side_by_side) == len(parts) > 5
     for part, (stretch, found), (_, known) in zip(parts, side_by_side, one_by_one, strict=True):
         assert stretch is part
@@ -397,11 +411,11 @@ def test_windows_that_are_not_read_further_are_those_that_a_track_has_as_0(tmp_p
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=both_strands))
     windows = tile_windows(0, len(text), checkpoint.metadata.window, checkpoint.metadata.margin)
     with Genome(make_fasta(tmp_path, {"a": text})) as genome:
-        stretches = [Stretch("a", windows, written=written) for written in (False, True)]
-        (whole, expected), (told, found) = predict_stretches(predictor, genome, stretches)
+        stretches = [ScanTask("a", windows, early_exit=written) for written in (False, True)]
+        (whole, expected), (told, found) = scan_genome(predictor, genome, stretches)
     np.testing.assert_array_equal(quantize(found), quantize(expected))
-    assert whole.read is None
-    assert 0 < told.read.sum() < 0.8 * len(windows)
+    assert whole.selected is None
+    assert 0 < told.selected.sum() < 0.8 * len(windows)
     assert (quantize(expected) > 200).any()
 
 
@@ -414,7 +428,7 @@ def test_a_first_factor_that_is_no_number_settles_nothing(tmp_path, checkpoint_o
         Genome(make_fasta(tmp_path, {"a": text})) as genome,
         pytest.raises(NotANumberError, match=r"^a:1-3,000: the model returned"),
     ):
-        predict_windows(Predictor(made, InferenceConfig(device="cpu")), genome, "a", windows, written=True)
+        predict_windows(Predictor(made, InferenceConfig(device="cpu")), genome, "a", windows, early_exit=True)
 
 
 def test_a_model_says_on_which_strands_it_is_read(checkpoint_of, rng):
@@ -424,7 +438,7 @@ def test_a_model_says_on_which_strands_it_is_read(checkpoint_of, rng):
 
     def read(checkpoint, asked):
         predictor = Predictor(checkpoint, InferenceConfig(device="cpu", both_strands=asked))
-        return predictor.both_strands, predictor.probabilities([text])[0].tolist()
+        return predictor.both_strands, predictor.predict_probabilities([text])[0].tolist()
 
     assert read(made, None) == read(made, False) == read(both, False)
     assert read(both, None) == read(made, True) == read(both, True)
@@ -436,7 +450,7 @@ def test_logits_are_of_the_strand_that_is_given_whatever_the_story_says(checkpoi
     both = replace(made, metadata=replace(made.metadata, both_strands=True))
     text = random_dna(rng, 300)
     (one,), (other,) = (
-        [rows for _, _, rows in Predictor(each, InferenceConfig(device="cpu")).logits([text])]
+        [rows for _, _, rows in Predictor(each, InferenceConfig(device="cpu")).predict_logits([text])]
         for each in (made, both)
     )
     assert one.shape == (300,)

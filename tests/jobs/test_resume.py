@@ -237,17 +237,17 @@ def test_a_second_run_of_the_same_output_is_refused(half_done, fasta, tiny_check
 
 
 def test_no_number_is_placed_and_the_rest_kept(fasta, tiny_checkpoint, out, whole, monkeypatch):
-    from zflipon.inference.predictor import Launched, Predictor
+    from zflipon.inference.executor import Executor, PendingOutput
 
-    plain, batches = Predictor.launch, []
+    plain, batches = Executor.submit, []
 
-    def launch(self, batch):
+    def submit(self, batch):
         batches.append(batch)
-        launched = plain(self, batch)
-        return Launched(launched.logits.result() * float("nan")) if len(batches) == 12 else launched
+        pending = plain(self, batch)
+        return PendingOutput(pending.output.result() * float("nan")) if len(batches) == 12 else pending
 
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "launch", launch)
+        patch.setattr(Executor, "submit", submit)
         with pytest.raises(
             NotANumberError, match=r"^one:[\d,]+-[\d,]+: the model returned a value that is not"
         ):

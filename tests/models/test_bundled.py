@@ -74,7 +74,7 @@ def test_it_finds_alternating_cg_and_not_its_shuffle():
     predictor = Predictor(load(DEFAULT_MODEL), InferenceConfig(device="cpu"))
     forming, shuffled = "CGCGCGCGCGCGCGCGCGCG", "CCGGGCCGCCGGCCGGGCGC"
     assert sorted(forming) == sorted(shuffled)
-    one, other = predictor.probabilities([FLANK + middle + FLANK for middle in (forming, shuffled)])
+    one, other = predictor.predict_probabilities([FLANK + middle + FLANK for middle in (forming, shuffled)])
     inside = slice(len(FLANK), len(FLANK) + len(forming))
     assert one[inside].mean() > 3 * other[inside].mean()
     assert one[inside].mean() > 10 * np.delete(one, range(inside.start - 20, inside.stop + 20)).mean()
@@ -100,9 +100,9 @@ def test_annotate_reads_the_strands_that_the_model_or_its_user_says(tmp_path, wo
     assert json.loads((tmp_path / "z.bedgraph.json").read_text())["predict"]["both_strands"] is both
     with Genome(fasta) as genome:
         text = genome.fetch("c", 0, genome.lengths["c"])
-    expected = Predictor(load(DEFAULT_MODEL), InferenceConfig(device="cpu", both_strands=both)).probabilities(
-        [text]
-    )
+    expected = Predictor(
+        load(DEFAULT_MODEL), InferenceConfig(device="cpu", both_strands=both)
+    ).predict_probabilities([text])
     values = np.zeros(len(text))
     for row in found.read_text().splitlines():
         _, start, end, value = row.split("\t")

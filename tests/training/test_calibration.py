@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zflipon.inference.predictor import calibrated
+from zflipon.inference.decoding import calibrate
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import Calibration
 from zflipon.training.calibration import bend, platt
@@ -109,15 +109,15 @@ def test_a_model_too_sure_of_its_best_is_bent_and_stays_in_order():
     counts = histogram(np.round(scores, 2), labels)
     scale, bias = platt(counts)
     calibration = Calibration(scale, bias, bend(counts, scale, bias))
-    odds = calibrated(scores, calibration)
+    odds = calibrate(scores, calibration)
     p = 1 / (1 + np.exp(-odds))
     for low in np.arange(0, 1, 0.1):
         chosen = (p >= low) & (p < low + 0.1)
         if chosen.sum() > 500:
             assert p[chosen].mean() == pytest.approx(labels[chosen].mean(), abs=0.04)
     line = np.linspace(-20, 20, 400)
-    assert (np.diff(calibrated(line, calibration)) > 0).all()
-    assert calibrated(np.array([-30.0]), calibration) == pytest.approx(scale * -30 + bias)
+    assert (np.diff(calibrate(line, calibration)) > 0).all()
+    assert calibrate(np.array([-30.0]), calibration) == pytest.approx(scale * -30 + bias)
 
 
 def test_a_line_that_fits_is_hardly_bent():

@@ -100,7 +100,7 @@ def expected_track(contigs, folder):
             for s, e, core_start, core_end in tile_windows(
                 low, high, checkpoint.metadata.window, checkpoint.metadata.margin
             ):
-                row = predictor.probabilities([text[s:e]])[0]
+                row = predictor.predict_probabilities([text[s:e]])[0]
                 for base in range(core_start, core_end):
                     if text[base] != "N":
                         values[base] = round(float(row[base - s]), 3)
@@ -125,7 +125,7 @@ def test_every_base_with_sequence_is_decided_once(run, contigs, tiny_checkpoint,
 def test_the_track_does_not_depend_on_batches_shards_or_case(run, contigs, tmp_path, monkeypatch):
     run("-o", tmp_path / "a.bw", "-o", tmp_path / "a.bed", "--threshold", 0.5)
     monkeypatch.setattr("zflipon.genome.shards.SHARD_BASES", 300)
-    monkeypatch.setattr("zflipon.inference.predictor.POOL", 3)
+    monkeypatch.setattr("zflipon.inference.batching.POOL_WINDOWS", 3)
     lower = make_fasta(tmp_path / "lower.bgz.fa.gz", {name: text.lower() for name, text in contigs.items()})
     result = run(
         "-o", tmp_path / "b.bw", "-o", tmp_path / "b.bed", "--batch-size", 1, "--threshold", 0.5, genome=lower
@@ -272,7 +272,7 @@ def test_a_failure_before_anything_is_done_leaves_nothing(run, tmp_path, monkeyp
     def broken(*_arguments, **_rest):
         raise ZfliponError("the roof is on fire")
 
-    monkeypatch.setattr("zflipon.inference.predictor.Predictor.launch", broken)
+    monkeypatch.setattr("zflipon.inference.executor.Executor.submit", broken)
     (tmp_path / "out").mkdir()
     assert isinstance(run("-o", tmp_path / "out" / "z.bw").exception, ZfliponError)
     assert list((tmp_path / "out").iterdir()) == []

@@ -40,7 +40,7 @@ def stub(monkeypatch):
         counted.append(len(sequences))
         return alternation(sequences)
 
-    monkeypatch.setattr(Predictor, "probabilities", read)
+    monkeypatch.setattr(Predictor, "predict_probabilities", read)
     return counted
 
 

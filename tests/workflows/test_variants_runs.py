@@ -175,9 +175,9 @@ def pools_read(monkeypatch):
     """Count the pools that are scored."""
     from zflipon.inference.predictor import Predictor
 
-    read, plain = [], Predictor.probabilities
+    read, plain = [], Predictor.predict_probabilities
     monkeypatch.setattr(
-        Predictor, "probabilities", lambda *them, **named: read.append(1) or plain(*them, **named)
+        Predictor, "predict_probabilities", lambda *them, **named: read.append(1) or plain(*them, **named)
     )
     return read
 
@@ -217,7 +217,7 @@ def test_what_is_written_may_be_chosen_anew(half_done, vcf, fasta, tiny_checkpoi
 def test_a_signal_stops_and_says_how_to_go_on(vcf, fasta, tiny_checkpoint, out, whole, monkeypatch):
     from zflipon.inference.predictor import Predictor
 
-    plain, seen = Predictor.probabilities, []
+    plain, seen = Predictor.predict_probabilities, []
 
     def read(*arguments, **named):
         seen.append(1)
@@ -226,7 +226,7 @@ def test_a_signal_stops_and_says_how_to_go_on(vcf, fasta, tiny_checkpoint, out, 
         return plain(*arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "probabilities", read)
+        patch.setattr(Predictor, "predict_probabilities", read)
         with pytest.raises(Stopped, match="3 of 14 shards are kept") as caught:
             score(vcf, fasta, tiny_checkpoint, out)
     assert caught.value.signal_number == signal.SIGTERM

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from zflipon.config import ATTRIBUTION_SCALARS, BASELINES, MAX_STEP_DOUBLINGS, AttributionConfig
 from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumberError
 from zflipon.inference.concurrency import WorkerPool
-from zflipon.inference.devices import LARGE, pick_device, size_of
+from zflipon.inference.devices import LARGE_MODEL_PARAMETERS, count_parameters, resolve_device
 from zflipon.inference.predictor import check_features
 from zflipon.models import get_family
 from zflipon.models.collate import collate, pad
@@ -193,7 +193,7 @@ class Attributor:
         _check(self.config, self.metadata.family, self.metadata.objective)
         check_features(checkpoint, features)
         self.features = features
-        self.device = pick_device(device)
+        self.device = resolve_device(device)
         self.module = checkpoint.module.to(self.device).eval()
         self._cores = WorkerPool() if self.device.type == "cpu" else None
 
@@ -269,7 +269,7 @@ class Attributor:
             return list(self._attributed(batch, sequences, tokens, seen, steps))
 
         # on a CPU a batch a core, as for predictions
-        each = map if self._cores is None else self._cores.each
+        each = map if self._cores is None else self._cores.map
         yield from chain.from_iterable(each(attributed, self._batches(aims, tokens, steps)))
 
     def _batches(
@@ -294,7 +294,9 @@ class Attributor:
             return self.config.batch_size
         most = _TOKENS_PER_PASS.get(self.device.type, _TOKENS_PER_PASS["cpu"])
         if self._cores is not None:
-            most = (_OF_LARGE if size_of(self.module) >= LARGE else most) // self._cores.count
+            most = (
+                _OF_LARGE if count_parameters(self.module) >= LARGE_MODEL_PARAMETERS else most
+            ) // self._cores.threads
         return max(1, most // tokens)
 
     def _together(

@@ -58,15 +58,15 @@ def mutagenesis(
     changes = [(place, letter) for place in places for letter in NUCLEOTIDES if letter != text[place]]
     wanted = inside + np.flatnonzero(target)
     low = start - inside
-    seen = predictor.seen(contig, np.array([[low, low + len(text)]]))  # no substitution changes a track
-    (before,) = predictor.probabilities([text], seen)
+    seen = predictor.read_features(contig, np.array([[low, low + len(text)]]))  # no substitution changes a track
+    (before,) = predictor.predict_probabilities([text], seen)
     effects = np.full((len(NUCLEOTIDES), end - start), np.nan, dtype=np.float32)
     for place in places:
         effects[NUCLEOTIDES[text[place]], place - inside] = 0
     for first in range(0, len(changes), _POOL):
         pool = changes[first : first + _POOL]
         changed = [text[:place] + letter + text[place + 1 :] for place, letter in pool]
-        found = predictor.probabilities(changed, seen and seen * len(pool))
+        found = predictor.predict_probabilities(changed, seen and seen * len(pool))
         for (place, letter), values in zip(pool, found, strict=True):
             effects[NUCLEOTIDES[letter], place - inside] = values[wanted].mean() - before[wanted].mean()
         progress(len(pool))

@@ -25,7 +25,8 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import Intervals, contains_positions, merge_by_contig
 from zflipon.genome.tiled_windows import TiledWindows, build_tiled_windows, sample_windows
-from zflipon.inference.predictor import Batch, Predictor
+from zflipon.inference.batching import Batch
+from zflipon.inference.predictor import Predictor
 from zflipon.models import load
 from zflipon.omics.features import open_model_features
 from zflipon.tokenization.alignment import labels_to_tokens
@@ -229,7 +230,7 @@ def count(
     for first in range(0, len(chosen), _POOL):
         windows = chosen[first : first + _POOL]
         sequences, labelled = _read(genome, tiled, windows, labels)
-        for batch, logits in predictor.run(sequences, features=_seen(predictor, tiled, windows)):
+        for batch, logits in predictor.run_batches(sequences, features=_seen(predictor, tiled, windows)):
             called = predictor.base_values(batch, logits)[0] >= threshold
             counts.add(*_tokens(batch, called, labelled[batch.indices].ravel(), predictor.metadata))
             advance(len(batch.indices), len(chosen))
@@ -254,7 +255,7 @@ def _seen(predictor: Predictor, tiled: TiledWindows, windows: np.ndarray) -> lis
     found = []
     for window in windows:
         start, contig = int(tiled.start[window]), tiled.contigs[tiled.contig[window]]
-        found += predictor.seen(contig, np.array([[start, start + tiled.width]]))
+        found += predictor.read_features(contig, np.array([[start, start + tiled.width]]))
     return found
 
 

@@ -30,7 +30,8 @@ from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import interval_mask, merge_by_contig
 from zflipon.genome.shards import make_plan
 from zflipon.genome.tiled_windows import build_tiled_windows
-from zflipon.inference.predictor import Predictor, calibrated
+from zflipon.inference.decoding import calibrate
+from zflipon.inference.predictor import Predictor
 from zflipon.models import ModelMetadata
 from zflipon.tokenization.alignment import labels_to_tokens, token_of_base, tokens_to_bases
 from zflipon.tokenization.tokens import Tokens
@@ -128,7 +129,7 @@ def labelled_sequences(sequences: Sequence[str], labels: Sequence[bool]) -> Labe
 def log_odds_of(
     predictor: Predictor, sequences: Sequence[str], seen: Sequence[np.ndarray] | None = None
 ) -> list[tuple[Tokens, np.ndarray]]:
-    """Return tokens and calibrated log-odds of class 1 of each sequence; `seen` as `Predictor.logits` has features.
+    """Return tokens and calibrated log-odds of class 1 of each sequence; `seen` as `Predictor.predict_logits` has features.
 
     Returns
     -------
@@ -136,11 +137,11 @@ def log_odds_of(
         float32, of shape (tokens,), (bases,) or (1,), as the objective has it.
     """
     found: list[tuple[Tokens, np.ndarray] | None] = [None] * len(sequences)
-    for index, tokens, rows in predictor.logits(sequences, seen):
+    for index, tokens, rows in predictor.predict_logits(sequences, seen):
         if predictor.metadata.objective != "base":
             others = np.delete(rows, 1, axis=-1)
             rows = np.atleast_1d(rows[..., 1] - np.logaddexp.reduce(others, axis=-1))
-        found[index] = (tokens, calibrated(rows, predictor.metadata.calibration))
+        found[index] = (tokens, calibrate(rows, predictor.metadata.calibration))
     return found
 
 

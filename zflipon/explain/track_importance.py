@@ -21,7 +21,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import Intervals, interval_mask, merge_by_contig
 from zflipon.genome.shards import Plan, make_plan
-from zflipon.inference.genome_scan import Stretch, predict_stretches
+from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
@@ -195,7 +195,7 @@ class _Survey:
     def __init__(
         self,
         genome: Genome,
-        stretches: list[Stretch],
+        stretches: list[ScanTask],
         predictor: Predictor,
         labels: Intervals,
         ignored: Intervals,
@@ -207,7 +207,7 @@ class _Survey:
     def run(self, tracks: FeatureTracks) -> _Read:
         self._predictor.features = tracks
         histogram, found = ScoreHistogram(), []
-        for stretch, values in predict_stretches(
+        for stretch, values in scan_genome(
             self._predictor, self._genome, self._stretches, self._progress
         ):
             start = int(stretch.windows["core_start"][0])
@@ -221,13 +221,13 @@ class _Survey:
         return _Read(found, histogram.average_precision())
 
 
-def _stretches(genome: Genome, plan: Plan, predictor: Predictor, screen: bool) -> list[Stretch]:
+def _stretches(genome: Genome, plan: Plan, predictor: Predictor, screen: bool) -> list[ScanTask]:
     """Return the windows of all shards, and which of them are worth reading."""
     rule, found = predictor.metadata.screen, []
     for shard in plan.shards:
         windows = (shard.contig, shard.windows)
         read = screen_windows(genome, *windows, rule, predictor.device) if screen else None
-        found.append(Stretch(*windows, read))
+        found.append(ScanTask(*windows, read))
     return found
 
 

@@ -1,4 +1,7 @@
-"""Stages that work side by side: what is read ahead, and what each takes."""
+"""Concurrent stages of inference: a thread that prefetches, a pool of worker threads, and a timer of stages.
+
+Processes are started elsewhere (`zflipon.cli.launch`).
+"""
 
 from __future__ import annotations
 
@@ -9,96 +12,117 @@ from contextlib import contextmanager
 from queue import Full, Queue
 from threading import Event, Lock, Thread
 from time import perf_counter
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
+_POLL_SECONDS = 0.1
+"""How often a prefetch thread with a full queue checks whether its reader has left."""
 
-class Clock:
-    """Adds up what each stage takes; stages run side by side, so that the sum may pass the time that went by.
+_thread_limit_lock = Lock()
+
+
+class StageTimer:
+    """Adds up the seconds of each stage. Stages run concurrently, so the sum may exceed the elapsed time.
 
     Attributes
     ----------
     seconds : dict of str to float
+        Stage → seconds.
+
+    Examples
+    --------
+    >>> timer = StageTimer()
+    >>> with timer("read"):
+    ...     pass
+    >>> list(timer.seconds)
+    ['read']
     """
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
-        self._adding = Lock()
+        self._lock = Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the body's time for a stage."""
+        """Add the time of the ``with`` block to a stage."""
         started = perf_counter()
         try:
             yield
         finally:
-            with self._adding:
+            with self._lock:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
 
 
 class WorkerPool:
-    """The cores of a CPU, each with a piece of work of its own, in the place of all of them at each product.
+    """Threads that each compute on one CPU core.
 
-    They wait for each other at none then, and what is computed does not depend on how many there are.
+    Each task runs on one core, instead of one task on all cores at a time: no core waits for another within a matrix
+    product, and results do not depend on the number of threads.
 
     Parameters
     ----------
-    count : int, optional
-        As many as torch has threads by default.
+    threads : int, optional
+        Default: as many as torch uses.
     """
 
-    def __init__(self, count: int | None = None):
-        self.count = count or torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self.count, "zflipon-core", lambda: torch.set_num_threads(1))
+    def __init__(self, threads: int | None = None):
+        self.threads = threads or torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self.threads, "zflipon-worker", use_one_torch_thread)
 
-    def submit(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """Set a core to work."""
-        return self._pool.submit(work, *arguments)
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Run a function in the pool."""
+        return self._pool.submit(function, *arguments)
 
-    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield what comes of each item, in order, begun no further ahead than keeps all cores busy."""
-        waiting: deque[Future[Result]] = deque()
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the results in order. Items are taken lazily: one more than there are threads is in progress."""
+        pending: deque[Future[Result]] = deque()
         for item in items:
-            waiting.append(self.submit(work, item))
-            if len(waiting) > self.count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(self.submit(function, item))
+            if len(pending) > self.threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-class Prefetch:
-    """Runs an iterator in a thread of its own, up to `depth` items ahead.
+class Prefetch(Generic[Item]):
+    """Runs an iterator in a thread of its own, up to `depth` items ahead of its reader.
 
-    A context manager, so that the thread ends when its reader does. What the iterator raises is raised to the reader.
+    A context manager: the thread ends with the ``with`` block. Errors of the iterator are raised in the reader.
 
     Parameters
     ----------
     items : iterator
     depth : int
+
+    Examples
+    --------
+    >>> with Prefetch(iter([1, 2, 3]), depth=2) as items:
+    ...     list(items)
+    [1, 2, 3]
     """
 
     _END = object()
 
-    def __init__(self, items: Iterator, depth: int):
+    def __init__(self, items: Iterator[Item], depth: int):
         self._items = items
         self._queue: Queue = Queue(depth)
         self._stopped = Event()
-        self._thread = Thread(target=self._run, daemon=True)
+        self._thread = Thread(target=self._run, name="zflipon-prefetch", daemon=True)
 
-    def __enter__(self) -> Iterator:
+    def __enter__(self) -> Iterator[Item]:
         """Start the thread."""
         self._thread.start()
         return self._read()
 
     def __exit__(self, *_exception) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._stopped.set()
         self._thread.join()
 
-    def _read(self) -> Iterator:
+    def _read(self) -> Iterator[Item]:
         while True:
             item, error = self._queue.get()
             if error is not None:
@@ -108,19 +132,35 @@ class Prefetch:
             yield item
 
     def _run(self) -> None:
+        use_one_torch_thread()
         try:
             for item in self._items:
                 if not self._put(item, None):
                     return
             self._put(self._END, None)
-        except BaseException as error:  # whatever it is, the reader has to know
+        except BaseException as error:  # raised again in the reader's thread
             self._put(None, error)
 
     def _put(self, item: object, error: BaseException | None) -> bool:
+        """Put an item into the queue; return False if the reader has left."""
         while not self._stopped.is_set():
             try:
-                self._queue.put((item, error), timeout=0.1)
+                self._queue.put((item, error), timeout=_POLL_SECONDS)
             except Full:
                 continue
             return True
         return False
+
+
+def use_one_torch_thread() -> None:
+    """Make torch compute with one thread in the calling thread, which must be new; leave other threads as they are.
+
+    `torch.set_num_threads` also sets the default that new threads take when they first use torch. That default is
+    restored by one more thread, because the calling one would change its own number again.
+    """
+    with _thread_limit_lock:
+        default = torch.get_num_threads()  # the first call in a thread takes the default
+        torch.set_num_threads(1)
+        restore = Thread(target=torch.set_num_threads, args=(default,))
+        restore.start()
+        restore.join()

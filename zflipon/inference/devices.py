@@ -1,6 +1,11 @@
-"""What a run computes with: processes, devices, precisions."""
+"""Devices and precisions: resolve their names, and know the limits of each kind of device.
+
+Nothing here depends on a model or on other processes' work.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 
@@ -8,13 +13,73 @@ from zflipon.errors import ModelError, ZfliponError
 from zflipon.jobs.distributed import process_state
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Name of a precision → torch dtype."""
 
-LARGE = 20_000_000
-"""Parameters from which a model's time goes into matrix products."""
+LARGE_MODEL_PARAMETERS = 20_000_000
+"""Parameters from which a model spends most of its time in matrix products."""
+
+_OUT_OF_MEMORY_MESSAGES = (
+    "can't allocate memory",  # CPU
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; ``'auto'`` is this process's GPU if there is one, then MPS, then CPU."""
+@dataclass(frozen=True)
+class DeviceProfile:
+    """How much work a kind of device gets at a time.
+
+    Attributes
+    ----------
+    tokens_per_batch : int
+        Tokens of a batch, padding included, if the user sets no batch size.
+    bases_per_bound : int
+        Bases per call of the upper bound.
+    prefetch_batches : int
+        Batches that are read and tokenized while the model works.
+    tokenizer_threads : int or None
+        Threads that tokenize and collate, each a task of its own; None tokenizes in the prefetch thread.
+    trim_from_tokens : int or None
+        A batch of more tokens than this ends where padding would exceed `MAX_PADDING`; None never trims.
+    """
+
+    tokens_per_batch: int
+    bases_per_bound: int
+    prefetch_batches: int
+    tokenizer_threads: int | None = None
+    trim_from_tokens: int | None = None
+
+
+DEVICE_PROFILES = {
+    # each core runs its own batch, which should fit its caches; batches are small, so many are prefetched. One thread
+    # tokenizes, because the cores are busy and a process should not claim shards long before it needs them
+    "cpu": DeviceProfile(1 << 12, 1 << 15, 24),
+    "mps": DeviceProfile(1 << 15, 1 << 15, 4),
+    # one tokenizer thread would leave the GPU idle
+    "cuda": DeviceProfile(1 << 18, 1 << 20, 4, tokenizer_threads=3, trim_from_tokens=1 << 15),
+}
+"""Type of a torch device → its profile. Batches fit the smallest device of a kind."""
+
+
+def device_profile(device: torch.device) -> DeviceProfile:
+    """Return the profile of a device; the CPU's for an unknown kind."""
+    return DEVICE_PROFILES.get(device.type, DEVICE_PROFILES["cpu"])
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name.
+
+    Parameters
+    ----------
+    name : str
+        A torch device, or ``'auto'``: the CUDA device of this process, else MPS, else CPU.
+
+    Raises
+    ------
+    ZfliponError
+        If there is no such device.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return process_state().device
@@ -23,41 +88,60 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ZfliponError(f"device {name!r} is not to be had here ({str(error).splitlines()[0]})") from error
+        raise ZfliponError(f"device {name!r} is not available ({str(error).splitlines()[0]})") from error
     return device
 
 
-def pick_precision(name: str, device: torch.device, parameters: int = 0) -> torch.dtype:
-    """Return the precision of a name.
+def resolve_precision(name: str, device: torch.device, parameters: int = 0) -> torch.dtype:
+    """Return the dtype of a precision.
 
     Parameters
     ----------
     name : str
-        A key of `PRECISIONS`, or ``'auto'``: bfloat16 on a GPU that computes in it and, for a large model, on a CPU
-        that is fast in it; else float32.
+        A key of `PRECISIONS`, or ``'auto'``: bfloat16 on a GPU that supports it and, for a model of at least
+        `LARGE_MODEL_PARAMETERS`, on a CPU with bfloat16 instructions; otherwise float32.
     device : torch.device
     parameters : int
-        Numbers in the model's weights; a small model's time does not go into matrix products, which is what a CPU is
-        faster in.
+        Number of model parameters. Small models spend little time in matrix products, which are the only operations
+        that bfloat16 speeds up on a CPU.
+
+    Raises
+    ------
+    ModelError
+        If the precision is unknown.
     """
     if name == "auto":
         if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+            use_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            fast = device.type == "cpu" and parameters >= LARGE and is_fast_in_bfloat16()
-        return torch.bfloat16 if fast else torch.float32
+            is_large = parameters >= LARGE_MODEL_PARAMETERS
+            use_bfloat16 = device.type == "cpu" and is_large and has_bfloat16_instructions()
+        return torch.bfloat16 if use_bfloat16 else torch.float32
     if name not in PRECISIONS:
         raise ModelError(f"precision {name!r} is unknown; expected auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
 
 
-def size_of(module: torch.nn.Module) -> int:
-    """Return how many numbers a module's weights are."""
-    return sum(weights.numel() for weights in module.parameters())
+def precision_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype, such as ``'bfloat16'``."""
+    return str(dtype).removeprefix("torch.")
 
 
-def is_fast_in_bfloat16() -> bool:
-    """Tell whether this CPU has instructions for products in bfloat16 (AVX512-BF16 or AMX)."""
-    # torch keeps them private, and some builds have them not
+def count_parameters(module: torch.nn.Module) -> int:
+    """Return the number of parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def has_bfloat16_instructions() -> bool:
+    """Return whether this CPU multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
+    # these functions are private in torch, and some builds lack them
     checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return any(check is not None and check() for check in checks)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error of torch means that memory did not suffice. CPUs and cuBLAS raise no class of their own."""
+    message = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        text in message for text in _OUT_OF_MEMORY_MESSAGES
+    )

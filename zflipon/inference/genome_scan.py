@@ -1,4 +1,7 @@
-"""Windows of a genome → the probabilities of their cores, read and tokenized ahead of the model."""
+"""Windows of a genome → the probabilities of their cores, read and tokenized ahead of the model.
+
+Which windows cover a genome is decided in `zflipon.genome.shards`; what is written of them, in `zflipon.tracks`.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +15,40 @@ from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import NotANumberError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.sequence_windows import SequenceWindows
+from zflipon.inference.batching import POOL_WINDOWS, Batch
 from zflipon.inference.concurrency import Prefetch
-from zflipon.inference.predictor import POOL, Batch, Launched, Predictor
+from zflipon.inference.executor import MODEL_STAGE, PendingOutput
+from zflipon.inference.predictor import Predictor
 
-FLOOR = 0.0
-"""Probability of bases that a screen found not worth reading."""
+SKIPPED_PROBABILITY = 0.0
+"""Probability of bases in windows that did not pass the screen."""
 
-UNWRITTEN = 0.4 * 10**-PROBABILITY_DECIMALS
-"""A base that can have no more than this is 0 in a track; half of the last digit, but for what floats may differ by."""
+ROUNDS_TO_ZERO = 0.4 * 10**-PROBABILITY_DECIMALS
+"""Largest upper bound at which a window is skipped: a probability of half a last digit is written as 0, and a tenth of
+a digit is left for rounding errors."""
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Consecutive windows of one stretch of a contig.
+class ScanTask:
+    """Consecutive windows of one segment of a contig.
 
     Attributes
     ----------
     contig : str
-    tiles : numpy.ndarray
-        `zflipon.genome.windows.WINDOW_DTYPE`, shape (n,).
-    read : numpy.ndarray or None
-        bool, shape (n,): windows that the model reads; the cores of the others get `FLOOR`. None: all.
-    written : bool
-        Whether nothing but the digits that tracks have is wanted of the probabilities: then windows of which the
-        model's first factor says that all of them are 0 are read no further, and get what it leaves them at most
-        (`Predictor.ceilings`).
+    windows : numpy.ndarray
+        `zflipon.genome.windows.WINDOW_DTYPE`, shape (windows,).
+    selected : numpy.ndarray or None
+        bool, shape (windows,): windows that the model reads. The cores of the others get `SKIPPED_PROBABILITY`. None
+        selects all.
+    early_exit : bool
+        Skip windows in which every upper bound rounds to 0 in a track, if `selected` is None and the model has upper
+        bounds. Their cores get the upper bounds.
     """
 
     contig: str
     windows: np.ndarray
-    read: np.ndarray | None = None
-    written: bool = False
+    selected: np.ndarray | None = None
+    early_exit: bool = False
 
 
 def predict_windows(
@@ -51,191 +57,242 @@ def predict_windows(
     contig: str,
     windows: np.ndarray,
     progress: Callable[[int], None] = lambda bases: None,
-    written: bool = False,
+    early_exit: bool = False,
 ) -> np.ndarray:
-    """Return the probabilities of a run of consecutive cores.
+    """Return the probabilities of the cores of consecutive windows.
 
     Parameters
     ----------
     predictor : Predictor
     genome : Genome
     contig : str
-    tiles : numpy.ndarray
-        `zflipon.genome.windows.WINDOW_DTYPE`, consecutive windows of one stretch.
+    windows : numpy.ndarray
+        `zflipon.genome.windows.WINDOW_DTYPE`, consecutive windows of one segment.
     progress : callable
         Called with the number of bases decided since the last call.
-    written : bool
-        As `Stretch` has it.
+    early_exit : bool
+        As in `ScanTask`.
 
     Returns
     -------
     numpy.ndarray
-        float32, shape (tiles["core_end"][-1] - tiles["core_start"][0],); NaN at N and
-        in windows of which more than half is N.
+        float32, shape (windows["core_end"][-1] - windows["core_start"][0],). NaN at N, and in the cores of windows
+        that are more than half N.
     """
-    ((_, found),) = predict_stretches(
-        predictor, genome, [Stretch(contig, windows, written=written)], progress
-    )
-    return found
+    tasks = [ScanTask(contig, windows, early_exit=early_exit)]
+    ((_, probabilities),) = scan_genome(predictor, genome, tasks, progress)
+    return probabilities
 
 
-def predict_stretches(
+def scan_genome(
     predictor: Predictor,
     genome: Genome,
-    stretches: Iterable[Stretch],
+    tasks: Iterable[ScanTask],
     progress: Callable[[int], None] = lambda bases: None,
-) -> Iterator[tuple[Stretch, np.ndarray]]:
-    """Predict one stretch after the other, reading and tokenizing ahead of the model.
+) -> Iterator[tuple[ScanTask, np.ndarray]]:
+    """Yield the probabilities of each task, in order. The next tasks are read and tokenized while the model works.
 
     Parameters
     ----------
     predictor, genome, progress
-        As `predict_tiles` has them. Nothing else may read the genome meanwhile.
-    stretches : iterable of Stretch
-        Taken one by one, some batches ahead.
+        As in `predict_windows`. Nothing else may read the genome meanwhile.
+    tasks : iterable of ScanTask
+        Consumed lazily, in another thread.
 
     Yields
     ------
-    stretch : Stretch
-        As it was given, but that it tells which windows were read where it has no more than what is `written`.
+    task : ScanTask
+        The given task. If windows were skipped by early exit, `selected` is set.
     probabilities : numpy.ndarray
-        float32, as `predict_tiles` returns them.
+        As `predict_windows` returns them.
+
+    Raises
+    ------
+    NotANumberError
+        If the model returns NaN or an infinite value; the message names the region.
     """
-    jobs = _jobs(predictor, genome, stretches)
+    states = _read_tasks(predictor, genome, tasks)
     with (
-        nullcontext(jobs) if predictor.tokenizing is None else Prefetch(jobs, 1) as jobs,
-        Prefetch(_tokenized(predictor, jobs), predictor.prefetch_depth) as items,
+        nullcontext(states) if predictor.tokenizer_pool is None else Prefetch(states, 1) as states,
+        Prefetch(_batches_of(predictor, states), predictor.profile.prefetch_batches) as items,
     ):
-        for job, batch, launched in predictor.launched(items):
+        for state, batch, pending in predictor.executor.stream(items):
             if batch is None:
-                progress(job.skipped)
-                with predictor.clock("project"):
-                    found = job.result(predictor)
-                yield job.stretch, found
+                progress(state.bases_without_model)
+                with predictor.timer("project"):
+                    probabilities = state.finish()
+                yield state.task, probabilities
                 continue
-            with predictor.clock("model"):
-                rows = job.collected(predictor, launched)
-            with predictor.clock("project"):
-                progress(job.add(predictor, batch, rows))
+            with predictor.timer(MODEL_STAGE):
+                output = state.gather(pending)
+            with predictor.timer("project"):
+                progress(state.add(batch, output))
 
 
-class _Job:
-    """A stretch on its way: its windows as parts of its text, and the probabilities that have come in.
+class _TaskState:
+    """A task in progress: the model's inputs, and the probabilities of its cores.
 
-    The cores of a stretch's windows stand side by side, so that what is known of windows is repeated for their bases.
+    Cores of consecutive windows touch, so that a value per window becomes a value per base by `numpy.repeat`.
     """
 
-    def __init__(self, stretch: Stretch, text: str, predictor: Predictor):
-        windows = stretch.windows
+    def __init__(self, task: ScanTask, text: str, predictor: Predictor):
+        self.task, self.predictor = task, predictor
+        windows = task.windows
         origin = int(windows["start"].min())
-        self.stretch = stretch
-        letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
-        unknown = np.concatenate([[0], np.cumsum(letters)])
-        start, end = windows["start"] - origin, windows["end"] - origin
-        kept = 2 * (unknown[end] - unknown[start]) <= end - start
-        counts = windows["core_end"] - windows["core_start"]
-        first, size = int(windows["core_start"][0]) - origin, int(counts.sum())
-        self.nothing = letters[first:][:size]
-        self.found = np.full(size, np.nan, dtype=np.float32)
-        read, left = stretch.read, FLOOR
-        # a screen, where there is one, leaves little that this would find
-        if read is None and stretch.written and (ceilings := predictor.ceilings(text)) is not None:
-            read, left = _undecided(ceilings, windows["core_start"] - origin), ceilings[first:][:size]
-            self.stretch = replace(stretch, read=read)
-        if read is not None:
-            np.copyto(self.found, left, where=np.repeat(kept & ~read, counts))
-            kept &= read
-        rows = np.flatnonzero(kept)
-        self.sequences = SequenceWindows(text, start[rows], end[rows])
-        self.features = predictor.seen(
-            stretch.contig, np.stack([windows["start"], windows["end"]], axis=1)[rows]
-        )
-        inner = (windows["core_start"] - windows["start"])[rows]
-        self.decided, self.counts = np.repeat(kept, counts), counts[rows]
-        self.cores = np.stack([inner, inner + self.counts], axis=1)
-        self.skipped = size - int(self.counts.sum())
-        self.forward = len(rows)
-        self.waiting: list[tuple[Batch, np.ndarray]] = []
-        self.shares = predictor.shares
-        # a strand adds to each kind of value what it counts for
-        kinds = len(self.shares[0])
-        self.values = np.zeros((len(rows), kinds, self.counts.max(initial=0)), dtype=np.float32)
+        starts, ends = windows["start"] - origin, windows["end"] - origin
+        core_sizes = windows["core_end"] - windows["core_start"]
+        first, size = int(windows["core_start"][0]) - origin, int(core_sizes.sum())
+        is_n = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
+        self.is_n = is_n[first : first + size]
+        self.probabilities = np.full(size, np.nan, dtype=np.float32)
+
+        to_predict = _at_most_half(is_n, starts, ends)
+        selected, skipped_values = task.selected, SKIPPED_PROBABILITY
+        # after a screen, early exit would find little more
+        if selected is None and task.early_exit:
+            bounds = predictor.probability_upper_bounds(text)
+            if bounds is not None:
+                selected = _may_exceed_zero(bounds, windows["core_start"] - origin)
+                skipped_values = bounds[first : first + size]
+                self.task = replace(task, selected=selected)
+        if selected is not None:
+            np.copyto(self.probabilities, skipped_values, where=np.repeat(to_predict & ~selected, core_sizes))
+            to_predict &= selected
+
+        rows = np.flatnonzero(to_predict)
+        self.is_predicted = np.repeat(to_predict, core_sizes)
+        self.core_sizes = core_sizes[rows]
+        self.bases_without_model = size - int(self.core_sizes.sum())
+        self.sequences = SequenceWindows(text, starts[rows], ends[rows])
+        bounds_on_contig = np.stack([windows["start"], windows["end"]], axis=1)[rows]
+        self.features = predictor.read_features(task.contig, bounds_on_contig)
+        core_starts = (windows["core_start"] - windows["start"])[rows]
+        self.cores = np.stack([core_starts, core_starts + self.core_sizes], axis=1)
         if predictor.both_strands:
-            if self.features is not None:
-                self.features += [seen[:, ::-1] for seen in self.features]
-            turned = (self.sequences.widths[:, None] - self.cores)[:, ::-1]
-            self.cores = np.concatenate([self.cores, turned])
-            self.sequences = self.sequences.with_reverse_complement()
-        # nearly all cores lie at one place of their windows, but for those at the ends of a stretch
-        self.places, self.place = np.unique(self.cores, axis=0, return_inverse=True)
+            self._append_reverse_strand()
+        self.values = _CoreValues(predictor, self.cores, self.core_sizes)
 
-    def add(self, predictor: Predictor, batch: Batch, rows: np.ndarray) -> int:
-        """Take a batch in; return how many bases it has decided."""
-        self.waiting.append((batch, rows))
-        if sum(len(each.indices) for each, _ in self.waiting) >= POOL:
-            self._lay_down(predictor)
-        return int(self.counts[batch.indices[batch.indices < self.forward]].sum())
+    def _append_reverse_strand(self) -> None:
+        """Add each window's reverse complement after all forward windows."""
+        if self.features is not None:
+            self.features += [tracks[:, ::-1] for tracks in self.features]
+        reverse_cores = (self.sequences.widths[:, None] - self.cores)[:, ::-1]
+        self.cores = np.concatenate([self.cores, reverse_cores])
+        self.sequences = self.sequences.with_reverse_complement()
 
-    def _lay_down(self, predictor: Predictor) -> None:
-        """Add what the batches say to the values; many at once, since small calls cost more than what they do."""
-        if not self.waiting:
-            return
-        batches, rows = zip(*self.waiting, strict=True)
-        self.waiting.clear()
-        values = predictor.values(batches, rows)
-        indices = np.concatenate([batch.indices for batch in batches])
-        turned, place = indices >= self.forward, self.place[indices]
-        windows = indices - self.forward * turned
-        for number in np.unique(place):
-            low, high = self.places[number]
-            # one strand first: a window may be here twice, once on each
-            for back, share in enumerate(self.shares):
-                mine = np.flatnonzero((place == number) & (turned == bool(back)))
-                wanted = values[mine, :, low:high]
-                self.values[windows[mine], :, : high - low] += share * (wanted[..., ::-1] if back else wanted)
+    def batches(self) -> list[Batch]:
+        """Tokenize the windows of the task."""
+        predictor = self.predictor
+        return list(
+            predictor.batches(self.sequences, self.cores, self.features, predictor.decoder.merges_factors)
+        )
 
-    def collected(self, predictor: Predictor, launched: Launched) -> np.ndarray:
-        """Wait for a batch; an error says where in the genome it was."""
+    def gather(self, pending: PendingOutput) -> np.ndarray:
+        """Wait for the output of a batch; name the region in an error."""
         try:
-            return predictor.collect(launched)
+            return self.predictor.executor.gather(pending)
         except NotANumberError as error:
-            windows = self.stretch.windows
-            place = f"{self.stretch.contig}:{windows['start'].min() + 1:,}-{windows['end'].max():,}"
-            raise NotANumberError(f"{place}: {error}") from None
+            windows = self.task.windows
+            region = f"{self.task.contig}:{windows['start'].min() + 1:,}-{windows['end'].max():,}"
+            raise NotANumberError(f"{region}: {error}") from None
 
-    def result(self, predictor: Predictor) -> np.ndarray:
-        """Return all probabilities, without a value at N."""
-        self._lay_down(predictor)
-        own = np.arange(self.values.shape[2]) < self.counts[:, None]
-        self.found[self.decided] = predictor.joined(self.values.swapaxes(0, 1)[:, own])
-        self.found[self.nothing] = np.nan
-        return self.found
+    def add(self, batch: Batch, output: np.ndarray) -> int:
+        """Add the output of a batch; return the number of bases that it decides."""
+        self.values.add(batch, output)
+        forward = batch.indices[batch.indices < len(self.core_sizes)]
+        return int(self.core_sizes[forward].sum())
 
-
-def _undecided(ceilings: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return which cores, side by side from each start on, may hold a base that a track tells from 0."""
-    # what is not a number settles nothing: the window is read, and the run fails aloud
-    return ~(np.maximum.reduceat(ceilings, starts) <= UNWRITTEN)
-
-
-def _jobs(predictor: Predictor, genome: Genome, stretches: Iterable[Stretch]) -> Iterator[_Job]:
-    """Read one stretch after the other."""
-    for stretch in stretches:
-        with predictor.clock("read"):
-            windows = stretch.windows
-            text = genome.fetch(stretch.contig, int(windows["start"].min()), int(windows["end"].max()))
-            job = _Job(stretch, text, predictor)
-        yield job
+    def finish(self) -> np.ndarray:
+        """Return all probabilities, NaN at N."""
+        values = self.values.merge()
+        own = np.arange(values.shape[2]) < self.core_sizes[:, None]
+        merged = values.swapaxes(0, 1)[:, own]
+        self.probabilities[self.is_predicted] = self.predictor.decoder.to_probabilities(merged)
+        self.probabilities[self.is_n] = np.nan
+        return self.probabilities
 
 
-def _tokenized(predictor: Predictor, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Batch | None]]:
-    """Yield the batches of each stretch, then None for its end."""
+class _CoreValues:
+    """Collects the outputs of batches and adds up the values of both strands in each core.
 
-    def batches(job: _Job) -> tuple[_Job, list[Batch]]:
-        with predictor.clock("tokenize"):
-            return job, list(predictor.batches(job.sequences, job.cores, job.features, predictor.in_factors))
+    Parameters
+    ----------
+    predictor : Predictor
+    cores : numpy.ndarray
+        int64, shape (windows, 2), or (2 × windows, 2) with the reverse strand: range of the core in the sequence.
+    core_sizes : numpy.ndarray
+        int64, shape (windows,).
+    """
 
-    each = map if predictor.tokenizing is None else predictor.tokenizing.each
-    for job, found in each(batches, jobs):
-        yield from ((job, batch) for batch in found)
-        yield job, None
+    def __init__(self, predictor: Predictor, cores: np.ndarray, core_sizes: np.ndarray):
+        self.decoder, self.windows = predictor.decoder, len(core_sizes)
+        self.weights = self.decoder.strand_weights
+        shape = (self.windows, len(self.weights[0]), core_sizes.max(initial=0))
+        self.values = np.zeros(shape, dtype=np.float32)
+        # nearly all cores have the same range in their window, so each range is copied in one operation
+        self.ranges, self.range_of_sequence = np.unique(cores, axis=0, return_inverse=True)
+        self._waiting: list[tuple[Batch, np.ndarray]] = []
+
+    def add(self, batch: Batch, output: np.ndarray) -> None:
+        """Add the output of a batch. Outputs are decoded many at a time, because small calls are slow."""
+        self._waiting.append((batch, output))
+        if sum(len(waiting.indices) for waiting, _ in self._waiting) >= POOL_WINDOWS:
+            self._decode_waiting()
+
+    def merge(self) -> np.ndarray:
+        """Return the merged values of all cores: float32, shape (windows, values, longest core)."""
+        self._decode_waiting()
+        return self.values
+
+    def _decode_waiting(self) -> None:
+        if not self._waiting:
+            return
+        batches, outputs = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        values = self.decoder.base_values(batches, outputs)
+        sequences = np.concatenate([batch.indices for batch in batches])
+        is_reverse, ranges = sequences >= self.windows, self.range_of_sequence[sequences]
+        windows = sequences - self.windows * is_reverse
+        for number in np.unique(ranges):
+            start, end = self.ranges[number]
+            # one strand at a time: a window may occur twice, once per strand
+            for strand, weight in enumerate(self.weights):
+                rows = np.flatnonzero((ranges == number) & (is_reverse == bool(strand)))
+                core = values[rows, :, start:end]
+                self.values[windows[rows], :, : end - start] += weight * (core[..., ::-1] if strand else core)
+
+
+def _at_most_half(is_n: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return whether at most half of each window is N: bool, shape (windows,)."""
+    n_before = np.concatenate([[0], np.cumsum(is_n)])
+    return 2 * (n_before[ends] - n_before[starts]) <= ends - starts
+
+
+def _may_exceed_zero(bounds: np.ndarray, core_starts: np.ndarray) -> np.ndarray:
+    """Return which cores may hold a base whose probability does not round to 0: bool, shape (windows,)."""
+    # written so that NaN counts as true: the model then reads the window and reports the error
+    return ~(np.maximum.reduceat(bounds, core_starts) <= ROUNDS_TO_ZERO)
+
+
+def _read_tasks(predictor: Predictor, genome: Genome, tasks: Iterable[ScanTask]) -> Iterator[_TaskState]:
+    """Read the sequence of one task after the other."""
+    for task in tasks:
+        with predictor.timer("read"):
+            start, end = int(task.windows["start"].min()), int(task.windows["end"].max())
+            state = _TaskState(task, genome.fetch(task.contig, start, end), predictor)
+        yield state
+
+
+def _batches_of(
+    predictor: Predictor, states: Iterable[_TaskState]
+) -> Iterator[tuple[_TaskState, Batch | None]]:
+    """Yield the batches of each task, followed by None for its end."""
+
+    def tokenize(state: _TaskState) -> tuple[_TaskState, list[Batch]]:
+        with predictor.timer("tokenize"):
+            return state, state.batches()
+
+    run = map if predictor.tokenizer_pool is None else predictor.tokenizer_pool.map
+    for state, batches in run(tokenize, states):
+        yield from ((state, batch) for batch in batches)
+        yield state, None

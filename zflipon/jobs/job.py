@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from accelerate import PartialState
 
 from zflipon.config import InferenceConfig
 from zflipon.errors import Stopped
-from zflipon.inference.devices import pick_device, pick_precision, size_of
-from zflipon.inference.predictor import Predictor, strands
+from zflipon.inference.predictor import Predictor
+from zflipon.inference.settings import InferenceSettings, resolve_settings
 from zflipon.jobs.distributed import broadcast_from_main
 from zflipon.jobs.journal import Journal
 from zflipon.models import Checkpoint
@@ -157,18 +157,10 @@ def kept(
             journal.remove()
 
 
-def settled(predict: InferenceConfig, checkpoint: Checkpoint, state: PartialState) -> InferenceConfig:
-    """Return how a run computes: on which strands, and in the precision of the first process's processor."""
-
-    def precision() -> str:
-        dtype = pick_precision(predict.precision, pick_device(predict.device), size_of(checkpoint.module))
-        return str(dtype).removeprefix("torch.")
-
-    return replace(
-        predict,
-        precision=broadcast_from_main(state, precision),
-        both_strands=strands(predict, checkpoint.metadata),
-    )
+def settled(predict: InferenceConfig, checkpoint: Checkpoint, state: PartialState) -> InferenceSettings:
+    """Resolve the settings of inference, with the precision of the main process in all processes."""
+    precision = broadcast_from_main(state, lambda: resolve_settings(predict, checkpoint).precision)
+    return resolve_settings(replace(predict, precision=precision), checkpoint)
 
 
 def key_of_model(checkpoint: Checkpoint, predictor: Predictor) -> dict[str, str]:
@@ -176,7 +168,7 @@ def key_of_model(checkpoint: Checkpoint, predictor: Predictor) -> dict[str, str]
     return {
         "model": checkpoint.sha256 or checkpoint.path.name,
         "strands": "both" if predictor.both_strands else "forward",
-        "precision": str(predictor.dtype).removeprefix("torch."),
+        "precision": predictor.settings.precision,
         "device": predictor.device.type,
         "features": predictor.features.fingerprint if predictor.features else "none",
         "version": version("zflipon"),
@@ -204,11 +196,7 @@ def record_of(started: float, state: PartialState, checkpoint: Checkpoint, predi
             "sha256": checkpoint.sha256,
             **checkpoint.metadata.to_dict(),
         },
-        "predict": {
-            **asdict(predictor.config),
-            "device": str(predictor.device),
-            "precision": str(predictor.dtype).removeprefix("torch."),
-        },
+        "predict": predictor.settings.to_dict(),
         "features": _features_told(predictor),
         "versions": _versions(),
     }
@@ -218,7 +206,7 @@ def close_record(record: dict, started: float, predictor: Predictor) -> None:
     """Add to a record what is known at a run's end: time and memory."""
     record["seconds"] = round(time.time() - started, 2)
     record["memory"] = {"host": peak_memory(), "device": device_memory(predictor.device)}
-    record["seconds_in"] = {name: round(spent, 2) for name, spent in predictor.clock.seconds.items()}
+    record["seconds_in"] = {name: round(spent, 2) for name, spent in predictor.timer.seconds.items()}
 
 
 def write_record(path: Path, record: dict) -> None:

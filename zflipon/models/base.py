@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
 from zflipon.models.heads.base_resolution import BaseCalls, BaseHead, BaseInputs
+from zflipon.models.heads.decoding import BASE_DECODING, FACTOR_DECODING, TOKEN_DECODING, HeadDecoding
 from zflipon.models.metadata import OBJECTIVES, View
 from zflipon.models.network import Network
 from zflipon.tokenization.alignment import IGNORE
@@ -111,6 +112,23 @@ class DnaModel(Network):
         """How it looks at omics tracks."""
         omics = self.base_head.omics if self.objective == "base" else None
         return omics.view if omics is not None else View()
+
+    @property
+    def decoding(self) -> HeadDecoding | None:
+        """How the output becomes base probabilities; None if the head calls neither bases nor tokens."""
+        if self.objective == "token":
+            return TOKEN_DECODING
+        if self.objective == "base":
+            return FACTOR_DECODING if hasattr(self, "base_head") else BASE_DECODING
+        return None
+
+    def upper_bound_logits(self, bases: Tensor) -> Tensor:
+        """Return an upper bound of each base's logit, if `decoding` has one: float32, shape (batch, bases).
+
+        It is the log-odds of the Z-forming score, which reads neither tokens nor context. The probability is the
+        product of this factor and the activity score.
+        """
+        return self.base_head.can_form(bases)
 
     def build_classifier(self, config) -> None:
         """Make the head of the token and sequence objectives."""

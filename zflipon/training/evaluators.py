@@ -16,8 +16,9 @@ from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, interval_mask
 from zflipon.genome.shards import make_plan
-from zflipon.inference.genome_scan import Stretch, predict_stretches
-from zflipon.inference.predictor import Predictor, base_log_odds
+from zflipon.inference.decoding import base_log_odds
+from zflipon.inference.genome_scan import ScanTask, scan_genome
+from zflipon.inference.predictor import Predictor
 from zflipon.metrics import Confusion, ScoreHistogram, ratio
 from zflipon.models import Calibration, Checkpoint
 from zflipon.omics.features import FeatureTracks
@@ -82,8 +83,8 @@ class ContigEvaluator:
         )
         # a shard at a time, so that windows and their tracks take no more memory on longer contigs
         # where the first factor leaves a base next to nothing, that tells enough of it
-        stretches = (Stretch(shard.contig, shard.windows, written=True) for shard in plan.shards)
-        for stretch, found in predict_stretches(predictor, self.genome, stretches):
+        stretches = (ScanTask(shard.contig, shard.windows, early_exit=True) for shard in plan.shards)
+        for stretch, found in scan_genome(predictor, self.genome, stretches):
             start = int(stretch.windows["core_start"][0])
             place = (start, start + len(found))
             counted = ~np.isnan(found) & ~interval_mask(self.ignored.get(stretch.contig), *place)
@@ -137,7 +138,7 @@ class WindowEvaluator:
 
     def _logits(self, checkpoint: Checkpoint, stage: StageConfig) -> Iterator[tuple[int, Tokens, np.ndarray]]:
         predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), (stage.objective,))
-        return predictor.logits(self.windows.sequences)
+        return predictor.predict_logits(self.windows.sequences)
 
     def _sequences(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
         called = np.zeros(len(self.windows), dtype=bool)

@@ -23,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from zflipon.config import MONITORS, StageConfig
 from zflipon.errors import MissingExtraError, NotANumberError, OutputError, RecipeError, ZfliponError
-from zflipon.inference.devices import pick_device, pick_precision
+from zflipon.inference.devices import resolve_device, resolve_precision
 from zflipon.jobs.distributed import process_state
 from zflipon.models import Checkpoint
 from zflipon.training.batching import Batches, Source
@@ -289,7 +289,7 @@ def _arguments(stage: StageConfig, steps: int, folder: Path, report_to: Sequence
         weight_decay=stage.weight_decay,
         warmup_steps=round(stage.warmup * steps),
         lr_scheduler_type=_SCHEDULES[stage.schedule],
-        bf16=pick_precision(stage.precision, pick_device("auto")) == torch.bfloat16,
+        bf16=resolve_precision(stage.precision, resolve_device("auto")) == torch.bfloat16,
         use_cpu=not gpu and not torch.backends.mps.is_available(),
         dataloader_num_workers=2 if gpu else 0,
         # a stage may train a part of the base head alone

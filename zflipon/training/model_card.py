@@ -63,7 +63,7 @@ from zflipon.inference.predictor import Predictor
 
 sequences = ["GCGCGCGCGCGCATATTTGACA", "ATTTACCAGATTTACAGATTTA"]  # upper case
 predictor = Predictor(load("FOLDER", ("sequence",)), objectives=("sequence",))
-for index, _, logits in predictor.logits(sequences):
+for index, _, logits in predictor.predict_logits(sequences):
     print(sequences[index], 1 / (1 + np.exp(logits[0] - logits[1])))  # the probability of label 1
 ```
 

@@ -15,7 +15,8 @@ import torch
 
 from zflipon.config import HELD_OUT_FOLDER, PROBABILITY_DECIMALS, Recipe, StageConfig
 from zflipon.errors import OutputError, RecipeError, format_names
-from zflipon.inference.predictor import calibrated, strands
+from zflipon.inference.decoding import calibrate
+from zflipon.inference.settings import resolve_strands
 from zflipon.jobs.distributed import process_state
 from zflipon.metrics import Confusion, ScoreHistogram
 from zflipon.models import Calibration, Checkpoint, create, get_family, load, save, start
@@ -222,7 +223,7 @@ def _beginning(recipe: Recipe, training_data: TrainingData, folder: Path) -> Che
     _refuse_formula(checkpoint.metadata.family)
     _refuse_unmasked(checkpoint, recipe, training_data)
     bears = bool(features) and recipe.features.drop > 0
-    both = strands(model, checkpoint.metadata)
+    both = resolve_strands(model, checkpoint.metadata)
     metadata = replace(checkpoint.metadata, features=features, allows_missing_features=bears, both_strands=both)
     checkpoint = replace(checkpoint, metadata=metadata)
     if features:
@@ -489,14 +490,14 @@ def _shortened(measures: Measures) -> Measures:
 
 def _probability(odds: float, calibration: Calibration) -> float:
     """Return the probability that stands for log-odds of the model, to the decimals of a track."""
-    return round(1 / (1 + math.exp(-float(calibrated(np.array(odds), calibration)))), PROBABILITY_DECIMALS)
+    return round(1 / (1 + math.exp(-float(calibrate(np.array(odds), calibration)))), PROBABILITY_DECIMALS)
 
 
 def _at(histogram: ScoreHistogram, threshold: float, calibration: Calibration) -> Confusion:
     """Return the counts when bases are called whose probability, as a track has it, reaches the threshold."""
     odds, without, labelled = histogram.counts()
     written = np.round(
-        1 / (1 + np.exp(-calibrated(odds.astype(np.float64), calibration))), PROBABILITY_DECIMALS
+        1 / (1 + np.exp(-calibrate(odds.astype(np.float64), calibration))), PROBABILITY_DECIMALS
     )
     called = written >= np.round(threshold, PROBABILITY_DECIMALS)
     tp, fp = int(labelled[called].sum()), int(without[called].sum())

@@ -24,7 +24,7 @@ from zflipon.config import GPU_SHARD_BASES, CallConfig, InferenceConfig, Selecti
 from zflipon.energetics.screen import screen_windows
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan, Shard, make_plan
-from zflipon.inference.genome_scan import Stretch, predict_stretches, predict_windows
+from zflipon.inference.genome_scan import ScanTask, predict_windows, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.job import (
@@ -92,7 +92,7 @@ def annotate(
         Throw away what a stopped run left, in the place of going on with it.
     screen : bool
         Read only windows that hold what the model's story asks for (`zflipon.energetics.screen`); the others' bases get
-        `zflipon.inference.genome_scan.FLOOR`.
+        `zflipon.inference.genome_scan.SKIPPED_PROBABILITY`.
     features : Path, optional
         Table of the omics tracks that the model reads; see `zflipon.omics.features`.
     missing_features : str
@@ -145,7 +145,7 @@ def annotate(
                 if state.is_main_process:
                     writer = _Writer(tracks, plan, call, journal)
                     _predict(genome, plan, predictor, journal, done, stop, quiet, screen, writer.advance)
-                    with predictor.clock("write"):
+                    with predictor.timer("write"):
                         writer.finish(stop)
                         journal.finishing()
                         tracks.commit()
@@ -225,25 +225,25 @@ def _predict(
     shards = plan.shards
     taken: list[Shard] = []
 
-    def stretches() -> Iterator[Stretch]:
+    def stretches() -> Iterator[ScanTask]:
         for number in journal.claim(number for number in range(len(shards)) if number not in done):
             shard = shards[number]
             taken.append(shard)
             windows, read = shard.windows, None
             if screen:
-                with predictor.clock("screen"):
+                with predictor.timer("screen"):
                     read = screen_windows(
                         genome, shard.contig, windows, predictor.metadata.screen, predictor.device
                     )
-            yield Stretch(shard.contig, windows, read, written=True)
+            yield ScanTask(shard.contig, windows, read, early_exit=True)
 
-    def keep(shard: Shard, stretch: Stretch, found: np.ndarray) -> None:
+    def keep(shard: Shard, stretch: ScanTask, found: np.ndarray) -> None:
         first = int(stretch.windows["core_start"][0])
-        read = len(stretch.windows) if stretch.read is None else int(stretch.read.sum())
-        with predictor.clock("store"):
+        read = len(stretch.windows) if stretch.selected is None else int(stretch.selected.sum())
+        with predictor.timer("store"):
             journal.store(shard.number, quantize(found[shard.start - first : shard.end - first]), read)
         log.debug("%s is done", shard)
-        with predictor.clock("write"):
+        with predictor.timer("write"):
             stored()
 
     before = sum(shards[number].end - shards[number].start for number in done)
@@ -259,7 +259,7 @@ def _predict(
             stop.in_flight(bases, largest)
 
         storing = None
-        for number, (stretch, found) in enumerate(predict_stretches(predictor, genome, stretches(), advance)):
+        for number, (stretch, found) in enumerate(scan_genome(predictor, genome, stretches(), advance)):
             if storing is not None:
                 storing.result()
             storing = aside.submit(keep, taken[number], stretch, found)
@@ -311,7 +311,7 @@ def _estimate(
     windows = windows[windows["core_start"] < windows["core_start"][0] + _PILOT_BASES]
     predict_windows(predictor, genome, shard.contig, windows[:2])  # first calls are slow
     started = time.perf_counter()
-    found = quantize(predict_windows(predictor, genome, shard.contig, windows, written=True))
+    found = quantize(predict_windows(predictor, genome, shard.contig, windows, early_exit=True))
     speed = len(found) / (time.perf_counter() - started) * state.num_processes
     first = int(windows["core_start"][0])
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:

@@ -18,8 +18,8 @@ from zflipon.config import DEFAULT_MODEL, InferenceConfig, Selection
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
-from zflipon.inference.devices import is_fast_in_bfloat16, pick_precision, size_of
-from zflipon.inference.genome_scan import Stretch, predict_stretches
+from zflipon.inference.devices import count_parameters, has_bfloat16_instructions, resolve_precision
+from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, load
 from zflipon.models.hub import BUNDLED, WEIGHTS_SHA256
@@ -172,7 +172,7 @@ def read_reference(checkpoint: Checkpoint, config: InferenceConfig) -> tuple[Pre
         If device or precision are not to be had, or the model gives no numbers.
     """
     predictor = Predictor(checkpoint, config, features=_no_tracks(checkpoint))
-    return predictor, predictor.probabilities(reference(_WINDOWS, checkpoint.metadata.window))
+    return predictor, predictor.predict_probabilities(reference(_WINDOWS, checkpoint.metadata.window))
 
 
 def _load(model: str) -> Checkpoint:
@@ -197,7 +197,7 @@ def _told(checkpoint: Checkpoint) -> dict:
         "name": checkpoint.path.name,
         "folder": str(checkpoint.path),
         "family": checkpoint.metadata.family,
-        "parameters": size_of(checkpoint.module),
+        "parameters": count_parameters(checkpoint.module),
         "tensors": len(tensors),
         "tokens": checkpoint.tokenizer.vocab_size,
         "sha256": checkpoint.sha256,
@@ -217,7 +217,7 @@ def _trials(checkpoint: Checkpoint, report: Report, threads: int | None, quiet: 
     expected: list[np.ndarray] = []
     with progress_bar("way", len(ways), quiet=quiet) as bar:
         for device, precision in ways:
-            auto = pick_precision("auto", torch.device(device), size_of(checkpoint.module))
+            auto = resolve_precision("auto", torch.device(device), count_parameters(checkpoint.module))
             default = str(auto).removeprefix("torch.") == precision
             try:
                 predictor, values = read_reference(
@@ -269,9 +269,9 @@ def _speed(predictor: Predictor) -> float:
             path.write_text(f">{_CONTIG}\n{(text * (bases // len(text) + 1))[:bases]}\n")
             with Genome(path) as genome:
                 shards = make_plan(genome, Selection(), metadata.window, metadata.margin).shards
-                stretches = [Stretch(_CONTIG, shard.windows, written=True) for shard in shards]
+                stretches = [ScanTask(_CONTIG, shard.windows, early_exit=True) for shard in shards]
                 begun = perf_counter()
-                for _ in predict_stretches(predictor, genome, stretches):
+                for _ in scan_genome(predictor, genome, stretches):
                     pass
                 spent = perf_counter() - begun
             if spent >= _TIMED or 4 * bases > _MOST_TIMED:
@@ -309,7 +309,7 @@ def _unlike(name: str, own: dict[str, list[float]] | None) -> Iterator[str]:
 def _devices() -> dict[str, str]:
     """Return each device that torch can compute on, with what it is."""
     cpu = f"{torch.get_num_threads()} of {os.cpu_count()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    if is_fast_in_bfloat16():
+    if has_bfloat16_instructions():
         cpu += ", fast in bfloat16"
     found = {"cpu": cpu}
     for number in range(torch.cuda.device_count()):

@@ -19,7 +19,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.genome.intervals import interval_mask, parse_region
 from zflipon.genome.shards import make_plan
-from zflipon.inference.genome_scan import Stretch, predict_stretches
+from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, load
 from zflipon.models.hub import sha256_of
@@ -217,10 +217,10 @@ class _Reading:
         metadata, found = self.predictor.metadata, np.full(end - start, np.nan, dtype=np.float32)
         plan = make_plan(self._genome, Selection(regions=self.asked(place)), metadata.window, metadata.margin)
         stretches = [
-            Stretch(contig, shard.windows, self._read(contig, shard.windows), written=True)
+            ScanTask(contig, shard.windows, self._read(contig, shard.windows), early_exit=True)
             for shard in plan.shards
         ]
-        predicted = predict_stretches(self.predictor, self._genome, stretches, self._progress)
+        predicted = scan_genome(self.predictor, self._genome, stretches, self._progress)
         for shard, (_, values) in zip(plan.shards, predicted, strict=True):
             first = int(shard.windows["core_start"][0])
             inside = values[shard.start - first : shard.end - first]

@@ -209,7 +209,7 @@ class _Work:
                 alleles.add(record.contig, record.start, record.ref, alt)
         strands = 2 if self._predictor.both_strands else 1
         advance = self._counter(len(records), len(alleles.sequences) * strands)
-        probabilities = self._predictor.probabilities(
+        probabilities = self._predictor.predict_probabilities(
             alleles.sequences, seen(self._predictor, alleles), alleles.cores, advance
         )
         found = scores(alleles.pairs, probabilities)

@@ -28,7 +28,7 @@ def seen(predictor: Predictor, pool: Pool) -> list[np.ndarray] | None:
         place = contig, start, len(sequence)
         if place not in known:
             bounds = np.array([(start, start + len(sequence))], dtype=np.int64)
-            (known[place],) = predictor.seen(contig, bounds)
+            (known[place],) = predictor.read_features(contig, bounds)
         found.append(known[place])
     return found
 

@@ -1,0 +1,152 @@
+"""Sequences → batches: tokenize, sort by token count, pad and collate.
+
+Batches are run in `zflipon.inference.executor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from zflipon.genome.sequence_windows import SequenceWindows
+from zflipon.inference.devices import DeviceProfile, device_profile
+from zflipon.models.collate import collate, part_of
+from zflipon.tokenization.tokenizers import DnaTokenizer
+from zflipon.tokenization.tokens import TokenBatch
+
+POOL_WINDOWS = 4096
+"""Windows that are tokenized, sorted by token count and collated together, so that batches need little padding."""
+
+MAX_PADDING = 1 / 16
+"""Largest fraction of padding in a trimmed batch; see `DeviceProfile.trim_from_tokens`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of one forward pass.
+
+    Attributes
+    ----------
+    indices : numpy.ndarray
+        int64, shape (sequences,): position of each sequence in the input of `Batcher.batches`.
+    tokens : TokenBatch
+    widths : numpy.ndarray
+        int64, shape (sequences,): bases of each sequence.
+    inputs : dict of str to Tensor
+        Arguments of the model, on the CPU.
+    core : (int, int) or None
+        Range of bases that is needed of every sequence; None: all bases.
+    return_factors : bool
+        Whether the model returns the probabilities of its two factors instead of the log-odds of their product.
+    """
+
+    indices: np.ndarray
+    tokens: TokenBatch
+    widths: np.ndarray
+    inputs: dict[str, torch.Tensor]
+    core: tuple[int, int] | None = None
+    return_factors: bool = False
+
+    @property
+    def base_mask(self) -> np.ndarray:
+        """Positions that are bases and not padding: bool, shape (sequences, longest)."""
+        return np.arange(self.widths.max()) < self.widths[:, None]
+
+
+class Batcher:
+    """Turns sequences into batches. Which sequences share a batch depends on them and the batch size alone.
+
+    Other processes and later runs therefore compute the same values to the last bit.
+
+    Parameters
+    ----------
+    tokenizer : DnaTokenizer
+    device : torch.device
+        The device that will run the batches.
+    with_bases : bool
+        Whether the model reads nucleotides beside tokens.
+    batch_size : int, optional
+        Sequences per batch. Default: as many as fill `DeviceProfile.tokens_per_batch`.
+    profile : DeviceProfile, optional
+        Default: the device's own.
+    """
+
+    def __init__(
+        self,
+        tokenizer: DnaTokenizer,
+        device: torch.device,
+        with_bases: bool,
+        batch_size: int | None = None,
+        profile: DeviceProfile | None = None,
+    ):
+        self.tokenizer, self.device = tokenizer, device
+        self.with_bases, self.batch_size = with_bases, batch_size
+        self.profile = profile or device_profile(device)
+
+    def batches(
+        self,
+        sequences: Sequence[str],
+        cores: np.ndarray | None = None,
+        features: Sequence[np.ndarray] | None = None,
+        present: np.ndarray | None = None,
+        return_factors: bool = False,
+    ) -> Iterator[Batch]:
+        """Yield batches of sequences with similar token counts.
+
+        Parameters
+        ----------
+        sequences : sequence of str
+        cores : numpy.ndarray, optional
+            int64, shape (sequences, 2): the range of bases that is needed of each. The model may leave others undecided.
+        features : sequence of numpy.ndarray, optional
+            Omics tracks of each sequence: float32, shape (tracks, steps).
+        present : numpy.ndarray, optional
+            Which tracks are given: float32, shape (tracks,). Required with `features`.
+        return_factors : bool
+            As in `Batch`.
+        """
+        sequences = SequenceWindows.from_sequences(sequences)
+        for first in range(0, len(sequences), POOL_WINDOWS):
+            pool = sequences[first : first + POOL_WINDOWS]
+            tokens = self.tokenizer.encode(pool)
+            order = np.argsort(tokens.counts, kind="stable")
+            pool, tokens = pool[order], tokens[order]
+            # one call for the whole pool, because calls for each batch cost more than their work
+            inputs = collate(
+                tokens,
+                pool,
+                self.tokenizer.pad_id,
+                self.with_bases,
+                features=features and [features[first + i] for i in order],
+                present=present,
+            )
+            for rows in self._split(tokens.counts):
+                batch_inputs = part_of(inputs, rows, tokens.counts[rows], pool.widths[rows])
+                if self.device.type == "cuda":
+                    batch_inputs = {
+                        name: tensor.contiguous().pin_memory() for name, tensor in batch_inputs.items()
+                    }
+                indices = first + order[rows]
+                core = None if cores is None else _enclosing_range(cores[indices])
+                yield Batch(indices, tokens[rows], pool.widths[rows], batch_inputs, core, return_factors)
+
+    def _split(self, counts: np.ndarray) -> Iterator[slice]:
+        """Yield the rows of each batch of a pool whose token counts are sorted."""
+        most = max(int(counts.max()), 1)
+        size = self.batch_size or max(1, self.profile.tokens_per_batch // most)
+        trim_from, start = self.profile.trim_from_tokens, 0
+        while start < len(counts):
+            batch = counts[start : start + size]
+            if trim_from is not None:
+                used, padded = np.cumsum(batch), batch * np.arange(1, len(batch) + 1)
+                wasteful = np.flatnonzero((used > trim_from) & (padded - used > MAX_PADDING * padded))
+                batch = batch[: wasteful[0]] if len(wasteful) else batch
+            yield slice(start, start + len(batch))
+            start += len(batch)
+
+
+def _enclosing_range(cores: np.ndarray) -> tuple[int, int]:
+    return int(cores[:, 0].min()), int(cores[:, 1].max())

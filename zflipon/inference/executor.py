@@ -1,0 +1,246 @@
+"""Batches → model outputs: one device or the cores of a CPU, and smaller batches if memory does not suffice.
+
+What is in a batch is decided in `zflipon.inference.batching`, and outputs are decoded in `zflipon.inference.decoding`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from zflipon.errors import NotANumberError, ZfliponError
+from zflipon.inference.batching import Batch
+from zflipon.inference.concurrency import StageTimer, WorkerPool
+from zflipon.inference.devices import DeviceProfile, device_profile, is_out_of_memory
+from zflipon.inference.settings import InferenceSettings
+
+log = logging.getLogger("zflipon")
+
+Item = TypeVar("Item")
+
+MODEL_STAGE = "model"
+"""Name of the stage of the timer that counts the time of the model."""
+
+
+@dataclass(frozen=True)
+class PendingOutput:
+    """The output of a submitted batch, which the device may still be computing.
+
+    Attributes
+    ----------
+    output : Tensor or Future of Tensor
+        A Future on a CPU.
+    event : torch.cuda.Event or None
+        Recorded after the output was copied to the host; None except on CUDA.
+    """
+
+    output: torch.Tensor | Future[torch.Tensor]
+    event: torch.cuda.Event | None = None
+
+
+class Executor:
+    """Runs a model on batches.
+
+    On a CPU each core runs a batch of its own. If memory does not suffice, a batch is run in halves, and later batches
+    are limited to the size that fitted.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Moved to the device of the settings and set to evaluation mode.
+    settings : InferenceSettings
+    margin, window : int
+        The model's, in bases.
+    timer : StageTimer, optional
+    profile : DeviceProfile, optional
+        Default: the device's own.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        settings: InferenceSettings,
+        margin: int,
+        window: int,
+        timer: StageTimer | None = None,
+        profile: DeviceProfile | None = None,
+    ):
+        self.settings, self.margin, self.window = settings, margin, window
+        self.device, self.dtype = settings.device, settings.dtype
+        self.module = cast_encoder_weights(module.to(self.device).eval(), self.dtype)
+        self.timer = timer or StageTimer()
+        self.profile = profile or device_profile(self.device)
+        self._workers = WorkerPool(settings.threads) if self.device.type == "cpu" else None
+        self._max_pending = 2 if self._workers is None else self._workers.threads + 1
+        self._token_limit: int | None = None
+        """Tokens of a batch that fitted the memory after a larger one did not."""
+
+    def submit(self, batch: Batch) -> PendingOutput:
+        """Start the model on a batch, usually without waiting for the result."""
+        if self._workers is not None:
+            future = self._workers.submit(self._forward, batch.inputs, batch.core, batch.return_factors)
+            return PendingOutput(future)
+        output = self._forward(batch.inputs, batch.core, batch.return_factors)
+        if output.device.type != "cuda":
+            return PendingOutput(output)
+        host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+        host.copy_(output, non_blocking=True)
+        # the copy runs on the stream of the output's device, which need not be the current device
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(output.device))
+        return PendingOutput(host, event)
+
+    def gather(self, pending: PendingOutput) -> np.ndarray:
+        """Wait for the output of a batch.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, one row per sequence.
+
+        Raises
+        ------
+        NotANumberError
+            If a value is NaN or infinite.
+        """
+        if pending.event is not None:
+            pending.event.synchronize()
+        output = pending.output
+        rows = (output.result() if isinstance(output, Future) else output.cpu()).numpy()
+        if not np.isfinite(rows).all():
+            advice = "check the weights with zflipon doctor"
+            if self.dtype != torch.float32:
+                advice = "try --precision float32"
+            raise NotANumberError(f"the model returned a value that is not a number; {advice}")
+        return rows
+
+    def stream(
+        self, items: Iterable[tuple[Item, Batch | None]]
+    ) -> Iterator[tuple[Item, Batch | None, PendingOutput | None]]:
+        """Submit batches a few ahead of the caller, so that the device never waits for the next one.
+
+        Parameters
+        ----------
+        items : iterable of (object, Batch or None)
+            The object is passed through. An item without a batch is passed through in its turn.
+        """
+        pending: deque[tuple[Item, Batch | None, PendingOutput | None]] = deque()
+        for item, batch in items:
+            with self.timer(MODEL_STAGE):
+                pending.append((item, batch, None if batch is None else self.submit(batch)))
+            if len(pending) >= self._max_pending:
+                yield pending.popleft()
+        yield from pending
+
+    def upper_bound_logits(self, codes: torch.Tensor) -> np.ndarray:
+        """Return the upper bound of each base's logit for one long sequence, in chunks.
+
+        Parameters
+        ----------
+        codes : Tensor
+            int64, shape (bases,): nucleotide codes.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (bases,).
+        """
+        step = self.profile.bases_per_bound
+        run = map if self._workers is None else self._workers.map
+        chunks = run(lambda start: self._bound(codes, start, start + step), range(0, len(codes), step))
+        return np.concatenate(list(chunks))
+
+    @torch.inference_mode()
+    def _bound(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:
+        """Return the upper bound of ``[start, end)``, computed with a margin; in halves if memory does not suffice.
+
+        It is computed in float32 whatever the precision of the model, because a rounded bound could be too low.
+        """
+        first, end = max(0, start - self.margin), min(end, len(codes))
+        try:
+            rows = codes[first : end + self.margin][None].to(self.device)
+            with torch.autocast(self.device.type, enabled=False):
+                logits = self.module.upper_bound_logits(rows)
+            return logits[0, start - first : end - first].cpu().numpy()
+        except RuntimeError as error:
+            self._raise_unless_divisible(error, end - start > self.window)
+        self._free_memory()
+        middle = (start + end) // 2
+        log.warning(
+            "%d bases at a time do not fit the memory of %s; continuing with %d",
+            end - start,
+            self.device,
+            middle - start,
+        )
+        return np.concatenate([self._bound(codes, start, middle), self._bound(codes, middle, end)])
+
+    @torch.inference_mode()
+    def _forward(
+        self, inputs: dict[str, torch.Tensor], core: tuple[int, int] | None, return_factors: bool
+    ) -> torch.Tensor:
+        """Run the model on a batch; in halves if memory does not suffice, or did not for an earlier batch as large."""
+        rows, length = inputs["input_ids"].shape
+        if self._token_limit is None or rows == 1 or rows * length <= self._token_limit:
+            try:
+                moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
+                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                    output = self.module(**moved, core=core)
+                if not return_factors:
+                    return output.logits.float()
+                log_odds = torch.stack([output.forms, output.flips], 1).float()
+                # the sigmoid of infinite log-odds is finite, but they are an error too
+                return log_odds.sigmoid().where(log_odds.isfinite(), torch.nan)
+            except RuntimeError as error:
+                self._raise_unless_divisible(error, rows > 1)
+            self._free_memory()
+            log.warning(
+                "%d windows at a time do not fit the memory of %s; continuing with %d",
+                rows,
+                self.device,
+                rows // 2,
+            )
+            fitting = rows // 2 * length
+            self._token_limit = min(self._token_limit or fitting, fitting)
+        halves = (
+            {name: tensor[part] for name, tensor in inputs.items()}
+            for part in (slice(rows // 2), slice(rows // 2, None))
+        )
+        return torch.cat([self._forward(half, core, return_factors) for half in halves])
+
+    def _raise_unless_divisible(self, error: RuntimeError, divisible: bool) -> None:
+        """Raise an error again unless it is a lack of memory that smaller pieces may solve."""
+        if not is_out_of_memory(error):
+            raise error
+        if not divisible:
+            raise ZfliponError(
+                f"one window of {self.window} bases does not fit the memory of {self.device}; "
+                "free some memory, or use a smaller model or --device cpu"
+            ) from None
+
+    def _free_memory(self) -> None:
+        """Return cached memory to the device. Call it after the except block, which keeps tensors alive."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def cast_encoder_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a copy of a module whose encoder has linear layers of the given dtype. All other tensors are shared.
+
+    Without it, autocast would cast these weights again for each batch.
+    """
+    if dtype == torch.float32:
+        return module
+    memo = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    for layer in module.base_model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            for weights in layer.parameters(recurse=False):
+                memo[id(weights)] = torch.nn.Parameter(weights.detach().to(dtype), requires_grad=False)
+    return copy.deepcopy(module, memo)
