@@ -73,3 +73,22 @@ def tiny_checkpoint(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     save(replace(made, metadata=metadata), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """Return a folder with a genome, labels, tracks and their bundle in ``hub``, and what `bundle` returned."""
+    from report_files import write_bundle
+
+    folder = tmp_path_factory.mktemp("bundle")
+    return folder, write_bundle(folder)
+
+
+@pytest.fixture(scope="session")
+def viewed(tmp_path_factory, tiny_checkpoint):
+    """Return a folder with a genome, plain and bgzip, its tracks by annotate, and labels."""
+    from report_files import write_annotated
+
+    folder = tmp_path_factory.mktemp("viewed")
+    write_annotated(folder, tiny_checkpoint)
+    return folder

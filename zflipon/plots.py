@@ -56,7 +56,8 @@ MARKERS = "osD^vPX"
 LINE_STYLES = ("-", "--", ":", "-.")
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica"],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -91,7 +92,7 @@ def require_matplotlib(purpose: str = "a figure", extra: str = "plot") -> None:
 
 
 def check_figure_path(path: str | Path) -> None:
-    """Raise `OutputError` if the extension of a figure is none of `FIGURE_FORMATS`."""
+    """Raise `OutputError` if the extension of a figure is not in `FIGURE_FORMATS`."""
     if Path(path).suffix.lower() not in FIGURE_FORMATS:
         raise OutputError(
             f"{path}: unknown figure format; expected a name that ends in {', '.join(FIGURE_FORMATS)}"
@@ -146,7 +147,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
     Raises
     ------
     OutputError
-        If the extension is none of `FIGURE_FORMATS`, or the file cannot be written.
+        If the extension is not in `FIGURE_FORMATS`, or the file cannot be written.
     """
     check_figure_path(path)
     from matplotlib import rc_context
@@ -292,7 +293,7 @@ def position_axis(axes: Axes, contig: str, start: int, end: int, ticks: int = 6)
     positions: Sequence[int] = range(first, end + 1, step)
     axes.set_xlim(start, end)
     axes.set_xticks([position - 0.5 for position in positions], [f"{position:,}" for position in positions])
-    axes.set_xlabel(f"{contig} (position, bp)")
+    axes.set_xlabel(f"{contig} (position, bp)", parse_math=False)
 
 
 def round_step(length: int, steps: int) -> int:

@@ -17,7 +17,7 @@ from zflipon.config import EvaluateConfig
 from zflipon.errors import InputError, MissingExtraError, OutputError
 from zflipon.genome.fasta import Genome
 from zflipon.metrics import ScoreHistogram
-from zflipon.report.evaluation import table
+from zflipon.report.evaluation import format_table
 from zflipon.tracks.registry import open_track
 from zflipon.workflows.evaluate import evaluate, measure, sample, survey
 
@@ -342,7 +342,7 @@ def test_plots_that_cannot_be_drawn_are_refused_first(world, tmp_path, monkeypat
     result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.gif")
     assert isinstance(result.exception, OutputError)
     assert ".png" in str(result.exception)
-    monkeypatch.setattr("zflipon.report.evaluation.find_spec", lambda name: None)
+    monkeypatch.setattr("zflipon.plots.find_spec", lambda name: None)
     result = invoke(world, tmp_path / "absent.bw", plot=tmp_path / "curves.png")
     assert isinstance(result.exception, MissingExtraError)
     assert "zflipon[plot]" in str(result.exception)
@@ -350,11 +350,11 @@ def test_plots_that_cannot_be_drawn_are_refused_first(world, tmp_path, monkeypat
 
 def test_rounded_scores_are_said_to_be(world):
     report = run(world, [world.bigwig()])
-    assert "note:" not in table(report)
+    assert "note:" not in format_table(report)
     crowded = ScoreHistogram(max_distinct=2)
     crowded.add(np.array([0.1, 0.2, 0.3]), np.array([False, True, True]))
     report.tracks["track.bw"].protocols["genome"].histogram = crowded
-    assert "note: track.bw" in table(report)
+    assert "note: track.bw" in format_table(report)
     assert report.summary()["tracks"]["track.bw"]["scores_rounded"] is True
 
 

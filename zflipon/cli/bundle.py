@@ -1,4 +1,4 @@
-"""``zflipon bundle``: tracks → a folder for browsers, with a report."""
+"""``zflipon bundle``: write tracks to a folder that genome browsers open, with an HTML report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import force_option, quiet_option
+from zflipon.cli.options import LocalPath, force_option, print_line, quiet_option
 
 EPILOG = """\b
 Examples:
@@ -16,43 +16,48 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=click.Path(path_type=Path))
+@click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=LocalPath())
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write."
 )
 @click.option(
     "--genome",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FASTA",
-    help="For the k-mers of the calls, and a 2bit where nobody knows the assembly.",
+    help="Genome of the tracks: adds k-mers of the calls to the report, and the sequence to the hub if UCSC does not "
+    "host the assembly.",
 )
 @click.option(
     "--assembly",
     metavar="NAME",
-    help="As UCSC and IGV call it.  [default: by the length of chr1, else the FASTA's name]",
+    help="Name of the assembly at UCSC and in IGV.  [default: recognised by the length of chr1, else the name of the "
+    "FASTA]",
 )
-@click.option("--labels", type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA, a track beside.")
+@click.option("--labels", type=LocalPath(), metavar="BED", help="Known Z-DNA, shown as one more track.")
 @click.option(
     "--email",
     default="nobody@example.org",
     show_default=True,
-    help="Whom to ask about the hub; UCSC wants one.",
+    help="Contact address of the hub; UCSC requires one.",
 )
 @force_option
 @quiet_option
 def bundle(tracks, output, genome, assembly, labels, email, force, quiet) -> None:
-    """Gather TRACKs, bigWig and BED that annotate wrote, in a folder that browsers open.
+    """Write TRACKs, bigWig and BED files of annotate, to a folder that genome browsers open.
 
-    The folder holds a hub of the UCSC browser (hub.txt), a session of IGV (igv_session.xml), a bigBed of the calls
-    and a report (index.html), which opens from disk and needs no network. A bigWig without its BED is called at
-    the threshold that the record beside it tells.
+    The folder has a track hub for the UCSC browser (hub.txt), a session for IGV (igv_session.xml), a bigBed of the
+    calls and a report (index.html) that opens without a network. A bigWig without its BED is called with the
+    threshold in its run record.
     """
     from zflipon.progress import progress_bar
-    from zflipon.report.bundle import REPORT
-    from zflipon.report.bundle import bundle as run
+    from zflipon.report.bundle import REPORT_FILE
+    from zflipon.report.bundle import bundle as write_bundle
 
     with progress_bar("b", quiet=quiet, name="zflipon") as bar:
-        told = run(tracks, output, genome, assembly, labels, email, force, bar.update)
+        written = write_bundle(tracks, output, genome, assembly, labels, email, force, bar.update)
     if not quiet:
-        calls = ", ".join(f"{number:,} calls of {name}" for name, number in told["calls"].items())
-        click.echo(f"{output / REPORT}: {calls}, on {told['assembly']}")
+        calls = ", ".join(
+            f"{number:,} {'call' if number == 1 else 'calls'} of {name}"
+            for name, number in written.calls.items()
+        )
+        print_line(f"{output / REPORT_FILE}: {calls}, on {written.assembly}")

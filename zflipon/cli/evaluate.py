@@ -11,6 +11,7 @@ from zflipon.cli.options import (
     contigs_option,
     default,
     force_option,
+    print_line,
 )
 from zflipon.config import EvaluateConfig
 
@@ -78,7 +79,7 @@ def evaluate(
     taken as called. Bases to which a track gives no value count as not called.
     """
     from zflipon.progress import progress_bar, progress_callback
-    from zflipon.report.evaluation import check_plot, plot, table
+    from zflipon.report.evaluation import check_plot, format_table, plot_precision_recall
     from zflipon.tracks.atomic import atomic_file, check_output_path
     from zflipon.workflows.evaluate import evaluate as run
 
@@ -93,7 +94,7 @@ def evaluate(
     with progress_bar("b") as bar:
         report = run(tracks, labels, genome, blacklist, contigs, config, progress_callback(bar))
 
-    click.echo(table(report), err=json_to_stdout)
+    print_line(format_table(report), to_stderr=json_to_stdout)
     text = json.dumps(report.summary(), indent=2, allow_nan=False) + "\n"
     if json_to_stdout:
         click.echo(text, nl=False)
@@ -101,5 +102,4 @@ def evaluate(
         with atomic_file(json_path) as part:
             part.write_text(text, encoding="utf-8")
     if plot_path:
-        with atomic_file(plot_path) as part:
-            plot(report, part)
+        plot_precision_recall(report, plot_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -57,6 +58,19 @@ class _PrintableFormatter(logging.Formatter):
 def print_line(text: object, to_stderr: bool = False) -> None:
     """Print text whose names come from input files: terminal escapes in it are shown, not executed."""
     click.echo(printable(text, keep="\n\t"), err=to_stderr)
+
+
+class LocalPath(click.Path):
+    """The path of a local file; a URL is refused with a hint, because a path would lose one of its slashes."""
+
+    def __init__(self):
+        super().__init__(path_type=Path)
+
+    def convert(self, value, param, ctx):
+        """Return the path, or fail if the value is a URL."""
+        if isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]+://", value, re.IGNORECASE):
+            self.fail(f"{value} is a URL; download the file and give its path", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def complete_models(_context, _parameter, incomplete: str) -> list[CompletionItem]:

@@ -1,14 +1,13 @@
-"""``zflipon view``: tracks in the web browser, from this machine."""
+"""``zflipon view``: show tracks in the web browser, served from this machine."""
 
 from __future__ import annotations
 
 import threading
 import webbrowser
-from pathlib import Path
 
 import click
 
-from zflipon.cli.options import complete_contigs, quiet_option
+from zflipon.cli.options import LocalPath, complete_contigs, print_line, quiet_option
 
 EPILOG = """\b
 Examples:
@@ -19,60 +18,61 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=click.Path(path_type=Path))
+@click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=LocalPath())
 @click.option(
     "-g",
     "--genome",
     required=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FASTA",
-    help="Plain, gzip or bgzip.",
+    help="Genome of the tracks; plain, gzip or bgzip.",
 )
-@click.option("--labels", type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA, a track beside.")
+@click.option("--labels", type=LocalPath(), metavar="BED", help="Known Z-DNA, shown as one more track.")
 @click.option(
     "-r",
     "--region",
     metavar="CHR:START-END",
     shell_complete=complete_contigs,
-    help="Where to open (1-based).  [default: at the surest call]",
+    help="Region to open, 1-based.  [default: the call with the highest probability]",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
-    show_default="any that is free",
-    help="Of this machine.",
+    show_default="a free port",
+    help="Port of this machine to serve on.",
 )
-@click.option("--no-browser", is_flag=True, help="Print the address, and open nothing.")
+@click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
 @quiet_option
 def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
-    """Show TRACKs, bigWig and BED that annotate wrote, in the web browser, with a list of the surest calls.
+    """Show TRACKs, bigWig and BED files of annotate, in the web browser, with a table of the strongest calls.
 
-    A small server gives the page and these files to this machine alone, until Ctrl-C. No network is needed: igv.js
-    comes from the package igv-notebook (pip install 'zflipon[view]'). The list is of the first track that has calls; a
-    bigWig without its BED is called at the threshold that the record beside it tells.
+    A small server offers the page and these files to this machine only, until Ctrl-C. No network is needed: igv.js
+    is in the package igv-notebook (pip install 'zflipon[view]'). The table lists the calls of the first run that has
+    any; a bigWig without its BED is called with the threshold in its run record.
     """
     from zflipon.genome.fasta import Genome
     from zflipon.progress import progress_bar, progress_callback
     from zflipon.report.viewer.server import Server
-    from zflipon.report.viewer.site import make_site
+    from zflipon.report.viewer.site import build_site
 
-    def told(words: str) -> None:
+    def report(message: str) -> None:
         if not quiet:
-            click.echo(f"zflipon: {words}", err=True)
+            print_line(f"zflipon: {message}", to_stderr=True)
 
     def open_browser(address: str) -> None:
         if not webbrowser.open(address):
-            told(f"no web browser was found; open {address} in yours")
+            report(f"no web browser was found; open {address} in yours")
 
     with Server({}, port) as server, Genome(genome) as reference:
         with progress_bar("b", quiet=quiet, name="zflipon") as bar:
-            server.contents = make_site(tracks, reference, labels, region, progress_callback(bar)).contents
+            site = build_site(tracks, reference, labels, region, progress_callback(bar))
+            server.contents = site.contents
         try:
             click.echo(server.address)
-            told("serving to this machine alone; Ctrl-C ends it")
-            if not no_browser:  # beside the server: a browser of the terminal returns when its user leaves it
+            report("serving to this machine only; press Ctrl-C to stop")
+            if not no_browser:  # in a thread: a text-mode browser returns only when its user quits it
                 threading.Thread(target=open_browser, args=(server.address,), daemon=True).start()
             server.serve_forever()
         except KeyboardInterrupt:
-            told("stopped")
+            report("stopped")

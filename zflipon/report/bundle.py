@@ -1,32 +1,78 @@
-"""Tracks → a folder for people and browsers: UCSC hub, IGV session, bigBed of the calls, and a report."""
+"""Writes a bundle: a folder with tracks, bigBed files, a UCSC hub, an IGV session and an HTML report.
+
+Text of the hub and the session is in `zflipon.report.hub`, the report's content in `zflipon.report.page`.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from zflipon.errors import InputError
+from zflipon import __version__
+from zflipon.errors import InputError, OutputError
 from zflipon.explain.kmers import Composition, enrichment, region_codes
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import find_overlapping, merge, merge_by_contig
 from zflipon.genome.twobit import write_twobit
-from zflipon.report.call_summary import Found, find, spans
-from zflipon.report.html import Section, page
-from zflipon.report.hub import LABEL_COLOUR, BrowserTrack, hub_text, session_text, start_locus
-from zflipon.report.sources import LABELS, Run, assembly_of, contig_lengths, gather
+from zflipon.plots import require_matplotlib
+from zflipon.report.calls import RunSummary, call_intervals, summarize_run
+from zflipon.report.hub import LABEL_COLOUR, BrowserTrack, best_locus, hub_text, session_text
+from zflipon.report.page import Section, report_page
+from zflipon.report.runs import (
+    CALL_EXTENSIONS,
+    LABELS_NAME,
+    Run,
+    assembly_name,
+    base_name,
+    contig_lengths,
+    group_tracks,
+)
 from zflipon.tracks.atomic import atomic_folder, check_output_folder, raise_output_errors, record_path
 from zflipon.tracks.bigbed import check_available, write_calls, write_labels
 
-HUB, SESSION, REPORT = "hub.txt", "igv_session.xml", "index.html"
-"""What every bundle holds."""
+HUB_FILE, SESSION_FILE, REPORT_FILE = "hub.txt", "igv_session.xml", "index.html"
+"""Files of every bundle that people open."""
 
-_DRAWN, _SHUFFLES, _SEED, _K = 1000, 20, 42, 6
+MARK_FILE = "zflipon_bundle.json"
+"""File that marks a folder as a bundle; only a folder with it may be replaced."""
+
+MARK_FORMAT = "zflipon bundle"
+"""Value of ``format`` in `MARK_FILE`."""
+
+DEFAULT_EMAIL = "nobody@example.org"
+"""Contact address of a hub, which UCSC requires."""
+
+SAMPLED_CALLS, SEED, K = 1000, 42, 6
+"""k-mers of the report: highest number of calls, random seed of sample and shuffles, and k."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `bundle` wrote.
+
+    Attributes
+    ----------
+    assembly : str
+    at_ucsc : bool
+        Whether the assembly was recognised, or named by the caller.
+    files : list of str
+        Names of all files in the folder.
+    calls : dict of str to int
+        Run → number of calls.
+    """
+
+    assembly: str
+    at_ucsc: bool
+    files: list[str]
+    calls: dict[str, int]
 
 
 def bundle(
@@ -35,161 +81,204 @@ def bundle(
     genome: Path | None = None,
     assembly: str | None = None,
     labels: Path | None = None,
-    email: str = "nobody@example.org",
+    email: str = DEFAULT_EMAIL,
     force: bool = False,
     progress: Callable[[int], None] = lambda bases: None,
-) -> dict:
-    """Gather tracks in a folder that browsers open.
+) -> Bundle:
+    """Write tracks to a folder that genome browsers open.
 
     Parameters
     ----------
     tracks : sequence of Path
-        bigWig and BED that annotate wrote; what their sidecars tell goes into the report.
+        bigWig and BED files of annotate. The report shows their run records.
     output : Path
-        The folder, which appears whole or not at all.
+        Folder to write; it appears only once it is complete.
     genome : Path, optional
-        FASTA, for k-mers, and for browsers where nobody knows the assembly.
+        FASTA: adds the k-mers of the calls to the report, and the sequence if UCSC does not host the assembly.
     assembly : str, optional
-        Name at UCSC and in IGV; by default it is told by the length of chr1, or is the FASTA's name.
+        Name of the assembly at UCSC and in IGV. By default it is recognised by the length of chr1; else it is the
+        name of the FASTA.
     labels : Path, optional
         BED of known Z-DNA.
     email : str
-        Whom to ask about the hub; UCSC wants one.
+        Contact address of the hub.
     force : bool
-        Replace a bundle that is there.
+        Replace an existing bundle.
     progress : callable
-        Called with the bases that were read.
+        Called with the number of bases just read from a bigWig.
 
     Returns
     -------
-    dict
-        The folder's files, the assembly, and the number of calls of each run.
+    Bundle
 
     Raises
     ------
     ZfliponError
-        If an input or the folder cannot be used, or pybigtools is missing.
+        If an input or the folder cannot be used, or pybigtools or matplotlib is not installed.
     """
     check_available()
-    check_output_folder(output, force, (HUB, REPORT))
-    runs = gather(tracks)
+    require_matplotlib("the report of a bundle", "bundle")
+    _check_folder(output, force)
+    runs = group_tracks(tracks)
     with Genome(genome) if genome else nullcontext() as reference:
         lengths = contig_lengths(runs, reference.lengths if reference else None)
-        known = assembly or assembly_of(lengths)
-        named = known or _genome_name(runs, genome)
-        if not named.isprintable() or set(named) & set(" \t/"):
-            raise InputError(f"assembly {named!r}: expected one word, such as hg38; name it by --assembly")
-        marked = _read_labels(labels, lengths)
+        known_assembly = assembly or assembly_name(lengths)
+        assembly = _check_assembly(known_assembly or _genome_name(runs, genome))
+        known_zdna = _read_labels(labels, lengths)
         with atomic_folder(output) as folder, raise_output_errors(output):
-            sections, shown = [], []
+            sections, browser_tracks = [], []
             for run in runs:
-                found = find(run, lengths, progress)
-                files, views = _place(run, found, lengths, folder)
-                kmers = _kmers(reference, found) if reference else None
-                sections.append(Section(run, found, kmers, _labelled(found, marked), files))
-                shown += views
-            if marked:
-                target = folder / f"{LABELS}.bb"
-                write_labels(target, lengths, marked)
-                about = f"Known Z-DNA: {labels.name}"
-                shown.append(BrowserTrack(target.name, "known Z-DNA", about, "3", colour=LABEL_COLOUR))
-            first = next((section.found.calls for section in sections if section.found.calls), {})
-            locus = start_locus(first, lengths)
-            sequence = None
-            if reference and known is None:
-                sequence = f"{named}.2bit"
-                write_twobit(folder / sequence, reference)
-            _write(folder / HUB, hub_text(shown, named, email, sequence, locus))
-            _write(folder / SESSION, session_text(shown, sequence or named, locus))
-            _write(folder / REPORT, page(sections, lengths, named, known is not None, sequence))
-            written = sorted(path.name for path in folder.iterdir())
-    return {
-        "assembly": named,
-        "known": known is not None,
-        "files": written,
-        "calls": {section.run.name: section.found.number for section in sections},
-    }
+                section, shown = _write_run(run, lengths, folder, reference, known_zdna, progress)
+                sections.append(section)
+                browser_tracks += shown
+            if labels and known_zdna:
+                browser_tracks.append(_write_known_zdna(labels, lengths, known_zdna, folder))
+            sequence_file = None
+            if reference and known_assembly is None:
+                sequence_file = f"{assembly}.2bit"
+                write_twobit(folder / sequence_file, reference)
+            first_calls = next((each.summary.calls for each in sections if each.summary.calls), {})
+            locus = best_locus(first_calls, lengths)
+            texts = {
+                HUB_FILE: hub_text(browser_tracks, assembly, email, sequence_file, locus),
+                SESSION_FILE: session_text(browser_tracks, sequence_file or assembly, locus),
+                REPORT_FILE: report_page(
+                    sections, lengths, assembly, known_assembly is not None, sequence_file
+                ),
+                MARK_FILE: json.dumps({"format": MARK_FORMAT, "zflipon": __version__, "assembly": assembly})
+                + "\n",
+            }
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            files = sorted(path.name for path in folder.iterdir())
+    calls = {section.run.name: section.summary.number_of_calls for section in sections}
+    return Bundle(assembly, known_assembly is not None, files, calls)
+
+
+def _check_folder(output: Path, force: bool) -> None:
+    """Refuse an output that is neither new, nor empty, nor a bundle; raise `OutputError`."""
+    check_output_folder(output, force, (MARK_FILE,))
+    mark = output / MARK_FILE
+    if not mark.exists():
+        return
+    try:
+        content = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or content.get("format") != MARK_FORMAT:
+        raise OutputError(
+            f"{output}: {MARK_FILE} in it was not written by zflipon bundle, so the folder is not replaced; "
+            "name another folder"
+        )
+
+
+def _check_assembly(name: str) -> str:
+    if not name.isprintable() or set(name) & set(" \t/\\"):
+        raise InputError(f"assembly {name!r}: expected one word, such as hg38; name it with --assembly")
+    return name
 
 
 def _genome_name(runs: Sequence[Run], genome: Path | None) -> str:
-    """Return a name for an assembly that nobody named: that of the FASTA."""
-    path = genome or Path(
-        str(next((run.record["genome"] for run in runs if "genome" in run.record), "genome"))
-    )
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0].replace(" ", "_") or "genome"
+    """Return the name of the FASTA without extensions: the given one, else the recorded one, else ``genome``."""
+    recorded = next((str(run.record["genome"]) for run in runs if "genome" in run.record), "genome")
+    name = (genome or Path(recorded)).name.removesuffix(".gz")
+    return name.rsplit(".", 1)[0].replace(" ", "_") or "genome"
 
 
 def _read_labels(labels: Path | None, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     if labels is None:
         return {}
-    marked = merge_by_contig(read_bed(labels, lengths, "labels"), lengths)
-    if not marked:
-        raise InputError(f"{labels}: holds no labels")
-    return marked
+    intervals = merge_by_contig(read_bed(labels, lengths, "labels"), lengths)
+    if not intervals:
+        raise InputError(f"{labels}: has no labels on the contigs of the tracks; give a BED of known Z-DNA")
+    return intervals
 
 
-def _place(
-    run: Run, found: Found, lengths: Mapping[str, int], folder: Path
-) -> tuple[list[str], list[BrowserTrack]]:
-    """Put a run's files into the folder; return their names, and the tracks that browsers show."""
-    files, views = [], []
-    for path, extension in ((run.signal, ".bw"), (run.calls, None)):
-        if path is None:
-            continue
-        name = run.name + (extension or (".bed.gz" if path.name.lower().endswith(".gz") else ".bed"))
+def _write_run(
+    run: Run,
+    lengths: Mapping[str, int],
+    folder: Path,
+    reference: Genome | None,
+    known_zdna: Mapping[str, np.ndarray],
+    progress: Callable[[int], None],
+) -> tuple[Section, list[BrowserTrack]]:
+    """Write a run's files; return what the report shows of it, and its browser tracks."""
+    summary = summarize_run(run, lengths, progress)
+    files = _copy_tracks(run, folder)
+    shown = []
+    if run.signal is not None:
+        value = "Signal" if summary.bases_by_probability is None else "Probability of Z-DNA"
+        description = f"{value} by {run.model} ({run.name})"
+        shown.append(BrowserTrack(f"{run.name}.bw", f"{run.name} signal", description, limits=summary.limits))
+    if summary.number_of_calls:
+        target = folder / f"{run.name}.bb"
+        bed_columns = write_calls(target, lengths, summary.calls, summary.scored)
+        files += [target.name, target.with_suffix(".as").name]
+        description = f"Z-DNA called by {run.model} ({run.name})"
+        shown.append(BrowserTrack(target.name, f"{run.name} calls", description, bed_columns))
+    kmers = _call_kmers(reference, summary) if reference else None
+    labelled = _count_labelled(summary, known_zdna) if known_zdna else None
+    return Section(run, summary, kmers, labelled, files), shown
+
+
+def _copy_tracks(run: Run, folder: Path) -> list[str]:
+    """Copy a run's tracks and their records into the folder; return the names of the copies."""
+    files = []
+    for path in run.files:
+        extension = path.name[len(base_name(path)) :]
+        name = run.name + (_normal_extension(extension) if path == run.calls else ".bw")
         for source, target in ((path, folder / name), (record_path(path), record_path(folder / name))):
             if source.is_file():
-                _link(source, target)
+                _link_or_copy(source, target)
                 files.append(target.name)
-    if run.signal is not None:
-        what = "Probability of Z-DNA" if found.bases_at is not None else "Signal"
-        about = f"{what} by {run.model} ({run.name})"
-        views.append(BrowserTrack(f"{run.name}.bw", f"{run.name} signal", about, limits=found.limits))
-    if found.number:
-        target = folder / f"{run.name}.bb"
-        write_calls(target, lengths, found.calls, found.scored)
-        files += [target.name, target.with_suffix(".as").name]
-        columns = "9 +" if found.scored else "9"
-        views.append(
-            BrowserTrack(
-                target.name, f"{run.name} calls", f"Z-DNA called by {run.model} ({run.name})", columns
-            )
-        )
-    return files, views
+    return files
 
 
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name where the disk allows it: annotate never writes into a file that is there."""
+def _normal_extension(extension: str) -> str:
+    """Return the extension of calls in the case in which browsers expect it."""
+    extension = extension.lower()
+    assert extension in CALL_EXTENSIONS
+    return extension.replace(".narrowpeak", ".narrowPeak")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy if the file system has no links. zflipon never writes into an existing track."""
     try:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _write_known_zdna(
+    labels: Path, lengths: Mapping[str, int], intervals: Mapping[str, np.ndarray], folder: Path
+) -> BrowserTrack:
+    target = folder / f"{LABELS_NAME}.bb"
+    bed_columns = write_labels(target, lengths, intervals)
+    description = f"Known Z-DNA: {labels.name}"
+    return BrowserTrack(target.name, "known Z-DNA", description, bed_columns, colour=LABEL_COLOUR)
 
 
-def _labelled(found: Found, marked: Mapping[str, np.ndarray]) -> int | None:
-    if not marked:
-        return None
+def _count_labelled(summary: RunSummary, known_zdna: Mapping[str, np.ndarray]) -> int:
+    """Return the number of calls that overlap a label."""
     return sum(
-        len(find_overlapping(marked[contig], start, end)) > 0
-        for contig in found.calls
-        if contig in marked
-        for start, end in spans(found.calls[contig]).tolist()
+        len(find_overlapping(known_zdna[contig], start, end)) > 0
+        for contig in summary.calls
+        if contig in known_zdna
+        for start, end in call_intervals(summary.calls[contig]).tolist()
     )
 
 
-def _kmers(reference: Genome, found: Found) -> Composition | None:
-    """Return the k-mers of the calls, or of a draw where there are many: shuffles take their time."""
-    regions = {contig: merge(spans(calls)) for contig, calls in found.calls.items()}
-    places = [(contig, row) for contig, rows in regions.items() for row in rows]
-    if not places:
+def _call_kmers(reference: Genome, summary: RunSummary) -> Composition | None:
+    """Return the k-mers of the calls, or of a random sample if there are many, because shuffling is slow."""
+    regions = [
+        (contig, row) for contig, calls in summary.calls.items() for row in merge(call_intervals(calls))
+    ]
+    if not regions:
         return None
-    chosen = np.random.default_rng(_SEED).permutation(len(places))[:_DRAWN]
-    drawn: dict[str, list] = {}
-    for at in np.sort(chosen):
-        drawn.setdefault(places[at][0], []).append(places[at][1])
-    codes = region_codes(reference, {contig: np.array(rows) for contig, rows in drawn.items()})
-    return Composition(codes, enrichment(codes, _K, _SHUFFLES, _SEED))
+    sample = np.random.default_rng(SEED).permutation(len(regions))[:SAMPLED_CALLS]
+    sampled: dict[str, list] = {}
+    for number in np.sort(sample):
+        contig, row = regions[number]
+        sampled.setdefault(contig, []).append(row)
+    codes = region_codes(reference, {contig: np.array(rows) for contig, rows in sampled.items()})
+    return Composition(codes, enrichment(codes, K, seed=SEED))

@@ -1,22 +1,32 @@
-"""Show a report of `evaluate`: a table for the console, precision against recall as a plot."""
+"""Results of `evaluate` for people: a text table for the console and a precision–recall figure.
+
+The results are computed in `zflipon.workflows.evaluate`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zflipon.errors import MissingExtraError, OutputError, format_names
+from zflipon.errors import format_names
 from zflipon.metrics import MANTISSA_BITS
+from zflipon.plots import (
+    GRID_COLOUR,
+    NEUTRAL_COLOUR,
+    check_figure_path,
+    figure_style,
+    new_figure,
+    require_matplotlib,
+    save_figure,
+    series_style,
+)
+from zflipon.report.html import MISSING
 from zflipon.workflows.evaluate import Report
 
-PLOT_FORMATS = (".png", ".svg", ".pdf")
-"""Extensions that a plot may have."""
-
-_COLUMNS = {
+COLUMNS = {
     "F1": "f1",
     "MCC": "mcc",
     "precision": "precision",
@@ -25,56 +35,70 @@ _COLUMNS = {
     "best F1": "best_f1",
     "at": "best_threshold",
 }
+"""Column header → measure of `Report.summary`."""
+
+CURVE_POINTS = 2000
+"""Points of a drawn curve; more would enlarge an SVG file and not be visible."""
+
+F1_LINES = (0.2, 0.4, 0.6, 0.8)
+"""Values of F1 whose lines are drawn in the background."""
 
 
-def table(report: Report) -> str:
-    """Lay out a report as aligned text: a block per protocol and one for regions, a row per track."""
+def format_table(report: Report) -> str:
+    """Return aligned text: a block for each protocol and one for regions, a row for each track."""
     tracks = report.summary()["tracks"]
     blocks = []
     for protocol, bases in report.settings["bases"].items():
-        about = f"{protocol}: {_scope(protocol, report.settings)}"
-        rows = [[name, *_cells(summary[protocol])] for name, summary in tracks.items()]
+        heading = f"{protocol}: {_protocol_text(protocol, report.settings)}"
+        rows = [[name, *_measure_cells(summary[protocol])] for name, summary in tracks.items()]
         blocks.append(
-            f"{about}; {bases['evaluated']:,} bases, {bases['labelled']:,} of them labelled\n"
-            + _aligned(["track", *_COLUMNS], rows)
+            f"{heading}; {bases['evaluated']:,} bases, {bases['labelled']:,} of them labelled\n"
+            + _align(["track", *COLUMNS], rows)
         )
-    rows = [
-        [
-            name,
-            f"{regions['precision']:.3f}",
-            f"{regions['called_right']:,} of {regions['called']:,}",
-            f"{regions['recall']:.3f}",
-            f"{regions['labels_found']:,} of {regions['labels']:,}",
-        ]
-        for name, regions in ((name, summary["regions"]) for name, summary in tracks.items())
-    ]
-    heads = ["track", "precision", "calls on a label", "recall", "labels with a call"]
-    blocks.append("regions: runs of called bases against labelled runs\n" + _aligned(heads, rows))
+    blocks.append(_region_block({name: summary["regions"] for name, summary in tracks.items()}))
     rounded = [name for name, result in report.tracks.items() if result.rounded]
     if rounded:
         blocks.append(
-            f"note: {format_names(rounded)}: too many distinct scores to keep apart; AP, best F1 and its threshold are of "
-            f"scores cut to {MANTISSA_BITS} bits"
+            f"note: {format_names(rounded)}: too many distinct scores; AP, best F1 and its threshold are computed from "
+            f"scores rounded to {MANTISSA_BITS} bits"
         )
     return "\n\n".join(blocks)
 
 
-def _scope(protocol: str, settings: Mapping[str, Any]) -> str:
+def _region_block(regions: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            name,
+            f"{tally['precision']:.3f}",
+            f"{tally['called_right']:,} of {tally['called']:,}",
+            f"{tally['recall']:.3f}",
+            f"{tally['labels_found']:,} of {tally['labels']:,}",
+        ]
+        for name, tally in regions.items()
+    ]
+    columns = ["track", "precision", "calls on a label", "recall", "labels with a call"]
+    return "regions: called regions compared with labelled regions\n" + _align(columns, rows)
+
+
+def _protocol_text(protocol: str, settings: Mapping[str, Any]) -> str:
     if protocol == "genome":
         return "every base that is not N" + (" or blacklisted" if settings["blacklist"] else "")
     windows = settings["windows"]
     return f"{settings['window']}-bp windows, {windows['positive']:,} with a label, {windows['negative']:,} without"
 
 
-def _cells(summary: Mapping[str, float | None]) -> Iterator[str]:
-    for key in _COLUMNS.values():
-        value = summary[key]
-        yield "–" if value is None else f"{value:.4g}" if key == "best_threshold" else f"{value:.3f}"
+def _measure_cells(summary: Mapping[str, float | None]) -> Iterator[str]:
+    for measure in COLUMNS.values():
+        value = summary[measure]
+        if value is None:
+            yield MISSING
+        else:
+            yield f"{value:.4g}" if measure == "best_threshold" else f"{value:.3f}"
 
 
-def _aligned(heads: list[str], rows: list[list[str]]) -> str:
-    """Align the first column left and the others right."""
-    lines = [heads, *rows]
+def _align(columns: list[str], rows: list[list[str]]) -> str:
+    """Return lines with the first column aligned left and the others right."""
+    lines = [columns, *rows]
     first, *rest = (max(map(len, column)) for column in zip(*lines, strict=True))
     return "\n".join(
         "  ".join(
@@ -85,75 +109,103 @@ def _aligned(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def check_plot(path: str | Path) -> None:
-    """Refuse a plot that could not be drawn, before any work is done for it.
+    """Check that a figure can be drawn, before the evaluation starts.
 
     Raises
     ------
     OutputError
-        If the extension is none of `PLOT_FORMATS`.
+        If the extension is not one of `zflipon.plots.FIGURE_FORMATS`.
     MissingExtraError
         If matplotlib is not installed.
     """
-    if Path(path).suffix.lower() not in PLOT_FORMATS:
-        raise OutputError(
-            f"{path}: unknown kind of plot; expected a name that ends in {', '.join(PLOT_FORMATS)}"
-        )
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("--plot", "matplotlib", "plot")
+    check_figure_path(path)
+    require_matplotlib("--plot")
 
 
-def plot(report: Report, path: str | Path) -> None:
-    """Draw precision against recall: curves of scored tracks, points of called ones, a panel per protocol.
+def plot_precision_recall(report: Report, path: str | Path) -> None:
+    """Draw precision against recall, one panel for each protocol.
+
+    Tracks with scores are curves with a point at the threshold of the evaluation; tracks of calls are single points.
 
     Parameters
     ----------
     report : Report
     path : str or Path
-        Its extension, one of `PLOT_FORMATS`, says what is drawn.
+        The extension chooses the format.
+
+    Raises
+    ------
+    OutputError
+        If the extension is unknown or the file cannot be written.
+    MissingExtraError
+        If matplotlib is not installed.
     """
     check_plot(path)
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     protocols = list(report.settings["bases"])
-    with rc_context({"font.size": 10, "svg.hashsalt": "zflipon"}):
-        figure = Figure(figsize=(4.8 * len(protocols), 4.8), layout="constrained")
-        for axes, protocol in zip(np.atleast_1d(figure.subplots(1, len(protocols))), protocols, strict=True):
-            _panel(axes, protocol, report)
-        figure.savefig(path, dpi=200)
+    with figure_style():
+        figure = new_figure(4.4 * len(protocols), 4.6 + 0.2 * len(report.tracks))
+        panels = np.atleast_1d(figure.subplots(1, len(protocols)))
+        for axes, protocol in zip(panels, protocols, strict=True):
+            _draw_panel(axes, protocol, report)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=1)
+        save_figure(figure, path)
 
 
-def _panel(axes, protocol: str, report: Report) -> None:
-    for f1 in (0.2, 0.4, 0.6, 0.8):
-        recall = np.geomspace(f1 / (2 - f1), 1, 400)
-        axes.plot(recall, f1 * recall / (2 * recall - f1), color="0.85", linewidth=0.8, zorder=0)
-        axes.annotate(
-            f"F1 {f1}", (1, f1 / (2 - f1)), (2, 0), textcoords="offset points", color="0.5", fontsize=7
-        )
+def _draw_panel(axes, protocol: str, report: Report) -> None:
+    _draw_f1_lines(axes)
     for number, (name, result) in enumerate(report.tracks.items()):
         tally = result.protocols[protocol]
-        counts, colour = tally.confusion, f"C{number % 10}"
-        point = ([counts.recall], [counts.precision])
+        style = series_style(number)
         if result.scored:
             _, precision, recall = tally.histogram.curve()
-            some_points = _thin(recall)
-            label = f"{name} (AP {tally.histogram.average_precision():.3f}; dot: at {report.settings['threshold']:g})"
-            axes.plot(recall[some_points], precision[some_points], color=colour, linewidth=1.5, label=label)
-            axes.plot(*point, marker=".", markersize=9, color=colour, clip_on=False, zorder=3)
-        else:
-            marker = "osD^vP*X"[number % 8]
-            label = f"{name} (F1 {counts.f1:.3f})"
-            axes.plot(*point, marker, color=colour, label=label, clip_on=False, zorder=3)
+            shown = _thin(recall)
+            axes.plot(recall[shown], precision[shown], color=style["color"], linestyle=style["linestyle"])
+        axes.plot(
+            [tally.confusion.recall],
+            [tally.confusion.precision],
+            marker=style["marker"],
+            linestyle=style["linestyle"] if result.scored else "none",
+            color=style["color"],
+            label=_legend_text(name, report),
+            clip_on=False,
+            zorder=3,
+        )
     title = {
         "genome": "genome: every base",
         "sampled": "sampled: windows 1:{}".format(report.settings["negatives"]),
     }
-    axes.set(
-        xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=title[protocol], box_aspect=1
-    )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, frameon=False)
+    axes.set_title(title[protocol])
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", box_aspect=1)
 
 
-def _thin(recall: np.ndarray, points: int = 2000) -> np.ndarray:
-    """Choose points of a curve, evenly by recall: a million would swell an SVG and show nothing more."""
-    return np.unique(np.searchsorted(recall, np.linspace(0, 1, points)).clip(0, len(recall) - 1))
+def _legend_text(name: str, report: Report) -> str:
+    """Return a track's name with its AP, or F1 if it has no scores, in each protocol."""
+    result = report.tracks[name]
+    values = []
+    for protocol, tally in result.protocols.items():
+        value = tally.histogram.average_precision() if result.scored else tally.confusion.f1
+        values.append(f"{value:.3f} {protocol}" if len(result.protocols) > 1 else f"{value:.3f}")
+    measure = "AP" if result.scored else "F1"
+    marker = f"; marker: threshold {report.settings['threshold']:g}" if result.scored else ""
+    return f"{name} ({measure} {', '.join(values)}{marker})"
+
+
+def _draw_f1_lines(axes) -> None:
+    for f1 in F1_LINES:
+        recall = np.geomspace(f1 / (2 - f1), 1, 400)
+        axes.plot(recall, f1 * recall / (2 * recall - f1), color=GRID_COLOUR, linewidth=0.8, zorder=0)
+        axes.annotate(
+            f"F1 {f1}",
+            (1, f1 / (2 - f1)),
+            (2, 0),
+            textcoords="offset points",
+            color=NEUTRAL_COLOUR,
+            fontsize=7,
+        )
+
+
+def _thin(recall: np.ndarray) -> np.ndarray:
+    """Return the indices of at most `CURVE_POINTS` points of a curve, evenly spaced by recall."""
+    wanted = np.linspace(0, 1, CURVE_POINTS)
+    return np.unique(np.searchsorted(recall, wanted).clip(0, len(recall) - 1))

@@ -1,4 +1,7 @@
-"""The folder as a track hub of the UCSC browser and as a session of IGV; both name files beside them."""
+"""Text files that open a bundle in a genome browser: the UCSC track hub and the IGV session.
+
+Both refer to files in the same folder. `hub_value` escapes text for the hub, `xml_value` for the session.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +12,90 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from zflipon.errors import printable
 from zflipon.tracks.bed import SCORE_COLOURS
 
-DARK = SCORE_COLOURS[1000]
-"""Colour of the signal: that of the surest calls."""
+SIGNAL_COLOUR = SCORE_COLOURS[1000]
+"""Colour of signals: that of calls with score 1000."""
 
 LABEL_COLOUR = "0,120,90"
+"""Colour of known Z-DNA."""
+
+SHORT_LABEL_LENGTH, LONG_LABEL_LENGTH = 17, 76
+"""Characters of a label that the UCSC browser shows."""
+
+FLANK = 200
+"""Bases shown on each side of a call, in addition to its own length."""
 
 
 @dataclass(frozen=True)
 class BrowserTrack:
-    """A track as a browser shows it.
+    """A track of a hub and a session.
 
     Attributes
     ----------
     file : str
-        Name in the folder.
-    label, about : str
-        A few words, and a line.
-    columns : str
-        After ``bigBed`` in UCSC's track type, such as ``9 +``; empty for a signal.
+        File name in the folder.
+    label : str
+        A few words.
+    description : str
+        One line.
+    bed_columns : str
+        Text after ``bigBed`` in the UCSC track type, such as ``9 +``; empty for a bigWig.
     limits : (float, float)
-        Of a signal.
+        Axis limits of a bigWig.
     colour : str
-        Red, green and blue.
+        Red, green and blue, ``0,120,90``.
     """
 
     file: str
     label: str
-    about: str
-    columns: str = ""
+    description: str
+    bed_columns: str = ""
     limits: tuple[float, float] = (0.0, 1.0)
-    colour: str = DARK
+    colour: str = SIGNAL_COLOUR
 
     @property
     def name(self) -> str:
-        """An identifier, unique in the folder since the file is."""
+        """Identifier in the hub; unique because the file name is."""
         return "zflipon_" + re.sub(r"\W", "_", self.file, flags=re.ASCII)
+
+    @property
+    def axis(self) -> tuple[str, str]:
+        """Axis limits as text."""
+        low, high = self.limits
+        return f"{low:g}", f"{high:g}"
+
+
+def hub_value(text: object) -> str:
+    """Return text as the value of a setting in ``hub.txt``: one line that does not continue on the next."""
+    return printable(text).strip().rstrip("\\")
+
+
+def xml_value(text: object) -> str:
+    """Return text without the characters that XML forbids; `ElementTree` escapes markup."""
+    return printable(text)
 
 
 def hub_text(
-    tracks: Sequence[BrowserTrack], assembly: str, email: str, sequence: str | None = None, locus: str = ""
+    tracks: Sequence[BrowserTrack],
+    assembly: str,
+    email: str,
+    sequence_file: str | None = None,
+    start_locus: str = "",
 ) -> str:
-    """Return ``hub.txt``, which holds the hub, its genome and its tracks in one file.
+    """Return ``hub.txt``: the hub, its genome and its tracks in one file.
 
     Parameters
     ----------
     tracks : sequence of BrowserTrack
     assembly : str
     email : str
-    sequence : str, optional
-        2bit file of an assembly that UCSC does not have.
-    locus : str
-        Where such an assembly opens.
+        Contact address, which UCSC requires.
+    sequence_file : str, optional
+        2bit file of an assembly that UCSC does not host.
+    start_locus : str
+        Locus at which such an assembly opens.
     """
     hub = {
         "hub": "zflipon",
@@ -70,97 +104,39 @@ def hub_text(
         "useOneFile": "on",
         "email": email,
     }
-    return "\n".join(map(_stanza, [hub, _genome(assembly, sequence, locus), *map(_settings, tracks)]))
+    stanzas = [hub, _genome_stanza(assembly, sequence_file, start_locus), *map(_track_stanza, tracks)]
+    return "\n".join(
+        "".join(f"{key} {hub_value(value)}\n" for key, value in stanza.items()) for stanza in stanzas
+    )
 
 
-def _genome(assembly: str, sequence: str | None, locus: str) -> dict[str, str]:
-    if sequence is None:
+def _genome_stanza(assembly: str, sequence_file: str | None, start_locus: str) -> dict[str, str]:
+    if sequence_file is None:
         return {"genome": assembly}
     return {
         "genome": assembly,
-        "twoBitPath": sequence,
+        "twoBitPath": sequence_file,
         "organism": assembly,
         "scientificName": assembly,
         "description": assembly,
-        "defaultPos": locus,
+        "defaultPos": start_locus,
     }
 
 
-def session_text(tracks: Sequence[BrowserTrack], assembly: str, locus: str) -> str:
-    """Return a session of IGV: an XML document."""
-    session = ElementTree.Element("Session", genome=assembly, locus=locus, version="8")
-    resources = ElementTree.SubElement(session, "Resources")
-    panel = ElementTree.SubElement(session, "Panel", name="DataPanel", height="400", width="1200")
-    for track in tracks:
-        signal = not track.columns
-        ElementTree.SubElement(resources, "Resource", path=track.file, type="bw" if signal else "bb")
-        shown = ElementTree.SubElement(
-            panel,
-            "Track",
-            id=track.file,
-            name=track.label,
-            color=track.colour,
-            visible="true",
-            clazz="org.broad.igv.track." + ("DataSourceTrack" if signal else "FeatureTrack"),
-        )
-        if signal:
-            # IGV fits the axis to what is in view unless it is told not to: noise would look like calls
-            shown.attrib |= {
-                "autoScale": "false",
-                "renderer": "BAR_CHART",
-                "windowFunction": "max",
-                "height": "80",
-            }
-            low, high = (f"{limit:g}" for limit in track.limits)
-            ElementTree.SubElement(
-                shown,
-                "DataRange",
-                baseline="0",
-                drawBaseline="true",
-                minimum=low,
-                maximum=high,
-                type="LINEAR",
-            )
-        else:
-            shown.attrib |= {"displayMode": "COLLAPSED"}
-    ElementTree.indent(session)
-    text = ElementTree.tostring(session, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n{text}\n'
-
-
-def around(start: int, end: int, length: int) -> tuple[int, int]:
-    """Return what to show of a locus, counted from 1 and closed: with its length and 200 bases at each side."""
-    beside = 200 + end - start
-    return max(1, start + 1 - beside), min(length, end + beside)
-
-
-def start_locus(calls: Mapping[str, np.ndarray], lengths: Mapping[str, int]) -> str:
-    """Return where a browser opens: at the strongest call, or at the first contig."""
-    best = None
-    for contig, rows in calls.items():
-        at = int(np.argmax(np.nan_to_num(rows["mean"])))
-        if best is None or rows["mean"][at] > best[0]:
-            best = (rows["mean"][at], contig, int(rows["start"][at]), int(rows["end"][at]))
-    if best is None:
-        return next(iter(lengths))
-    low, high = around(best[2], best[3], lengths[best[1]])
-    return f"{best[1]}:{low}-{high}"
-
-
-def _settings(track: BrowserTrack) -> dict[str, str]:
-    settings = {
+def _track_stanza(track: BrowserTrack) -> dict[str, str]:
+    stanza = {
         "track": track.name,
-        "shortLabel": track.label[:17],  # the browser cuts it there
-        "longLabel": track.about[:76],
+        "shortLabel": hub_value(track.label)[:SHORT_LABEL_LENGTH],
+        "longLabel": hub_value(track.description)[:LONG_LABEL_LENGTH],
         "bigDataUrl": track.file,
         "color": track.colour,
     }
-    if track.columns:
-        coloured = {"itemRgb": "on"} if track.columns.startswith("9") else {}
-        return {**settings, "type": f"bigBed {track.columns}", "visibility": "pack", **coloured}
-    low, high = (f"{limit:g}" for limit in track.limits)
+    if track.bed_columns:
+        item_colours = {"itemRgb": "on"} if track.bed_columns.startswith("9") else {}
+        return {**stanza, "type": f"bigBed {track.bed_columns}", "visibility": "pack", **item_colours}
+    low, high = track.axis
     return {
-        **settings,
+        **stanza,
         "type": f"bigWig {low} {high}",
         "visibility": "full",
         "viewLimits": f"{low}:{high}",
@@ -171,5 +147,92 @@ def _settings(track: BrowserTrack) -> dict[str, str]:
     }
 
 
-def _stanza(settings: Mapping[str, str]) -> str:
-    return "".join(f"{key} {value}\n" for key, value in settings.items())
+def session_text(tracks: Sequence[BrowserTrack], assembly: str, start_locus: str) -> str:
+    """Return ``igv_session.xml``.
+
+    Parameters
+    ----------
+    tracks : sequence of BrowserTrack
+    assembly : str
+        Name of an assembly that IGV knows, or a 2bit file.
+    start_locus : str
+        Locus at which IGV opens.
+    """
+    session = _element(None, "Session", genome=assembly, locus=start_locus, version="8")
+    resources = _element(session, "Resources")
+    panel = _element(session, "Panel", name="DataPanel", height="400", width="1200")
+    for track in tracks:
+        is_signal = not track.bed_columns
+        _element(resources, "Resource", path=track.file, type="bw" if is_signal else "bb")
+        shown = _element(
+            panel,
+            "Track",
+            id=track.file,
+            name=track.label,
+            color=track.colour,
+            visible="true",
+            clazz="org.broad.igv.track." + ("DataSourceTrack" if is_signal else "FeatureTrack"),
+            **_signal_attributes() if is_signal else {"displayMode": "COLLAPSED"},
+        )
+        if is_signal:
+            low, high = track.axis
+            _element(
+                shown,
+                "DataRange",
+                baseline="0",
+                drawBaseline="true",
+                minimum=low,
+                maximum=high,
+                type="LINEAR",
+            )
+    ElementTree.indent(session)
+    text = ElementTree.tostring(session, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n{text}\n'
+
+
+def _element(parent: ElementTree.Element | None, tag: str, **attributes: str) -> ElementTree.Element:
+    """Append an element whose attributes are escaped; without a parent, create a root."""
+    attributes = {name: xml_value(value) for name, value in attributes.items()}
+    return (
+        ElementTree.Element(tag, attributes)
+        if parent is None
+        else ElementTree.SubElement(parent, tag, attributes)
+    )
+
+
+def _signal_attributes() -> dict[str, str]:
+    # with automatic scaling, IGV fits the axis to the values in view, and noise looks like calls
+    return {"autoScale": "false", "renderer": "BAR_CHART", "windowFunction": "max", "height": "80"}
+
+
+def surrounding_region(start: int, end: int, length: int) -> tuple[int, int]:
+    """Return the region to show for a call: the call, its length on each side, and `FLANK` bases more.
+
+    Parameters
+    ----------
+    start, end : int
+        0-based half-open.
+    length : int
+        Length of the contig, to which the region is clipped.
+
+    Returns
+    -------
+    (int, int)
+        First and last base, 1-based and inclusive.
+    """
+    flank = FLANK + end - start
+    return max(1, start + 1 - flank), min(length, end + flank)
+
+
+def best_locus(calls: Mapping[str, np.ndarray], lengths: Mapping[str, int]) -> str:
+    """Return the region around the call with the highest mean probability; without calls, the first contig."""
+    best = None
+    for contig, rows in calls.items():
+        row = int(np.argmax(np.nan_to_num(rows["mean"])))
+        if best is None or rows["mean"][row] > best[0]:
+            best = (rows["mean"][row], contig, int(rows["start"][row]), int(rows["end"][row]))
+    if best is None:
+        return next(iter(lengths))
+    _, contig, start, end = best
+    first, last = surrounding_region(start, end, lengths[contig])
+    return f"{contig}:{first}-{last}"

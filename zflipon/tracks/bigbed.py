@@ -1,4 +1,7 @@
-"""Calls and labels as bigBed, which browsers read at any place without the rest of the file."""
+"""bigBed files of calls (BED9 with two more columns) and of labels (BED3), with their columns described in autoSql.
+
+The BED text files of annotate are written by `zflipon.tracks.bed`.
+"""
 
 from __future__ import annotations
 
@@ -14,104 +17,153 @@ from zflipon.errors import MissingExtraError, OutputError
 from zflipon.tracks.atomic import raise_output_errors
 from zflipon.tracks.bed import SCORE_COLOURS
 
-_COLUMNS = [
+MAGIC = 0x8789F2EB
+"""First four bytes of a bigBed file."""
+
+COLUMNS = [
     ("string chrom", "Contig"),
-    ("uint chromStart", "First base, counted from 0"),
-    ("uint chromEnd", "Base after the last"),
+    ("uint chromStart", "Start, 0-based"),
+    ("uint chromEnd", "End, exclusive"),
     ("string name", "Number of the call along the genome"),
-    ("uint score", "Mean probability in thousandths"),
-    ("char[1] strand", "None: Z-DNA has no strand"),
-    ("uint thickStart", "First base"),
-    ("uint thickEnd", "Base after the last"),
-    ("uint reserved", "Colour, darker with the score"),
+    ("uint score", "Mean probability times 1000"),
+    ("char[1] strand", "Always '.': Z-DNA has no strand"),
+    ("uint thickStart", "Same as chromStart"),
+    ("uint thickEnd", "Same as chromEnd"),
+    ("uint reserved", "Colour (itemRgb), darker for higher scores"),
     ("float meanProbability", "Mean probability of the call's bases"),
     ("float maxProbability", "Highest probability of the call's bases"),
 ]
+"""autoSql type and name, and comment, of each column of calls."""
+
+BED_FIELDS = 9
+"""Leading columns of calls that are standard BED; the rest are extra columns."""
 
 
-def autosql(columns: int, table: str = "zdna", about: str = "Z-DNA called by zflipon") -> str:
-    """Return the description of the first columns of a bigBed of calls, in autoSql."""
-    rows = "".join(f'    {kind}; "{what}"\n' for kind, what in _COLUMNS[:columns])
-    return f'table {table}\n"{about}"\n    (\n{rows}    )\n'
+def autosql(columns: int, table: str = "zdna", description: str = "Z-DNA called by zflipon") -> str:
+    """Return the autoSql declaration of the first columns of `COLUMNS`.
+
+    Examples
+    --------
+    >>> print(autosql(3, "labels", "Known Z-DNA"))
+    table labels
+    "Known Z-DNA"
+        (
+        string chrom; "Contig"
+        uint chromStart; "Start, 0-based"
+        uint chromEnd; "End, exclusive"
+        )
+    <BLANKLINE>
+    """
+    rows = "".join(f'    {declaration}; "{comment}"\n' for declaration, comment in COLUMNS[:columns])
+    return f'table {table}\n"{description}"\n    (\n{rows}    )\n'
 
 
-CALLS = autosql(11)
-"""Calls with probabilities: BED9+2."""
+SCORED_CALLS = autosql(len(COLUMNS))
+"""Calls with probabilities: BED9 and two extra columns."""
 
-PLAIN_CALLS = autosql(9)
-"""Calls of which no probability is known: BED9."""
+PLAIN_CALLS = autosql(BED_FIELDS)
+"""Calls without probabilities: BED9."""
 
 LABELS = autosql(3, "labels", "Known Z-DNA")
-"""BED3."""
+"""Labels: BED3."""
 
 
 def check_available() -> None:
-    """Raise `MissingExtraError` where bigBed cannot be written."""
+    """Raise `MissingExtraError` if pybigtools, which writes bigBed, is not installed."""
     if find_spec("pybigtools") is None:
         raise MissingExtraError("a bigBed", "pybigtools", "bundle")
 
 
-def write_calls(
-    path: Path, lengths: Mapping[str, int], calls: Mapping[str, np.ndarray], scored: bool
-) -> None:
-    """Write calls.
+def write_calls(path: Path, lengths: Mapping[str, int], calls: Mapping[str, np.ndarray], scored: bool) -> str:
+    """Write calls as bigBed, and their autoSql declaration as ``.as`` file of the same name.
 
     Parameters
     ----------
     path : Path
     lengths : mapping of str to int
-        Contigs in the genome's order, along which calls are numbered.
+        Contigs in the order of the genome; calls are numbered in this order.
     calls : mapping of str to numpy.ndarray
-        `zflipon.tracks.calling.CALL_DTYPE`, at least one call.
+        Contig → `zflipon.tracks.calling.CALL_DTYPE`; at least one call.
     scored : bool
         Whether the calls have probabilities.
+
+    Returns
+    -------
+    str
+        Columns in UCSC's notation: ``9 +`` with extra columns, else ``9``.
 
     Raises
     ------
     OutputError
-        If the file does not come out whole.
+        If the file cannot be written completely.
     """
-    first, reached = {}, 1
+    first_numbers, next_number = {}, 1
     for contig in lengths:
-        first[contig], reached = reached, reached + len(calls.get(contig, ()))
+        first_numbers[contig] = next_number
+        next_number += len(calls.get(contig, ()))
 
     def rows() -> Iterator[tuple[str, int, int, str]]:
         for contig in sorted(calls):
-            for number, (start, end, mean, peak) in enumerate(calls[contig].tolist(), first[contig]):
+            numbered = enumerate(calls[contig].tolist(), first_numbers[contig])
+            for number, (start, end, mean, highest) in numbered:
                 score = int(np.rint(mean * 1000)) if scored else 1000
                 rest = f"Z{number}\t{score}\t.\t{start}\t{end}\t{SCORE_COLOURS[score]}"
                 if scored:
-                    rest += f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{peak:.{PROBABILITY_DECIMALS}f}"
+                    rest += f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{highest:.{PROBABILITY_DECIMALS}f}"
                 yield contig, start, end, rest
 
-    _write(path, lengths, rows(), reached - 1, CALLS if scored else PLAIN_CALLS)
+    _write(path, lengths, rows(), next_number - 1, SCORED_CALLS if scored else PLAIN_CALLS, BED_FIELDS)
+    return f"{BED_FIELDS} +" if scored else f"{BED_FIELDS}"
 
 
-def write_labels(path: Path, lengths: Mapping[str, int], labels: Mapping[str, np.ndarray]) -> None:
-    """Write labels: contig → merged int64 intervals of shape (n, 2), at least one."""
+def write_labels(path: Path, lengths: Mapping[str, int], labels: Mapping[str, np.ndarray]) -> str:
+    """Write labels as bigBed; parameters and return value are as in `write_calls`.
+
+    Parameters
+    ----------
+    path : Path
+    lengths : mapping of str to int
+    labels : mapping of str to numpy.ndarray
+        Contig → merged int64 intervals of shape (n, 2); at least one.
+
+    Returns
+    -------
+    str
+        ``3``.
+    """
     rows = ((contig, start, end, "") for contig in sorted(labels) for start, end in labels[contig].tolist())
-    _write(path, lengths, rows, sum(map(len, labels.values())), LABELS)
+    _write(path, lengths, rows, sum(map(len, labels.values())), LABELS, 3)
+    return "3"
 
 
-def _write(path: Path, lengths: Mapping[str, int], rows: Iterator, number: int, described: str) -> None:
+def _write(
+    path: Path, lengths: Mapping[str, int], rows: Iterator, number: int, declaration: str, bed_fields: int
+) -> None:
     import pybigtools
 
     with raise_output_errors(path):
-        # the tree of contigs is searched by name: readers of UCSC's count on this order
-        pybigtools.open(str(path), "w").write(
-            {name: lengths[name] for name in sorted(lengths)}, rows, described
-        )
-        if _items(path) != number:  # pybigtools prints what went wrong, and does not raise
-            raise OutputError(f"{path.name}: the bigBed did not come out whole; is the disk full?")
-    path.with_suffix(".as").write_text(described, encoding="utf-8")
+        # UCSC programs search the contigs by name and rely on this order
+        contigs = {name: lengths[name] for name in sorted(lengths)}
+        pybigtools.open(str(path), "w").write(contigs, rows, declaration)
+        if _count_items(path) != number:  # pybigtools prints its errors and does not raise them
+            raise OutputError(f"{path.name}: the bigBed is incomplete; is the disk full?")
+        _set_bed_fields(path, bed_fields)
+    path.with_suffix(".as").write_text(declaration, encoding="utf-8")
 
 
-def _items(path: Path) -> int:
-    """Return the number of items that the header of a finished bigBed tells."""
+def _count_items(path: Path) -> int:
+    """Return the number of items of a bigBed, -1 if the file is incomplete."""
     with open(path, "rb") as file:
-        head = file.read(24)
-        if len(head) < 24 or head[:4] != struct.pack("<I", 0x8789F2EB):
+        header = file.read(24)
+        if len(header) < 24 or header[:4] != struct.pack("<I", MAGIC):
             return -1
-        file.seek(struct.unpack("<Q", head[16:])[0])
-        told = file.read(8)
-    return struct.unpack("<Q", told)[0] if len(told) == 8 else -1
+        file.seek(struct.unpack("<Q", header[16:])[0])
+        count = file.read(8)
+    return struct.unpack("<Q", count)[0] if len(count) == 8 else -1
+
+
+def _set_bed_fields(path: Path, bed_fields: int) -> None:
+    """Set the number of standard BED columns in the header, so that UCSC does not read extra columns as BED12."""
+    with open(path, "rb+") as file:
+        file.seek(34)  # definedFieldCount
+        file.write(struct.pack("<H", bed_fields))

@@ -1,92 +1,68 @@
-"""The page that shows tracks: igv.js above a list of calls, one click away each."""
+"""The viewer's HTML page: igv.js and a table of calls.
+
+The markup is in ``templates/viewer.html.j2``, the page's script in ``templates/viewer.js``.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from importlib.resources import files
 
-_STYLE = """
-body { font: 14px/1.4 system-ui, sans-serif; margin: 0; color: #222; display: flex; height: 100vh; }
-nav { width: 21rem; flex: none; overflow-y: auto; border-right: 1px solid #ccc; padding: 0.5rem;
-  box-sizing: border-box; }
-main { flex: 1; overflow: auto; padding: 0.5rem; }
-h1 { font-size: 1rem; margin: 0 0 0.3rem; }
-p { margin: 0 0 0.5rem; color: #666; font-size: 0.8rem; }
-button { display: flex; width: 100%; border: 0; background: none; font: inherit; font-size: 0.8rem;
-  padding: 0.15rem 0.3rem; cursor: pointer; text-align: left; justify-content: space-between; gap: 0.5rem; }
-button:hover, button:focus { background: #eee8f5; }
-button[aria-current="true"] { background: #d9cbe9; }
-.score { color: #4a1486; font-variant-numeric: tabular-nums; }
-#error { color: #a00; }
-"""
+from zflipon.errors import printable
+from zflipon.report.html import render
 
-_SCRIPT = """
-const told = JSON.parse(document.getElementById("told").textContent);
-const buttons = [...document.querySelectorAll("nav button")];
-function fail(error) { document.getElementById("error").textContent = String(error && error.message || error); }
-igv.createBrowser(document.getElementById("igv"), told).then(browser => {
-  window.browser = browser;
-  buttons.forEach(button => button.addEventListener("click", () => {
-    buttons.forEach(other => other.removeAttribute("aria-current"));
-    button.setAttribute("aria-current", "true");
-    browser.search(button.dataset.locus).catch(fail);
-  }));
-  document.body.dataset.ready = "true";
-}).catch(fail);
-"""
+IGV_TEXT = str.maketrans({"<": "‹", ">": "›", "&": "＆", '"': "”", "'": "’"})
+"""Characters with a meaning in HTML → similar ones without: igv.js inserts some names as HTML and others as text."""
 
 
 @dataclass(frozen=True)
 class Locus:
-    """A call of the list.
+    """A call in the table.
 
     Attributes
     ----------
-    name : str
-        Contig, start and end, as people write them.
-    shown : str
-        What the browser is to show: the call with its neighbourhood.
+    contig : str
+    start, end : int
+        0-based half-open.
+    region : str
+        Region to show: the call and its surroundings, 1-based and inclusive.
     score : float or None
         Mean probability.
     """
 
-    name: str
-    shown: str
+    contig: str
+    start: int
+    end: int
+    region: str
     score: float | None
 
+    @property
+    def name(self) -> str:
+        """Position of the call, 1-based and inclusive: ``chr1:1,001-1,020``."""
+        return f"{self.contig}:{self.start + 1:,}-{self.end:,}"
 
-def page(title: str, settings: Mapping[str, object], loci: Sequence[Locus], told: str) -> str:
-    """Return the page: HTML.
+
+def igv_text(text: object) -> str:
+    """Return a name for igv.js that cannot act as HTML, however igv.js inserts it."""
+    return printable(text).translate(IGV_TEXT)
+
+
+def viewer_page(title: str, settings: Mapping[str, object], loci: Sequence[Locus], caption: str) -> str:
+    """Return the HTML page.
 
     Parameters
     ----------
     title : str
     settings : mapping
-        Of igv.js: reference, tracks and locus.
+        Settings of ``igv.createBrowser``: reference, tracks and locus.
     loci : sequence of Locus
-    told : str
-        What the list is.
+    caption : str
+        What the table lists.
     """
-    buttons = "\n".join(
-        f'<button data-locus="{escape(locus.shown)}"><span>{escape(locus.name)}</span>'
-        f'<span class="score">{"" if locus.score is None else f"{locus.score:.3f}"}</span></button>'
-        for locus in loci
-    )
-    # an end of a script inside the JSON would end the element
-    content = json.dumps(settings).replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>
-<body>
-<nav><h1>{escape(title)}</h1><p>{escape(told)}</p>
-{buttons}
-</nav>
-<main><div id="error" role="alert"></div><div id="igv"></div></main>
-<script id="told" type="application/json">{content}</script>
-<script src="/igv.js"></script>
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
+    return render("viewer.html.j2", title=title, settings=settings, loci=loci, caption=caption)
+
+
+def viewer_script() -> bytes:
+    """Return the page's script."""
+    return (files("zflipon.report") / "templates" / "viewer.js").read_bytes()

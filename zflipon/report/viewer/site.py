@@ -1,4 +1,7 @@
-"""Tracks in the user's own browser: igv.js on a page that a small server on this machine gives, without a network."""
+"""What the viewer serves: the page, igv.js, the tracks and the genome, each at an address.
+
+The page's markup is in `zflipon.report.viewer.page`; requests are answered by `zflipon.report.viewer.server`.
+"""
 
 from __future__ import annotations
 
@@ -13,194 +16,212 @@ from zflipon.errors import MissingExtraError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import parse_region
-from zflipon.report.call_summary import Signal, ranked, read_calls
-from zflipon.report.hub import LABEL_COLOUR, around
-from zflipon.report.sources import Run, contig_lengths, gather
-from zflipon.report.viewer.page import Locus, page
-from zflipon.report.viewer.server import Served
+from zflipon.report.calls import SignalFile, read_calls, top_calls
+from zflipon.report.hub import LABEL_COLOUR, SIGNAL_COLOUR, surrounding_region
+from zflipon.report.runs import Run, contig_lengths, group_tracks
+from zflipon.report.viewer.page import Locus, igv_text, viewer_page, viewer_script
+from zflipon.report.viewer.server import ServedFile
 from zflipon.tracks.atomic import INDEX_SUFFIXES
-from zflipon.tracks.bed import SCORE_COLOURS
 
-MOST = 200
-"""Calls in the list, the surest of all."""
-
-_SIGNAL, _LABELS = f"rgb({SCORE_COLOURS[1000]})", f"rgb({LABEL_COLOUR})"
+CALLS_LISTED = 200
+"""Rows in the table of calls: those with the highest mean probability."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What is served.
+    """Everything that the viewer serves.
 
     Attributes
     ----------
-    contents : dict of str to Served
+    contents : dict of str to ServedFile
         Address → content; ``/`` is the page.
     loci : list of Locus
+        Calls in the page's table.
     """
 
-    contents: dict[str, Served]
+    contents: dict[str, ServedFile]
     loci: list[Locus]
 
 
-def make_site(
+def build_site(
     tracks: Sequence[Path],
     genome: Genome,
     labels: Path | None = None,
     region: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Site:
-    """Lay out a page of tracks, and the files that it needs.
+    """Check the inputs and collect what the viewer serves.
 
     Parameters
     ----------
     tracks : sequence of Path
-        bigWig and BED, as annotate writes them.
+        bigWig and BED files of annotate.
     genome : Genome
-        Open for as long as the site is served: its indices may lie in a temporary folder.
+        Must stay open while the site is served, because its files may be in a temporary folder.
     labels : Path, optional
         BED of known Z-DNA.
     region : str, optional
-        Where the page opens (1-based); by default at the surest call.
+        Region at which the viewer opens, 1-based; by default around the call with the highest mean probability.
     progress : callable
-        Called with the bases that were read of a bigWig without its BED, and how many there are.
+        Called with the number of bases just read from a bigWig without BED, and the total.
 
     Raises
     ------
     InputError
-        If a file cannot be used or is of another assembly, or there is no such region.
+        If a file cannot be used or does not match the genome, or the region is unknown.
     MissingExtraError
-        If no package carries igv.js.
+        If the package with igv.js is not installed.
     """
-    script = igv_script()
-    runs = gather(tracks)
+    igv_file = igv_script()
+    runs = group_tracks(tracks)
     lengths = contig_lengths(runs, genome.lengths)
-    place = _place(region, genome.lengths) if region else None
-    files = _Files()
-    shown = [track for run in runs for track in _tracks(run, files)]
+    locus = _region_text(region, genome.lengths) if region else None
+    files = _FileAddresses()
+    signals = {run.name: SignalFile(run.signal) for run in runs if run.signal is not None}
+    igv_tracks = [track for run in runs for track in _run_tracks(run, signals.get(run.name), files)]
     if labels is not None:
-        read_bed(labels, genome.lengths, "labels")
-        shown.append({**files.bed(labels), "name": "known Z-DNA", "color": _LABELS})
-    told, calls = _first_calls(runs, lengths, progress)
-    loci = surest(calls, lengths)
+        read_bed(labels, genome.lengths, "labels")  # fails here rather than in the browser
+        igv_tracks.append(
+            {**_bed_track(labels, files), "name": "known Z-DNA", "color": f"rgb({LABEL_COLOUR})"}
+        )
+    caption, calls = _listed_calls(runs, signals, lengths, progress)
+    loci = strongest_loci(calls, lengths)
     settings = {
         "reference": _reference(genome, files),
         "loadDefaultGenomes": False,
-        "locus": place or (loci[0].shown if loci else next(iter(lengths))),
-        "tracks": shown,
+        "locus": locus or (loci[0].region if loci else next(iter(lengths))),
+        "tracks": igv_tracks,
     }
-    title = ", ".join(run.name for run in runs)
-    html = page(title, settings, loci, told)
+    html = viewer_page(", ".join(run.name for run in runs), settings, loci, caption)
     contents = {
-        "/": Served(html.encode(), "text/html; charset=utf-8"),
-        "/igv.js": Served(script, "text/javascript"),
-        "/favicon.ico": Served(b"", "image/x-icon"),
+        "/": ServedFile(html.encode(), "text/html; charset=utf-8"),
+        "/igv.js": ServedFile(igv_file, "text/javascript"),
+        "/viewer.js": ServedFile(viewer_script(), "text/javascript"),
+        "/favicon.ico": ServedFile(b"", "image/x-icon"),
         **files.contents,
     }
     return Site(contents, loci)
 
 
 def igv_script() -> Path:
-    """Return igv.js of the package that carries it; raise `MissingExtraError` if it is not installed."""
-    found = importlib.util.find_spec("igv_notebook")  # which is not imported: it wants a notebook
-    if found is not None:
-        for folder in found.submodule_search_locations or ():
+    """Return the path of igv.js in the package igv-notebook; raise `MissingExtraError` if it is not installed."""
+    package = importlib.util.find_spec("igv_notebook")  # importing it would require a notebook
+    if package is not None:
+        for folder in package.submodule_search_locations or ():
             script = Path(folder) / "js" / "igv.min.js"
             if script.is_file():
                 return script
     raise MissingExtraError("view", "igv-notebook", "view")
 
 
-def surest(calls: Mapping[str, np.ndarray], lengths: Mapping[str, int], most: int = MOST) -> list[Locus]:
-    """Return the calls of the highest mean probability; the longer, then the earlier, of those that are alike."""
-    best = ranked(calls, lambda found: np.nan_to_num(found["mean"]), most)
+def strongest_loci(
+    calls: Mapping[str, np.ndarray], lengths: Mapping[str, int], limit: int = CALLS_LISTED
+) -> list[Locus]:
+    """Return the calls with the highest mean probability; ties are broken by length, then by position."""
+    best = top_calls(calls, lambda rows: np.nan_to_num(rows["mean"]), limit)
     return [_locus(contig, call, lengths[contig]) for contig, call in best]
 
 
 def _locus(contig: str, call: np.void, length: int) -> Locus:
     start, end, mean = int(call["start"]), int(call["end"]), float(call["mean"])
-    low, high = around(start, end, length)
-    score = None if np.isnan(mean) else mean
-    return Locus(f"{contig}:{start + 1:,}-{end:,}", f"{contig}:{low}-{high}", score)
+    first, last = surrounding_region(start, end, length)
+    return Locus(contig, start, end, f"{contig}:{first}-{last}", None if np.isnan(mean) else mean)
 
 
-class _Files:
-    """The files of a site, each at an address that tells a browser's code what it is."""
+class _FileAddresses:
+    """Gives each file an address that igv.js recognises by its extension."""
 
     def __init__(self):
-        self.contents: dict[str, Served] = {}
+        self.contents: dict[str, ServedFile] = {}
 
     def add(self, path: Path, extension: str) -> str:
-        """Give a file an address."""
+        """Return a new address for a file."""
         address = f"/data/{len(self.contents)}{extension}"
-        self.contents[address] = Served(path)
+        self.contents[address] = ServedFile(path)
         return address
 
-    def bed(self, path: Path) -> dict[str, object]:
-        """Return what igv.js needs to know of a BED file: read piecewise where it is indexed."""
-        packed = path.name.lower().endswith(".gz")
-        told: dict[str, object] = {
-            "type": "annotation",
-            "format": "bed",
-            "url": self.add(path, ".bed.gz" if packed else ".bed"),
-            "displayMode": "EXPANDED",
-        }
-        index = next((found for end in INDEX_SUFFIXES if (found := Path(f"{path}{end}")).is_file()), None)
-        if packed and index is not None:
-            return {**told, "indexURL": self.add(index, f".bed.gz{index.suffix}")}
-        return {**told, "indexed": False}
+
+def _bed_track(path: Path, files: _FileAddresses) -> dict[str, object]:
+    """Return the igv.js settings of a BED file; a bgzip file with an index is read region by region."""
+    name = path.name.lower()
+    kind = "narrowPeak" if ".narrowpeak" in name else "bed"
+    extension = f".{kind}.gz" if name.endswith(".gz") else f".{kind}"
+    index = next((each for end in INDEX_SUFFIXES if (each := Path(f"{path}{end}")).is_file()), None)
+    settings: dict[str, object] = {
+        "type": "annotation",
+        "format": kind,
+        "url": files.add(path, extension),
+        "displayMode": "EXPANDED",
+    }
+    if extension.endswith(".gz") and index is not None:
+        return {**settings, "indexURL": files.add(index, f"{extension}{index.suffix}")}
+    return {**settings, "indexed": False}
 
 
-def _reference(genome: Genome, files: _Files) -> dict[str, object]:
-    text, index, blocks = genome.files
-    told = {
-        "id": genome.path.name,
-        "name": genome.path.name,
-        "fastaURL": files.add(text, ".fa.gz" if blocks else ".fa"),
+def _reference(genome: Genome, files: _FileAddresses) -> dict[str, object]:
+    """Return the igv.js settings of the genome."""
+    fasta, index, block_index = genome.files
+    name = igv_text(genome.path.name)
+    settings = {
+        "id": name,
+        "name": name,
+        "fastaURL": files.add(fasta, ".fa.gz" if block_index else ".fa"),
         "indexURL": files.add(index, ".fai"),
         "wholeGenomeView": False,
     }
-    return {**told, "compressedIndexURL": files.add(blocks, ".gzi")} if blocks else told
+    if block_index:
+        settings["compressedIndexURL"] = files.add(block_index, ".gzi")
+    return settings
 
 
-def _place(region: str, lengths: Mapping[str, int]) -> str:
+def _region_text(region: str, lengths: Mapping[str, int]) -> str:
     contig, start, end = parse_region(region, lengths)
     return f"{contig}:{start + 1}-{end}"
 
 
-def _first_calls(
-    runs: Sequence[Run], lengths: Mapping[str, int], progress: Callable[[int, int], None]
+def _listed_calls(
+    runs: Sequence[Run],
+    signals: Mapping[str, SignalFile],
+    lengths: Mapping[str, int],
+    progress: Callable[[int, int], None],
 ) -> tuple[str, dict[str, np.ndarray]]:
-    """Return what the list is, in words, and its calls: those of the first run that has any."""
-    # all BEDs are read: a wrong one should fail before a browser opens
-    written = [read_calls(run.calls, lengths) if run.calls else None for run in runs]
-    for run, known in zip(runs, written, strict=True):
-        calls = _called(run, lengths, progress) if known is None else known
-        if count := sum(map(len, calls.values())):
-            of = f" of {run.name}" if len(runs) > 1 else ""
-            return f"{count:,} calls{of}" + (f", the {MOST} surest" if count > MOST else ""), calls
+    """Return a caption for the table, and the calls of the first run that has any."""
+    # read every BED first: an invalid one must fail before the browser opens
+    from_bed = [read_calls(run.calls, lengths) if run.calls else None for run in runs]
+    for run, calls in zip(runs, from_bed, strict=True):
+        if calls is None:
+            calls = _calls_of_signal(signals[run.name], run.record.get("call", {}), lengths, progress)
+        if number := sum(map(len, calls.values())):
+            of_run = f" of {run.name}" if len(runs) > 1 else ""
+            listed = f"; the {CALLS_LISTED} with the highest probability" if number > CALLS_LISTED else ""
+            plural = "" if number == 1 else "s"
+            return f"{number:,} call{plural}{of_run}{listed}", calls
     return "no calls are known", {}
 
 
-def _called(
-    run: Run, lengths: Mapping[str, int], progress: Callable[[int, int], None]
+def _calls_of_signal(
+    signal: SignalFile, settings: Mapping, lengths: Mapping[str, int], progress: Callable[[int, int], None]
 ) -> dict[str, np.ndarray]:
-    """Return the calls that annotate would make of a run's bigWig, where a record tells its threshold."""
-    signal, how = Signal(run.signal), run.record.get("call", {})
-    if not signal.probable or how.get("threshold") is None:
+    """Return the calls that annotate makes of a bigWig with recorded settings; none without a threshold."""
+    if settings.get("threshold") is None or not signal.is_probability:
         return {}
     total = sum(lengths.values())
-    return signal.call(lengths, how, lambda bases: progress(bases, total))
+    return signal.call(lengths, settings, lambda bases: progress(bases, total))
 
 
-def _tracks(run: Run, files: _Files) -> list[dict[str, object]]:
-    """Return what igv.js needs to know of a run's tracks."""
-    found: list[dict[str, object]] = []
-    if run.signal is not None:
-        low, high = Signal(run.signal).limits
-        found.append({
-            "name": f"{run.name} ({run.model})", "type": "wig", "format": "bigwig", "url": files.add(run.signal, ".bw"),
-            "min": low, "max": high, "autoscale": False, "color": _SIGNAL, "height": 100, "windowFunction": "max",
+def _run_tracks(run: Run, signal: SignalFile | None, files: _FileAddresses) -> list[dict[str, object]]:
+    """Return the igv.js settings of a run's tracks."""
+    tracks: list[dict[str, object]] = []
+    colour = f"rgb({SIGNAL_COLOUR})"
+    if signal is not None:
+        low, high = signal.limits
+        tracks.append({
+            "name": igv_text(f"{run.name} ({run.model})"), "type": "wig", "format": "bigwig",
+            "url": files.add(signal.path, ".bw"), "min": low, "max": high, "autoscale": False, "color": colour,
+            "height": 100, "windowFunction": "max",
         })  # fmt: skip
     if run.calls is not None:
-        found.append({**files.bed(run.calls), "name": f"{run.name} calls", "color": _SIGNAL})
-    return found
+        tracks.append(
+            {**_bed_track(run.calls, files), "name": igv_text(f"{run.name} calls"), "color": colour}
+        )
+    return tracks
