@@ -1,1 +1,1 @@
-"""Devices, batching and genome-scale inference."""
+"""Inference with a trained model: settings, batching, execution, decoding, and the scan of a genome."""

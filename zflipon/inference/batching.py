@@ -69,7 +69,7 @@ class Batcher:
     with_bases : bool
         Whether the model reads nucleotides beside tokens.
     batch_size : int, optional
-        Sequences per batch. Default: as many as fill `DeviceProfile.tokens_per_batch`.
+        Sequences per batch. Default: the number that fills `DeviceProfile.tokens_per_batch`.
     profile : DeviceProfile, optional
         Default: the device's own.
     """
@@ -100,7 +100,7 @@ class Batcher:
         ----------
         sequences : sequence of str
         cores : numpy.ndarray, optional
-            int64, shape (sequences, 2): the range of bases that is needed of each. The model may leave others undecided.
+            int64, shape (sequences, 2): the range of bases that is needed of each; other bases may be undefined.
         features : sequence of numpy.ndarray, optional
             Omics tracks of each sequence: float32, shape (tracks, steps).
         present : numpy.ndarray, optional

@@ -65,7 +65,7 @@ class WorkerPool:
     Parameters
     ----------
     threads : int, optional
-        Default: as many as torch uses.
+        Default: the number that torch uses.
     """
 
     def __init__(self, threads: int | None = None):
@@ -88,7 +88,7 @@ class WorkerPool:
 
 
 class Prefetch(Generic[Item]):
-    """Runs an iterator in a thread of its own, up to `depth` items ahead of its reader.
+    """Runs an iterator in another thread, up to `depth` items ahead of its reader.
 
     A context manager: the thread ends with the ``with`` block. Errors of the iterator are raised in the reader.
 

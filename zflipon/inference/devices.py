@@ -39,7 +39,7 @@ class DeviceProfile:
     prefetch_batches : int
         Batches that are read and tokenized while the model works.
     tokenizer_threads : int or None
-        Threads that tokenize and collate, each a task of its own; None tokenizes in the prefetch thread.
+        Threads that tokenize and collate, one task each; None tokenizes in the prefetch thread.
     trim_from_tokens : int or None
         A batch of more tokens than this ends where padding would exceed `MAX_PADDING`; None never trims.
     """
@@ -52,8 +52,8 @@ class DeviceProfile:
 
 
 DEVICE_PROFILES = {
-    # each core runs its own batch, which should fit its caches; batches are small, so many are prefetched. One thread
-    # tokenizes, because the cores are busy and a process should not claim shards long before it needs them
+    # each core runs its own batch, which should fit its caches. Batches are small, so more of them are prefetched. One
+    # thread tokenizes, because the cores are busy and a process should not claim shards long before it needs them
     "cpu": DeviceProfile(1 << 12, 1 << 15, 24),
     "mps": DeviceProfile(1 << 15, 1 << 15, 4),
     # one tokenizer thread would leave the GPU idle
@@ -140,7 +140,7 @@ def has_bfloat16_instructions() -> bool:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error of torch means that memory did not suffice. CPUs and cuBLAS raise no class of their own."""
+    """Return whether an error means that memory did not suffice. For CPUs and cuBLAS only the message tells."""
     message = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(
         text in message for text in _OUT_OF_MEMORY_MESSAGES

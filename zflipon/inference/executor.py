@@ -1,6 +1,6 @@
 """Batches → model outputs: one device or the cores of a CPU, and smaller batches if memory does not suffice.
 
-What is in a batch is decided in `zflipon.inference.batching`, and outputs are decoded in `zflipon.inference.decoding`.
+Batches are formed in `zflipon.inference.batching`, and outputs are decoded in `zflipon.inference.decoding`.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class PendingOutput:
 class Executor:
     """Runs a model on batches.
 
-    On a CPU each core runs a batch of its own. If memory does not suffice, a batch is run in halves, and later batches
-    are limited to the size that fitted.
+    On a CPU each core runs another batch. If memory does not suffice, a batch is run in halves, and later batches are
+    limited to the size that fitted.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Windows of a genome → the probabilities of their cores, read and tokenized ahead of the model.
 
-Which windows cover a genome is decided in `zflipon.genome.shards`; what is written of them, in `zflipon.tracks`.
+The windows of a genome come from `zflipon.genome.shards`; probabilities are written by `zflipon.tracks`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class InferenceSettings:
     batch_size : int or None
         Windows per forward pass; None chooses by device and window length.
     threads : int or None
-        CPU threads; None uses as many as torch is set to.
+        CPU threads; None uses the number that torch is set to.
     """
 
     device: torch.device

@@ -1,0 +1,69 @@
+"""Which sequences share a batch."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from inference_models import generator, mixed_sequences
+
+from zflipon.inference.batching import MAX_PADDING, Batcher
+from zflipon.inference.devices import DEVICE_PROFILES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def sequences():
+    return mixed_sequences(generator())
+
+
+def padding(batch):
+    """Return the padded and the used number of tokens of a batch."""
+    return batch.inputs["input_ids"].numel(), batch.tokens.counts.sum()
+
+
+def test_every_sequence_is_in_one_batch_of_at_most_the_given_size(tokenizer, sequences):
+    batches = list(Batcher(tokenizer, CPU, with_bases=True, batch_size=8).batches(sequences))
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(len(sequences)))
+    assert [len(batch.indices) for batch in batches] == [8] * 8 + [6]
+    for batch in batches:
+        assert batch.widths.tolist() == [len(sequences[i]) for i in batch.indices]
+        assert batch.base_mask.sum(axis=1).tolist() == batch.widths.tolist()
+        assert batch.inputs["bases"].shape == (len(batch.indices), batch.widths.max())
+
+
+def test_the_automatic_batch_size_limits_tokens(tokenizer, sequences):
+    profile = replace(DEVICE_PROFILES["cpu"], tokens_per_batch=1000)
+    batches = list(Batcher(tokenizer, CPU, with_bases=False, profile=profile).batches(sequences))
+    longest = max(batch.tokens.counts.max() for batch in batches)
+    assert {len(batch.indices) for batch in batches[:-1]} == {1000 // longest}
+    assert "bases" not in batches[0].inputs
+
+
+def test_the_core_of_a_batch_encloses_those_of_its_sequences(tokenizer):
+    cores = np.array([[10, 20], [15, 40], [12, 18]])
+    (batch,) = Batcher(tokenizer, CPU, with_bases=True, batch_size=8).batches(["ACGT" * 20] * 3, cores)
+    assert batch.core == (10, 40)
+    assert list(Batcher(tokenizer, CPU, with_bases=True).batches([])) == []
+
+
+def test_trimmed_batches_hold_little_padding(tokenizer, sequences):
+    batcher = Batcher(tokenizer, CPU, with_bases=True, batch_size=1000)
+    (whole,) = batcher.batches(sequences)
+    padded, used = padding(whole)
+    assert padded - used > 0.2 * padded
+
+    profile = replace(DEVICE_PROFILES["cpu"], trim_from_tokens=600)
+    batches = list(Batcher(tokenizer, CPU, True, batch_size=1000, profile=profile).batches(sequences))
+    assert len(batches) > 3
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(len(sequences)))
+    for batch in batches:
+        padded, used = padding(batch)
+        assert padded - used <= MAX_PADDING * padded or used <= 600
+    for batch, following in pairwise(batches):  # no batch ends earlier than it has to
+        size, longest = len(batch.indices) + 1, following.tokens.counts[0]
+        used = batch.tokens.counts.sum() + longest
+        assert used > 600
+        assert size * longest - used > MAX_PADDING * size * longest
