@@ -140,7 +140,7 @@ def has_bfloat16_instructions() -> bool:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error means that memory did not suffice. For CPUs and cuBLAS only the message tells."""
+    """Return whether an error is a lack of memory. CPUs and cuBLAS raise a RuntimeError with a message of that kind."""
     message = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(
         text in message for text in _OUT_OF_MEMORY_MESSAGES
