@@ -136,7 +136,7 @@ def test_nan_in_a_bigwig_counts_as_missing(tmp_path):
     ],
 )
 def test_known_faulty_bigwigs_are_bundled(tmp_path, name):
-    result = bundle([SHARED / "faults" / name], tmp_path / "hub", SHARED / "faults" / "g.fa")
+    result = bundle([SHARED / "faults" / name], tmp_path / "hub")
     assert "index.html" in result.files
 
 

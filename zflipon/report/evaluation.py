@@ -206,6 +206,7 @@ def _draw_f1_lines(axes) -> None:
 
 
 def _thin(recall: np.ndarray) -> np.ndarray:
-    """Return the indices of at most `CURVE_POINTS` points of a curve, evenly spaced by recall."""
-    wanted = np.linspace(0, 1, CURVE_POINTS)
-    return np.unique(np.searchsorted(recall, wanted).clip(0, len(recall) - 1))
+    """Return the indices of at most `CURVE_POINTS` points, evenly spaced by recall; vertical steps stay vertical."""
+    wanted = np.linspace(0, 1, CURVE_POINTS // 2)
+    first, last = np.searchsorted(recall, wanted), np.searchsorted(recall, wanted, side="right") - 1
+    return np.unique(np.r_[first, last].clip(0, len(recall) - 1))
