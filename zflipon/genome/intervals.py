@@ -1,7 +1,7 @@
-"""Intervals on contigs: BED files and region strings in, sorted half-open arrays out.
+"""Interval arithmetic on contigs: sorted half-open arrays, masks, and region strings.
 
-The 1-based closed form that users type (``chr1:1,001-2,000``) is converted here
-and nowhere else.
+Interval files are read in `zflipon.genome.interval_files`. The 1-based closed form that users type
+(``chr1:1,001-2,000``) is converted in `parse_region` and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,23 +16,37 @@ from zflipon.errors import InputError, format_names
 Intervals = dict[str, np.ndarray]
 """Contig → int64 array of shape (n, 2): 0-based half-open, sorted by start, then end."""
 
+_REGION = re.compile(r"(.+):([0-9,]{1,24})(?:-([0-9,]{1,24})?)?", re.ASCII | re.DOTALL)
+
 
 def parse_region(text: str, lengths: Mapping[str, int]) -> tuple[str, int, int]:
-    """Parse ``chr``, ``chr:start`` or ``chr:start-end`` (1-based, closed, commas allowed).
+    """Parse a region: ``chr``, ``chr:start`` or ``chr:start-end`` (1-based, closed, commas allowed).
+
+    Parameters
+    ----------
+    text : str
+        If a contig has this whole name, the contig is meant, since names may contain ``:``.
+    lengths : mapping of str to int
+        The genome's contigs and their lengths.
 
     Returns
     -------
     contig, start, end : str, int, int
-        0-based half-open. A contig whose whole name is `text` wins, since names may hold ``:``.
+        0-based half-open.
 
     Raises
     ------
     InputError
-        If there is no such contig or the range leaves it.
+        If the contig is unknown or the range is outside of it.
+
+    Examples
+    --------
+    >>> parse_region("chr1:1,001-2,000", {"chr1": 5000})
+    ('chr1', 1000, 2000)
     """
     if text in lengths:
         return text, 0, lengths[text]
-    match = re.fullmatch(r"(.+):([\d,]+)(?:-([\d,]+)?)?", text)
+    match = _REGION.fullmatch(text)
     if match is None or match[1] not in lengths:
         raise InputError(
             f"region {text!r}: no such contig; expected NAME or NAME:START-END with a name of the genome "
@@ -47,7 +61,7 @@ def parse_region(text: str, lengths: Mapping[str, int]) -> tuple[str, int, int]:
 
 
 def merge(intervals: np.ndarray, gap: int = 0) -> np.ndarray:
-    """Join sorted intervals that overlap, touch, or lie at most `gap` bases apart.
+    """Merge sorted intervals that overlap, touch, or are at most `gap` bases apart.
 
     Parameters
     ----------
@@ -55,22 +69,41 @@ def merge(intervals: np.ndarray, gap: int = 0) -> np.ndarray:
         int64, shape (n, 2), sorted by start.
     gap : int
         Bases.
+
+    Examples
+    --------
+    >>> merge(np.array([[0, 3], [2, 5], [6, 8]])).tolist()
+    [[0, 5], [6, 8]]
     """
     if len(intervals) == 0:
         return np.empty((0, 2), dtype=np.int64)
-    reach = np.maximum.accumulate(intervals[:, 1])
-    first = np.flatnonzero(np.r_[True, intervals[1:, 0] > reach[:-1] + gap])
+    max_ends = np.maximum.accumulate(intervals[:, 1])
+    first = np.flatnonzero(np.r_[True, intervals[1:, 0] > max_ends[:-1] + gap])
     last = np.r_[first[1:], len(intervals)] - 1
-    return np.stack([intervals[first, 0], reach[last]], axis=1)
+    return np.stack([intervals[first, 0], max_ends[last]], axis=1)
+
+
+def merge_by_contig(intervals: Intervals, lengths: Mapping[str, int]) -> Intervals:
+    """Merge the intervals of some contigs, and drop empty intervals and contigs without any.
+
+    Parameters
+    ----------
+    intervals : Intervals
+    lengths : mapping of str to int
+        The contigs to keep.
+    """
+    merged = {contig: merge(intervals[contig]) for contig in lengths if contig in intervals}
+    nonempty = {contig: rows[rows[:, 1] > rows[:, 0]] for contig, rows in merged.items()}
+    return {contig: rows for contig, rows in nonempty.items() if len(rows)}
 
 
 def count_covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
-    """Count the bases between neighbouring edges that disjoint intervals cover.
+    """Count the bases between consecutive edges that intervals cover.
 
     Parameters
     ----------
     intervals : numpy.ndarray or None
-        int64, shape (n, 2), sorted, none empty.
+        int64, shape (n, 2), sorted, disjoint, none empty.
     edges : numpy.ndarray
         Sorted positions, shape (m,).
 
@@ -78,24 +111,29 @@ def count_covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray
     -------
     numpy.ndarray
         int64, shape (max(m - 1, 0),).
+
+    Examples
+    --------
+    >>> count_covered(np.array([[2, 5], [8, 9]]), np.array([0, 4, 10])).tolist()
+    [2, 2]
     """
     if intervals is None or not len(intervals):
         return np.zeros(max(len(edges) - 1, 0), dtype=np.int64)
+    # covered bases up to each start and end, interpolated at the edges
     after = np.cumsum(np.diff(intervals))
     before = after - np.diff(intervals).ravel()
-    reached = np.interp(edges, intervals.ravel(), np.stack([before, after], axis=1).ravel())
-    return np.diff(reached).astype(np.int64)
-
-
-def merge_by_contig(intervals: Intervals, lengths: Mapping[str, int]) -> Intervals:
-    """Keep the chosen contigs; join intervals that overlap or touch; drop empty ones."""
-    joined = {contig: merge(intervals[contig]) for contig in lengths if contig in intervals}
-    solid = {contig: runs[runs[:, 1] > runs[:, 0]] for contig, runs in joined.items()}
-    return {contig: runs for contig, runs in solid.items() if len(runs)}
+    up_to_edges = np.interp(edges, intervals.ravel(), np.stack([before, after], axis=1).ravel())
+    return np.diff(up_to_edges).astype(np.int64)
 
 
 def interval_mask(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
-    """Mark the bases of ``[start, end)`` that sorted intervals cover.
+    """Return which bases of ``[start, end)`` sorted intervals cover.
+
+    Parameters
+    ----------
+    intervals : numpy.ndarray or None
+        int64, shape (n, 2), sorted by start; they may overlap.
+    start, end : int
 
     Returns
     -------
@@ -106,24 +144,24 @@ def interval_mask(intervals: np.ndarray | None, start: int, end: int) -> np.ndar
 
 
 def merged_interval_mask(merged: np.ndarray | None, start: int, end: int) -> np.ndarray:
-    """Do what `fill` does, of intervals that are merged already."""
-    covered = np.zeros(end - start, dtype=bool)
+    """Return what `interval_mask` does, for intervals that are merged already."""
+    mask = np.zeros(end - start, dtype=bool)
     if merged is not None and len(merged):
         for low, high in find_overlapping(merged, start, end):
-            covered[max(low - start, 0) : high - start] = True
-    return covered
+            mask[max(low - start, 0) : high - start] = True
+    return mask
 
 
-def contains_positions(merged: np.ndarray | None, places: np.ndarray) -> np.ndarray:
-    """Tell which places lie in merged intervals: bool, of the places' shape."""
+def contains_positions(merged: np.ndarray | None, positions: np.ndarray) -> np.ndarray:
+    """Return which positions are in merged intervals: bool, of the shape of `positions`."""
     if merged is None or not len(merged):
-        return np.zeros(places.shape, dtype=bool)
-    before = np.searchsorted(merged[:, 0], places, side="right") - 1
-    return (before >= 0) & (places < merged[before, 1])
+        return np.zeros(positions.shape, dtype=bool)
+    candidate = np.searchsorted(merged[:, 0], positions, side="right") - 1
+    return (candidate >= 0) & (positions < merged[candidate, 1])
 
 
 def find_overlapping(merged: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Return those of sorted, disjoint intervals that touch ``[start, end)``."""
+    """Return the intervals, of sorted and disjoint ones, that overlap ``[start, end)``."""
     first = np.searchsorted(merged[:, 1], start, side="right")
     last = np.searchsorted(merged[:, 0], end, side="left")
     return merged[first:last]
