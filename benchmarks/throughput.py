@@ -275,8 +275,7 @@ def without_model(
                 [str(scratch / "stub.bw")],
                 model,
                 Selection(contigs=contigs),
-                predict=InferenceConfig(device=arguments.device),
-                quiet=True,
+                settings=InferenceConfig(device=arguments.device),
                 force=True,
                 screen=arguments.screen,
             )

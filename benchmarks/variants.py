@@ -20,14 +20,14 @@ from zflipon.config import InferenceConfig, VariantConfig
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
-from zflipon.workflows.variants import Geometry, Pool, scores
+from zflipon.workflows.variants import AlleleBatch, Geometry, score_alleles
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse()
     predictor = Predictor(load(arguments.model), InferenceConfig(device=arguments.device))
-    shape = Geometry.of(predictor.metadata.window, predictor.metadata.margin, VariantConfig())
+    shape = Geometry.fit(predictor.metadata.window, predictor.metadata.margin, VariantConfig())
     text = "".join(
         np.random.default_rng(0).choice(list("ACGT"), 4000 + arguments.variants * arguments.spacing)
     )
@@ -67,17 +67,17 @@ def parse() -> argparse.Namespace:
 
 def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[tuple]) -> np.ndarray:
     """Return the scores of alleles that are read together."""
-    pool = Pool(genome, shape)
+    batch = AlleleBatch(genome, shape)
     for allele in alleles:
-        pool.add(*allele)
-    return scores(pool.pairs, predictor.predict_probabilities(pool.sequences, cores=pool.cores))
+        batch.add(*allele)
+    return score_alleles(batch.pairs, predictor.predict_probabilities(batch.sequences, cores=batch.cores))
 
 
 def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:
     """Return the scores of one allele, whose two windows are read one after the other and whole."""
-    pool = Pool(genome, shape)
-    pool.add(*allele)
-    return scores(pool.pairs, [predictor.predict_probabilities([text])[0] for text in pool.sequences])[0]
+    batch = AlleleBatch(genome, shape)
+    batch.add(*allele)
+    return score_alleles(batch.pairs, [predictor.predict_probabilities([text])[0] for text in batch.sequences])[0]
 
 
 def timed(run) -> tuple[float, list]:

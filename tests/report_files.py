@@ -81,7 +81,7 @@ def write_annotated(folder, checkpoint):
     genome = make_fasta(folder, contigs)
     make_fasta(folder / "packed.bgz.fa.gz", contigs)
     outputs = [str(folder / name) for name in ("z.bw", "z.bed", "z.bed.gz")]
-    annotate(genome, outputs, str(checkpoint), predict=InferenceConfig(device="cpu"), quiet=True)
+    annotate(genome, outputs, str(checkpoint), settings=InferenceConfig(device="cpu"))
     (folder / "labels.bed").write_text("one\t1000\t1100\n")
 
 

@@ -1,9 +1,13 @@
-"""The one progress bar: on standard error, so that results on standard output stay clean."""
+"""The one progress bar: on standard error, so that results on standard output stay clean.
+
+Workflows report progress to a callback ``progress(done, total)``: units finished since the last call, and all units.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -16,40 +20,59 @@ def progress_bar(
     logged: bool = False,
     name: str | None = None,
 ) -> tqdm:
-    """Return a progress bar; a context manager, whose ``update`` counts on.
+    """Return a progress bar: a context manager with a method ``update``.
 
     Parameters
     ----------
     unit : str
-        What is counted; ``b``: bases, which are told in thousands and millions.
+        Name of the units. ``'b'`` stands for bases, which are shown in thousands and millions.
     total, initial : int, optional
-        How many there are, and how many of them are done.
+        Number of units in all, and of those finished already.
     quiet : bool
         Show nothing.
     logged : bool
-        For hours of work: stay when it is done, and tell a log file every ten seconds. Others show on a terminal alone.
+        For long jobs: the bar stays when it is finished, and a log file gets a line every ten seconds. Otherwise the
+        bar is shown on a terminal only.
     name : str, optional
-        What stands before the bar.
+        Text before the bar.
     """
-    terminal = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
         initial=initial,
         unit=unit if unit == "b" else f" {unit}",
         unit_scale=unit == "b",
         desc=name,
-        disable=quiet or not (terminal or logged),
+        disable=quiet or not (is_terminal or logged),
         leave=logged,
-        mininterval=10 if logged and not terminal else 0.5,
+        mininterval=10 if logged and not is_terminal else 0.5,
         file=sys.stderr,
     )
 
 
 def progress_callback(bar: tqdm) -> Callable[[int, int], None]:
-    """Return what counts on by so many of so many, where the whole comes to light on the way."""
+    """Return a progress callback that updates a bar, whose total need not be known before."""
 
-    def count(done: int, total: int) -> None:
+    def advance(done: int, total: int) -> None:
         bar.total = total
         bar.update(done)
 
-    return count
+    return advance
+
+
+@contextmanager
+def job_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Yield a progress callback for a long job. The bar appears with the first call."""
+    bars: list[tqdm] = []
+
+    def advance(done: int, total: int) -> None:
+        if not bars:  # the first report is of an earlier run
+            bars.append(progress_bar(unit, total, done, quiet, logged=True, name="zflipon"))
+        else:
+            bars[0].update(done)
+
+    try:
+        yield advance
+    finally:
+        for bar in bars:
+            bar.close()

@@ -29,7 +29,7 @@ from zflipon.training.omics_readout import Calls, fit_omics
 from zflipon.training.readout import refit
 from zflipon.training.sampling import kept_tracks
 from zflipon.workflows.annotate import annotate
-from zflipon.workflows.variants import variants
+from zflipon.workflows.variants import score_variants
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -306,8 +306,8 @@ def test_a_stopped_run_does_not_go_on_with_other_tracks(genome, saved, tmp_path,
     out = tmp_path / "x.bedgraph"
 
     def annotate_with(table):
-        return annotate(genome / "genome.fa", [str(out)], str(saved), features=table, quiet=True,
-                        predict=InferenceConfig(threads=1))  # fmt: skip
+        return annotate(genome / "genome.fa", [str(out)], str(saved), features=table,
+                        settings=InferenceConfig(threads=1))  # fmt: skip
 
     def fail(*_):
         raise OSError("the disk is full")
@@ -336,8 +336,8 @@ def test_variants_reads_tracks_where_the_alleles_lie(genome, saved, tmp_path):
     def maxima(name, **named):
         out = tmp_path / name
         predict = InferenceConfig(device="cpu", threads=1)
-        variants(
-            tmp_path / "in.vcf", genome / "genome.fa", out, str(saved), None, predict, quiet=True, **named
+        score_variants(
+            tmp_path / "in.vcf", genome / "genome.fa", out, str(saved), None, predict, **named
         )
         found = [line.split("\t") for line in out.read_text().splitlines() if line[0] != "#"][1:]
         assert all(float(line[7]) == 0 for line in found[1::2])  # the same allele

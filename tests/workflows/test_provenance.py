@@ -30,7 +30,7 @@ def folder(tmp_path_factory, tiny_checkpoint):
     make_fasta(folder, {"one": dna(9000, 1) + "N" * 300 + dna(700, 2), "two": dna(3000, 3)})
     outputs = [str(folder / name) for name in ("z.bw", "z.bed", "z.bedgraph.gz", "z.bed.gz")]
     annotate(
-        folder / "genome.fa", outputs, str(tiny_checkpoint), predict=InferenceConfig(device="cpu"), quiet=True
+        folder / "genome.fa", outputs, str(tiny_checkpoint), settings=InferenceConfig(device="cpu")
     )
     return folder
 
@@ -213,8 +213,8 @@ def test_calls_that_the_place_cuts_agree(tmp_path, tiny_checkpoint, gap):
     """Joined calls and calls near the least length, cut at every base of the way."""
     make_fasta(tmp_path, {"one": dna(3000, 1)})
     out = tmp_path / "z.bed"
-    annotate(tmp_path / "genome.fa", [str(out)], str(tiny_checkpoint), predict=InferenceConfig(device="cpu"),
-             call=CallConfig(0.6, 12, gap), quiet=True)  # fmt: skip
+    annotate(tmp_path / "genome.fa", [str(out)], str(tiny_checkpoint), settings=InferenceConfig(device="cpu"),
+             call=CallConfig(0.6, 12, gap))  # fmt: skip
     assert len(out.read_text().splitlines()) > 5
     for start in range(1001, 1401, 25):
         assert verify(out, f"one:{start}-{start + 60}", device="cpu").agrees
@@ -223,8 +223,7 @@ def test_calls_that_the_place_cuts_agree(tmp_path, tiny_checkpoint, gap):
 def test_what_the_run_was_not_asked_for(folder, tmp_path, tiny_checkpoint):
     outputs = [str(tmp_path / "r.bw"), str(tmp_path / "r.bed")]
     selection = Selection(regions=("one:2,001-3,000", "one:4,001-4,500"))
-    annotate(folder / "genome.fa", outputs, str(tiny_checkpoint), selection, predict=InferenceConfig(device="cpu"),
-             quiet=True)  # fmt: skip
+    annotate(folder / "genome.fa", outputs, str(tiny_checkpoint), selection, settings=InferenceConfig(device="cpu"))  # fmt: skip
     for track in outputs:
         assert json.loads(Path(f"{track}.json").read_text())["regions"] == ["one:2001-3000", "one:4001-4500"]
         found = verify(track, "one:1,501-4,200", device="cpu")
@@ -238,8 +237,8 @@ def test_what_the_run_was_not_asked_for(folder, tmp_path, tiny_checkpoint):
 
 def test_both_strands_and_a_bigwig_without_entries(folder, tmp_path, tiny_checkpoint):
     out = tmp_path / "b.bw"
-    annotate(folder / "genome.fa", [str(out)], str(tiny_checkpoint), quiet=True,
-             predict=InferenceConfig(device="cpu", both_strands=True))  # fmt: skip
+    annotate(folder / "genome.fa", [str(out)], str(tiny_checkpoint),
+             settings=InferenceConfig(device="cpu", both_strands=True))  # fmt: skip
     assert verify(out, PLACE, device="cpu").agrees
     with pyBigWig.open(str(out), "w") as empty:
         empty.addHeader([("one", 10_000), ("two", 3000)])
@@ -248,8 +247,8 @@ def test_both_strands_and_a_bigwig_without_entries(folder, tmp_path, tiny_checkp
 
 def test_half_precision_may_differ_by_more(folder, tmp_path, tiny_checkpoint):
     out = tmp_path / "h.bw"
-    annotate(folder / "genome.fa", [str(out)], str(tiny_checkpoint), quiet=True,
-             predict=InferenceConfig(device="cpu", precision="bfloat16"))  # fmt: skip
+    annotate(folder / "genome.fa", [str(out)], str(tiny_checkpoint),
+             settings=InferenceConfig(device="cpu", precision="bfloat16"))  # fmt: skip
     found = verify(out, PLACE, device="cpu")
     assert found.agrees
     assert found.allowed == 0.05
@@ -280,7 +279,7 @@ def test_omics_tracks_are_read_again(tmp_path):
     marks.write_text("one\t1000\t3000\n")
     (tmp_path / "tracks.tsv").write_text("H3K9ac\tmarks.bed\tbinary\n")
     out = tmp_path / "z.bw"
-    annotate(tmp_path / "genome.fa", [str(out)], OMICS_MODEL, predict=InferenceConfig(device="cpu"), quiet=True,
+    annotate(tmp_path / "genome.fa", [str(out)], OMICS_MODEL, settings=InferenceConfig(device="cpu"),
              features=tmp_path / "tracks.tsv", missing_features="zero")  # fmt: skip
     found = verify(out, "one:1,001-2,000", device="cpu")
     assert (found.agrees, found.notes) == (True, [])
@@ -327,8 +326,7 @@ def test_a_genome_that_went_is_asked_for(folder, tmp_path):
 
 def test_a_screened_track_is_read_again_as_it_was(folder, tmp_path, tiny_checkpoint):
     out = tmp_path / "s.bw"
-    annotate(folder / "genome.fa", [str(out)], str(tiny_checkpoint), predict=InferenceConfig(device="cpu"),
-             quiet=True, screen=True)  # fmt: skip
+    annotate(folder / "genome.fa", [str(out)], str(tiny_checkpoint), settings=InferenceConfig(device="cpu"), screen=True)  # fmt: skip
     assert verify(out, "two", device="cpu").agrees
 
 

@@ -9,7 +9,14 @@ from zflipon.config import VariantConfig
 from zflipon.errors import InputError, OutputError, ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
-from zflipon.workflows.variants import FIELDS, Geometry, Pool, scores, shared, variants
+from zflipon.workflows.variants import (
+    FIELDS,
+    AlleleBatch,
+    Geometry,
+    insertion_point,
+    score_alleles,
+    score_variants,
+)
 
 QUIET = dna(3000, 1, "AGG")  # purines alone do not turn; their G gives the context that the model asks for
 REPEAT = "CG" * 12
@@ -62,8 +69,8 @@ def write_vcf(path, rows, contigs=GENOME, header=()):
 
 def run(tmp_path, genome, rows, name="out.vcf.gz", model="compact", config=None, **more):
     path = write_vcf(tmp_path / "in.vcf", rows, **more)
-    told = variants(path, genome, tmp_path / name, model, config, quiet=True)
-    return told, list(pysam.VariantFile(str(tmp_path / name)))
+    counts = score_variants(path, genome, tmp_path / name, model, config)
+    return counts, list(pysam.VariantFile(str(tmp_path / name)))
 
 
 @pytest.mark.parametrize("pairs", [6, 12])
@@ -142,11 +149,11 @@ def test_coordinates_line_up(genome, contig, at, ref, alt, shifts):
     text = GENOME[contig]
     ref = ref or text[at - 1 : at + 3]
     with Genome(genome) as opened:
-        pool = Pool(opened, Geometry.of(512, 64, VariantConfig(shifts=shifts)))
-        pool.add(contig, at - 1, ref, alt)
-        (found,) = scores(pool.pairs, alternation(pool.sequences))
-        (pair,) = pool.pairs
-    assert all(len(sequence) <= 512 for sequence in pool.sequences)
+        batch = AlleleBatch(opened, Geometry.fit(512, 64, VariantConfig(shifts=shifts)))
+        batch.add(contig, at - 1, ref, alt)
+        (found,) = score_alleles(batch.pairs, alternation(batch.sequences))
+        (pair,) = batch.pairs
+    assert all(len(sequence) <= 512 for sequence in batch.sequences)
     assert pair.low <= at - 1
     assert pair.high >= at - 1 + len(ref)
     columns = slow(text, at - 1, ref, alt, pair.low, pair.high)
@@ -168,7 +175,7 @@ def test_coordinates_line_up(genome, contig, at, ref, alt, shifts):
     [("A", "AT", 1), ("AT", "A", 1), ("A", "C", 1), ("CAT", "CT", 1), ("AC", "GTT", 2), ("AA", "A", 1)],
 )
 def test_where_the_bases_stand_that_one_allele_has(ref, alt, expected):
-    assert shared(ref, alt) == expected
+    assert insertion_point(ref, alt) == expected
 
 
 def test_every_allele_has_scores_or_a_reason(tmp_path, genome, stub):
@@ -182,7 +189,7 @@ def test_every_allele_has_scores_or_a_reason(tmp_path, genome, stub):
         ("chr1", 90000, "C", "A"),
         ("chrUn", 5, "C", "A"),
     ]
-    told, found = run(tmp_path, genome, rows, contigs={**GENOME, "chrUn": "ACGTACGT"})
+    counts, found = run(tmp_path, genome, rows, contigs={**GENOME, "chrUn": "ACGTACGT"})
     assert [record.pos for record in found] == [row[1] for row in rows]
     assert found[0].info["ZF_WHY"] == (None, "spanning_deletion", "symbolic", None)
     assert [value is None for value in found[0].info["ZF_LOSS"]] == [False, True, True, False]
@@ -190,9 +197,9 @@ def test_every_allele_has_scores_or_a_reason(tmp_path, genome, stub):
         *("ref_mismatch", "not_acgt", "too_long", None, "symbolic", "off_contig", "off_contig")
     ]
     assert all("ZF_GAIN" not in record.info for record in found[1:])
-    assert told["alleles"] == 2
-    assert told["ref_mismatch"] == 1
-    assert told["written"] == len(rows)
+    assert counts["alleles"] == 2
+    assert counts["ref_mismatch"] == 1
+    assert counts["written"] == len(rows)
 
 
 def test_ten_thousand_records_stay_in_order(tmp_path, genome, stub):
@@ -224,14 +231,14 @@ def test_formats(tmp_path, genome, stub, name):
 
 def test_a_run_over_its_own_output_replaces_its_fields(tmp_path, genome, stub):
     run(tmp_path, genome, [("chr1", AT + 4, "C", "A,T")])
-    variants(tmp_path / "out.vcf.gz", genome, tmp_path / "again.bcf", "compact", quiet=True)
+    score_variants(tmp_path / "out.vcf.gz", genome, tmp_path / "again.bcf", "compact")
     one, two = (next(iter(pysam.VariantFile(str(tmp_path / name)))) for name in ("out.vcf.gz", "again.bcf"))
     assert dict(one.info) == dict(two.info)
 
 
 def test_tsv_has_a_row_an_allele(tmp_path, genome, stub):
     path = write_vcf(tmp_path / "in.vcf", [("chr1", AT + 4, "C", "A,*")])
-    variants(path, genome, tmp_path / "out.tsv", "compact", quiet=True)
+    score_variants(path, genome, tmp_path / "out.tsv", "compact")
     lines = [line for line in (tmp_path / "out.tsv").read_text().splitlines() if not line.startswith("#")]
     columns, first, second = (line.split("\t") for line in lines)
     assert columns == [
@@ -262,9 +269,9 @@ def test_small_changes_and_other_regions_are_left_out(tmp_path, genome, stub):
         ("chr2", AT, "C", "A"),
     ]
     region = f"chr1:{AT}-{AT + 30}"
-    told, found = run(tmp_path, genome, rows, config=VariantConfig(min_delta=0.05, regions=(region,)))
+    counts, found = run(tmp_path, genome, rows, config=VariantConfig(min_delta=0.05, regions=(region,)))
     assert [record.pos for record in found] == [AT + 6, AT + 7]  # what has no scores stays
-    assert told["records"] == 3
+    assert counts["records"] == 3
 
 
 def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path, genome, stub):
@@ -290,11 +297,11 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path, genome, stub)
         bad = tmp_path / f"{name}.vcf"
         bad.write_text(content)
         with pytest.raises(InputError, match=words[name]):
-            variants(bad, genome, tmp_path / "out.vcf.gz", "compact", quiet=True)
+            score_variants(bad, genome, tmp_path / "out.vcf.gz", "compact")
     with pytest.raises(InputError, match="no such file"):
-        variants(tmp_path / "absent.vcf", genome, tmp_path / "out.vcf.gz", "compact", quiet=True)
+        score_variants(tmp_path / "absent.vcf", genome, tmp_path / "out.vcf.gz", "compact")
     with pytest.raises(OutputError, match="extension"):
-        variants(good, genome, tmp_path / "out.txt", "compact", quiet=True)
+        score_variants(good, genome, tmp_path / "out.txt", "compact")
     with pytest.raises(ZfliponError, match="do not fit"):
-        variants(good, genome, tmp_path / "out.vcf", "compact", VariantConfig(flank=5000), quiet=True)
+        score_variants(good, genome, tmp_path / "out.vcf", "compact", VariantConfig(flank=5000))
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]

@@ -18,30 +18,22 @@ from zflipon.config import InferenceConfig, VariantConfig
 from zflipon.errors import InputError, OutputError, Stopped, ZfliponError
 
 CONTIGS = {"one": dna(9000, 1), "two": dna(4000, 2)}
-SMALL_POOL = 16
+SMALL_BATCH = 16
 OUTPUT = "z.vcf.gz"
 KILLS = 6
 
 
 def score(vcf: Path, fasta: Path, checkpoint: Path, out: Path, name: str = OUTPUT, **settings) -> dict:
-    """Write the output in a folder; of pools so small that there are many."""
-    import zflipon.workflows.variants.records
-    import zflipon.workflows.variants.run
+    """Write the output into a folder, in many small batches."""
+    import zflipon.workflows.variants
 
-    zflipon.workflows.variants.records.RECORDS_PER_BATCH = (
-        zflipon.workflows.variants.run.RECORDS_PER_BATCH
-    ) = SMALL_POOL
-    settings = {"predict": InferenceConfig(device="cpu", threads=1, batch_size=8), "quiet": True} | settings
-    return zflipon.workflows.variants.variants(vcf, fasta, out / name, str(checkpoint), **settings)
-
-
-@pytest.fixture(autouse=True)
-def restored(monkeypatch):
-    import zflipon.workflows.variants.records
-    import zflipon.workflows.variants.run
-
-    for module in (zflipon.workflows.variants.records, zflipon.workflows.variants.run):
-        monkeypatch.setattr(module, "RECORDS_PER_BATCH", module.RECORDS_PER_BATCH)
+    defaults = {
+        "settings": InferenceConfig(device="cpu", threads=1, batch_size=8),
+        "batch_records": SMALL_BATCH,
+    }
+    return zflipon.workflows.variants.score_variants(
+        vcf, fasta, out / name, str(checkpoint), **defaults | settings
+    )
 
 
 @pytest.fixture
@@ -155,15 +147,15 @@ def half_done(vcf, fasta, tiny_checkpoint, out, monkeypatch):
     """Leave a run whose disk was full after five pools."""
     from zflipon.jobs.journal import Journal
 
-    plain = Journal.put
+    write = Journal.write
 
-    def put(self, number, content):
+    def fail(self, number, content):
         if len(self.stored()) == 5:
             raise OutputError("the disk is full")
-        plain(self, number, content)
+        write(self, number, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "put", put)
+        patch.setattr(Journal, "write", fail)
         with pytest.raises(OutputError, match="the disk is full"):
             score(vcf, fasta, tiny_checkpoint, out)
     assert [path.name for path in out.iterdir()] == [f"{OUTPUT}.unfinished"]
@@ -186,7 +178,7 @@ def test_what_is_done_is_not_done_again(half_done, vcf, fasta, tiny_checkpoint, 
     torn = sorted((half_done / f"{OUTPUT}.unfinished").glob("*.shard"))[2]
     torn.write_bytes(torn.read_bytes()[:-3])
     score(vcf, fasta, tiny_checkpoint, half_done)
-    assert len(pools_read) == -(-(len(list(rows())) + 2) // SMALL_POOL) - 4
+    assert len(pools_read) == -(-(len(list(rows())) + 2) // SMALL_BATCH) - 4
     assert contents(half_done) == whole
 
 
@@ -204,7 +196,7 @@ def test_another_command_says_what_differs(half_done, vcf, fasta, tiny_checkpoin
         score(*arguments)
     assert not pools_read
     score(*arguments, restart=True)
-    assert len(pools_read) == -(-(len(list(rows())) - 1) // SMALL_POOL)
+    assert len(pools_read) == -(-(len(list(rows())) - 1) // SMALL_BATCH)
     assert contents(half_done) != whole
 
 
@@ -241,7 +233,7 @@ def command(folder: Path, *words, small: bool = False):
         patched = folder / "patched"
         patched.mkdir()
         (patched / "sitecustomize.py").write_text(
-            f"import zflipon.config; zflipon.config.RECORDS_PER_BATCH = {SMALL_POOL}\n"
+            f"import zflipon.config; zflipon.config.RECORDS_PER_BATCH = {SMALL_BATCH}\n"
         )
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(patched), environment.get("PYTHONPATH")])

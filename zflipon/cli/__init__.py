@@ -1,70 +1,51 @@
-"""The command line: a file per verb, each parses, calls one library function and writes.
+"""The command line. One module per command: it parses the arguments, calls one workflow and prints the result.
 
-Verbs are imported when they are asked for, so that ``--help`` needs neither torch nor transformers.
+Commands are imported when they are used, so that ``--help`` imports neither torch nor transformers.
 """
 
 from __future__ import annotations
 
-import importlib
+import errno
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from contextlib import suppress
 
 import click
 
 from zflipon import __version__
+from zflipon.cli.groups import CommandGroup, StdoutClosed
 from zflipon.errors import MainProcessError, Stopped, ZfliponError, printable
 
-COMMANDS = {
-    "annotate": "Write the Z-DNA track of a genome.",
-    "variants": "Tell what variants do to Z-DNA.",
-    "evaluate": "Hold tracks against labels.",
-    "explain": "Tell which sequence made the calls.",
-    "bundle": "Gather tracks for browsers, with a report.",
-    "view": "Show tracks in the web browser, from this machine.",
-    "train": "Train a model by a recipe.",
-    "models": "List models and print a checkpoint's story.",
-    "provenance": "Tell how a track was made, and read a place again.",
-    "doctor": "Look at this installation: devices, agreement, speed.",
+SECTIONS = {
+    "Annotate": {
+        "annotate": "Write the Z-DNA tracks of a genome.",
+        "variants": "Score how variants change Z-DNA.",
+        "evaluate": "Compare tracks with labelled intervals.",
+    },
+    "Interpret": {
+        "explain": "Find the sequence that caused the calls.",
+        "view": "Show tracks in a genome browser on this computer.",
+    },
+    "Train": {
+        "train": "Train a model from a recipe.",
+        "models": "List, inspect, import and convert models.",
+    },
+    "Share and check": {
+        "bundle": "Make a folder of tracks for genome browsers, with a report.",
+        "provenance": "Show how a track was made, and verify it.",
+        "doctor": "Check this installation: devices, results, speed.",
+    },
 }
-"""Verb → one line of help; the verb's click command has its name in ``zflipon.cli.<verb>``."""
+"""Section of the help page → command → one line of help. Module ``zflipon.cli.NAME`` holds the command ``NAME``."""
 
-
-class Verbs(click.Group):
-    """A group that imports a verb when it is used.
-
-    Parameters
-    ----------
-    verbs : mapping of str to str
-        Verb → one line of help.
-    package : str
-        Where the verb's module lies, which holds a click command of its name.
-    """
-
-    def __init__(self, *args, verbs: Mapping[str, str], package: str, **settings):
-        super().__init__(*args, **settings)
-        self.verbs, self.package = verbs, package
-
-    def list_commands(self, _context) -> list[str]:
-        """Return the verbs in the order in which a newcomer meets them."""
-        return list(self.verbs)
-
-    def get_command(self, _context, name: str) -> click.Command | None:
-        """Import the verb's module."""
-        if name not in self.verbs:
-            return None
-        return getattr(importlib.import_module(f"{self.package}.{name}"), name)
-
-    def format_commands(self, _context, formatter) -> None:
-        """List the verbs without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(self.verbs.items()))
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
+"""Command → one line of help."""
 
 
 @click.group(
-    cls=Verbs,
-    verbs=COMMANDS,
+    cls=CommandGroup,
+    sections=SECTIONS,
     package=__name__,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -74,40 +55,94 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of the user's is one line and exit status 1, a signal 128 + its number."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the command line and exit: 0, 1 for an error of the user, 2 for wrong usage, 128 + number for a signal."""
+    from zflipon.cli.launch import follow_launcher
+
+    _prepare_streams()
+    follow_launcher()
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _terminate)
     try:
-        status = cli.main(prog_name="zflipon", standalone_mode=False)
+        status = _run()
+    except SystemExit as error:
+        status = error.code
+    if not _leave_process_group():
+        _flush_streams()
+        os._exit(status if isinstance(status, int) else 1)
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command and return the exit status. Errors of the user are printed as one line."""
+    try:
+        status = cli.main(prog_name="zflipon", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return status
     except click.ClickException as error:
         error.show()
-        status = error.exit_code
-    except click.exceptions.Abort:  # click's name for Ctrl-C
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("zflipon: stopped", err=True)
-        status = 130
+        return 128 + signal.SIGINT
     except Stopped as stopped:
         click.echo(f"zflipon: {printable(stopped)}", err=True)
-        status = 128 + stopped.signal_number
-    except MainProcessError:
-        status = 1
+        return 128 + stopped.signal_number
+    except MainProcessError:  # the main process prints the message
+        return 1
     except ZfliponError as error:
         click.echo(f"zflipon: error: {printable(error)}", err=True)
-        status = 1
-    except BrokenPipeError:  # the reader of our stdout has gone, as with `| head`
+        return 1
+    except (StdoutClosed, BrokenPipeError):
+        _discard_stdout()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG):
+            raise
+        if error.filename is not None:
+            raise
+        _discard_stdout()
+        click.echo(f"zflipon: error: standard output cannot be written ({error.strerror})", err=True)
+        return 1
+
+
+def _prepare_streams() -> None:
+    """Make standard streams usable: none is closed, and names that the terminal cannot show do not fail."""
+    for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: a data file would get the number of the stream
+            os.set_inheritable(os.open(os.devnull, mode), True)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    if not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    else:
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _discard_stdout() -> None:
+    """Discard buffered output, so that the interpreter does not fail when it ends."""
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
-    finally:
-        _part()
-    sys.exit(status or 0)
 
 
-def _part() -> None:
-    """Leave the other processes of a run: threads that join them may abort an interpreter which ends before they do."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+
+
+def _leave_process_group() -> bool:
+    """Leave the other processes of a run. Return False if the interpreter must end at once."""
+    module = sys.modules.get("zflipon.jobs.distributed")
+    return module is None or module.leave_process_group()
 
 
 def _terminate(number: int, _frame) -> None:
-    """Leave by the front door, so that nothing half-written stays behind."""
+    """Exit through all context managers, so that no temporary file stays behind."""
     click.echo("zflipon: terminated", err=True)
     sys.exit(128 + number)

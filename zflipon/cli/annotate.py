@@ -1,18 +1,19 @@
-"""``zflipon annotate``: a genome → tracks."""
+"""``zflipon annotate``: write the Z-DNA tracks of a genome."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from zflipon.cli.launch import launch, launched
+from zflipon.cli.launch import is_worker, launch
 from zflipon.cli.options import (
     batch_size_option,
     both_strands_option,
     complete_contigs,
     contigs_option,
-    default,
+    default_of,
     device_option,
     features_option,
     force_option,
@@ -20,11 +21,12 @@ from zflipon.cli.options import (
     log_to_stderr,
     missing_features_option,
     model_option,
-    names,
     precision_option,
+    print_line,
     processes_option,
     quiet_option,
     restart_option,
+    split_names,
     threads_option,
     verbose_option,
 )
@@ -40,16 +42,16 @@ Examples:
 """
 
 
-def expectation() -> str:
-    """Say what the default model's story tells of thresholds, if it does."""
+def describe_thresholds() -> str:
+    """Return a sentence on precision and recall of the default model by threshold, if its metadata has them."""
     quality = locate(DEFAULT_MODEL).metadata(None).quality
-    told = [
-        f"{right:.2f} and {found:.2f} at {at}" if found else f"hardly a base is called at {at}"
-        for at, (right, found) in quality.get("by_threshold", {}).items()
+    parts = [
+        f"{precision:.2f} and {recall:.2f} at {threshold}" if recall else f"almost no calls at {threshold}"
+        for threshold, (precision, recall) in quality.get("by_threshold", {}).items()
     ]
-    if not told:
+    if not parts:
         return ""
-    return f" Precision and recall of '{DEFAULT_MODEL}' on every base of held-back human contigs: {', '.join(told)}."
+    return f" Precision and recall of '{DEFAULT_MODEL}' on held-out human contigs: {', '.join(parts)}."
 
 
 @click.command(epilog=EPILOG)
@@ -62,8 +64,8 @@ def expectation() -> str:
     multiple=True,
     required=True,
     metavar="FILE",
-    help="Track to write, repeatable; the extension picks the format: .bw, .bedgraph[.gz], .bed[.gz]; - is BED on "
-    "stdout.",
+    help="Track to write, repeatable. The extension chooses the format: .bw, .bedgraph[.gz], .bed[.gz]; - is BED on "
+    "standard output.",
 )
 @model_option
 @click.option(
@@ -73,29 +75,33 @@ def expectation() -> str:
     multiple=True,
     metavar="CHR:START-END",
     shell_complete=complete_contigs,
-    help="1-based; repeatable.",
+    help="Region to annotate, 1-based; repeatable.  [default: everything]",
 )
-@click.option("--regions", "regions_bed", type=click.Path(), metavar="BED", help="Regions from a BED file.")
+@click.option(
+    "--regions", "regions_bed", type=click.Path(), metavar="BED", help="BED file of regions to annotate."
+)
 @contigs_option
-@click.option("--exclude-contigs", multiple=True, callback=names, metavar="NAMES", help="All but these.")
+@click.option(
+    "--exclude-contigs", multiple=True, callback=split_names, metavar="NAMES", help="Leave these contigs out."
+)
 @click.option(
     "--threshold",
     type=float,
-    help=f"Probability from which a base is called.{expectation()}  [default: the model's]",
+    help=f"Lowest probability of a called base.{describe_thresholds()}  [default: the model's]",
 )
 @click.option(
     "--min-length",
     type=click.IntRange(1),
-    default=default(CallConfig, "min_length"),
+    default=default_of(CallConfig, "min_length"),
     show_default=True,
-    help="Drop shorter calls (bases).",
+    help="Drop calls of fewer bases.",
 )
 @click.option(
     "--merge-gap",
     type=click.IntRange(0),
-    default=default(CallConfig, "merge_gap"),
+    default=default_of(CallConfig, "merge_gap"),
     show_default=True,
-    help="Join calls at most this far apart (bases).",
+    help="Merge calls that are at most this many bases apart.",
 )
 @features_option
 @missing_features_option
@@ -103,7 +109,7 @@ def expectation() -> str:
 @click.option(
     "--screen",
     is_flag=True,
-    help="Read only windows with a stretch that turns readily into Z-DNA (much faster); other bases get 0.",
+    help="Read only windows with sequence that easily forms Z-DNA (much faster); bases of other windows get 0.",
 )
 @batch_size_option
 @precision_option
@@ -112,9 +118,7 @@ def expectation() -> str:
 @processes_option
 @restart_option
 @force_option
-@click.option(
-    "--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Print what would be done and estimate time and space.")
 @quiet_option
 @verbose_option
 def annotate(
@@ -143,61 +147,75 @@ def annotate(
     quiet,
     verbose,
 ) -> None:
-    """Write the Z-DNA track of GENOME, a FASTA file (plain, gzip or bgzip).
+    """Write the Z-DNA tracks of GENOME, a FASTA file (plain, gzip or bgzip).
 
-    Each base gets the probability of lying in Z-DNA; calls are runs of bases at
-    or above the threshold. A run that was stopped goes on by the same command. On several machines, start it under
+    Each base gets the probability of being in Z-DNA. Calls are runs of bases at or above the threshold. A stopped run
+    resumes if the same command is given again. On several computers, use
     `accelerate launch -m zflipon annotate …`.
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise click.BadParameter(
             f"expected a probability above 0 and up to 1, found {threshold}", param_hint="--threshold"
         )
-    if num_processes > 1 and not launched():
+    if num_processes > 1 and not is_worker():
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
+    from zflipon.jobs.signals import stop_on_signals
+    from zflipon.progress import job_progress
     from zflipon.workflows.annotate import annotate as run
+    from zflipon.workflows.session import command_line
 
-    report = run(
-        genome,
-        outputs,
-        model,
-        Selection(regions, regions_bed, contigs, exclude_contigs),
-        CallConfig(threshold, min_length, merge_gap),
-        InferenceConfig(batch_size, precision, device, threads, both_strands),
-        force=force,
-        quiet=quiet,
-        dry_run=dry_run,
-        restart=restart,
-        screen=screen,
-        features=features,
-        missing_features=missing_features,
-    )
-    if dry_run:
-        _tell_estimate(report)
-    elif not quiet and "tracks" in report:
-        told = report["tracks"]
-        click.echo(
-            f"zflipon: {told['calls']:,} calls, {told['called_bases']:,} of {told['bases']:,} bases, at "
-            f"{report['call']['threshold']} and above, in {report['seconds']:.0f} s",
-            err=True,
+    with stop_on_signals() as stop, job_progress("b", quiet) as progress:
+        record = run(
+            genome,
+            outputs,
+            model,
+            Selection(regions, regions_bed, contigs, exclude_contigs),
+            CallConfig(threshold, min_length, merge_gap),
+            InferenceConfig(batch_size, precision, device, threads, both_strands),
+            force=force,
+            dry_run=dry_run,
+            restart=restart,
+            screen=screen,
+            features=features,
+            missing_features=missing_features,
+            progress=progress,
+            stop=stop,
+            command=command_line(sys.argv[1:]),
         )
+    if not record:  # not the main process
+        return
+    if dry_run:
+        _print_estimate(record)
+    elif not quiet:
+        _print_totals(record)
 
 
-def _tell_estimate(report: dict) -> None:
-    estimate = report["estimate"]
-    click.echo(
-        f"would write {', '.join(report['outputs'])}: {report['bases']:,} bases on {len(report['contigs'])} contigs, "
-        f"{report['windows']:,} windows in {report['shards']:,} shards, {report['processes']} "
-        f"process{'es' if report['processes'] > 1 else ''}; about {estimate['seconds']:,.0f} s at "
-        f"{estimate['bases_per_second']:,} bases a second here, {_size(estimate['memory'])} of memory a process, "
-        f"{_size(estimate['temporary'])} of temporary files and {_size(estimate['written'])} of output"
+def _print_totals(record: dict) -> None:
+    tracks, files = record["tracks"], [name for name in record["outputs"] if name != "-"]
+    print_line(
+        f"zflipon: {tracks['calls']:,} calls, {tracks['called_bases']:,} of {tracks['bases']:,} bases at "
+        f"{record['call']['threshold']} or above, in {record['seconds']:.0f} s",
+        to_stderr=True,
+    )
+    if files:
+        print_line(f"zflipon: wrote {', '.join(files)}", to_stderr=True)
+
+
+def _print_estimate(record: dict) -> None:
+    estimate, processes = record["estimate"], record["processes"]
+    print_line(
+        f"would write {', '.join(record['outputs'])}: {record['bases']:,} bases on {len(record['contigs'])} contigs, "
+        f"{record['windows']:,} windows in {record['shards']:,} shards, {processes} "
+        f"process{'es' if processes > 1 else ''}; about {estimate['seconds']:,.0f} s at "
+        f"{estimate['bases_per_second']:,} bases per second on this computer, {_size(estimate['memory'])} of memory "
+        f"per process, {_size(estimate['temporary'])} of temporary files and {_size(estimate['written'])} of output"
     )
 
 
 def _size(count: float) -> str:
-    """Return a number of bytes as people say it."""
+    """Return a number of bytes with a unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

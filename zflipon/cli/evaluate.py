@@ -9,7 +9,7 @@ import click
 
 from zflipon.cli.options import (
     contigs_option,
-    default,
+    default_of,
     force_option,
     print_line,
 )
@@ -35,7 +35,7 @@ Examples:
 @click.option(
     "--protocol",
     type=click.Choice(["genome", "sampled", "both"]),
-    default=default(EvaluateConfig, "protocol"),
+    default=default_of(EvaluateConfig, "protocol"),
     show_default=True,
     help="genome: every base that is neither N nor blacklisted; sampled: the windows with a label and a few "
     "others for each.",
@@ -43,14 +43,14 @@ Examples:
 @click.option(
     "--window",
     type=click.IntRange(1),
-    default=default(EvaluateConfig, "window"),
+    default=default_of(EvaluateConfig, "window"),
     show_default=True,
     help="Bases of a sampled window.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
-    default=default(EvaluateConfig, "seed"),
+    default=default_of(EvaluateConfig, "seed"),
     show_default=True,
     help="Of the draw of windows without a label.",
 )

@@ -1,4 +1,4 @@
-"""What several verbs share on the command line."""
+"""Options and functions that several commands share."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, InferenceConfig
 from zflipon.errors import printable
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
-"""Where torch and tokenizers, once imported, look for the number of threads."""
+"""Environment variables from which torch and tokenizers read the number of threads when they are imported."""
 
 
-def default(kind: type, name: str) -> Any:
-    """Return a field's default, so that the number stands in `zflipon.config` alone."""
+def default_of(kind: type, name: str) -> Any:
+    """Return the default of a field of a configuration class, so that `zflipon.config` alone holds it."""
     return next(item.default for item in fields(kind) if item.name == name)
 
 
-def names(_context, _parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split an option that may be repeated and may hold commas; repeated names count once."""
-    found = (part.strip() for value in values for part in value.split(","))
-    return tuple(dict.fromkeys(part for part in found if part))
+def split_names(_context, _parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Click callback: split the values of a repeatable option at commas; drop duplicates."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def limit_threads(threads: int | None) -> None:
@@ -38,7 +38,7 @@ def limit_threads(threads: int | None) -> None:
 
 
 def log_to_stderr(quiet: bool = False, verbose: bool = False) -> None:
-    """Send zflipon's messages to stderr: a line each, with no more ceremony than that."""
+    """Print log messages on standard error, one line each."""
     log = logging.getLogger("zflipon")
     log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
@@ -74,7 +74,7 @@ class LocalPath(click.Path):
 
 
 def complete_models(_context, _parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the shell the bundled models, then folders."""
+    """Complete a model: the names of bundled models, or else folders."""
     from zflipon.models.hub import bundled
 
     names = [CompletionItem(name) for name in bundled() if name.startswith(incomplete)]
@@ -82,10 +82,10 @@ def complete_models(_context, _parameter, incomplete: str) -> list[CompletionIte
 
 
 def complete_contigs(context, _parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the shell the contigs of the FASTA that was named before, where it has an index."""
-    # an option without its value, which is being typed, leaves the rest of the line unparsed
-    named = (context.params.get("genome"), context.params.get("source"), *context.args)
-    indices = (Path(f"{name}.fai") for name in named if name)
+    """Complete a contig from the index of the FASTA that precedes it on the command line."""
+    # while the value of an option is being typed, click leaves the rest of the line unparsed
+    genomes = (context.params.get("genome"), context.params.get("source"), *context.args)
+    indices = (Path(f"{genome}.fai") for genome in genomes if genome)
     index = next((path for path in indices if path.is_file()), None)
     if index is None:
         return []
@@ -95,41 +95,41 @@ def complete_contigs(context, _parameter, incomplete: str) -> list[CompletionIte
 
 
 threads_option = click.option("-t", "--threads", type=click.IntRange(1), help="CPU threads.  [default: all]")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print details.")
 restart_option = click.option(
-    "--restart", is_flag=True, help="Throw away what a stopped run left, and start over."
+    "--restart", is_flag=True, help="Discard the finished work of a stopped run of the same output."
 )
-
-force_option = click.option("--force", is_flag=True, help="Replace outputs that exist.")
+force_option = click.option("--force", is_flag=True, help="Replace existing outputs.")
 model_option = click.option(
     "-m",
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
     shell_complete=complete_models,
-    help="Bundled name, folder, file or hub id.",
+    help="Model: name of a bundled model, folder, file or Hugging Face Hub id.",
 )
 both_strands_option = click.option(
     "--both-strands/--one-strand",
-    default=default(InferenceConfig, "both_strands"),
-    help="Average with the reverse complement, or not.  [default: as the model is meant to be read]",
+    default=default_of(InferenceConfig, "both_strands"),
+    help="Average with the prediction of the reverse complement, or not.  [default: the model's]",
 )
 batch_size_option = click.option(
-    "--batch-size", type=click.IntRange(1), help="Windows a forward pass.  [default: by device]"
+    "--batch-size", type=click.IntRange(1), help="Windows per forward pass.  [default: by device]"
 )
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default=default(InferenceConfig, "precision"),
+    default=default_of(InferenceConfig, "precision"),
     show_default=True,
-    help="auto: bfloat16 on a GPU that has it and, for large models, on a CPU that is fast in it; else float32.",
+    help="Precision of the model's arithmetic. auto is bfloat16 on a GPU that supports it and, for a large model, on a "
+    "CPU with bfloat16 instructions; otherwise float32.",
 )
 device_option = click.option(
     "--device",
-    default=default(InferenceConfig, "device"),
+    default=default_of(InferenceConfig, "device"),
     show_default=True,
-    help="auto: CUDA, then MPS, then CPU; or a torch device.",
+    help="Torch device, such as cpu or cuda:1. auto is CUDA, else MPS, else CPU.",
 )
 processes_option = click.option(
     "-n",
@@ -137,26 +137,27 @@ processes_option = click.option(
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Processes on this machine: one a GPU, or sharing its cores.",
+    help="Processes on this computer: one per GPU, or several that divide the CPU cores.",
 )
 contigs_option = click.option(
     "--contigs",
     multiple=True,
-    callback=names,
+    callback=split_names,
     metavar="NAMES",
     shell_complete=complete_contigs,
-    help="Only these; commas or repeated.",
+    help="Use these contigs only; separate names by commas, or repeat the option.",
 )
 features_option = click.option(
     "--features",
     type=click.Path(),
     metavar="TABLE",
-    help="Omics tracks of a model that reads them: name, file (bigWig, bedGraph, BED) and kind, separated by tabs.",
+    help="Table of omics tracks for a model that reads them: name, file (bigWig, bedGraph, BED) and kind, separated "
+    "by tabs.",
 )
 missing_features_option = click.option(
     "--missing-features",
     type=click.Choice(MISSING_FEATURES),
     default=MISSING_FEATURES[0],
     show_default=True,
-    help="zero: do without tracks that are not given.",
+    help="If a track that the model reads is not given: stop (error), or predict without it (zero).",
 )

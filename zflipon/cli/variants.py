@@ -1,17 +1,18 @@
-"""``zflipon variants``: a VCF → what its alleles do to Z-DNA."""
+"""``zflipon variants``: score how the alleles of a VCF change Z-DNA."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from zflipon.cli.launch import launch, launched
+from zflipon.cli.launch import is_worker, launch
 from zflipon.cli.options import (
     batch_size_option,
     both_strands_option,
     complete_contigs,
-    default,
+    default_of,
     device_option,
     features_option,
     force_option,
@@ -20,6 +21,7 @@ from zflipon.cli.options import (
     missing_features_option,
     model_option,
     precision_option,
+    print_line,
     processes_option,
     quiet_option,
     restart_option,
@@ -38,7 +40,11 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("vcf", type=click.Path(path_type=Path))
 @click.option(
-    "-g", "--genome", type=click.Path(path_type=Path), required=True, help="FASTA of the VCF's contigs."
+    "-g",
+    "--genome",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="FASTA with the contigs of the VCF.",
 )
 @click.option(
     "-o",
@@ -46,7 +52,7 @@ Examples:
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="The extension picks the format: .vcf.gz and .bcf (indexed), .vcf, .tsv.",
+    help="Output. The extension chooses the format: .vcf.gz and .bcf (with an index), .vcf, .tsv.",
 )
 @model_option
 @click.option(
@@ -56,27 +62,31 @@ Examples:
     multiple=True,
     metavar="CHR:START-END",
     shell_complete=complete_contigs,
-    help="Only records there; repeatable.",
+    help="Write records in this region only, 1-based; repeatable.  [default: all records]",
 )
 @click.option(
     "--min-delta",
     type=click.FloatRange(0, 1),
-    default=default(VariantConfig, "min_delta"),
+    default=default_of(VariantConfig, "min_delta"),
     show_default=True,
-    help="Leave out records that change no base by this much; those not scored stay.",
+    help="Leave out records that change no base by at least this; records that are not scored are written.",
 )
 @click.option(
     "--shifts",
     type=click.IntRange(1),
-    default=default(VariantConfig, "shifts"),
+    default=default_of(VariantConfig, "shifts"),
     show_default=True,
-    help="Average over so many window offsets and tell the spread.",
+    help="Number of window offsets to average over; with more than one, the spread is written too.",
 )
 @click.option(
-    "--flank", type=click.IntRange(0), help="Bases compared on either side.  [default: all with context]"
+    "--flank",
+    type=click.IntRange(0),
+    help="Bases compared on either side of an allele.  [default: all with full context]",
 )
 @click.option(
-    "--max-length", type=click.IntRange(1), help="Longest allele that is scored.  [default: by model]"
+    "--max-length",
+    type=click.IntRange(1),
+    help="Longest allele that is scored, in bases.  [default: 1/8 of the window's core]",
 )
 @features_option
 @missing_features_option
@@ -113,35 +123,41 @@ def variants(
     quiet,
     verbose,
 ) -> None:
-    """Tell what each alternative allele of VCF (or BCF) does to the probability of Z-DNA around it.
+    """Score how each alternative allele of VCF (or BCF) changes the Z-DNA probability around it.
 
-    A run that was stopped goes on by the same command; till then, what was done lies in FILE.unfinished beside the
-    output. FILE.json tells how the output was made, and how many alleles were left out for which reason.
+    A stopped run resumes if the same command is given again; until then, finished work is in FILE.unfinished beside
+    the output. FILE.json records how the output was made, and how many alleles were not scored, by reason.
     """
-    if num_processes > 1 and not launched():
+    if num_processes > 1 and not is_worker():
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
-    from zflipon.workflows.variants import REASONS
-    from zflipon.workflows.variants import variants as run
+    from zflipon.jobs.signals import stop_on_signals
+    from zflipon.progress import job_progress
+    from zflipon.workflows.session import command_line
+    from zflipon.workflows.variants import SKIP_REASONS, score_variants
 
-    told = run(
-        vcf,
-        genome,
-        output,
-        model,
-        VariantConfig(flank, max_length, shifts, min_delta, regions),
-        InferenceConfig(batch_size, precision, device, threads, both_strands),
-        force=force,
-        quiet=quiet,
-        restart=restart,
-        features=features,
-        missing_features=missing_features,
-    )
-    if told["records"] and not quiet:
-        reasons = [f"{told[why]:,} {why}" for why in REASONS if told[why]]
-        click.echo(
-            f"zflipon: {told['alleles']:,} alleles scored, {told['written']:,} of {told['records']:,} records written"
-            + (f"; not scored: {', '.join(reasons)}" if reasons else ""),
-            err=True,
+    with stop_on_signals() as stop, job_progress("records", quiet) as progress:
+        counts = score_variants(
+            vcf,
+            genome,
+            output,
+            model,
+            VariantConfig(flank, max_length, shifts, min_delta, regions),
+            InferenceConfig(batch_size, precision, device, threads, both_strands),
+            force=force,
+            restart=restart,
+            features=features,
+            missing_features=missing_features,
+            progress=progress,
+            stop=stop,
+            command=command_line(sys.argv[1:]),
+        )
+    if counts["records"] and not quiet:
+        reasons = [f"{counts[why]:,} {why}" for why in SKIP_REASONS if counts[why]]
+        skipped = f"; not scored: {', '.join(reasons)}" if reasons else ""
+        print_line(
+            f"zflipon: {counts['alleles']:,} alleles scored, {counts['written']:,} of {counts['records']:,} records "
+            f"written to {output}{skipped}",
+            to_stderr=True,
         )

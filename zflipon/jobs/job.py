@@ -1,248 +1,272 @@
-"""What long runs have in common: they stop when asked, go on where they were, and leave a record of themselves."""
+"""The life of a long run: check and lock its outputs, resume, stop on request, publish, write its records.
+
+`annotate`, `variants` and `train` all go through `Job`. It knows nothing about models or genomes.
+"""
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-import platform
-import resource
-import shlex
-import signal
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 
-import torch
 from accelerate import PartialState
 
-from zflipon.config import InferenceConfig
-from zflipon.errors import Stopped
-from zflipon.inference.predictor import Predictor
-from zflipon.inference.settings import InferenceSettings, resolve_settings
+from zflipon.errors import OutputError, Stopped
 from zflipon.jobs.distributed import broadcast_from_main
-from zflipon.jobs.journal import Journal
-from zflipon.models import Checkpoint
-from zflipon.models.hub import sha256_of
-from zflipon.omics.features import FeatureTracks, open_model_features
-from zflipon.tracks.atomic import atomic_file, record_path, remove_partial_files
+from zflipon.jobs.journal import Journal, require_own_folder, temporary_folder
+from zflipon.jobs.locks import OutputLocks
+from zflipon.jobs.record import write_record
+from zflipon.jobs.signals import StopRequest
+from zflipon.tracks.atomic import check_output_path, record_path, remove_partial_files, temporary_path
 
-PATIENCE = 5.0
-"""Seconds that a run which is told to stop may take to finish the shard in flight."""
+log = logging.getLogger("zflipon")
+
+GRACE_PERIOD = 5.0
+"""Seconds that the rest of a shard may take after a request to stop. A longer rest is abandoned."""
 
 
-class Stop:
-    """Hears SIGINT and SIGTERM: the shard in flight is finished where that takes no more than `PATIENCE`.
+def journal_path(output: Path) -> Path:
+    """Return the folder that holds the unfinished work of a run whose first output this is."""
+    return output.with_name(output.name + ".unfinished")
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Iterable[str | Path], force: bool) -> None:
+    """Refuse outputs that could not be written at the end, before any work is done.
 
     Parameters
     ----------
-    journal : Journal
-    shards : int
-        How many there are.
+    outputs : sequence of Path
+    inputs : iterable of str or Path
+        Files that the run reads. None of them may be an output.
+    force : bool
+        Whether existing outputs may be replaced. An output that an earlier run of the same command published before
+        it was killed may always be replaced.
+
+    Raises
+    ------
+    OutputError
+        If an output exists, is an input, or cannot be written.
+    """
+    if not outputs:
+        return
+    names = [os.path.abspath(output) for output in outputs]
+    for number, output in enumerate(outputs):
+        if names[number] in names[:number]:
+            raise OutputError(f"{output}: given twice as an output")
+    require_distinct(outputs, inputs)
+    folder = journal_path(outputs[0])
+    require_own_folder(folder)
+    journal = Journal(folder)
+    for output in outputs:
+        may_replace = force or journal.has_published(output)
+        for path in (output, record_path(output)):
+            check_output_path(path, may_replace)
+
+
+def require_distinct(outputs: Sequence[Path], inputs: Iterable[str | Path]) -> None:
+    """Raise `OutputError` if an output, or its record, is the same file as an input."""
+    sources = list(inputs)
+    for output in outputs:
+        for path in (output, record_path(output)):
+            if any(_is_same_file(path, source) for source in sources):
+                raise OutputError(f"{path}: is an input of this run; name another output")
+
+
+class Job:
+    """A run with outputs. A context manager that holds the locks of the outputs.
+
+    Parameters
+    ----------
+    outputs : sequence of Path
+        Files that the run writes. They are locked for its duration, by the main process.
+    state : accelerate.PartialState
+        The processes that share the work.
+    stop : StopRequest, optional
+        Checked while shards are computed.
 
     Attributes
     ----------
-    asked : int
-        Number of the signal that came; 0: none.
+    journal : Journal
+        After `open_journal`.
+    resumed : set of int
+        Shards that an earlier run finished, after `open_journal`.
     """
 
-    def __init__(self, journal: Journal, shards: int):
-        self._journal, self._shards = journal, shards
-        self.asked = 0
-        self.next()
+    journal: Journal
+    resumed: set[int]
 
-    def next(self) -> None:
-        """Begin a shard."""
-        self._began, self._done = time.monotonic(), 0
+    def __init__(self, outputs: Sequence[Path], state: PartialState, stop: StopRequest | None = None):
+        self.outputs, self._state = list(outputs), state
+        self._stop = stop if stop is not None else StopRequest()
+        self._shards = 0
+        self._stack = ExitStack()
+        self.start_shard()
 
-    def in_flight(self, done: int, of: int) -> None:
-        """Count what was done of a shard, and leave it if a signal came and the rest would take too long."""
-        self._done += done
-        left = max(0, of - self._done) / max(1, self._done) * (time.monotonic() - self._began)
-        if self.asked and left > PATIENCE:
-            self()
+    # ---- outputs and journal -------------------------------------------------------------------------------
 
-    def __call__(self) -> None:
-        """Raise `Stopped` if a signal came."""
-        if self.asked:
-            number, self.asked = self.asked, 0
-            raise Stopped(
-                number,
-                f"stopped; {len(self._journal.stored())} of {self._shards} shards are kept in "
-                f"{self._journal.folder}, and the same command goes on from there",
+    def __enter__(self) -> Job:
+        if self._state.is_main_process:
+            self._stack.enter_context(OutputLocks(self.outputs))
+            for path in self.outputs:
+                remove_partial_files(path)
+                remove_partial_files(record_path(path))
+        self._stop.is_deferred = True
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._stop.is_deferred = False
+        with self._stack:
+            if self._owns_journal and not (self.outputs and self.journal.stored()):
+                self.journal.remove()
+
+    def open_journal(self, key: Mapping[str, object], shards: int, restart: bool = False) -> None:
+        """Open the journal that all processes share, and find out which shards are finished already.
+
+        Parameters
+        ----------
+        key : mapping
+            Settings that determine the values; see `Journal`.
+        shards : int
+            Number of shards of the whole run.
+        restart : bool
+            Delete the shards of an earlier run.
+
+        Raises
+        ------
+        ZfliponError
+            If the outputs have an unfinished run with another key.
+        """
+        first = self.outputs[0] if self.outputs else None
+        folder = journal_path(first) if first else broadcast_from_main(self._state, temporary_folder)
+        journal = Journal(folder, key)
+
+        def begin() -> set[int]:
+            journal.begin(restart)
+            return journal.finished(range(shards))
+
+        self.resumed = broadcast_from_main(self._state, begin)
+        self.journal, self._shards = journal, shards
+        if self.resumed:
+            log.info("resuming: %d of %d shards are finished", len(self.resumed), shards)
+
+    def publish(self) -> None:
+        """Call this just before the outputs get their final names.
+
+        If the run is killed between two names, its rerun may replace the outputs that have theirs.
+        """
+        parts: dict[Path, os.stat_result] = {}
+        for output in self.outputs:
+            with suppress(OSError):
+                parts[output] = temporary_path(output).stat()
+        self.journal.mark_publishing(parts)
+
+    def finish(self, record: dict) -> None:
+        """Write the record of each output and delete the journal. The main process calls this at the end."""
+        for output in self.outputs:
+            write_record(output, record)
+        self.journal.remove()
+
+    @property
+    def _owns_journal(self) -> bool:
+        return self._state.is_main_process and hasattr(self, "journal")
+
+    # ---- stopping ------------------------------------------------------------------------------------------
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return bool(self._stop)
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` if somebody asked the run to stop."""
+        if not self._stop:
+            return
+        number, self._stop.signal_number = self._stop.signal_number, 0
+        message = "stopped"
+        if hasattr(self, "journal") and self.outputs:
+            message = (
+                f"stopped; {len(self.journal.stored())} of {self._shards} shards are saved in {self.journal.folder}. "
+                "Run the same command again to resume"
             )
+        raise Stopped(number, message)
 
-    @contextmanager
-    def heard(self) -> Iterator[Stop]:
-        """Listen while the body runs."""
+    def start_shard(self) -> None:
+        """Start the clock of a shard."""
+        self._shard_started, self._shard_done = time.monotonic(), 0
 
-        def note(number: int, _frame) -> None:
-            if self.asked:  # a second one does not wait
-                self()
-            self.asked = number
+    def advance_shard(self, done: int, size: int) -> None:
+        """Count finished parts of a shard; show that this process is alive; stop if the rest would take too long.
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        Parameters
+        ----------
+        done : int
+            Parts finished since the last call.
+        size : int
+            Parts of the whole shard.
 
-
-def unfinished(path: Path) -> Path:
-    """Return where what is done of an output is kept until it is whole."""
-    return path.with_name(path.name + ".unfinished")
-
-
-def shared_tracks(
-    state: PartialState,
-    checkpoint: Checkpoint,
-    path: str | Path | None,
-    lengths: Mapping[str, int],
-    missing: str,
-) -> FeatureTracks | None:
-    """Open what a model reads beside the sequence; parameters and errors are those of `features_for`.
-
-    Each process opens the files for itself. The first one says what is wrong with them, and reads their checksums.
-    """
-    opened: list[FeatureTracks | None] = []
-
-    def first() -> dict[str, str]:
-        opened.append(open_model_features(checkpoint, path, lengths, missing))
-        return opened[0].file_hashes if opened[0] else {}
-
-    hashes = broadcast_from_main(state, first)
-    if state.is_main_process:
-        return opened[0]
-    tracks = open_model_features(checkpoint, path, lengths, missing)
-    return tracks and replace(tracks, hashes=hashes)
+        Raises
+        ------
+        Stopped
+            If somebody asked to stop and the rest of the shard would take longer than `GRACE_PERIOD`.
+        """
+        self.journal.beat()
+        self._shard_done += done
+        elapsed = time.monotonic() - self._shard_started
+        rest = max(0, size - self._shard_done) / max(1, self._shard_done) * elapsed
+        if self._stop and rest > GRACE_PERIOD:
+            self.check_stop()
 
 
-@contextmanager
-def kept(
-    files: Sequence[Path], state: PartialState, key: dict[str, object], restart: bool
-) -> Iterator[Journal]:
-    """Open the journal that all processes of a run share; where it holds nothing in the end, it goes.
+class ShardProgress:
+    """Progress over shards, reported to a callback. The sum of the reports never exceeds the total.
 
     Parameters
     ----------
-    files : sequence of Path
-        Outputs, beside the first of which it lies; without any it lies among temporary files.
-    state : accelerate.PartialState
-    key : dict
-        As `Journal.begin` has it.
-    restart : bool
-        Throw away what an earlier run left.
+    report : callable or None
+        Called with the number of units finished since the last call, and with the total. The first call is about
+        what an earlier run finished.
+    sizes : sequence of int
+        Units (bases, records) of each shard.
+    finished : set of int
+        Shards that are finished already.
     """
-    place = (
-        unfinished(files[0])
-        if files
-        else Path(broadcast_from_main(state, lambda: tempfile.mkdtemp(prefix="zflipon-")))
-    )
-    journal = Journal(place)
-    broadcast_from_main(state, lambda: journal.begin(key, restart))
-    if state.is_main_process:
-        for path in files:
-            remove_partial_files(path)
-            remove_partial_files(record_path(path))
+
+    def __init__(self, report: Callable[[int, int], object] | None, sizes: Sequence[int], finished: set[int]):
+        self._report, self._sizes, self._finished = report, sizes, set(finished)
+        self._total = sum(sizes)
+        self._whole = self._reported = sum(sizes[number] for number in self._finished)
+        if report is not None:
+            report(self._whole, self._total)
+
+    def part(self, number: int, done: int) -> None:
+        """Report that `done` units of a shard are finished."""
+        if number not in self._finished:
+            self._show(self._whole + min(done, self._sizes[number]))
+
+    def shards(self, numbers: Iterable[int]) -> None:
+        """Report finished shards, also those of other processes."""
+        new = set(numbers) - self._finished
+        self._finished |= new
+        self._whole += sum(self._sizes[number] for number in new)
+        self._show(self._whole)
+
+    def _show(self, units: int) -> None:
+        if self._report is not None and units > self._reported:
+            self._report(units - self._reported, self._total)
+            self._reported = units
+
+
+def _is_same_file(path: Path, other: str | Path) -> bool:
     try:
-        yield journal
-    finally:
-        journal.release()
-        if state.is_main_process and not (files and journal.stored()):
-            journal.remove()
-
-
-def settled(predict: InferenceConfig, checkpoint: Checkpoint, state: PartialState) -> InferenceSettings:
-    """Resolve the settings of inference, with the precision of the main process in all processes."""
-    precision = broadcast_from_main(state, lambda: resolve_settings(predict, checkpoint).precision)
-    return resolve_settings(replace(predict, precision=precision), checkpoint)
-
-
-def key_of_model(checkpoint: Checkpoint, predictor: Predictor) -> dict[str, str]:
-    """Return the part of a journal's key that tells of the model and how it computes."""
-    return {
-        "model": checkpoint.sha256 or checkpoint.path.name,
-        "strands": "both" if predictor.both_strands else "forward",
-        "precision": predictor.settings.precision,
-        "device": predictor.device.type,
-        "features": predictor.features.fingerprint if predictor.features else "none",
-        "version": version("zflipon"),
-    }
-
-
-def record_of(started: float, state: PartialState, checkpoint: Checkpoint, predictor: Predictor) -> dict:
-    """Return what every record tells: when, by which command, with which model and which programs.
-
-    Parameters
-    ----------
-    started : float
-        Seconds since the epoch.
-    state : accelerate.PartialState
-    checkpoint : Checkpoint
-    predictor : Predictor
-    """
-    return {
-        "command": shlex.join(["zflipon", *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-        "processes": state.num_processes,
-        "model": {
-            "name": checkpoint.path.name,
-            "path": str(checkpoint.path.resolve()),
-            "sha256": checkpoint.sha256,
-            **checkpoint.metadata.to_dict(),
-        },
-        "predict": predictor.settings.to_dict(),
-        "features": _features_told(predictor),
-        "versions": _versions(),
-    }
-
-
-def close_record(record: dict, started: float, predictor: Predictor) -> None:
-    """Add to a record what is known at a run's end: time and memory."""
-    record["seconds"] = round(time.time() - started, 2)
-    record["memory"] = {"host": peak_memory(), "device": device_memory(predictor.device)}
-    record["seconds_in"] = {name: round(spent, 2) for name, spent in predictor.timer.seconds.items()}
-
-
-def write_record(path: Path, record: dict) -> None:
-    """Write the record beside an output, with the output's own checksum."""
-    told = {**record, "file": {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}}
-    with atomic_file(record_path(path)) as part:
-        part.write_text(json.dumps(told, indent=1) + os.linesep)
-
-
-def device_memory(device: torch.device) -> int:
-    """Return the most memory of a GPU that tensors have held so far: bytes; 0 where there is none."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-def peak_memory() -> int:
-    """Return the most memory that this process has held so far: bytes of the host."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _features_told(predictor: Predictor) -> dict[str, dict | None] | None:
-    """Return which file each track came from; None of a track that was not given."""
-    tracks = predictor.features
-    if tracks is None:
-        return None
-    return {
-        feature.name: {
-            "path": str(tracks.paths[feature.name].resolve()),
-            "sha256": tracks.file_hashes[feature.name],
-        }
-        if feature.name in tracks.file_hashes
-        else None
-        for feature in tracks.features
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("zflipon", "torch", "transformers", "tokenizers", "accelerate", "pysam", "pyBigWig", "numpy")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False

@@ -1,97 +1,154 @@
-"""What a run has done so far, in a folder beside its first output: the same command goes on from there.
+"""The journal: finished shards of an unfinished run, in a folder beside its first output.
 
-The folder holds ``run.json``, which says what the values follow from, and a file a shard. A shard's file appears whole
-or not at all and carries a checksum, so that a kill at any instant costs the shards in flight and no more.
-Processes, on one machine or on several that share the folder, take shards by making a file that only one of them can
-make: who is quick takes more, and no values travel through one process's memory.
+A rerun of the same command continues with them. Locks on outputs are in `zflipon.jobs.locks`.
+
+The folder holds ``run.json`` (the settings that determine the values), ``NUMBER.shard`` (one file per finished shard)
+and ``NUMBER.claim`` (shards that a process is working on). A shard file appears complete or not at all and carries a
+checksum, so a process that is killed loses only the shards it was working on. Processes, also on several machines that
+share the folder, divide the shards among themselves by creating claim files exclusively.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import re
 import shutil
+import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
-
-import numpy as np
 
 from zflipon.errors import OutputError, ZfliponError, format_names
 from zflipon.tracks.atomic import raise_output_errors
 
 LOST_AFTER = 600.0
-"""Seconds without a sign of life after which the process that took a shard counts as lost."""
+"""Seconds without a sign of life after which a process counts as lost."""
 
-_BEAT, _LOOK = 10.0, 0.2
-_RUN, _LOCK, _FINISHING = "run.json", "lock", "finishing"
+HEARTBEAT = 10.0
+"""Seconds between two signs of life of a process."""
+
+_POLL = 0.2
+_FORMAT = 2  # of the folder; format 1 had checksums of the content alone
+_RUN, _PUBLISHING = "run.json", "publishing.json"
+_OWN_NAMES = re.compile(r"run\.json|publishing\.json|lock|finishing|\d{6,}\.(shard|claim)|.*\.part")
+_HEADER = struct.Struct("<QQI")  # number of the shard, bytes of its content, checksum
 
 
 class Journal:
-    """The folder of one unfinished run.
+    """Finished shards of one unfinished run.
 
     Parameters
     ----------
     folder : Path
+    key : mapping
+        Settings that determine the values, by names that a user knows; JSON values.
+    lost_after, heartbeat : float
+        Seconds; see `LOST_AFTER` and `HEARTBEAT`.
+    clock : callable
+        Returns seconds that never go back.
+    sleep : callable
+        Waits for a number of seconds.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(
+        self,
+        folder: Path,
+        key: Mapping[str, object] | None = None,
+        *,
+        lost_after: float = LOST_AFTER,
+        heartbeat: float = HEARTBEAT,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ):
         self.folder = folder
-        self._beats: dict[Path, float] = {}
-        self._lock: IO | None = None
+        self._key: dict[str, object] = json.loads(json.dumps(dict(key or {})))
+        self._seed = zlib.crc32(json.dumps(self._key, sort_keys=True).encode())
+        self._lost_after, self._heartbeat = lost_after, heartbeat
+        self._clock, self._sleep = clock, sleep
+        self._claims: dict[Path, float] = {}
 
-    def begin(self, key: dict[str, object], restart: bool = False) -> None:
-        """Make the folder, or go on with what it holds; to be called by one process.
+    # ---- the folder ----------------------------------------------------------------------------------------
+
+    def begin(self, restart: bool = False) -> None:
+        """Create the folder, or check that its shards belong to this run. One process calls this, before all others.
 
         Parameters
         ----------
-        key : dict
-            What the values follow from: name in a user's terms → JSON value.
         restart : bool
-            Throw away what an earlier run left.
+            Delete the shards of an earlier run.
 
         Raises
         ------
+        OutputError
+            If something else has the folder's name, or it cannot be written.
         ZfliponError
-            If the folder is another run's: one that differs in a part of the key, or one that is running now.
+            If the folder holds an unfinished run with another key.
         """
-        key = json.loads(json.dumps(key))
+        require_own_folder(self.folder)
         with raise_output_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-            self._take()
+        _remove_tree(self._removed_folder)
         if restart:
-            self._clear("*")
-        earlier = self._earlier()
-        if earlier is not None:
-            try:
-                self._refuse_other(earlier, key)
-            except ZfliponError:
-                self.release()
-                raise
-        self._clear("*.claim")
-        self._clear("*.part")
-        self._write(self.folder / _RUN, json.dumps(key, indent=1).encode())
+            self._delete("*")
+        self._require_same_key()
+        self._delete("*.claim")
+        self._delete("*.part")
+        content = {"format": _FORMAT, "key": self._key}
+        self._write(self.folder / _RUN, json.dumps(content, indent=1).encode())
 
-    def done(self, numbers: Iterable[int]) -> set[int]:
-        """Return those shards of `numbers` that are stored and whole; one that is damaged is thrown away."""
-        found = set()
+    def remove(self) -> None:
+        """Delete the folder. It loses its name first, so that it is there as a whole or not at all."""
+        removed = self._removed_folder
+        _remove_tree(removed)
+        with suppress(OSError):
+            os.replace(self.folder, removed)
+        _remove_tree(removed)
+
+    @property
+    def _removed_folder(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.removed")
+
+    def mark_publishing(self, files: Mapping[Path, os.stat_result]) -> None:
+        """Note that from now on the outputs get their final names.
+
+        Parameters
+        ----------
+        files : mapping of Path to os.stat_result
+            Output → its complete temporary file, which will be renamed.
+        """
+        content = {path.name: [stat.st_dev, stat.st_ino] for path, stat in files.items()}
+        self._write(self.folder / _PUBLISHING, json.dumps(content).encode())
+
+    def has_published(self, output: Path) -> bool:
+        """Whether `output` is a file that an earlier run of this journal gave its name before it was killed."""
+        try:
+            identity = json.loads((self.folder / _PUBLISHING).read_bytes()).get(output.name)
+            stat = output.stat(follow_symlinks=False)
+        except (OSError, ValueError, AttributeError):
+            return False
+        return identity == [stat.st_dev, stat.st_ino]
+
+    # ---- shards --------------------------------------------------------------------------------------------
+
+    def finished(self, numbers: Iterable[int]) -> set[int]:
+        """Return which shards are stored and intact. Damaged ones are deleted."""
+        intact = set()
         for number in numbers:
             if self.has(number):
                 try:
-                    self.get(number)
-                except ZfliponError:
-                    self._path(number).unlink(missing_ok=True)
+                    self.read(number)
+                except OutputError:
+                    self._shard(number).unlink(missing_ok=True)
                 else:
-                    found.add(number)
-        return found
+                    intact.add(number)
+        return intact
 
     def claim(self, numbers: Iterable[int]) -> Iterator[int]:
-        """Take one shard after the other that no process has taken, in order."""
+        """Yield the shards that no other process has claimed, in order, each after it is claimed for this process."""
         for number in numbers:
             claim = self._claim(number)
             if self.has(number):
@@ -103,182 +160,170 @@ class Journal:
                 if not claim.exists():
                     raise
                 continue
-            self._beats[claim] = time.monotonic()
+            self._claims[claim] = self._clock()
             yield number
 
-    def alive(self) -> None:
-        """Show that the shards which this process has taken are being worked on."""
-        now = time.monotonic()
-        for claim, last in self._beats.items():
-            if now - last > _BEAT:
+    def beat(self) -> None:
+        """Show other processes that this one still works on the shards it has claimed. Cheap; call it often."""
+        now = self._clock()
+        for claim, last in self._claims.items():
+            if now - last > self._heartbeat:
                 with suppress(OSError):
                     os.utime(claim)
-                self._beats[claim] = now
+                self._claims[claim] = now
 
-    def store(self, number: int, values: np.ndarray, read: int) -> None:
-        """Keep a shard's values.
-
-        Parameters
-        ----------
-        number : int
-        values : numpy.ndarray
-            uint16, shape (bases,): `zflipon.tracks.calling.quantize`.
-        read : int
-            Windows that the model read for them.
-
-        Raises
-        ------
-        OutputError
-            If the disk refuses.
-        """
-        self.put(number, read.to_bytes(4, "little") + np.asarray(values, dtype="<u2").tobytes())
-
-    def load(self, number: int) -> tuple[np.ndarray, int]:
-        """Return what `store` was given: uint16, shape (bases,), and windows; raise `OutputError` if it is damaged."""
-        content = self.get(number)
-        return np.frombuffer(content[4:], "<u2"), int.from_bytes(content[:4], "little")
-
-    def put(self, number: int, content: bytes) -> None:
-        """Keep a shard; raise `OutputError` if the disk refuses."""
+    def write(self, number: int, content: bytes) -> None:
+        """Store a shard; raise `OutputError` if the disk refuses."""
         packed = zlib.compress(content, 1)
-        self._write(self._path(number), zlib.crc32(packed).to_bytes(4, "little") + packed)
+        header = _HEADER.pack(number, len(content), self._checksum(number, len(content), packed))
+        self._write(self._shard(number), header + packed)
         claim = self._claim(number)
-        self._beats.pop(claim, None)
+        self._claims.pop(claim, None)
         claim.unlink(missing_ok=True)
 
-    def get(self, number: int) -> bytes:
-        """Return what `put` was given; raise `OutputError` if it is damaged."""
-        path = self._path(number)
+    def read(self, number: int) -> bytes:
+        """Return the content of a shard; raise `OutputError` if it is damaged or not this run's."""
+        path = self._shard(number)
         try:
-            content = path.read_bytes()
-            if zlib.crc32(content[4:]).to_bytes(4, "little") != content[:4]:
-                raise OutputError(f"{path}: fails its checksum; the same command predicts this part again")
-            return zlib.decompress(content[4:])
-        except (OSError, zlib.error) as error:
+            stored = path.read_bytes()
+            named, size, checksum = _HEADER.unpack_from(stored)
+            packed = stored[_HEADER.size :]
+            if named != number or checksum != self._checksum(number, size, packed):
+                raise OutputError(
+                    f"{path}: wrong checksum; run the same command again to recompute this shard"
+                )
+            content = zlib.decompress(packed)
+        except (OSError, zlib.error, struct.error) as error:
             raise OutputError(
-                f"{path}: cannot be read ({error}); the same command predicts this part again"
+                f"{path}: cannot be read ({error}); run the same command again to recompute this shard"
             ) from error
+        return content
 
-    def wait(self, numbers: Iterable[int], working: Callable[[], None] = lambda: None) -> None:
+    def wait(self, numbers: Iterable[int], check: Callable[[], None] = lambda: None) -> None:
         """Return once all these shards are stored.
 
         Parameters
         ----------
         numbers : iterable of int
-        working : callable
-            Called now and then meanwhile; may raise.
+        check : callable
+            Called several times a second; may raise.
 
         Raises
         ------
         ZfliponError
-            If a process that took one has not been heard of for `LOST_AFTER` seconds.
+            If the process that claimed a shard has shown no sign of life for `LOST_AFTER` seconds.
         """
         for number in numbers:
-            looked = time.monotonic()
+            beat, beat_at = self._last_beat(number), self._clock()
+            looked_at = beat_at
             while not self.has(number):
-                working()
-                if time.monotonic() - looked >= _BEAT:  # this asks the disk for its time
-                    self._refuse_lost(number)
-                    looked = time.monotonic()
-                time.sleep(_LOOK)
+                check()
+                if self._clock() - looked_at >= self._heartbeat:
+                    looked_at, latest = self._clock(), self._last_beat(number)
+                    if latest != beat:
+                        beat, beat_at = latest, looked_at
+                    silent = looked_at - beat_at
+                    if silent > self._lost_after and not self.has(number):
+                        raise ZfliponError(
+                            f"the process that works on shard {number} has shown no sign of life for {silent:.0f} s; "
+                            "finished shards are saved, run the same command again to resume"
+                        )
+                self._sleep(_POLL)
 
     def has(self, number: int) -> bool:
-        """Tell whether a shard is stored."""
-        return self._path(number).exists()
+        """Whether a shard is stored, intact or not."""
+        return self._shard(number).exists()
 
     def stored(self) -> set[int]:
-        """Return the numbers of the shards that are stored by now, whole or not."""
+        """Return the numbers of the stored shards, intact or not."""
         return {int(path.stem) for path in self.folder.glob("*.shard")}
 
-    def release(self) -> None:
-        """Let other runs have the folder."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+    # ---- files ---------------------------------------------------------------------------------------------
 
-    def finishing(self) -> None:
-        """Note that outputs get their names from now on: one that stands is this run's, killed before the last."""
-        self._write(self.folder / _FINISHING, b"")
+    def _checksum(self, number: int, size: int, packed: bytes) -> int:
+        """Return the checksum of a shard of this run: its number, its size, its content and the run's key."""
+        return zlib.crc32(packed, zlib.crc32(struct.pack("<QQ", number, size), self._seed))
 
-    @property
-    def was_finishing(self) -> bool:
-        """Whether an earlier run was killed while its outputs got their names."""
-        return (self.folder / _FINISHING).exists()
+    def _last_beat(self, number: int) -> int | None:
+        """Return the modification time of a claim. Only a change counts: clocks of machines differ, and jump."""
+        try:
+            return self._claim(number).stat().st_mtime_ns
+        except OSError:
+            return None
 
-    def remove(self) -> None:
-        """Remove the folder and all it holds; it is gone at once, or not at all."""
-        gone = self.folder.with_name(f".{self.folder.name}.gone")
-        shutil.rmtree(gone, ignore_errors=True)
-        with suppress(OSError):
-            os.replace(self.folder, gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-    def _path(self, number: int) -> Path:
+    def _shard(self, number: int) -> Path:
         return self.folder / f"{number:06d}.shard"
 
     def _claim(self, number: int) -> Path:
         return self.folder / f"{number:06d}.claim"
 
     def _write(self, path: Path, content: bytes) -> None:
+        # not forced to the disk: after a power cut the checksum shows missing bytes
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with raise_output_errors(path):
             try:
-                with open(part, "wb") as file:
-                    file.write(content)  # not forced to the disk: after a power cut the checksum tells
+                part.write_bytes(content)
                 os.replace(part, path)
             finally:
                 part.unlink(missing_ok=True)
 
-    def _earlier(self) -> dict | None:
-        try:
-            return json.loads((self.folder / _RUN).read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError):  # cut short: whose the shards are cannot be told
-            return {}
-
-    def _take(self) -> None:
-        """Hold the folder until this process ends, however it ends."""
-        file = open(self.folder / _LOCK, "w")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ZfliponError(
-                f"{self.folder}: another run is writing this output now; wait for it or name another output"
-            ) from None
-        except OSError:  # a shared disk without locks
-            pass
-        self._lock = file
-
-    def _clear(self, pattern: str) -> None:
+    def _delete(self, pattern: str) -> None:
         for path in self.folder.glob(pattern):
-            if path.name != _LOCK:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
-    def _refuse_other(self, earlier: dict, key: dict) -> None:
+    def _require_same_key(self) -> None:
+        try:
+            content = json.loads((self.folder / _RUN).read_bytes())
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ZfliponError(
+                f"{self.folder}: holds an unfinished run that this version of zflipon cannot resume; "
+                "give --restart to delete it, or name another output"
+            )
+        earlier, key = content.get("key") or {}, self._key
         differing = [name for name in {**earlier, **key} if earlier.get(name) != key.get(name)]
         if differing:
-            told = format_names(
-                [f"{name} ({_short(earlier.get(name))}, now {_short(key.get(name))})" for name in differing],
-                3,
-            )
+            values = [
+                f"{name} ({_short(earlier.get(name))}, now {_short(key.get(name))})" for name in differing
+            ]
             raise ZfliponError(
-                f"{self.folder}: an unfinished run lies here that differs in {told}; give its command to go on, "
-                "--restart to throw it away, or name another output"
+                f"{self.folder}: holds an unfinished run that differs in {format_names(values, 3)}; repeat its "
+                "command to resume it, give --restart to delete it, or name another output"
             )
 
-    def _refuse_lost(self, number: int) -> None:
-        claim = self._claim(number)
-        with suppress(FileNotFoundError):
-            # by the clock of the disk, which several machines share
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part") as now:
-                silent = os.stat(now.name).st_mtime - claim.stat().st_mtime
-            if silent > LOST_AFTER:
-                raise ZfliponError(
-                    f"the process that took shard {number} has not been heard of for {silent:.0f} s; what is done is "
-                    "kept, and the same command goes on"
-                )
+
+def require_own_folder(folder: Path) -> None:
+    """Raise `OutputError` if `folder` exists and is anything but the folder of a journal."""
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not _is_own_folder(folder):
+        raise OutputError(
+            f"{folder}: zflipon keeps unfinished work under this name, but this is not a folder that zflipon made; "
+            "move it away or name another output"
+        )
+
+
+def temporary_folder() -> Path:
+    """Create a folder for the journal of a run without output files."""
+    return Path(tempfile.mkdtemp(prefix="zflipon-"))
+
+
+def _is_own_folder(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    with raise_output_errors(folder), os.scandir(folder) as entries:
+        return all(
+            _OWN_NAMES.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) for entry in entries
+        )
+
+
+def _remove_tree(folder: Path) -> None:
+    """Delete the folder of a journal; leave anything else alone."""
+    if _is_own_folder(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short(value: object) -> str:

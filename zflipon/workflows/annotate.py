@@ -1,371 +1,383 @@
-"""Genome → tracks: cut into shards, predict each, write them in genome order.
+"""Annotate a genome: FASTA → base probabilities → tracks.
 
-Shards do not depend on the number of processes. Each is predicted by one process and kept in a journal beside
-Shards do not depend on the number of processes. Each is predicted by one process and kept in a journal beside the
-first output (`zflipon.jobs.journal`); the first process also writes the tracks, contig by contig as they are completed.
-A run that was stopped, however it was, goes on by the same command and ends with the same bytes.
+Here the work is divided into shards, computed, and written in genome order; inference itself is in
+`zflipon.inference.genome_scan`, file formats are in `zflipon.tracks`.
+
+The shards do not depend on the number of processes. Each shard is computed by one process and stored in a journal. The
+main process also writes the tracks, contig by contig as the shards arrive. A rerun after any kind of stop resumes and
+ends with the same bytes.
 """
 
 from __future__ import annotations
 
 import logging
-import tempfile
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from accelerate import PartialState
 
-from zflipon.config import GPU_SHARD_BASES, CallConfig, InferenceConfig, Selection
+from zflipon.config import DEFAULT_MODEL, GPU_SHARD_BASES, CallConfig, InferenceConfig, Selection
 from zflipon.energetics.screen import screen_windows
+from zflipon.errors import OutputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan, Shard, make_plan
-from zflipon.inference.genome_scan import ScanTask, predict_windows, scan_genome
-from zflipon.inference.predictor import Predictor
+from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import (
-    Stop,
-    close_record,
-    kept,
-    key_of_model,
-    peak_memory,
-    record_of,
-    settled,
-    shared_tracks,
-    unfinished,
-    write_record,
-)
+from zflipon.jobs.job import Job, ShardProgress, check_outputs, require_distinct
 from zflipon.jobs.journal import Journal
-from zflipon.models import Checkpoint, load
-from zflipon.progress import progress_bar
-from zflipon.tracks.atomic import check_output_path, record_path
+from zflipon.jobs.signals import StopRequest
+from zflipon.models import Checkpoint
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track, quantize
 from zflipon.tracks.outputs import TrackOutputs
 from zflipon.tracks.registry import find_writer
+from zflipon.workflows.pilot import estimate_costs
+from zflipon.workflows.session import FeatureFiles, Session, open_session
 
 log = logging.getLogger("zflipon")
 
-_PILOT_BASES = 1 << 17
+_WINDOWS_READ = struct.Struct("<I")
 
 
 def annotate(
-    genome_path: Path,
-    outputs: Sequence[str],
-    model: str,
+    genome_path: str | Path,
+    outputs: Sequence[str | Path],
+    model: str | Path | Checkpoint = DEFAULT_MODEL,
     selection: Selection | None = None,
     call: CallConfig | None = None,
-    predict: InferenceConfig | None = None,
+    settings: InferenceConfig | None = None,
+    *,
     force: bool = False,
-    quiet: bool = False,
     dry_run: bool = False,
     restart: bool = False,
     screen: bool = False,
-    features: Path | None = None,
+    features: str | Path | None = None,
     missing_features: str = "error",
+    shard_bases: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    stop: StopRequest | None = None,
+    command: str = "zflipon.annotate()",
 ) -> dict:
     """Write the Z-DNA tracks of a genome.
 
     Parameters
     ----------
-    genome_path : Path
-        FASTA.
-    outputs : sequence of str
-        Files, whose extensions pick the formats, or ``-`` for BED on standard output.
-    model : str
-        A bundled model's name, a folder, a file or a hub id.
+    genome_path : str or Path
+        FASTA: plain, gzip or bgzip.
+    outputs : sequence of str or Path
+        Files, whose extensions choose the formats, or ``-`` for BED on standard output.
+    model : str, Path or Checkpoint
+        Name of a bundled model, folder, file or Hugging Face Hub id; or a loaded checkpoint.
     selection : Selection, optional
-        Which parts of the genome; all by default.
+        Parts of the genome; everything by default.
     call : CallConfig, optional
-    predict : InferenceConfig, optional
+        How probabilities become called intervals.
+    settings : InferenceConfig, optional
+        Device, precision, batch size and strands.
     force : bool
-        Replace outputs that exist.
-    quiet : bool
-        No progress bar.
+        Replace existing outputs.
     dry_run : bool
-        Plan, time a pilot, say what a run would take, and write nothing.
+        Plan the run, time a small part of it, and write nothing.
     restart : bool
-        Throw away what a stopped run left, in the place of going on with it.
+        Discard the finished shards of an earlier run of the same outputs.
     screen : bool
-        Read only windows that hold what the model's story asks for (`zflipon.energetics.screen`); the others' bases get
-        `zflipon.inference.genome_scan.SKIPPED_PROBABILITY`.
-    features : Path, optional
+        Read only windows that pass the model's prefilter (`zflipon.energetics.screen`). Bases of other windows get
+        the probability 0.
+    features : str or Path, optional
         Table of the omics tracks that the model reads; see `zflipon.omics.features`.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
+    shard_bases : int, optional
+        Bases of a shard, the unit of work that survives a kill; by default as suits the device.
+    progress : callable, optional
+        Called with the bases finished since the last call, and with the bases of the whole run.
+    stop : StopRequest, optional
+        Lets another thread or a signal handler stop the run.
+    command : str
+        Command line for the record.
 
     Returns
     -------
     dict
-        What the sidecar holds.
+        The run record, as in the JSON file of each output; with `dry_run`, plan and estimate. Empty in all
+        processes but the main one.
 
     Raises
     ------
     ZfliponError
-        If an input, an output or the model cannot be used, or an unfinished run of these outputs differs from this one.
+        If an input, an output or the model cannot be used, or the outputs have an unfinished run with other settings.
     Stopped
-        If a signal asked to stop; what is done is kept.
+        If the run was asked to stop. Finished shards are saved.
     """
-    started = time.time()
+    started, settings, selection = time.time(), settings or InferenceConfig(), selection or Selection()
     for output in outputs:
         find_writer(output)
-    files = [Path(output) for output in outputs if output != STDOUT]
-    force |= bool(files) and Journal(unfinished(files[0])).was_finishing
-    for path in files:
-        for claimed in (path, record_path(path)):
-            check_output_path(claimed, force)
-    state = process_state(predict.device if predict else "auto")
+    files = [Path(output) for output in outputs if str(output) != STDOUT]
+    inputs = [path for path in (genome_path, selection.regions_bed, features) if path is not None]
+    check_outputs(files, inputs, force)
+    state = process_state(settings.device)
     with Genome(genome_path) as genome:
-        checkpoint = load(model)
-        call = _settled(call or CallConfig(), checkpoint)
-        metadata = checkpoint.metadata
-        tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
-        predict = settled(predict or InferenceConfig(), checkpoint, state)
-        predictor = Predictor(checkpoint, predict, features=tracks)
-        size = GPU_SHARD_BASES if predictor.device.type == "cuda" else None
-        plan = broadcast_from_main(
-            state, lambda: make_plan(genome, selection or Selection(), metadata.window, metadata.margin, size)
+        session = open_session(
+            state, model, settings, FeatureFiles(features, missing_features), genome.lengths
         )
-        log.info("%s", _announcement(plan, checkpoint, predictor, state))
-        report = _report(genome, plan, checkpoint, predictor, call, outputs, state, started, screen)
+        if session.predictor.features is not None:
+            require_distinct(files, session.predictor.features.paths.values())
+        run = _plan(genome, session, selection, call or CallConfig(), screen, shard_bases)
+        log.info("%s", run.describe())
+        record = run.record(outputs, command, started)
         if dry_run:
-            return {**report, "estimate": _estimate(genome, plan, predictor, state, outputs)}
-        with kept(files, state, _key(genome, plan, checkpoint, predictor, screen), restart) as journal:
-            done = broadcast_from_main(state, lambda: journal.done(range(len(plan.shards))))
-            if done:
-                log.info("going on: %d of %d shards are done", len(done), len(plan.shards))
-            with (
-                Stop(journal, len(plan.shards)).heard() as stop,
-                TrackOutputs(outputs if state.is_main_process else (), genome.lengths) as tracks,
-            ):
-                if state.is_main_process:
-                    writer = _Writer(tracks, plan, call, journal)
-                    _predict(genome, plan, predictor, journal, done, stop, quiet, screen, writer.advance)
-                    with predictor.timer("write"):
-                        writer.finish(stop)
-                        journal.finishing()
-                        tracks.commit()
-                else:
-                    _predict(genome, plan, predictor, journal, done, stop, True, screen, lambda: None)
-            if state.is_main_process:
-                report["tracks"] = writer.told
-                close_record(report, started, predictor)
-                for path in files:
-                    write_record(path, report)
-                journal.remove()
-    return report
+            record["estimate"] = estimate_costs(genome, run.plan, session, outputs, encode_shard)
+            return record if state.is_main_process else {}
+        with Job(files, state, stop) as job:
+            job.open_journal(run.key(), len(run.plan.shards), restart)
+            totals = _compute(run, job, outputs, progress)
+            if not state.is_main_process:
+                return {}
+            record |= {"tracks": totals, **session.resources(started)}
+            job.finish(record)
+    return record
 
 
-class _Writer:
-    """Writes the contigs whose shards are done, in genome order.
-
-    Attributes
-    ----------
-    told : dict of str to int
-        What the tracks hold.
-    """
-
-    def __init__(self, tracks: TrackOutputs, plan: Plan, call: CallConfig, journal: Journal):
-        self._tracks, self._call, self._journal = tracks, call, journal
-        self._left = list(plan.by_contig().items())
-        self._reached = 0  # shards of the first contig left that are known to be stored
-        self.told = {"calls": 0, "called_bases": 0, "bases": 0, "windows_read": 0}
-
-    def advance(self) -> None:
-        """Write what can be written; each shard is looked for until it is there, and no more."""
-        while self._left:
-            contig, shards = self._left[0]
-            while self._reached < len(shards):
-                if not self._journal.has(shards[self._reached].number):
-                    return
-                self._reached += 1
-            self._write(contig, shards)
-            self._left.pop(0)
-            self._reached = 0
-
-    def finish(self, stop: Callable[[], None]) -> None:
-        """Write all, waiting for other processes."""
-        for contig, shards in self._left:
-            self._journal.wait((shard.number for shard in shards), stop)
-            self._write(contig, shards)
-
-    def _write(self, contig: str, shards: list[Shard]) -> None:
-        pieces = []
-        for shard in shards:
-            values, read = self._journal.load(shard.number)
-            pieces.append((shard.start, values))
-            self.told["windows_read"] += read
-        track = ContigTrack(contig, pieces)
-        calls = call_track(track, self._call.threshold, self._call.min_length, self._call.merge_gap)
-        self._tracks.add(track, calls)
-        self.told["calls"] += len(calls)
-        self.told["called_bases"] += int((calls["end"] - calls["start"]).sum())
-        self.told["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.chunks)
+def encode_shard(values: np.ndarray, windows_read: int) -> bytes:
+    """Return the journal's content for a shard: probabilities as of `quantize`, and the windows the model read."""
+    return _WINDOWS_READ.pack(windows_read) + np.asarray(values, dtype="<u2").tobytes()
 
 
-def _predict(
+def decode_shard(content: bytes, bases: int) -> tuple[np.ndarray, int]:
+    """Return uint16 probabilities, shape (bases,), and the windows read; raise `OutputError` if the size is wrong."""
+    if len(content) != _WINDOWS_READ.size + 2 * bases:
+        raise OutputError(
+            f"a stored shard has {len(content)} bytes, expected those of {bases} bases; give --restart to recompute"
+        )
+    (windows_read,) = _WINDOWS_READ.unpack_from(content)
+    return np.frombuffer(content, "<u2", offset=_WINDOWS_READ.size), windows_read
+
+
+# ---- plan ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything that determines the tracks."""
+
+    genome: Genome
+    session: Session
+    plan: Plan
+    call: CallConfig
+    screen: bool
+
+    def describe(self) -> str:
+        plan = self.plan
+        return (
+            f"{plan.bases:,} bases on {len(plan.md5)} contigs and {plan.requested_bases - plan.bases:,} in gaps of N; "
+            f"{plan.windows:,} windows of {self.session.checkpoint.metadata.window} bases, {self.session.describe()}"
+        )
+
+    def key(self) -> dict[str, object]:
+        """Return the settings that determine the stored probabilities. Calling and formats do not."""
+        lengths, digest = self.genome.lengths, sha256()
+        for name, md5 in self.plan.md5.items():
+            digest.update(f"{name} {lengths[name]} {md5}\n".encode())
+        return {
+            "genome": digest.hexdigest(),
+            "regions": self.plan.digest(),
+            **self.session.key(),
+            "screen": self._screen() or "none",
+        }
+
+    def record(self, outputs: Sequence[str | Path], command: str, started: float) -> dict:
+        plan, lengths = self.plan, self.genome.lengths
+        return {
+            **self.session.record(command, started),
+            "genome": str(self.genome.path.resolve()),
+            "contigs": {name: {"length": lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
+            "regions": _regions(plan, self.genome),
+            "bases": plan.bases,
+            "bases_in_gaps": plan.requested_bases - plan.bases,
+            "windows": plan.windows,
+            "shards": len(plan.shards),
+            "call": asdict(self.call),
+            "screen": self._screen(),
+            "outputs": [str(output) for output in outputs],
+        }
+
+    def _screen(self) -> dict | None:
+        return asdict(self.session.checkpoint.metadata.screen) if self.screen else None
+
+
+def _plan(
     genome: Genome,
-    plan: Plan,
-    predictor: Predictor,
-    journal: Journal,
-    done: set[int],
-    stop: Stop,
-    quiet: bool,
-    screen: bool,
-    stored: Callable[[], None],
-) -> None:
-    """Predict the shards that this process takes; each lands in the journal.
-
-    `stored` is called after each, beside the model's work on the next.
-    """
-    shards = plan.shards
-    taken: list[Shard] = []
-
-    def stretches() -> Iterator[ScanTask]:
-        for number in journal.claim(number for number in range(len(shards)) if number not in done):
-            shard = shards[number]
-            taken.append(shard)
-            windows, read = shard.windows, None
-            if screen:
-                with predictor.timer("screen"):
-                    read = screen_windows(
-                        genome, shard.contig, windows, predictor.metadata.screen, predictor.device
-                    )
-            yield ScanTask(shard.contig, windows, read, early_exit=True)
-
-    def keep(shard: Shard, stretch: ScanTask, found: np.ndarray) -> None:
-        first = int(stretch.windows["core_start"][0])
-        read = len(stretch.windows) if stretch.selected is None else int(stretch.selected.sum())
-        with predictor.timer("store"):
-            journal.store(shard.number, quantize(found[shard.start - first : shard.end - first]), read)
-        log.debug("%s is done", shard)
-        with predictor.timer("write"):
-            stored()
-
-    before = sum(shards[number].end - shards[number].start for number in done)
-    largest = max((shard.end - shard.start for shard in shards), default=0)
-    with (
-        progress_bar("b", plan.bases, before, quiet, logged=True, name="zflipon") as bar,
-        ThreadPoolExecutor(1) as aside,
-    ):
-
-        def advance(bases: int) -> None:
-            bar.update(bases)
-            journal.alive()
-            stop.in_flight(bases, largest)
-
-        storing = None
-        for number, (stretch, found) in enumerate(scan_genome(predictor, genome, stretches(), advance)):
-            if storing is not None:
-                storing.result()
-            storing = aside.submit(keep, taken[number], stretch, found)
-            if stop.asked:
-                break
-            stop.next()
-        if storing is not None:
-            storing.result()
-        stop()
-
-
-def _settled(call: CallConfig, checkpoint: Checkpoint) -> CallConfig:
-    return call if call.threshold is not None else replace(call, threshold=checkpoint.metadata.threshold)
-
-
-def _key(
-    genome: Genome, plan: Plan, checkpoint: Checkpoint, predictor: Predictor, screen: bool
-) -> dict[str, object]:
-    """Return what the stored values follow from; threshold and formats do not touch them."""
-    sequence = sha256(
-        "".join(f"{name} {genome.lengths[name]} {md5}\n" for name, md5 in plan.md5.items()).encode()
-    )
-    return {
-        "genome": sequence.hexdigest(),
-        "regions": plan.digest(),
-        **key_of_model(checkpoint, predictor),
-        "screen": asdict(checkpoint.metadata.screen) if screen else "none",
-    }
-
-
-def _announcement(plan: Plan, checkpoint: Checkpoint, predictor: Predictor, state: PartialState) -> str:
-    processes = f", {state.num_processes} processes" if state.num_processes > 1 else ""
-    precision = str(predictor.dtype).removeprefix("torch.")
-    return (
-        f"{plan.bases:,} bases on {len(plan.md5)} contigs, {plan.requested_bases - plan.bases:,} more in gaps of N; "
-        f"{plan.windows:,} windows of {checkpoint.metadata.window} by {checkpoint.path.name} "
-        f"({predictor.device}, {precision}{processes})"
-    )
-
-
-def _estimate(
-    genome: Genome, plan: Plan, predictor: Predictor, state: PartialState, outputs: Sequence[str]
-) -> dict:
-    """Time a pilot from the middle of the work, and weigh what it writes."""
-    if not plan.shards:
-        return {"bases_per_second": 0, "seconds": 0, "memory": 0, "temporary": 0, "written": 0}
-    shard = plan.shards[len(plan.shards) // 2]
-    windows = shard.windows
-    windows = windows[windows["core_start"] < windows["core_start"][0] + _PILOT_BASES]
-    predict_windows(predictor, genome, shard.contig, windows[:2])  # first calls are slow
-    started = time.perf_counter()
-    found = quantize(predict_windows(predictor, genome, shard.contig, windows, early_exit=True))
-    speed = len(found) / (time.perf_counter() - started) * state.num_processes
-    first = int(windows["core_start"][0])
-    with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
-        journal = Journal(Path(folder))
-        journal.store(0, found, len(windows))
-        temporary = sum(path.stat().st_size for path in journal.folder.iterdir())
-        tracks = [
-            Path(folder) / f"{number}{Path(name).name}"
-            for number, name in enumerate(outputs)
-            if name != STDOUT
-        ]
-        track = ContigTrack(shard.contig, [(first, found)])
-        with TrackOutputs(tracks, genome.lengths) as writers:
-            writers.add(track, call_track(track, 1.0, 1, 0))
-            writers.commit()
-        written = sum(path.stat().st_size for path in tracks)
-    share = plan.bases / len(found)
-    return {
-        "bases_per_second": round(speed),
-        "seconds": round(plan.bases / speed, 1),
-        "memory": peak_memory(),
-        "temporary": round(temporary * share),
-        "written": round(written * share),
-    }
-
-
-def _report(
-    genome: Genome,
-    plan: Plan,
-    checkpoint: Checkpoint,
-    predictor: Predictor,
+    session: Session,
+    selection: Selection,
     call: CallConfig,
-    outputs: Sequence[str],
-    state: PartialState,
-    started: float,
     screen: bool,
-) -> dict:
-    return {
-        **record_of(started, state, checkpoint, predictor),
-        "genome": str(genome.path.resolve()),
-        "contigs": {name: {"length": genome.lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
-        "regions": _regions(plan, genome),
-        "bases": plan.bases,
-        "bases_in_gaps": plan.requested_bases - plan.bases,
-        "windows": plan.windows,
-        "shards": len(plan.shards),
-        "call": asdict(call),
-        "screen": asdict(checkpoint.metadata.screen) if screen else None,
-        "outputs": [str(output) for output in outputs],
-    }
+    shard_bases: int | None,
+) -> _Run:
+    metadata = session.checkpoint.metadata
+    if shard_bases is None and session.predictor.device.type == "cuda":
+        shard_bases = GPU_SHARD_BASES
+    plan = broadcast_from_main(
+        session.state, lambda: make_plan(genome, selection, metadata.window, metadata.margin, shard_bases)
+    )
+    if call.threshold is None:
+        call = replace(call, threshold=metadata.threshold)
+    return _Run(genome, session, plan, call, screen)
 
 
 def _regions(plan: Plan, genome: Genome) -> list[str] | None:
-    """Return the regions that were asked for, 1-based as users write them; None where they are whole contigs."""
-    if all(wanted.tolist() == [[0, genome.lengths[contig]]] for contig, wanted in plan.requested.items()):
+    """Return the selected regions in samtools syntax, None if whole contigs are selected."""
+    requested = plan.requested.items()
+    if all(intervals.tolist() == [[0, genome.lengths[contig]]] for contig, intervals in requested):
         return None
-    return [f"{contig}:{low + 1}-{high}" for contig, wanted in plan.requested.items() for low, high in wanted]
+    return [f"{contig}:{start + 1}-{end}" for contig, intervals in requested for start, end in intervals]
+
+
+# ---- compute and write -----------------------------------------------------------------------------------
+
+
+def _compute(
+    run: _Run, job: Job, outputs: Sequence[str | Path], progress: Callable[[int, int], object] | None
+) -> dict[str, int]:
+    """Compute the shards that this process claims; in the main process, write the tracks and return their totals."""
+    sizes = [shard.end - shard.start for shard in run.plan.shards]
+    if not run.session.state.is_main_process:
+        _ShardPredictor(run, job, ShardProgress(None, sizes, job.resumed)).run(lambda: None)
+        return {}
+    shard_progress = ShardProgress(progress, sizes, job.resumed)
+    with TrackOutputs(outputs, run.genome.lengths) as tracks:
+        writer = _ShardWriter(tracks, run, job.journal)
+        _ShardPredictor(run, job, shard_progress).run(writer.write_finished_contigs)
+        with run.session.predictor.timer("write"):
+            writer.write_all(job.check_stop, shard_progress)
+            job.publish()
+            tracks.commit()
+    return writer.totals
+
+
+class _ShardPredictor:
+    """Predicts the shards that this process claims and stores them in the journal."""
+
+    def __init__(self, run: _Run, job: Job, progress: ShardProgress):
+        self._run, self._job, self._progress = run, job, progress
+        self._predictor = run.session.predictor
+        self._claimed: list[Shard] = []
+
+    def run(self, after_store: Callable[[], None]) -> None:
+        """Predict until no shard is left or the job stops.
+
+        Parameters
+        ----------
+        after_store : callable
+            Called after each shard is stored, while the model computes the next one.
+        """
+        genome, several = self._run.genome, self._run.session.state.num_processes > 1
+        self._current = self._bases_done = 0
+        with ThreadPoolExecutor(1, "zflipon-store") as background:
+            storing: Future[None] | None = None
+            results = scan_genome(self._predictor, genome, self._tasks(), self._advance)
+            for task, probabilities in results:
+                if storing is not None:
+                    storing.result()
+                shard = self._claimed[self._current]
+                storing = background.submit(self._store, shard, task, probabilities, after_store)
+                self._current, self._bases_done = self._current + 1, 0
+                self._progress.shards(
+                    self._job.journal.stored() | {shard.number} if several else [shard.number]
+                )
+                if self._job.is_stopping:
+                    break
+                self._job.start_shard()
+            if storing is not None:
+                storing.result()
+            self._job.check_stop()
+
+    def _advance(self, bases: int) -> None:
+        # shards come back in the order in which they were claimed
+        shard = self._claimed[self._current]
+        self._bases_done += bases
+        self._progress.part(shard.number, self._bases_done)
+        self._job.advance_shard(bases, shard.end - shard.start)
+
+    def _tasks(self) -> Iterator[ScanTask]:
+        """Claim one shard after the other and yield its windows."""
+        shards, resumed = self._run.plan.shards, self._job.resumed
+        for number in self._job.journal.claim(n for n in range(len(shards)) if n not in resumed):
+            shard = shards[number]
+            self._claimed.append(shard)
+            windows, selected = shard.windows, None
+            if self._run.screen:
+                with self._predictor.timer("screen"):
+                    selected = screen_windows(
+                        self._run.genome,
+                        shard.contig,
+                        windows,
+                        self._predictor.metadata.screen,
+                        self._predictor.device,
+                    )
+            yield ScanTask(shard.contig, windows, selected, early_exit=True)
+
+    def _store(
+        self, shard: Shard, task: ScanTask, probabilities: np.ndarray, after_store: Callable[[], None]
+    ) -> None:
+        origin = int(task.windows["core_start"][0])
+        windows_read = len(task.windows) if task.selected is None else int(task.selected.sum())
+        with self._predictor.timer("store"):
+            values = quantize(probabilities[shard.start - origin : shard.end - origin])
+            self._job.journal.write(shard.number, encode_shard(values, windows_read))
+        log.debug("%s is finished", shard)
+        with self._predictor.timer("write"):
+            after_store()
+
+
+class _ShardWriter:
+    """Writes contigs to the tracks, in genome order, as soon as all their shards are stored.
+
+    Attributes
+    ----------
+    totals : dict of str to int
+        Calls, called bases, bases with a value, and windows read so far.
+    """
+
+    def __init__(self, tracks: TrackOutputs, run: _Run, journal: Journal):
+        self._tracks, self._call, self._journal = tracks, run.call, journal
+        self._remaining = list(run.plan.by_contig().items())
+        self._stored = 0  # leading shards of the first remaining contig that are known to be stored
+        self.totals = {"calls": 0, "called_bases": 0, "bases": 0, "windows_read": 0}
+
+    def write_finished_contigs(self) -> None:
+        """Write the contigs whose turn it is and whose shards are all stored."""
+        while self._remaining:
+            contig, shards = self._remaining[0]
+            while self._stored < len(shards):
+                if not self._journal.has(shards[self._stored].number):
+                    return
+                self._stored += 1
+            self._write(contig, shards)
+            self._remaining.pop(0)
+            self._stored = 0
+
+    def write_all(self, check: Callable[[], None], progress: ShardProgress) -> None:
+        """Write all remaining contigs; wait for the shards of other processes, calling `check` meanwhile."""
+        for contig, shards in self._remaining:
+            for shard in shards:
+                self._journal.wait([shard.number], check)
+                progress.shards([shard.number])
+            self._write(contig, shards)
+
+    def _write(self, contig: str, shards: list[Shard]) -> None:
+        chunks = []
+        for shard in shards:
+            values, windows_read = decode_shard(self._journal.read(shard.number), shard.end - shard.start)
+            chunks.append((shard.start, values))
+            self.totals["windows_read"] += windows_read
+        track = ContigTrack(contig, chunks)
+        calls = call_track(track, self._call.threshold, self._call.min_length, self._call.merge_gap)
+        self._tracks.add(track, calls)
+        self.totals["calls"] += len(calls)
+        self.totals["called_bases"] += int((calls["end"] - calls["start"]).sum())
+        self.totals["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in chunks)

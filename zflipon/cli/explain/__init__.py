@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zflipon.cli import Verbs
+from zflipon.cli.groups import CommandGroup
 
 COMMANDS = {
     "tokens": "Share of each token's occurrences that are true positives.",
@@ -23,6 +23,6 @@ Examples:
 """
 
 
-@click.group(cls=Verbs, verbs=COMMANDS, package=__name__, epilog=EPILOG)
+@click.group(cls=CommandGroup, sections={"Commands": COMMANDS}, package=__name__, epilog=EPILOG)
 def explain() -> None:
     """Tell which sequence made a model's calls, as tables and pictures."""

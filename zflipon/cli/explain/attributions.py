@@ -9,7 +9,7 @@ import click
 from zflipon.cli.options import (
     complete_contigs,
     contigs_option,
-    default,
+    default_of,
     device_option,
     features_option,
     force_option,
@@ -97,7 +97,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @click.option(
     "--steps",
     type=click.IntRange(1),
-    default=default(AttributionConfig, "steps"),
+    default=default_of(AttributionConfig, "steps"),
     show_default=True,
     help="From the baseline to the sequence; more of them miss less of what attributions must add up to.",
 )
@@ -111,21 +111,21 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @click.option(
     "--baseline",
     type=click.Choice(BASELINES),
-    default=default(AttributionConfig, "baseline"),
+    default=default_of(AttributionConfig, "baseline"),
     show_default=True,
     help="In the place of tokens: their mean embedding, that of padding (as in the paper), or 0.",
 )
 @click.option(
     "--scalar",
     type=click.Choice(ATTRIBUTION_SCALARS),
-    default=default(AttributionConfig, "scalar"),
+    default=default_of(AttributionConfig, "scalar"),
     show_default=True,
     help="What is explained of a call (the paper: probability).",
 )
 @click.option(
     "--top",
     type=click.IntRange(1),
-    default=default(AttributionConfig, "top"),
+    default=default_of(AttributionConfig, "top"),
     show_default=True,
     help="Tokens that count of each true positive token.",
 )

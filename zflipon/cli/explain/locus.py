@@ -8,7 +8,7 @@ import click
 
 from zflipon.cli.options import (
     complete_contigs,
-    default,
+    default_of,
     device_option,
     features_option,
     force_option,
@@ -62,14 +62,14 @@ def named(_context, _parameter, values: tuple[str, ...]) -> list[tuple[str, Path
 @click.option(
     "--steps",
     type=click.IntRange(1),
-    default=default(AttributionConfig, "steps"),
+    default=default_of(AttributionConfig, "steps"),
     show_default=True,
     help="Of Integrated Gradients.",
 )
 @click.option(
     "--baseline",
     type=click.Choice(BASELINES),
-    default=default(AttributionConfig, "baseline"),
+    default=default_of(AttributionConfig, "baseline"),
     show_default=True,
     help="Of Integrated Gradients: what stands in the place of tokens.",
 )

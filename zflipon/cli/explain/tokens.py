@@ -9,7 +9,7 @@ import click
 from zflipon.cli.options import (
     batch_size_option,
     contigs_option,
-    default,
+    default_of,
     device_option,
     features_option,
     force_option,
@@ -43,14 +43,14 @@ Examples:
 @click.option(
     "--negatives",
     type=click.FloatRange(0),
-    default=default(TokenRatioConfig, "negatives"),
+    default=default_of(TokenRatioConfig, "negatives"),
     show_default=True,
     help="Windows without a label for each one with; 0: only those with a label, inf: all.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
-    default=default(TokenRatioConfig, "seed"),
+    default=default_of(TokenRatioConfig, "seed"),
     show_default=True,
     help="Of the draw of windows without a label.",
 )

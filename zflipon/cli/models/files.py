@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from zflipon.cli.models import models
-from zflipon.cli.options import complete_models, default
+from zflipon.cli.options import complete_models, default_of
 from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError, OutputError
 from zflipon.models.hub import CONFIG, WEIGHTS, Files
@@ -117,7 +117,7 @@ def pull(repository: str, revision: str | None) -> None:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
-    help=f"Probability from which a base is called.  [default: as told there, or {default(ModelMetadata, 'threshold')}]",
+    help=f"Probability from which a base is called.  [default: as told there, or {default_of(ModelMetadata, 'threshold')}]",
 )
 @click.option(
     "--label-threshold",

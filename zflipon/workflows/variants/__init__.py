@@ -1,27 +1,26 @@
-"""VCF → what each alternative allele does to the probabilities of Z-DNA around it.
+"""Score the alleles of a VCF: how much each alternative allele changes the Z-DNA probability around it.
 
-Each allele is read in a window of the model's own width, once with the reference and once with the alternative, and
-bases are compared that lie at least the model's margin away from the window's edges. Windows lie on a grid, so that
-neighbouring variants share the reference's.
+Each allele is predicted in a window of the model's width, once with the reference and once with the alternative
+sequence. Bases at least a margin away from the window's edges are compared. Windows start on a grid, so that
+neighbouring variants share the window of the reference.
 
-Bases outside an allele are compared with themselves. Inside it, what both alleles share at its beginning and its end
-is too; of what is left, base stands against base from the left, and bases that only one allele has stand against
-none, whose probability is 0.
+Bases outside an allele, and the common prefix and suffix of both alleles, are compared with themselves. The remaining
+bases are aligned from the left; a base that only one allele has is compared with probability 0.
 """
 
-from zflipon.workflows.variants.alleles import REASONS, Pool, shared
-from zflipon.workflows.variants.run import variants
-from zflipon.workflows.variants.scoring import scores
+from zflipon.workflows.variants.alleles import SKIP_REASONS, AlleleBatch, insertion_point
+from zflipon.workflows.variants.run import score_variants
+from zflipon.workflows.variants.scoring import score_alleles
 from zflipon.workflows.variants.windows import Geometry
 from zflipon.workflows.variants.writing import EXTENSIONS, FIELDS
 
 __all__ = [
     "EXTENSIONS",
     "FIELDS",
-    "REASONS",
+    "SKIP_REASONS",
+    "AlleleBatch",
     "Geometry",
-    "Pool",
-    "scores",
-    "shared",
-    "variants",
+    "insertion_point",
+    "score_alleles",
+    "score_variants",
 ]

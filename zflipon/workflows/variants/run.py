@@ -1,66 +1,65 @@
-"""VCF → VCF with scores: runs of records shared among processes, kept as they are done, written in their order."""
+"""Score a VCF: batches of records are divided among processes, stored as they are finished, and written in order."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import pysam
 from accelerate import PartialState
-from tqdm import tqdm
 
 from zflipon import __version__
-from zflipon.config import RECORDS_PER_BATCH, InferenceConfig, VariantConfig
+from zflipon.config import DEFAULT_MODEL, RECORDS_PER_BATCH, InferenceConfig, VariantConfig
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
-from zflipon.inference.predictor import Predictor
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import (
-    Stop,
-    close_record,
-    kept,
-    key_of_model,
-    record_of,
-    settled,
-    shared_tracks,
-    unfinished,
-    write_record,
-)
-from zflipon.jobs.journal import Journal
-from zflipon.models import Checkpoint, load
-from zflipon.progress import progress_bar
-from zflipon.tracks.atomic import atomic_file, check_output_path, record_path
-from zflipon.workflows.variants.alleles import REASONS, Pool
-from zflipon.workflows.variants.records import Region, Survey, pools, survey
-from zflipon.workflows.variants.scoring import RESULT_DTYPE, scores, seen
+from zflipon.jobs.job import Job, ShardProgress, check_outputs, require_distinct
+from zflipon.jobs.signals import StopRequest
+from zflipon.models import Checkpoint
+from zflipon.tracks.atomic import atomic_file
+from zflipon.workflows.session import FeatureFiles, Session, open_session
+from zflipon.workflows.variants.alleles import SKIP_REASONS, AlleleBatch
+from zflipon.workflows.variants.scan import Region, VcfSummary, is_selected, scan_vcf
+from zflipon.workflows.variants.scoring import SCORE_DTYPE, score_alleles, window_features
+from zflipon.workflows.variants.vcf import VcfRecord, batches, open_vcf
 from zflipon.workflows.variants.windows import Geometry
-from zflipon.workflows.variants.writing import INDEXED, index, kind_of, write_pool, writer
+from zflipon.workflows.variants.writing import (
+    INDEXED,
+    format_of,
+    open_writer,
+    require_convertible,
+    write_batch,
+    write_index,
+)
 
 log = logging.getLogger("zflipon")
 
-COUNTED = ("records", "written", "alleles", *REASONS)
-"""What a run tells: records read and written, alleles scored, and those that are not, by reason."""
+COUNTS = ("records", "written", "alleles", *SKIP_REASONS)
+"""Totals of a run: records read and written, alleles scored, and alleles not scored by reason."""
 
 
-def variants(
+def score_variants(
     path: str | Path,
     genome_path: str | Path,
     output: str | Path,
-    model: str,
+    model: str | Path | Checkpoint = DEFAULT_MODEL,
     config: VariantConfig | None = None,
-    predict: InferenceConfig | None = None,
+    settings: InferenceConfig | None = None,
+    *,
     force: bool = False,
-    quiet: bool = False,
     restart: bool = False,
-    features: Path | None = None,
+    features: str | Path | None = None,
     missing_features: str = "error",
-) -> dict:
+    batch_records: int = RECORDS_PER_BATCH,
+    progress: Callable[[int, int], object] | None = None,
+    stop: StopRequest | None = None,
+    command: str = "zflipon.score_variants()",
+) -> dict[str, int]:
     """Score every alternative allele of a VCF.
 
     Parameters
@@ -70,260 +69,222 @@ def variants(
     genome_path : str or Path
         FASTA.
     output : str or Path
-        Its extension picks the format (`zflipon.workflows.variants.EXTENSIONS`).
-    model : str
-        A bundled model's name, a folder, a file or a hub id.
+        Its extension chooses the format; see `zflipon.workflows.variants.EXTENSIONS`.
+    model : str, Path or Checkpoint
+        Name of a bundled model, folder, file or Hugging Face Hub id; or a loaded checkpoint.
     config : VariantConfig, optional
-    predict : InferenceConfig, optional
+        How alleles are compared, and which records are written.
+    settings : InferenceConfig, optional
+        Device, precision, batch size and strands.
     force : bool
-        Replace an output that exists.
-    quiet : bool
-        No progress bar.
+        Replace an existing output.
     restart : bool
-        Throw away what a stopped run left, in the place of going on with it.
-    features : Path, optional
+        Discard the finished work of an earlier run of the same output.
+    features : str or Path, optional
         Table of the omics tracks that the model reads; see `zflipon.omics.features`.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
+    batch_records : int
+        Records that are scored together, the unit of work that survives a kill.
+    progress : callable, optional
+        Called with the records finished since the last call, and with all selected records.
+    stop : StopRequest, optional
+        Lets another thread or a signal handler stop the run.
+    command : str
+        Command line for the record.
 
     Returns
     -------
-    dict
-        Records read and written, alleles scored, and of the others how many for which reason. All but the first process
-        of several know nothing of it and return zeros.
+    dict of str to int
+        `COUNTS`. All zero in all processes but the main one.
 
     Raises
     ------
     ZfliponError
-        If an input, the output or the model cannot be used, or an unfinished run of this output differs from this one.
+        If an input, the output or the model cannot be used, or the output has an unfinished run with other settings.
     Stopped
-        If a signal asked to stop; what is done is kept.
+        If the run was asked to stop. Finished work is saved.
     """
-    started = time.time()
-    path, output, config = Path(path), Path(output), config or VariantConfig()
-    kind = kind_of(output)
-    force |= Journal(unfinished(output)).was_finishing
-    for claimed in (output, record_path(output)):
-        check_output_path(claimed, force)
-    state = process_state(predict.device if predict else "auto")
+    started, settings, config = time.time(), settings or InferenceConfig(), config or VariantConfig()
+    path, output = Path(path), Path(output)
+    kind = format_of(output)
+    check_outputs([output], [path, genome_path, *([features] if features else [])], force)
+    state = process_state(settings.device)
     with Genome(genome_path) as genome:
         regions = broadcast_from_main(
             state, lambda: [parse_region(text, genome.lengths) for text in config.regions]
         )
-        found, header = _looked_at(state, path, genome, regions, kind)
-        checkpoint = load(model)
-        tracks = shared_tracks(state, checkpoint, features, genome.lengths, missing_features)
-        predict = settled(predict or InferenceConfig(), checkpoint, state)
-        predictor = Predictor(checkpoint, predict, features=tracks)
-        shape = Geometry.of(predictor.metadata.window, predictor.metadata.margin, config)
-        log.info("%s", _announcement(found, shape, checkpoint, predictor, state))
-        told = dict.fromkeys(COUNTED, 0)
-        key = _key(genome, found, config, shape, checkpoint, predictor)
-        with (
-            kept([output], state, key, restart) as journal,
-            Stop(journal, found.pools).heard() as stop,
-            _bar(
-                found, broadcast_from_main(state, lambda: journal.done(range(found.pools))), state, quiet
-            ) as bar,
-        ):
-            work = _Work(path, genome, regions, shape, predictor, journal, stop, bar)
-            work.score(found.pools)
-            if state.is_main_process:
-                about = _about(genome, config, shape, checkpoint, predictor)
-                with atomic_file(output) as part:
-                    told = _write(part, kind, header, about, work, config.min_delta)
-                    index(part, kind, found.farthest)
-                    journal.finishing()
-                record = record_of(started, state, checkpoint, predictor)
-                record |= _told(path, genome, output, config, shape, found, told)
-                close_record(record, started, predictor)
-                write_record(output, record)
-                journal.remove()
-    return told
+        summary = _scan(state, path, genome, regions, kind)
+        session = open_session(
+            state, model, settings, FeatureFiles(features, missing_features), genome.lengths
+        )
+        if session.predictor.features is not None:
+            require_distinct([output], session.predictor.features.paths.values())
+        metadata = session.checkpoint.metadata
+        geometry = Geometry.fit(metadata.window, metadata.margin, config)
+        run = _Run(path, genome, regions, summary, config, geometry, session, batch_records)
+        log.info("%s", run.describe())
+        with Job([output], state, stop) as job:
+            job.open_journal(run.key(), len(run.batch_sizes), restart)
+            scorer = _BatchScorer(run, job, progress if state.is_main_process else None)
+            scorer.score_claimed()
+            if not state.is_main_process:
+                return dict.fromkeys(COUNTS, 0)
+            counts = _write(run, scorer, job, output, kind)
+            record = run.record(output, counts, command, started)
+            job.finish(record | session.resources(started))
+    return counts
 
 
-def _write(
-    part: Path,
-    kind: str,
-    header: pysam.VariantHeader,
-    about: dict[str, object],
-    work: _Work,
-    min_delta: float,
-) -> dict[str, int]:
-    """Write the output; return what is `COUNTED`."""
-    told = dict.fromkeys(COUNTED, 0)
-    with writer(part, kind, header, about) as write:
-        for pool, rows in work.finished():
-            write_pool(write, pool, rows, min_delta, told)
-    return told
+def _scan(state: PartialState, path: Path, genome: Genome, regions: list[Region], kind: str) -> VcfSummary:
+    """Check the VCF in the main process, and return its summary in all processes."""
+
+    def scan() -> VcfSummary:
+        summary = scan_vcf(path, genome, regions)
+        if summary.unsorted and kind in INDEXED:
+            raise InputError(
+                f"{path}: records are out of order at {summary.unsorted}, and the output needs an index; sort the "
+                "file (bcftools sort), or name an output that ends in .vcf or .tsv"
+            )
+        if kind == "bcf":
+            require_convertible(path)
+        return summary
+
+    return broadcast_from_main(state, scan)
 
 
-class _Work:
-    """Pools of records: scored by the process that takes them, and read back in their order."""
+def _write(run: _Run, scorer: _BatchScorer, job: Job, output: Path, kind: str) -> dict[str, int]:
+    """Write the output and its index; return `COUNTS`."""
+    counts = dict.fromkeys(COUNTS, 0)
+    with atomic_file(output) as part:
+        with open_writer(part, kind, run.summary.header, run.header_settings()) as write:
+            for batch, scores in scorer.read_all():
+                write_batch(write, batch, scores, run.config.min_delta, counts)
+        write_index(part, kind, run.summary.longest)
+        job.publish()
+    return counts
 
-    def __init__(
-        self,
-        path: Path,
-        genome: Genome,
-        regions: list[Region],
-        shape: Geometry,
-        predictor: Predictor,
-        journal: Journal,
-        stop: Stop,
-        bar: tqdm,
-    ):
-        self._path, self._genome, self._regions = path, genome, regions
-        self._shape, self._predictor = shape, predictor
-        self._journal, self._stop, self._bar = journal, stop, bar
 
-    def score(self, count: int) -> None:
-        """Score the pools that this process takes; each lands in the journal."""
-        taken = self._journal.claim(range(count))
-        wanted = next(taken, None)
-        for number, pool in enumerate(self._pools() if wanted is not None else ()):
+@dataclass(frozen=True)
+class _Run:
+    """Everything that determines the scores."""
+
+    path: Path
+    genome: Genome
+    regions: list[Region]
+    summary: VcfSummary
+    config: VariantConfig
+    geometry: Geometry
+    session: Session
+    batch_records: int
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Number of records of each batch."""
+        full, rest = divmod(self.summary.selected, self.batch_records)
+        return [self.batch_records] * full + [rest] * bool(rest)
+
+    def batches(self) -> Iterator[list[VcfRecord]]:
+        """Yield the selected records in batches."""
+        with open_vcf(self.path) as (_, records):
+            selected = (record for record in records if is_selected(record, self.regions))
+            yield from batches(selected, self.batch_records)
+
+    def describe(self) -> str:
+        return (
+            f"{self.summary.selected:,} records, {self.geometry.flank} bases on either side of each allele, windows of "
+            f"{self.geometry.window} bases, {self.session.describe()}"
+        )
+
+    def key(self) -> dict[str, object]:
+        """Return the settings that determine the scores. `min_delta` and the format do not."""
+        lengths, digest = self.genome.lengths, sha256()
+        for name, md5 in self.summary.contigs.items():
+            digest.update(f"{name} {lengths[name]} {md5}\n".encode())
+        return {
+            "genome": digest.hexdigest(),
+            "records": self.summary.digest,
+            "regions": ",".join(self.config.regions) or "all",
+            "flank": self.geometry.flank,
+            "longest allele": self.geometry.longest,
+            "shifts": self.config.shifts,
+            "records per batch": self.batch_records,
+            **self.session.key(),
+        }
+
+    def header_settings(self) -> dict[str, object]:
+        """Return the settings that are written into the output's header."""
+        checkpoint = self.session.checkpoint
+        return {
+            "version": __version__,
+            "model": checkpoint.path.name,
+            "sha256": checkpoint.sha256 or "none",
+            "genome": self.genome.path.name,
+            "flank": self.geometry.flank,
+            "shifts": self.config.shifts,
+            "strands": "both" if self.session.predictor.both_strands else "forward",
+        }
+
+    def record(self, output: Path, counts: dict[str, int], command: str, started: float) -> dict:
+        source = {
+            "path": str(self.path.resolve()),
+            "records": self.summary.records,
+            "sha256_of_alleles": self.summary.digest,
+        }
+        return {
+            **self.session.record(command, started),
+            "input": source,
+            "genome": str(self.genome.path.resolve()),
+            "variants": {**asdict(self.config), "regions": list(self.config.regions)},
+            "geometry": asdict(self.geometry),
+            "counts": counts,
+            "outputs": [str(output)],
+        }
+
+
+class _BatchScorer:
+    """Scores the batches that this process claims, and reads the scores of all batches back in order."""
+
+    def __init__(self, run: _Run, job: Job, progress: Callable[[int, int], object] | None):
+        self._run, self._job = run, job
+        self._progress = ShardProgress(progress, run.batch_sizes, job.resumed)
+
+    def score_claimed(self) -> None:
+        """Score batches until no unclaimed one is left; store each in the journal."""
+        claimed = self._job.journal.claim(range(len(self._run.batch_sizes)))
+        wanted = next(claimed, None)
+        for number, batch in enumerate(self._run.batches() if wanted is not None else ()):
             if number == wanted:
-                self._stop.next()
-                self._journal.put(number, self._scored(pool).tobytes())
-                self._stop()
-                wanted = next(taken, None)
+                self._job.start_shard()
+                self._job.journal.write(number, self._score(number, batch).tobytes())
+                self._progress.shards([number])
+                self._job.check_stop()
+                wanted = next(claimed, None)
             if wanted is None:
                 break
 
-    def finished(self) -> Iterator[tuple[list[pysam.VariantRecord], np.ndarray]]:
-        """Yield each pool with what was found of its alleles, waiting for other processes."""
-        at = 0
-        for number, pool in enumerate(self._pools()):
-            self._stop()
-            self._journal.wait([number], self._stop)
-            yield pool, np.frombuffer(self._journal.get(number), dtype=RESULT_DTYPE)
-            at += len(pool)
-            self._bar.update(max(0, at - self._bar.n))  # what others have scored
+    def read_all(self) -> Iterator[tuple[list[VcfRecord], np.ndarray]]:
+        """Yield each batch with its scores, waiting for other processes."""
+        for number, batch in enumerate(self._run.batches()):
+            self._job.check_stop()
+            self._job.journal.wait([number], self._job.check_stop)
+            self._progress.shards([number])
+            yield batch, np.frombuffer(self._job.journal.read(number), dtype=SCORE_DTYPE)
 
-    def _pools(self) -> Iterator[list[pysam.VariantRecord]]:
-        return pools(self._path, self._regions)
-
-    def _scored(self, records: list[pysam.VariantRecord]) -> np.ndarray:
-        alleles = Pool(self._genome, self._shape)
-        for record in records:
-            for alt in record.alts or ():
+    def _score(self, number: int, batch: list[VcfRecord]) -> np.ndarray:
+        alleles = AlleleBatch(self._run.genome, self._run.geometry)
+        for record in batch:
+            for alt in record.alts:
                 alleles.add(record.contig, record.start, record.ref, alt)
-        strands = 2 if self._predictor.both_strands else 1
-        advance = self._counter(len(records), len(alleles.sequences) * strands)
-        probabilities = self._predictor.predict_probabilities(
-            alleles.sequences, seen(self._predictor, alleles), alleles.cores, advance
-        )
-        found = scores(alleles.pairs, probabilities)
-        advance(0, last=True)
-        return found
+        predictor, finished = self._run.session.predictor, 0
+        total = len(alleles.sequences) * (2 if predictor.both_strands else 1)
 
-    def _counter(self, records: int, sequences: int) -> Callable[..., None]:
-        """Return what counts sequences that were read, and moves the bar by as large a share of the records."""
-        read = shown = 0
+        def advance(sequences: int) -> None:
+            nonlocal finished
+            finished += sequences
+            self._progress.part(number, len(batch) * finished // max(1, total))
+            self._job.advance_shard(sequences, total)
 
-        def advance(more: int, last: bool = False) -> None:
-            nonlocal read, shown
-            read += more
-            now = records if last else records * read // max(1, sequences)
-            self._bar.update(now - shown)
-            shown = now
-            self._journal.alive()
-            if not last:
-                self._stop.in_flight(more, sequences)
-
-        return advance
-
-
-def _looked_at(
-    state: PartialState, path: Path, genome: Genome, regions: list[Region], kind: str
-) -> tuple[Survey, pysam.VariantHeader | None]:
-    """Let the first process look at the VCF; the header stays with it, since headers do not travel."""
-    headers = []
-
-    def look() -> Survey:
-        found, header = survey(path, genome, regions)
-        if found.unsorted and kind in INDEXED:
-            raise InputError(
-                f"{path}: out of order at {found.unsorted}, so that the output could have no index; sort it (bcftools "
-                "sort), or write .vcf or .tsv"
-            )
-        headers.append(header)
-        return found
-
-    found = broadcast_from_main(state, look)
-    return found, headers[0] if headers else None
-
-
-def _bar(found: Survey, done: set[int], state: PartialState, quiet: bool) -> tqdm:
-    if done:
-        log.info("going on: %d of %d runs of %d records are done", len(done), found.pools, RECORDS_PER_BATCH)
-    before = min(len(done) * RECORDS_PER_BATCH, found.asked)
-    hidden = quiet or not state.is_main_process
-    return progress_bar("records", found.asked, before, hidden, logged=True, name="zflipon")
-
-
-def _announcement(
-    found: Survey, shape: Geometry, checkpoint: Checkpoint, predictor: Predictor, state: PartialState
-) -> str:
-    several = f", {state.num_processes} processes" if state.num_processes > 1 else ""
-    return (
-        f"{found.asked:,} records; {shape.flank} bases on either side of each allele, in windows of {shape.window} by "
-        f"{checkpoint.path.name} ({predictor.device}{several})"
-    )
-
-
-def _key(
-    genome: Genome,
-    found: Survey,
-    config: VariantConfig,
-    shape: Geometry,
-    checkpoint: Checkpoint,
-    predictor: Predictor,
-) -> dict[str, object]:
-    """Return what the scores follow from; `min_delta` and the format do not touch them."""
-    told = genome.path.stat()
-    file = f"{genome.lengths} {told.st_size} {told.st_mtime_ns}"  # to read all of it would take longer than many a run
-    return {
-        "genome": sha256(file.encode()).hexdigest(),
-        "records": found.digest,
-        "regions": ",".join(config.regions) or "all",
-        "flank": shape.flank,
-        "longest allele": shape.longest,
-        "shifts": config.shifts,
-        "records a run": RECORDS_PER_BATCH,
-        **key_of_model(checkpoint, predictor),
-    }
-
-
-def _about(
-    genome: Genome, config: VariantConfig, shape: Geometry, checkpoint: Checkpoint, predictor: Predictor
-) -> dict[str, object]:
-    """Return what the output's header tells."""
-    return {
-        "version": __version__,
-        "model": checkpoint.path.name,
-        "sha256": checkpoint.sha256 or "none",
-        "genome": genome.path.name,
-        "flank": shape.flank,
-        "shifts": config.shifts,
-        "strands": "both" if predictor.both_strands else "forward",
-    }
-
-
-def _told(
-    path: Path,
-    genome: Genome,
-    output: Path,
-    config: VariantConfig,
-    shape: Geometry,
-    found: Survey,
-    told: dict[str, int],
-) -> dict[str, object]:
-    """Return what the record tells of this verb alone."""
-    return {
-        "input": {"path": str(path.resolve()), "records": found.records, "sha256_of_alleles": found.digest},
-        "genome": str(genome.path.resolve()),
-        "variants": {**asdict(config), "regions": list(config.regions)},
-        "geometry": asdict(shape),
-        "counts": told,
-        "outputs": [str(output)],
-    }
+        features = window_features(predictor, alleles)
+        probabilities = predictor.predict_probabilities(alleles.sequences, features, alleles.cores, advance)
+        return score_alleles(alleles.pairs, probabilities)

@@ -1,4 +1,4 @@
-"""Pairs of windows → what an allele does to the probabilities."""
+"""Probabilities of pairs of windows → scores of alleles."""
 
 from __future__ import annotations
 
@@ -7,94 +7,105 @@ from collections.abc import Sequence
 import numpy as np
 
 from zflipon.inference.predictor import Predictor
-from zflipon.workflows.variants.alleles import Pair, Pool
+from zflipon.workflows.variants.alleles import AlleleBatch, AllelePair
 
-RESULT_DTYPE = np.dtype(
+SCORE_DTYPE = np.dtype(
     [(name, np.float64) for name in ("gain", "loss", "sum", "pos", "ref", "alt", "spread")] + [("why", "U20")]
 )
-"""What is told of one allele; NaN where nothing is."""
+"""Scores of one allele; NaN if it is not scored, and then ``why`` is one of `SKIP_REASONS`."""
+
+_NUMBERS = len(SCORE_DTYPE.names) - 1
 
 
-def seen(predictor: Predictor, pool: Pool) -> list[np.ndarray] | None:
-    """Return what the model sees of omics tracks in a pool's windows; None for a model that reads none.
+def window_features(predictor: Predictor, batch: AlleleBatch) -> list[np.ndarray] | None:
+    """Return the omics tracks in the windows of a batch; None for a model that reads no tracks.
 
-    Tracks are read as they lie on the reference, with either allele.
+    Both alleles get the tracks of the reference.
     """
     if predictor.features is None:
         return None
-    known: dict[tuple[str, int, int], np.ndarray] = {}
-    found = []
-    for (contig, start), sequence in zip(pool.places, pool.sequences, strict=True):
-        place = contig, start, len(sequence)
-        if place not in known:
+    by_window: dict[tuple[str, int, int], np.ndarray] = {}
+    features = []
+    for (contig, start), sequence in zip(batch.positions, batch.sequences, strict=True):
+        window = contig, start, len(sequence)
+        if window not in by_window:
             bounds = np.array([(start, start + len(sequence))], dtype=np.int64)
-            (known[place],) = predictor.read_features(contig, bounds)
-        found.append(known[place])
-    return found
+            (by_window[window],) = predictor.read_features(contig, bounds)
+        features.append(by_window[window])
+    return features
 
 
-def scores(pairs: Sequence[Pair | str], probabilities: Sequence[np.ndarray]) -> np.ndarray:
-    """Return what is told of each allele, `RESULT_DTYPE`.
+def score_alleles(pairs: Sequence[AllelePair | str], probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the scores of alleles.
 
     Parameters
     ----------
-    pairs : sequence of Pair or str
-        As a `zflipon.workflows.variants.alleles.Pool` has them.
+    pairs : sequence of AllelePair or str
+        `AlleleBatch.pairs`.
     probabilities : sequence of numpy.ndarray
-        Of its sequences.
+        Base probabilities of `AlleleBatch.sequences`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `SCORE_DTYPE`, shape (pairs,).
     """
-    found = np.zeros(len(pairs), dtype=RESULT_DTYPE)
-    for row, pair in zip(found, pairs, strict=True):
-        unfit = isinstance(pair, str)
-        told = [np.nan] * 7 if unfit else summary(pair, probabilities)
-        for name, value in zip(RESULT_DTYPE.names, told, strict=False):
-            row[name] = value
-        row["why"] = pair if unfit else ""
-    return found
+    scores = np.zeros(len(pairs), dtype=SCORE_DTYPE)
+    for row, pair in zip(scores, pairs, strict=True):
+        if isinstance(pair, str):
+            row["why"] = pair
+            numbers = [np.nan] * _NUMBERS
+        else:
+            numbers = score_pair(pair, probabilities)
+        for name, number in zip(SCORE_DTYPE.names, numbers, strict=False):
+            row[name] = number
+    return scores
 
 
-def summary(pair: Pair, probabilities: Sequence[np.ndarray]) -> tuple[float, ...]:
-    """Return gain, loss, sum, position, highest of the reference, of the alternative, and spread."""
-    laid = [
-        aligned(
+def score_pair(pair: AllelePair, probabilities: Sequence[np.ndarray]) -> tuple[float, ...]:
+    """Return the numbers of `SCORE_DTYPE` for one allele, in its order."""
+    aligned = [
+        align_alleles(
             pair,
-            probabilities[ref][pair.low - first : pair.high - first],
-            probabilities[alt][pair.low - first : pair.high + pair.grown - first],
+            probabilities[reference][pair.low - first : pair.high - first],
+            probabilities[alternative][pair.low - first : pair.high + pair.length_change - first],
         )
-        for first, ref, alt in pair.windows
+        for first, reference, alternative in pair.windows
     ]
-    before, after = np.array(laid, dtype=np.float64).transpose(1, 0, 2)
-    each = after - before
-    delta = each.mean(axis=0)
-    at = int(np.nanargmax(np.abs(delta)))
+    before, after = np.array(aligned, dtype=np.float64).transpose(1, 0, 2)
+    changes = after - before
+    mean = changes.mean(axis=0)
+    largest = int(np.nanargmax(np.abs(mean)))
     return (
-        max(0.0, float(np.nanmax(delta))),
-        min(0.0, float(np.nanmin(delta))),
-        float(np.nansum(delta)),
-        (_place(pair, at) if delta[at] else pair.start) + 1,
+        max(0.0, float(np.nanmax(mean))),
+        min(0.0, float(np.nanmin(mean))),
+        float(np.nansum(mean)),
+        (_reference_base(pair, largest) if mean[largest] else pair.start) + 1,
         float(np.nanmax(before.mean(axis=0))),
         float(np.nanmax(after.mean(axis=0))),
-        float(each[:, at].std()) if len(each) > 1 else np.nan,
+        float(changes[:, largest].std()) if len(changes) > 1 else np.nan,
     )
 
 
-def _place(pair: Pair, column: int) -> int:
-    """Return which base of the reference a column is; inserted bases have the place of the one before them."""
-    place = pair.low + column
-    if place < pair.split:
-        return place
-    return max(place - max(0, pair.grown), pair.split - (pair.grown > place - pair.split))
-
-
-def aligned(pair: Pair, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lay both alleles' probabilities against each other; a base that one of them lacks has 0 there."""
+def align_alleles(pair: AllelePair, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Align the probabilities of both alleles base by base. A base that one allele lacks has probability 0 there."""
     at = pair.split - pair.low
-    absent = np.zeros(abs(pair.grown), dtype=before.dtype)
+    absent = np.zeros(abs(pair.length_change), dtype=before.dtype)
     before = np.where(pair.unknown, np.nan, before)
-    mask = pair.unknown
-    if pair.grown > 0:
+    unknown = pair.unknown
+    if pair.length_change > 0:
         before = np.concatenate([before[:at], absent, before[at:]])
-        mask = np.concatenate([mask[:at], absent > 0, mask[at:]])
-    elif pair.grown < 0:
+        unknown = np.concatenate([unknown[:at], absent > 0, unknown[at:]])
+    elif pair.length_change < 0:
         after = np.concatenate([after[:at], absent, after[at:]])
-    return before, np.where(mask, np.nan, after)
+    return before, np.where(unknown, np.nan, after)
+
+
+def _reference_base(pair: AllelePair, column: int) -> int:
+    """Return the reference position of a column of the alignment; an inserted base has that of the base before it."""
+    position = pair.low + column
+    if position < pair.split:
+        return position
+    return max(
+        position - max(0, pair.length_change), pair.split - (pair.length_change > position - pair.split)
+    )

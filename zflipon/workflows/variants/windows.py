@@ -1,4 +1,4 @@
-"""Where windows lie around an allele, and how far the sequence goes that they may hold."""
+"""Where the windows around an allele lie, and the sequence that they may hold."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from zflipon.genome.fasta import Genome
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where windows lie around an allele.
+    """Positions of the windows relative to an allele. All numbers are bases.
 
     Attributes
     ----------
     window, margin : int
-        Of the model.
+        Window and margin of the model.
     grid : int
-        Bases from one window's place to the next.
+        Windows start at multiples of this, so that neighbouring variants share the window of the reference.
     longest : int
-        Bases of the longest allele.
+        Longest allele that is scored.
     flank : int
         Bases compared on either side of an allele.
     offsets : tuple of int
-        By which windows are moved, each within half a grid.
+        Shifts of the window over which probabilities are averaged, each at most half a grid step.
     """
 
     window: int
@@ -37,58 +37,69 @@ class Geometry:
     offsets: tuple[int, ...]
 
     @classmethod
-    def of(cls, window: int, margin: int, config: VariantConfig) -> Geometry:
-        """Fit what is asked for into a model's window; raise `ZfliponError` where it does not."""
+    def fit(cls, window: int, margin: int, config: VariantConfig) -> Geometry:
+        """Return the geometry for a model and a configuration.
+
+        Raises
+        ------
+        ZfliponError
+            If the longest allele and its flanks do not fit the core of a window.
+        """
         core = window - 2 * margin
         grid = max(1, core // 16)
         longest = config.max_length or max(1, core // 8)
         room = core // 2 - grid - (longest + 1) // 2
         flank = room if config.flank is None else config.flank
         if not 0 <= flank <= room:
+            hint = "" if room >= 0 else ": lower --max-length"
             raise ZfliponError(
                 f"alleles of {longest} bases with a flank of {max(flank, 0)} do not fit the core of the model's window "
-                f"({core} bases); the flank may be {room} at most"
-                + ("" if room >= 0 else ": lower --max-length")
+                f"({core} bases); the flank may be at most {room}{hint}"
             )
         offsets = tuple(round((k + 0.5) * grid / config.shifts - grid / 2) for k in range(config.shifts))
         return cls(window, margin, grid, longest, flank, offsets)
 
-    def places(self, centre: int, around: Around, grown: int) -> list[int]:
-        """Return where windows start on the contig, one an offset: on the grid, and within the sequence.
+    def window_starts(self, centre: int, local: LocalSequence, length_change: int) -> list[int]:
+        """Return the start of the window on the contig for each offset: on the grid, and inside the sequence.
 
         Parameters
         ----------
         centre : int
-            Of the allele.
-        around : Around
-        grown : int
-            Bases by which the alternative allele is longer.
+            Middle of the allele.
+        local : LocalSequence
+        length_change : int
+            Bases by which the alternative allele is longer; negative if it is shorter.
         """
         base = centre // self.grid * self.grid + self.grid // 2 - self.window // 2
-        latest = max(around.start, around.end + max(0, grown) - self.window)
-        return [min(max(base + offset, around.start), latest) for offset in self.offsets]
+        latest = max(local.start, local.end + max(0, length_change) - self.window)
+        return [min(max(base + offset, local.start), latest) for offset in self.offsets]
 
-    def compared(
-        self, start: int, end: int, around: Around, places: Sequence[int], grown: int
+    def compared_range(
+        self, start: int, end: int, local: LocalSequence, starts: Sequence[int], length_change: int
     ) -> tuple[int, int]:
-        """Return which bases around ``[start, end)`` have full context, or all there is of it, in every window."""
+        """Return the reference bases around ``[start, end)`` that have full context in every window.
+
+        A base counts as having full context if it is at least a margin away from the window's edge, or if the
+        window's edge is the end of the sequence.
+        """
         low, high = start - self.flank, end + self.flank
-        for first in places:
-            last = first + self.window - max(0, grown)
-            low = max(low, first if first == around.start else first + self.margin)
-            high = min(high, around.end if last >= around.end else last - self.margin)
+        for first in starts:
+            last = first + self.window - max(0, length_change)
+            low = max(low, first if first == local.start else first + self.margin)
+            high = min(high, local.end if last >= local.end else last - self.margin)
         return low, high
 
 
 @dataclass(frozen=True)
-class Around:
-    """Sequence around an allele: of one stretch between gaps of N, or as much of it as windows may reach.
+class LocalSequence:
+    """Sequence around an allele: its segment between gaps of N, as far as windows may reach.
 
     Attributes
     ----------
     start, end : int
-        0-based half-open, on the contig.
+        On the contig; 0-based, half-open.
     text : str
+        Upper case.
     """
 
     start: int
@@ -96,9 +107,11 @@ class Around:
     text: str
 
 
-def surroundings(genome: Genome, contig: str, start: int, end: int, shape: Geometry) -> Around:
+def read_local_sequence(
+    genome: Genome, contig: str, start: int, end: int, geometry: Geometry
+) -> LocalSequence:
     """Return the sequence around ``[start, end)`` that windows may hold; it ends where a gap of N begins."""
-    reach = shape.window + shape.grid + shape.longest
+    reach = geometry.window + geometry.grid + geometry.longest
     low, high = max(0, start - reach), min(genome.length(contig), end + reach)
     text = genome.fetch(contig, low, high)
     first, last = 0, len(text)
@@ -110,4 +123,4 @@ def surroundings(genome: Genome, contig: str, start: int, end: int, shape: Geome
             first = gap.end()
         elif gap.start() >= end - low:
             last = min(last, gap.start())
-    return Around(low + first, low + last, text[first:last])
+    return LocalSequence(low + first, low + last, text[first:last])

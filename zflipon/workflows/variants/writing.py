@@ -1,27 +1,32 @@
-"""Records and what was found of their alleles → VCF, BCF or a table."""
+"""Records and the scores of their alleles → VCF, BCF or a table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pysam
 
 from zflipon import __version__
-from zflipon.errors import OutputError
-from zflipon.workflows.variants.alleles import REASONS
-from zflipon.workflows.variants.scoring import RESULT_DTYPE
+from zflipon.errors import InputError, OutputError, printable
+from zflipon.workflows.variants.alleles import SKIP_REASONS
+from zflipon.workflows.variants.scoring import SCORE_DTYPE
+from zflipon.workflows.variants.vcf import ENCODING, VcfHeader, VcfRecord
 
-Told = tuple[float | int | str | None, ...]
-"""What is told of an allele, in the order of `FIELDS`; None: missing."""
+Scores = tuple[float | int | str | None, ...]
+"""Scores of an allele, in the order of `FIELDS`; None: missing."""
 
-Write = Callable[[pysam.VariantRecord, Sequence[Told]], None]
-"""Writes a record and what is told of its alleles."""
+WriteRecord = Callable[[VcfRecord, Sequence[Scores]], None]
+"""Writes a record with the scores of its alleles."""
 
-EXTENSIONS = {".vcf.gz": "wz", ".vcf": "w", ".bcf": "wb", ".tsv": "tsv"}
-"""Extension of an output → how htslib calls its format; ``tsv``: a row an allele."""
+EXTENSIONS = {".vcf.gz": "vcf.gz", ".vcf": "vcf", ".bcf": "bcf", ".tsv": "tsv"}
+"""Extension of an output → format. ``tsv`` is a table with one row per allele."""
+
+INDEXED = ("vcf.gz", "bcf")
+"""Formats that get an index, and therefore need sorted records."""
 
 FIELDS = {
     "ZF_GAIN": (
@@ -42,158 +47,190 @@ FIELDS = {
     "ZF_SPREAD": ("Float", "Standard deviation over window offsets of the change at ZF_POS"),
     "ZF_WHY": (
         "String",
-        "Why the allele is not scored: " + ", ".join(f"{code} ({words})" for code, words in REASONS.items()),
+        "Why the allele is not scored: "
+        + ", ".join(f"{code} ({explanation})" for code, explanation in SKIP_REASONS.items()),
     ),
 }
-"""INFO field → type and description, without a comma that would end neither."""
+"""INFO field → type and description."""
 
-INDEXED = ("wz", "wb")
-"""Those that get an index, and hence need sorted records."""
-
-COLUMNS = (
+TABLE_COLUMNS = (
     *("contig", "pos", "id", "ref", "alt"),
     *("gain", "loss", "sum", "at", "ref_max", "alt_max", "spread", "why"),
 )
-"""Of a table: a row an allele."""
+"""Columns of a table."""
 
 _DECIMALS = 4
+_TBI_LIMIT = 1 << 29  # tabix's own index format ends at half a gigabase; CSI goes further
 
-_TBI_REACH = 1 << 29
 
-
-def kind_of(output: Path) -> str:
-    """Return how an output is written, by its extension; raise `OutputError` if it has none of `EXTENSIONS`."""
+def format_of(output: Path) -> str:
+    """Return the format of an output, by its extension; raise `OutputError` if it has none of `EXTENSIONS`."""
     for extension, kind in EXTENSIONS.items():
         if output.name.lower().endswith(extension):
             return kind
-    raise OutputError(f"{output}: expected an extension out of {', '.join(EXTENSIONS)}")
+    raise OutputError(f"{output}: unknown extension; expected one of {', '.join(EXTENSIONS)}")
 
 
 @contextmanager
-def writer(part: Path, kind: str, header: pysam.VariantHeader, about: dict[str, object]) -> Iterator[Write]:
-    """Open an output; yield what writes a record.
+def open_writer(
+    part: Path, kind: str, header: VcfHeader, settings: Mapping[str, object]
+) -> Iterator[WriteRecord]:
+    """Open an output; yield a function that writes a record.
 
     Parameters
     ----------
     part : Path
+        File to write.
     kind : str
-        Of `EXTENSIONS`.
-    header : pysam.VariantHeader
-        Of the input.
-    about : dict
-        How the alleles were scored: name → value, told in the header.
+        A value of `EXTENSIONS`.
+    header : VcfHeader
+        Header of the input.
+    settings : mapping
+        How the alleles were scored; written into the header.
     """
-    if kind == "tsv":
-        with open(part, "w", encoding="utf-8") as text:
-            text.writelines(f"# {key}: {value}\n" for key, value in about.items())
-            text.write("\t".join(COLUMNS) + "\n")
-            yield lambda record, rows: text.writelines(_lines(record, rows))
+    if kind == "bcf":
+        text = part.with_name(part.name + ".vcf.gz")
+        try:
+            with open_writer(text, "vcf.gz", header, settings) as write:
+                yield write
+            _convert_to_bcf(text, part)
+        finally:
+            text.unlink(missing_ok=True)
         return
-    _declare(header, about)
-    with _bcf(part, header) if kind == "wb" else _vcf(part, kind, header) as write:
+    with pysam.BGZFile(str(part), "w") if kind == "vcf.gz" else open(part, "wb") as file:
 
-        def annotated(record: pysam.VariantRecord, rows: Sequence[Told]) -> None:
-            record.translate(header)
-            _annotate(record, rows)
-            write(record)
+        def write_text(text: str) -> None:
+            file.write(text.encode(**ENCODING))
 
-        yield annotated
-
-
-@contextmanager
-def _vcf(part: Path, kind: str, header: pysam.VariantHeader) -> Iterator[Callable]:
-    """Write lines: pysam's own way would give an END to each record with a symbolic allele."""
-    with pysam.BGZFile(str(part), "w") if kind == "wz" else open(part, "wb") as file:
-        file.write(str(header).encode())
-        yield lambda record: file.write(str(record).encode())
+        if kind == "tsv":
+            write_text("".join(f"# {name}: {value}\n" for name, value in settings.items()))
+            write_text("\t".join(TABLE_COLUMNS) + "\n")
+            yield lambda record, scores: write_text(_table_rows(record, scores))
+        else:
+            write_text(_declare_fields(header, settings).text())
+            yield lambda record, scores: write_text("\t".join(_with_scores(record, scores)) + "\n")
 
 
-@contextmanager
-def _bcf(part: Path, header: pysam.VariantHeader) -> Iterator[Callable]:
-    if "END" not in header.info:  # pysam gives one to each record with a symbolic allele, declared or not
-        header.info.add("END", 1, "Integer", "End position of the variant")
-    with pysam.VariantFile(str(part), "wb", header=header) as file:
-
-        def write(record: pysam.VariantRecord) -> None:
-            record.translate(file.header)
-            file.write(record)
-
-        yield write
-
-
-def write_pool(
-    write: Write,
-    pool: list[pysam.VariantRecord],
-    found: np.ndarray,
+def write_batch(
+    write: WriteRecord,
+    batch: Sequence[VcfRecord],
+    scores: np.ndarray,
     min_delta: float,
-    told: dict[str, int],
+    counts: dict[str, int],
 ) -> None:
-    """Write records with what was found of their alleles, in their order."""
-    at = 0
-    unfit = found["why"] != ""
-    large = (found["gain"] >= min_delta) | (-found["loss"] >= min_delta) | unfit
-    told["records"] += len(pool)
-    told["alleles"] += len(found) - int(unfit.sum())
-    for why, count in zip(*np.unique(found["why"][unfit], return_counts=True), strict=True):
-        told[str(why)] += int(count)
-    values = [tuple(map(_value, RESULT_DTYPE.names, row)) for row in found.tolist()]
-    for record in pool:
-        own = slice(at, at + len(record.alts or ()))
-        at = own.stop
-        if large[own].any() or not min_delta:
-            write(record, values[own])
-            told["written"] += 1
+    """Write records with the scores of their alleles, and count them.
+
+    Parameters
+    ----------
+    write : callable
+    batch : sequence of VcfRecord
+    scores : numpy.ndarray
+        `SCORE_DTYPE`: the alleles of the records, in order.
+    min_delta : float
+        A record is left out if all its alleles are scored and change every base by less than this.
+    counts : dict of str to int
+        Totals of the run, updated in place.
+    """
+    is_skipped = scores["why"] != ""
+    is_written = (scores["gain"] >= min_delta) | (-scores["loss"] >= min_delta) | is_skipped
+    counts["records"] += len(batch)
+    counts["alleles"] += len(scores) - int(is_skipped.sum())
+    for why, count in zip(*np.unique(scores["why"][is_skipped], return_counts=True), strict=True):
+        counts[str(why)] += int(count)
+    rows = [tuple(map(_plain_value, SCORE_DTYPE.names, row)) for row in scores.tolist()]
+    first = 0
+    for record in batch:
+        alleles = slice(first, first + len(record.alts))
+        first = alleles.stop
+        if is_written[alleles].any() or not min_delta:
+            write(record, rows[alleles])
+            counts["written"] += 1
 
 
-def index(part: Path, kind: str, farthest: int) -> None:
-    """Index a finished output of a kind that can have one.
+def write_index(part: Path, kind: str, longest: int) -> None:
+    """Write the index of a finished output, if its format has one.
 
     Parameters
     ----------
     part : Path
     kind : str
-        Of `EXTENSIONS`.
-    farthest : int
-        Bases of the longest contig: beyond half a gigabase tabix's own format ends, and CSI begins.
+        A value of `EXTENSIONS`.
+    longest : int
+        Bases of the longest contig.
     """
-    if kind == "wb":
+    if kind == "bcf":
         pysam.tabix_index(str(part), preset="bcf", force=True)
-    elif kind == "wz":
-        pysam.tabix_index(str(part), preset="vcf", csi=farthest > _TBI_REACH, force=True)
+    elif kind == "vcf.gz":
+        pysam.tabix_index(str(part), preset="vcf", csi=longest > _TBI_LIMIT, force=True)
 
 
-def _declare(header: pysam.VariantHeader, about: dict[str, object]) -> None:
-    """Add our INFO fields to a header, in the place of an earlier run's."""
-    for name, (kind, words) in FIELDS.items():
-        if name in header.info:
-            header.info.remove_header(name)
-        header.add_line(
-            f'##INFO=<ID={name},Number=A,Type={kind},Description="{words}",Source="zflipon {about["model"]}",'
-            f'Version="{__version__}">'
+def require_convertible(path: Path) -> None:
+    """Raise `InputError` if a VCF cannot be written as BCF, which is stricter about types than text."""
+    try:
+        pysam.bcftools.view("--no-version", "-Ou", "-o", "/dev/null", str(path), catch_stdout=False)
+    except pysam.SamtoolsError as error:
+        raise InputError(
+            f"{path}: cannot be written as BCF ({_bcftools_reason(error)}); name an output that ends in .vcf.gz"
+        ) from error
+
+
+def _convert_to_bcf(text: Path, part: Path) -> None:
+    """Convert with bcftools: pysam's own writer changes INFO/END."""
+    try:
+        pysam.bcftools.view("--no-version", "-Ob", "-o", str(part), str(text), catch_stdout=False)
+    except pysam.SamtoolsError as error:
+        raise OSError(f"bcftools: {_bcftools_reason(error)}") from error
+
+
+def _bcftools_reason(error: Exception) -> str:
+    lines = [line for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]
+    return printable(lines[-1].strip("' ()")) if lines else "no reason given"
+
+
+def _declare_fields(header: VcfHeader, settings: Mapping[str, object]) -> VcfHeader:
+    """Add our INFO fields to a header; those of an earlier run are replaced."""
+    earlier = tuple(f"##INFO=<ID={name}," for name in FIELDS)
+    lines = [line for line in header.lines if not line.startswith(earlier)]
+    for name, (kind, description) in FIELDS.items():
+        lines.append(
+            f'##INFO=<ID={name},Number=A,Type={kind},Description="{description}",'
+            f'Source="zflipon {settings["model"]}",Version="{__version__}">'
         )
-    header.add_line("##zflipon_variants=" + ";".join(f"{key}={value}" for key, value in about.items()))
+    lines.append("##zflipon_variants=" + ";".join(f"{name}={value}" for name, value in settings.items()))
+    return replace(header, lines=tuple(lines))
 
 
-def _annotate(record: pysam.VariantRecord, rows: Sequence[Told]) -> None:
-    for name in FIELDS:
-        if name in record.info:
-            del record.info[name]
-    for name, values in zip(FIELDS, zip(*rows, strict=True), strict=bool(rows)):
+def _with_scores(record: VcfRecord, scores: Sequence[Scores]) -> list[str]:
+    """Return the columns of a record with our INFO fields in place of those of an earlier run."""
+    info = [entry for entry in record.info if entry.partition("=")[0] not in FIELDS]
+    for name, values in zip(FIELDS, zip(*scores, strict=True), strict=bool(scores)):
         if any(value is not None for value in values):
-            record.info[name] = values
+            info.append(f"{name}={','.join(map(_info_value, values))}")
+    columns = record.columns.copy()
+    columns[7] = ";".join(info) or "."
+    return columns
 
 
-def _value(key: str, value: float | str) -> float | int | str | None:
-    """Return a value as a VCF has it; None: missing."""
-    if key == "why":
+def _info_value(value: float | int | str | None) -> str:
+    """Return a value as htslib prints it."""
+    if value is None:
+        return "."
+    return f"{np.float32(value):g}" if isinstance(value, float) else str(value)
+
+
+def _plain_value(name: str, value: float | str) -> float | int | str | None:
+    """Return a score as it is written: rounded; None if it is missing."""
+    if name == "why":
         return value or None
     if value != value:  # NaN
         return None
-    return int(value) if key == "pos" else round(value, _DECIMALS) + 0.0
+    return int(value) if name == "pos" else round(value, _DECIMALS) + 0.0
 
 
-def _lines(record: pysam.VariantRecord, rows: Sequence[Told]) -> Iterator[str]:
-    """Yield a row an allele."""
-    for alt, row in zip(record.alts or (), rows, strict=True):
-        told = ("." if value is None else str(value) for value in row)
-        yield "\t".join([record.contig, str(record.pos), record.id or ".", record.ref, alt, *told]) + "\n"
+def _table_rows(record: VcfRecord, scores: Sequence[Scores]) -> str:
+    """Return one row per allele."""
+    contig, position, name, ref = record.columns[:4]
+    return "".join(
+        "\t".join([contig, position, name, ref, alt, *("." if x is None else str(x) for x in row)]) + "\n"
+        for alt, row in zip(record.alts, scores, strict=True)
+    )
