@@ -1,4 +1,4 @@
-"""Write what the bundled models say of the doctor's reference sequences, after one of them has changed.
+"""Write the fingerprints of the bundled models, which `zflipon doctor` compares; needed after a model has changed.
 
 python benchmarks/fingerprints.py
 """
@@ -10,16 +10,17 @@ import json
 from zflipon.config import InferenceConfig
 from zflipon.models import load
 from zflipon.models.hub import bundled
-from zflipon.workflows.doctor import FINGERPRINTS, fingerprint, read_reference
+from zflipon.workflows.doctor import predict_reference
+from zflipon.workflows.reference_sequences import FINGERPRINTS, fingerprint
 
 
 def main() -> None:
-    """Read the sequences on the CPU in float32, and write the file beside the models."""
+    """Predict the reference sequences on the CPU in float32, and write the fingerprints."""
     config = InferenceConfig(device="cpu", precision="float32")
-    found = {name: fingerprint(read_reference(load(name), config)[1]) for name in bundled()}
-    lines = [f" {json.dumps(name)}: {json.dumps(told)}" for name, told in found.items()]
+    prints = {name: fingerprint(predict_reference(load(name), config)[1]) for name in bundled()}
+    lines = [f" {json.dumps(name)}: {json.dumps(values)}" for name, values in prints.items()]
     FINGERPRINTS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    print(f"{FINGERPRINTS}: {', '.join(found)}")
+    print(f"{FINGERPRINTS}: {', '.join(prints)}")
 
 
 if __name__ == "__main__":

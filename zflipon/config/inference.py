@@ -21,7 +21,7 @@ PROBABILITY_DECIMALS = 3
 """Decimals of a probability in output files."""
 
 SHARD_BASES = 1 << 18
-"""Bases of a shard on a CPU. A shard is the unit of work of one process; if the process is killed, its shard is lost."""
+"""Bases of a shard on a CPU. A shard is the unit of work of one process, which loses it if it is killed."""
 
 GPU_SHARD_BASES = 1 << 20
 """Bases of a shard on a GPU, where each kernel launch has a fixed cost."""

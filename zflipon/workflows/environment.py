@@ -1,4 +1,7 @@
-"""What is installed here, and whether it loads; by the standard library alone, since nothing else may be sound."""
+"""Check the installation: which packages are installed, in which versions, and whether they can be imported.
+
+Only the standard library is imported at load time, because any other package may be broken.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +19,40 @@ PACKAGES = (
     "accelerate",
     "peft",
     "safetensors",
+    "pydantic",
+    "jinja2",
+    "pyfaidx",
     "pysam",
     "pyBigWig",
     "numpy",
 )
-"""What zflipon cannot do without, by the names under which it is imported."""
+"""Required packages, by the names that are imported."""
 
 EXTRAS = {
     "captum": "explain",
     "matplotlib": "plot",
+    "logomaker": "plot",
+    "scikit_learn": "train",
     "pybigtools": "bundle",
     "igv_notebook": "view",
     "tensorboard": "log",
     "wandb": "log",
-    "pyfaidx": "test",
 }
-"""Optional module → the extra that brings it."""
+"""Optional package → the extra of zflipon that installs it."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What there is.
+    """Machine and packages.
 
     Attributes
     ----------
     machine : dict of str to str
+        Versions of zflipon, Python and the system.
     packages, extras : dict of str to str or None
-        Version; None where it is not installed.
+        Package → version; None if it is not installed.
     problems : list of str
-        What is broken; empty if nothing is.
+        One message for each problem.
     """
 
     machine: dict[str, str]
@@ -53,41 +61,46 @@ class Environment:
     problems: list[str]
 
 
-def look() -> Environment:
-    """Look at packages and machine; each package that is needed is loaded."""
-    return Environment(_machine(), _versions(PACKAGES), _versions(EXTRAS), list(_lacking()))
+def inspect_environment() -> Environment:
+    """Return versions of machine and packages, and try to import each required package."""
+    return Environment(_describe_machine(), _versions(PACKAGES), _versions(EXTRAS), list(_find_problems()))
 
 
-def _lacking() -> Iterator[str]:
-    """Say which packages are not there, too old, or do not load."""
-    told = {name.lower(): _version(name) for name in PACKAGES}
-    for line in _requirements():
-        name = line.name.lower()
-        if name in told and told[name] and not line.specifier.contains(told[name], prereleases=True):
-            yield f"{line.name} {told[name]} is not what zflipon needs: pip install '{line.name}{line.specifier}'"
+def _find_problems() -> Iterator[str]:
+    """Yield a message for each required package that is missing, has a wrong version, or cannot be imported."""
+    installed = {name.lower(): _version(name) for name in PACKAGES}
+    for requirement in _requirements():
+        found = installed.get(requirement.name.lower())
+        if found and not requirement.specifier.contains(found, prereleases=True):
+            needed = f"{requirement.name}{requirement.specifier}"
+            yield f"{requirement.name} {found} does not match {needed}: pip install '{needed}'"
     for name in PACKAGES:
         if importlib.util.find_spec(name) is None:
             yield f"{name} is not installed: pip install zflipon"
             continue
         try:
             importlib.import_module(name)
-        except Exception as error:  # a package that is broken may raise any kind
+        except Exception as error:  # a broken package may raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            yield f"{name} is installed and does not load ({reason}): install it anew"
+            yield f"{name} is installed but cannot be imported ({reason}): reinstall it"
 
 
 def _requirements() -> list:
-    """Return what the installed zflipon asks for; nothing where it runs from a folder, or nobody can read it."""
+    """Return the requirements of the installed zflipon; none if it is not installed or packaging is missing."""
     try:
         from packaging.requirements import Requirement
 
-        told = [Requirement(line) for line in requires("zflipon") or ()]
+        requirements = [Requirement(line) for line in requires("zflipon") or ()]
     except (ImportError, PackageNotFoundError):
         return []
-    return [each for each in told if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return [
+        requirement
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
 
 
-def _machine() -> dict[str, str]:
+def _describe_machine() -> dict[str, str]:
     return {
         "zflipon": _version("zflipon") or "not installed",
         "python": platform.python_version(),
@@ -97,11 +110,11 @@ def _machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Return the processor's name, which `platform` does not know on Linux."""
+    """Return the name of the processor, which `platform` does not report on Linux."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-            return next(named, platform.processor())
+            names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+            return next(names, platform.processor())
     except OSError:
         return platform.processor() or platform.machine()
 
@@ -111,7 +124,7 @@ def _versions(names: Sequence[str]) -> dict[str, str | None]:
 
 
 def _version(name: str) -> str | None:
-    """Return the version of a distribution, whose name may have dashes where its module has underscores."""
+    """Return the version of a package; distributions have dashes where module names have underscores."""
     try:
         return version(name.replace("_", "-"))
     except PackageNotFoundError:

@@ -1,0 +1,58 @@
+"""The sequences that `zflipon doctor` predicts on every device, and the known results of the bundled models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+
+from zflipon.models.hub import BUNDLED
+
+FINGERPRINTS = BUNDLED / "fingerprints.json"
+"""Fingerprints of the bundled models on the reference sequences; ``benchmarks/fingerprints.py`` writes it."""
+
+WINDOWS = 8
+"""Number of reference sequences."""
+
+_MOTIFS = ("CG", "TG", "CA", "GC")
+_MOTIF_REPEATS, _MOTIF_SPACING = 12, 400
+
+
+def reference_sequences(bases: int, windows: int = WINDOWS, seed: int = 7) -> list[str]:
+    """Return random sequences with 50 to 80 % GC that contain repeats of CG, TG and CA, which models call.
+
+    Parameters
+    ----------
+    bases : int
+        Length of each sequence.
+    windows : int
+        Number of sequences.
+    seed : int
+        `random.Random` returns the same numbers in every version of Python, so the sequences are always the same.
+    """
+    random, sequences = Random(seed), []
+    for number in range(windows):
+        gc_content = 0.5 + 0.1 * (number % 4)
+        letters = [
+            ("GC" if random.random() < gc_content else "AT")[random.random() < 0.5] for _ in range(bases)
+        ]
+        for start in range(bases // 10, bases, _MOTIF_SPACING):
+            motif = _MOTIFS[(start // _MOTIF_SPACING + number) % 4] * _MOTIF_REPEATS
+            letters[start : start + len(motif)] = motif[: bases - start]
+        sequences.append("".join(letters))
+    return sequences
+
+
+def fingerprint(probabilities: Sequence[np.ndarray]) -> dict[str, list[float]]:
+    """Return mean and maximum of the probabilities of each sequence, by which a prediction is recognised."""
+    return {
+        "mean": [round(float(values.mean(dtype=np.float64)), 5) for values in probabilities],
+        "highest": [round(float(values.max()), 5) for values in probabilities],
+    }
+
+
+def bundled_fingerprints() -> dict[str, dict[str, list[float]]]:
+    """Return the `fingerprint` of each bundled model on the reference sequences, from a CPU in float32."""
+    return json.loads(FINGERPRINTS.read_text(encoding="utf-8"))
