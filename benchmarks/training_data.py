@@ -23,9 +23,9 @@ from zflipon.config import DataConfig, StageConfig
 from zflipon.models import create
 from zflipon.tokenization.bpe_training import train_bpe
 from zflipon.tokenization.tokenizers import BpeTokenizer
-from zflipon.training.batching import Batches
-from zflipon.training.dataset import read_material
-from zflipon.training.stored_windows import Epochs
+from zflipon.training.batching import BatchDataset
+from zflipon.training.dataset import read_training_data
+from zflipon.training.labelled_windows import EpochBatches
 
 STAGE = StageConfig(
     objective="token",
@@ -50,16 +50,16 @@ def main() -> None:
     arguments = parse()
     data = DataConfig(genome=arguments.genome, labels=arguments.labels, split="stratified")
     began = time.perf_counter()
-    training_data = read_material(data)
-    tiling = training_data.tiling(STAGE)
+    training_data = read_training_data(data)
+    tiling = training_data.tiled_split(STAGE)
     seconds = time.perf_counter() - began
     count = sum(map(len, tiling.parts.values()))
     print(f"preparation: {count:,} windows of {STAGE.window} bp in {seconds:.1f} s")
 
     tokenizer = arguments.tokenizer and BpeTokenizer(Tokenizer.from_file(arguments.tokenizer))
-    tokenizer = tokenizer or train_bpe(list(training_data.stretches(1_000_000, 0)), 512, 5)
+    tokenizer = tokenizer or train_bpe(list(training_data.tokenizer_text(1_000_000, 0)), 512, 5)
     windows = tiling.parts["train"][np.arange(min(arguments.windows, len(tiling.parts["train"])))]
-    batches = Batches(Epochs(windows, STAGE), tokenizer)
+    batches = BatchDataset(EpochBatches(windows, STAGE), tokenizer)
     began = time.perf_counter()
     sample = min(len(batches), 1000)
     for number in range(sample):
@@ -74,7 +74,7 @@ def main() -> None:
     waits(arguments, batches, tokenizer)
 
 
-def waits(arguments: argparse.Namespace, batches: Batches, tokenizer: BpeTokenizer) -> None:
+def waits(arguments: argparse.Namespace, batches: BatchDataset, tokenizer: BpeTokenizer) -> None:
     """Train a model of random weights for some steps and print how long it waits."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = create("dnabert2", "token", tokenizer, **SHAPES[arguments.model]).module.to(device).train()

@@ -23,7 +23,7 @@ from zflipon.models.collate import collate
 from zflipon.models.hub import locate
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.training.loop import StageTrainer
-from zflipon.training.stages import _freeze
+from zflipon.training.initialization import freeze_weights
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
 
@@ -306,12 +306,12 @@ def test_on_the_command_line(bases, tmp_path):
 def test_a_stage_freezes_and_thaws_within_what_adapters_train(bases):
     made = adapted(bases["dnabert2"], "base")
     trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
-    _freeze(made.module, StageConfig(freeze=("base_head.entry",)))
+    freeze_weights(made.module, StageConfig(freeze=("base_head.entry",)))
     found = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
     assert found == {name for name in trained if not name.startswith("base_head.entry")} != trained
-    _freeze(made.module, StageConfig())
+    freeze_weights(made.module, StageConfig())
     assert {name for name, weights in made.module.named_parameters() if weights.requires_grad} == trained
     plain = start(bases["dnabert2"], "base").module
-    _freeze(plain, StageConfig(freeze=("bert.",)))
-    _freeze(plain, StageConfig())
+    freeze_weights(plain, StageConfig(freeze=("bert.",)))
+    freeze_weights(plain, StageConfig())
     assert all(weights.requires_grad for weights in plain.parameters())

@@ -34,9 +34,9 @@ from zflipon.models.heads.base_resolution import READINESS
 from zflipon.models.metadata import Feature
 from zflipon.omics.features import FeatureTracks, open_features
 from zflipon.tokenization.tokenizers import BaseTokenizer
-from zflipon.training.dataset import read_material
+from zflipon.training.dataset import read_training_data
 from zflipon.training.evaluators import ContigEvaluator
-from zflipon.training.stages import train
+from zflipon.training.pipeline import train
 
 NETWORKS = [
     ("deepz", "lstm"),
@@ -295,7 +295,7 @@ def test_a_recipe_trains_one_that_follows_its_track(trained):
 def test_contigs_are_judged_a_part_at_a_time(trained, monkeypatch):
     """So that tracks base by base need no more memory on a longer contig."""
     data = DataConfig(genome=str(trained / "genome.fa"), labels=str(trained / "labels.bed"))
-    training_data = read_material(data, features=FeaturesConfig(str(trained / "tracks.tsv")))
+    training_data = read_training_data(data, features=FeaturesConfig(str(trained / "tracks.tsv")))
     checkpoint, stage = load(trained / "out"), StageConfig(window=200, margin=20)
     evaluator = ContigEvaluator(
         training_data.genome, ["c"], training_data.labels, {}, {}, training_data.features
@@ -379,7 +379,7 @@ def small_recipe(folder, stage, shape):
 def test_a_stage_sets_the_dropout_between_layers_of_an_lstm(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "zflipon.training.stages.fit", lambda made, *_: seen.append(made.module.recurrence.lstm.dropout)
+        "zflipon.training.pipeline.train_stage", lambda made, *_: seen.append(made.module.recurrence.lstm.dropout)
     )
     train(small_recipe(tmp_path, {"dropout": 0.4}, SMALL), tmp_path / "out")
     assert seen == [0.4]

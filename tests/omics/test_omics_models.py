@@ -24,10 +24,10 @@ from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load, save
 from zflipon.models.heads.omics import Omics
 from zflipon.omics.features import open_model_features
-from zflipon.training.dataset import read_material
-from zflipon.training.omics_readout import Calls, fit_omics
-from zflipon.training.readout import refit
-from zflipon.training.sampling import kept_tracks
+from zflipon.training.dataset import read_training_data
+from zflipon.training.omics_readout import Candidates, fit_omics
+from zflipon.training.readout import fit_readout
+from zflipon.training.sampling import drop_tracks
 from zflipon.workflows.annotate import annotate
 from zflipon.workflows.variants import score_variants
 
@@ -85,7 +85,7 @@ def test_units_that_networks_cannot_share_evenly(hidden):
     torch.manual_seed(1)
     made = Omics(context=2, tracks=1, distances=[0], step=16, hidden=hidden, dropout=0.0).eval()
     around = torch.rand(200, 1, 1)
-    calls = Calls(torch.randn(200, 2), around, torch.zeros(200), (around[:, 0, 0] > 0.5).float())
+    calls = Candidates(torch.randn(200, 2), around, torch.zeros(200), (around[:, 0, 0] > 0.5).float())
     fit_omics(made, calls, np.ones(1, dtype=np.float32), 0.0, seed=3)
     with torch.no_grad():
         read = made.inputs(calls.context, around, torch.ones(200, 1))
@@ -95,13 +95,13 @@ def test_units_that_networks_cannot_share_evenly(hidden):
 
 def test_tracks_are_dropped_from_a_share_of_the_windows():
     rng, present = np.random.default_rng(3), np.array([1, 1, 0, 1] * 10, dtype=np.float32)
-    kept = np.stack([kept_tracks(present, 0.5, rng) for _ in range(2000)])
+    kept = np.stack([drop_tracks(present, 0.5, rng) for _ in range(2000)])
     assert (kept[:, present == 0] == 0).all()
     counts = kept.sum(1)
     assert (counts == 30).mean() == pytest.approx(0.5 + 0.5 / 31, abs=0.03)
     lost = counts[counts < 30]
     assert lost.mean() == pytest.approx(14.5, abs=1)  # any number as often as any other
-    assert all((kept_tracks(present, 0.0, rng) == present).all() for _ in range(20))
+    assert all((drop_tracks(present, 0.0, rng) == present).all() for _ in range(20))
 
 
 CALLS = 160
@@ -144,12 +144,12 @@ def trained(genome, tokenizer):
         labels=str(genome / "labels.bed"),
         candidates=str(genome / "candidates.bed"),
     )
-    training_data = read_material(data, features=FeaturesConfig(str(genome / "tracks.tsv"), 0.5))
+    training_data = read_training_data(data, features=FeaturesConfig(str(genome / "tracks.tsv"), 0.5))
     metadata = replace(
         made.metadata, window=256, margin=64, features=training_data.features.features, allows_missing_features=True
     )
     made = replace(made, metadata=metadata)
-    refit(made, training_data, penalty=10.0)
+    fit_readout(made, training_data, penalty=10.0)
     return made, training_data
 
 

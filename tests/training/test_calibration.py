@@ -6,7 +6,7 @@ import pytest
 from zflipon.inference.decoding import calibrate
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import Calibration
-from zflipon.training.calibration import bend, platt
+from zflipon.training.calibration import fit_correction, fit_platt
 
 
 def histogram(scores, labels):
@@ -25,7 +25,7 @@ def test_known_scale_and_bias_come_back(scale, bias):
     rng = np.random.default_rng(0)
     scores = np.round(rng.normal(0, 2, 200_000), 2)
     labels = rng.random(len(scores)) < 1 / (1 + np.exp(-(scale * scores + bias)))
-    found = platt(histogram(scores, labels))
+    found = fit_platt(histogram(scores, labels))
     # standard errors, from the information that the sample holds
     p = 1 / (1 + np.exp(-(scale * scores + bias)))
     design = np.stack([scores, np.ones_like(scores)])
@@ -38,7 +38,7 @@ def test_calibrated_probabilities_mean_what_they_say():
     odds = rng.normal(-4, 2, 200_000)
     labels = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
     scores = (odds + 9) / 0.3  # a model that is far too sure
-    scale, bias = platt(histogram(scores, labels))
+    scale, bias = fit_platt(histogram(scores, labels))
     p = 1 / (1 + np.exp(-(scale * scores + bias)))
     assert p.sum() == pytest.approx(labels.sum(), rel=0.01)
     for low, high in [(0, 0.01), (0.01, 0.1), (0.1, 0.5), (0.5, 1)]:
@@ -50,7 +50,7 @@ def test_no_other_line_is_likelier():
     rng = np.random.default_rng(2)
     scores = np.round(rng.normal(0, 3, 5000), 1)
     labels = rng.random(5000) < 0.2 / (1 + np.exp(-scores))  # no line is the truth
-    scale, bias = platt(histogram(scores, labels))
+    scale, bias = fit_platt(histogram(scores, labels))
     best = likelihood(scores, labels, scale, bias)
     for step in (0.03, 0.3):
         for move in [(step, 0), (-step, 0), (0, step), (0, -step), (step, step), (-step, step)]:
@@ -59,13 +59,13 @@ def test_no_other_line_is_likelier():
 
 @pytest.mark.parametrize("label", [False, True])
 def test_labels_that_are_all_alike_fit_nothing(label):
-    assert platt(histogram([-1.0, 0.0, 3.0], [label] * 3)) == (1.0, 0.0)
+    assert fit_platt(histogram([-1.0, 0.0, 3.0], [label] * 3)) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("score", [0.0, 0.1, -60.0])
 @pytest.mark.parametrize("count", [10, 1_000_000])
 def test_scores_that_are_all_alike_give_the_base_rate(score, count):
-    scale, bias = platt(histogram(np.full(count, score), np.arange(count) < count // 10))
+    scale, bias = fit_platt(histogram(np.full(count, score), np.arange(count) < count // 10))
     assert scale == pytest.approx(0, abs=1e-9)
     targets = count // 10 / count
     assert 1 / (1 + np.exp(-bias)) == pytest.approx(targets, abs=2 / count)
@@ -76,7 +76,7 @@ def test_scores_that_are_all_alike_give_the_base_rate(score, count):
 def test_cleanly_parted_labels_give_a_finite_scale(width, shift):
     scores = np.array([-2.0, -1.0, 1.0, 2.0]) * width + shift
     labels = scores > shift
-    scale, bias = platt(histogram(scores, labels))
+    scale, bias = fit_platt(histogram(scores, labels))
     assert 0 < scale * width < 100
     odds = scale * scores + bias
     assert ((odds > 0) == labels).all()
@@ -92,7 +92,7 @@ def test_cleanly_parted_labels_give_a_finite_scale(width, shift):
     ],
 )
 def test_extreme_log_odds_never_make_it_worse_than_the_base_rate(scores, labels):
-    scale, bias = platt(histogram(scores, labels))
+    scale, bias = fit_platt(histogram(scores, labels))
     rate = np.log(sum(labels) / (len(labels) - sum(labels)))
     assert np.isfinite([scale, bias]).all()
     # pseudo-counts may cost a little
@@ -107,8 +107,8 @@ def test_a_model_too_sure_of_its_best_is_bent_and_stays_in_order():
     truth = np.clip(truth, 0, 1)
     labels = rng.random(len(scores)) < truth
     counts = histogram(np.round(scores, 2), labels)
-    scale, bias = platt(counts)
-    calibration = Calibration(scale, bias, bend(counts, scale, bias))
+    scale, bias = fit_platt(counts)
+    calibration = Calibration(scale, bias, fit_correction(counts, scale, bias))
     odds = calibrate(scores, calibration)
     p = 1 / (1 + np.exp(-odds))
     for low in np.arange(0, 1, 0.1):
@@ -124,10 +124,10 @@ def test_a_line_that_fits_is_hardly_bent():
     rng = np.random.default_rng(4)
     scores = rng.normal(-3, 3, 200_000)
     labels = rng.random(len(scores)) < 1 / (1 + np.exp(-scores))
-    found = bend(histogram(np.round(scores, 2), labels), 1.0, 0.0)
+    found = fit_correction(histogram(np.round(scores, 2), labels), 1.0, 0.0)
     assert found[0] == (-6.0, 0.0)
     assert max(abs(added) for _, added in found) < 0.2
 
 
 def test_labels_that_are_all_alike_bend_nothing():
-    assert bend(histogram([-1.0, 0.0, 3.0], [True] * 3), 1.0, 0.0) == ()
+    assert fit_correction(histogram([-1.0, 0.0, 3.0], [True] * 3), 1.0, 0.0) == ()

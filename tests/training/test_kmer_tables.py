@@ -7,7 +7,7 @@ from conftest import dna, make_fasta
 from zflipon.errors import RecipeError
 from zflipon.genome.alphabet import reverse_complement
 from zflipon.genome.fasta import Genome
-from zflipon.training.kmers import _RARE, word_tables
+from zflipon.training.kmer_tables import PSEUDO_COUNT, kmer_tables
 
 
 def number(word):
@@ -36,7 +36,7 @@ def test_words_are_counted_in_and_out_of_repeats_and_tracks(tmp_path, size):
             for row, within in enumerate((sequence[middle].islower(), covered)):
                 (inside if within else outside)[row, number(word.upper())] += 1
     with Genome(path) as genome:
-        found = word_tables(genome, genome.lengths, tracks, size)
+        found = kmer_tables(genome, genome.lengths, tracks, size)
     assert found.shape == (4 + pairs, 4**size)
     assert not found[2 + pairs :].any()  # a track without a base, or with all of them, tells nothing
     found = found[[0, 1 + pairs]]
@@ -44,8 +44,8 @@ def test_words_are_counted_in_and_out_of_repeats_and_tracks(tmp_path, size):
     for word in {dna(size, seed) for seed in range(50)}:
         for row, share in enumerate(usual):
             this, other = number(word), number(reverse_complement(word))
-            within = inside[row, this] + inside[row, other] + _RARE * share
-            without = outside[row, this] + outside[row, other] + _RARE * (1 - share)
+            within = inside[row, this] + inside[row, other] + PSEUDO_COUNT * share
+            without = outside[row, this] + outside[row, other] + PSEUDO_COUNT * (1 - share)
             expected = np.log(within / without) - np.log(share / (1 - share))
             assert found[row, this] == pytest.approx(expected, abs=1e-4)
             assert found[row, this] == found[row, other]
@@ -55,7 +55,7 @@ def test_words_are_counted_in_and_out_of_repeats_and_tracks(tmp_path, size):
 def test_pairs_of_letters_are_told_whichever_strand_is_read(tmp_path, size):
     sequence = dna(3000, 7, "ACGTT") + dna(100, 8).lower()
     with Genome(make_fasta(tmp_path, {"c": sequence})) as genome:
-        found = word_tables(genome, genome.lengths, [], size)[1:]
+        found = kmer_tables(genome, genome.lengths, [], size)[1:]
     names = sorted({min(a + b, reverse_complement(a + b)) for a in "ACGT" for b in "ACGT"})
     text = sequence.upper()
     words = [text[i : i + size] for i in range(len(text) - size + 1)]
@@ -77,14 +77,14 @@ def test_pairs_of_letters_are_told_whichever_strand_is_read(tmp_path, size):
 def test_a_genome_that_is_not_soft_masked_is_refused(tmp_path, turn):
     path = make_fasta(tmp_path, {"c": turn(dna(500))})
     with Genome(path) as genome, pytest.raises(RecipeError, match="no repeats in lower case"):
-        word_tables(genome, genome.lengths, [], 4)
+        kmer_tables(genome, genome.lengths, [], 4)
 
 
 def test_a_word_of_repeats_speaks_for_them(tmp_path):
     unit = dna(60, 5)
     pieces = [piece for seed in range(60) for piece in (dna(150, 100 + seed), unit.lower())]
     with Genome(make_fasta(tmp_path, {"c": "".join(pieces)})) as genome:
-        found = word_tables(genome, genome.lengths, [], 6)[0]
+        found = kmer_tables(genome, genome.lengths, [], 6)[0]
     inside = [found[number(unit[i : i + 6])] for i in range(10, 45)]
     assert min(inside) > 2
     assert np.mean([found[number(dna(6, seed))] for seed in range(300)]) < 0

@@ -16,13 +16,13 @@ from zflipon.cli import cli
 from zflipon.errors import InputError, MissingExtraError, OutputError, RecipeError, ZfliponError
 from zflipon.models import load, load_module
 from zflipon.models.metadata import OBJECTIVES
-from zflipon.training import loop as fit
-from zflipon.training.dataset import read_material
+from zflipon.training import loop
+from zflipon.training.dataset import read_training_data
 from zflipon.training.history import best_row, read_rows
-from zflipon.training.loop import last_checkpoint
-from zflipon.training.recipe import load_recipe, variants
-from zflipon.training.stages import train
-from zflipon.training.sweeps import run
+from zflipon.training.pipeline import train
+from zflipon.training.recipe import load_recipe, planned_runs
+from zflipon.training.resume import last_checkpoint
+from zflipon.training.sweeps import train_all
 
 MOTIF = "CGCGCGCGCGCG"
 
@@ -187,7 +187,7 @@ def test_a_table_of_sequences_teaches_sequences(folder):
 
 def test_one_table_is_split_alike_in_labels(folder):
     table(folder / "train.csv", 400, 1)
-    training_data = read_material(
+    training_data = read_training_data(
         plan(folder, f"data.sequences={folder}/train.csv", "stage.objective=sequence").data
     )
     sizes = {part: (len(rows), int(rows.positive.sum())) for part, rows in training_data.sequences.items()}
@@ -226,7 +226,7 @@ def test_a_language_needs_no_labels(folder):
         "data.labels=''",
         "data.split=contigs",
         "stage.objective=mlm",
-        "stage.sampling=drawn",
+        "stage.sampling=random",
         "stage.steps=2",
     )
     made = train(plan(folder, *settings), folder / "out")
@@ -270,8 +270,8 @@ def test_adapters_learn_beside_a_checkpoint_and_are_saved_by_themselves(folder):
 
 def test_parts_share_no_window_and_the_paper_s_shares_hold(folder):
     recipe = plan(folder)
-    training_data = read_material(recipe.data)
-    parts = training_data.tiling(recipe.stage[0]).parts
+    training_data = read_training_data(recipe.data)
+    parts = training_data.tiled_split(recipe.stage[0]).parts
     count = sum(map(len, parts.values()))
     sequences = [sequence for windows in parts.values() for sequence in windows.sequences]
     assert len(set(sequences)) == count  # random DNA: two windows are never alike
@@ -282,20 +282,20 @@ def test_parts_share_no_window_and_the_paper_s_shares_hold(folder):
 
 def test_an_estimate_stands_for_every_window(folder):
     recipe = plan(folder)
-    training_data = read_material(recipe.data)
-    tiled = training_data.tiling(recipe.stage[0]).tiled
-    estimate = training_data.genome_judge(recipe.stage[0], "test")
+    training_data = read_training_data(recipe.data)
+    tiled = training_data.tiled_split(recipe.stage[0]).tiled
+    estimate = training_data.genome_evaluator(recipe.stage[0], "test")
     positive = estimate.windows.positive
     assert estimate.weights[positive].sum() == pytest.approx(tiled.labelled.sum(), rel=0.15)
     assert estimate.weights[~positive].sum() == pytest.approx((~tiled.labelled).sum(), rel=0.35)
-    trained = set(training_data.tiling(recipe.stage[0]).parts["train"].sequences)
+    trained = set(training_data.tiled_split(recipe.stage[0]).parts["train"].sequences)
     assert not trained & set(estimate.windows.sequences)
 
 
 @pytest.mark.parametrize("split", ["contigs", "stratified"])
 def test_folds_are_run_and_summed_up(folder, split):
     settings = [f"data.split={split}", "data.folds=3", "stage.epochs=1", "stage.evaluations=1"]
-    where, told = run(folder / "recipe.toml", settings, folder / "out")
+    where, told = train_all(folder / "recipe.toml", settings, folder / "out")
     rows = json.loads((where / "results.json").read_text())
     assert [row["run"] for row in rows] == ["fold-1", "fold-2", "fold-3"]
     values = [row["quality"]["test"]["sampled"]["f1"] for row in rows]
@@ -341,7 +341,7 @@ def test_a_sweep_s_mistakes_are_told_before_anything_runs(folder):
     sweep = '\n[sweep]\n"stage.label_threshold" = [0.3, 7]\n"stage.lr" = [1]\n'
     (folder / "recipe.toml").write_text(text.replace("\n[data]", sweep + "\n[data]"))
     with pytest.raises(RecipeError) as caught:
-        variants(folder / "recipe.toml")
+        planned_runs(folder / "recipe.toml")
     assert "found 7" in str(caught.value)
     assert "unknown key 'stage.all.lr'" in str(caught.value)
 
@@ -391,11 +391,11 @@ def test_two_processes_give_the_weights_of_one_and_write_once(folder):
 def test_patience_ends_a_stage_and_the_best_weights_stay(folder, monkeypatch):
     told = iter([0.1, 0.5, 0.4, 0.3, 0.6, 0.7])
     monkeypatch.setattr(
-        "zflipon.training.evaluators.WindowJudge.measure",
+        "zflipon.training.evaluators.WindowEvaluator.measure",
         lambda *_: {"token_f1": next(told), "average_precision": 0.0},
     )
-    monkeypatch.setattr("zflipon.training.stages._tested", lambda *_: {})
-    monkeypatch.setattr("zflipon.training.dataset.Material.genome_judge", lambda *_: None)
+    monkeypatch.setattr("zflipon.training.assessment._test_figures", lambda *_: {})
+    monkeypatch.setattr("zflipon.training.dataset.TrainingData.genome_evaluator", lambda *_: None)
     made = train(
         plan(folder, "stage.evaluations=6", "stage.patience=2", "stage.monitor=token_f1"), folder / "out"
     )
@@ -409,19 +409,19 @@ def test_patience_ends_a_stage_and_the_best_weights_stay(folder, monkeypatch):
 
 def test_a_run_killed_while_saving_ends_like_one_that_was_not(folder, monkeypatch):
     train(plan(folder), folder / "whole")
-    save = fit.StageTrainer._save_checkpoint
+    save = loop.StageTrainer._save_checkpoint
 
-    def cut(self, *rest):
+    def read_windows(self, *rest):
         save(self, *rest)
         if self.state.global_step > 10:  # the disk has half of it, then the power goes
             saved = last_checkpoint(Path(self.args.output_dir))
             (saved / "trainer_state.json").write_text('{"half":')
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit.StageTrainer, "_save_checkpoint", cut)
+    monkeypatch.setattr(loop.StageTrainer, "_save_checkpoint", cut)
     with pytest.raises(KeyboardInterrupt):
         train(plan(folder), folder / "cut")
-    monkeypatch.setattr(fit.StageTrainer, "_save_checkpoint", save)
+    monkeypatch.setattr(loop.StageTrainer, "_save_checkpoint", save)
     train(plan(folder), folder / "cut")
     whole, again = load(folder / "whole").metadata.quality, load(folder / "cut").metadata.quality
     assert again["validation"]["step"] == whole["validation"]["step"]
@@ -462,7 +462,7 @@ def test_values_that_are_no_numbers_stop_the_run_and_good_weights_stay(folder):
 
 
 def test_a_logger_that_is_not_there(folder, monkeypatch):
-    monkeypatch.setattr(fit.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(loop.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match=r"needs tensorboard.*zflipon\[log\]"):
         train(plan(folder, "report_to=['tensorboard']"), folder / "out")
 
@@ -472,9 +472,9 @@ def test_a_batch_too_small_for_its_processes(folder, monkeypatch):
     monkeypatch.setattr(
         fit, "process_state", lambda: type("State", (), {"num_processes": 2, "process_index": 0})
     )
-    training_data = read_material(recipe.data)
+    training_data = read_training_data(recipe.data)
     with pytest.raises(RecipeError, match="a batch of 1 windows cannot be shared by 2 processes"):
-        fit.fit(None, training_data.source(recipe.stage[0]), None, folder / "out")
+        loop.train_stage(None, training_data.batch_source(recipe.stage[0]), None, folder / "out")
 
 
 # ---- bad input -----------------------------------------------------------------------------------------------
@@ -505,7 +505,7 @@ def test_labels_that_do_not_fit(folder, labels, told):
 )
 def test_contigs_that_do_not_fit(folder, settings, told):
     with pytest.raises(InputError, match=told):
-        train(variants(folder / "recipe.toml", settings)[0][1], folder / "out")
+        train(planned_runs(folder / "recipe.toml", settings)[0][1], folder / "out")
 
 
 def test_the_best_is_the_first_of_equals():

@@ -7,7 +7,7 @@ import pytest
 
 from zflipon.config import DataConfig, Recipe, StageConfig
 from zflipon.errors import RecipeError
-from zflipon.training.recipe import inheritance, load_recipe, variants
+from zflipon.training.recipe import load_recipe, planned_runs, stage_settings
 
 RECIPES = sorted((Path(__file__).parents[2] / "train").glob("*.toml"))
 
@@ -67,7 +67,7 @@ def test_shipped_recipes_are_good(path):
     head, *_ = path.read_text().partition("\nname = ")
     assert head.startswith("#")
     assert f"zflipon train train/{path.name}" in head  # it says how it is run
-    names = [name for name, _ in variants(path, data)]
+    names = [name for name, _ in planned_runs(path, data)]
     assert len(set(names)) == len(names) == max(1, math.prod(map(len, recipe.sweep.values())))
 
 
@@ -127,7 +127,7 @@ def test_a_stage_inherits_from_the_one_before(read):
     assert [stage.learning_rate for stage in recipe.stage] == [1.0, 1.0, 0.5]
     told = [
         (name, [f"{each.name} = {each.value}" for each in found if not each.inherited])
-        for name, found in inheritance(recipe)
+        for name, found in stage_settings(recipe)
     ]
     assert told == [
         ("first", ["window = 512", "margin = 128", "learning_rate = 1.0", "class_weights = (1.0, 8.0)"]),
@@ -254,16 +254,25 @@ def test_setting_that_cannot_be(refused, setting, told):
             "stage.second.auxiliary: expected others of labels, candidates, tracks, found 'labels'",
         ),
         (
-            'data={twins=[["a"]], validation_contigs=["b"]}',
+            'data={held_out_models=[["a"]], validation_contigs=["b"]}',
             "[data] twins name the contigs that judge: leave validation_contigs",
         ),
-        ('data.twins=[["a"], ["b"]]', "stage.second.evaluations: data.twins judge in the end alone"),
         (
-            'data.twins=[["a"], ["b", "a"]]',
+            'data.held_out_models=[["a"], ["b"]]',
+            "stage.second.evaluations: data.held_out_models judge in the end alone",
+        ),
+        (
+            'data.held_out_models=[["a"], ["b", "a"]]',
             "[data] twins: expected lists of contigs, each contig in one of them",
         ),
-        ('data.twins=[["a"], []]', "[data] twins: expected lists of contigs, each contig in one of them"),
-        ('data.twins=["a"]', "'data.twins': expected a list, each a list, each a text, found ['a']"),
+        (
+            'data.held_out_models=[["a"], []]',
+            "[data] twins: expected lists of contigs, each contig in one of them",
+        ),
+        (
+            'data.held_out_models=["a"]',
+            "'data.held_out_models': expected a list, each a list, each a text, found ['a']",
+        ),
         ("stage.second.name=first", "every stage needs a name of its own, found first, first"),
         ("model.checkpoint=dnabert2", "[model] needs one of 'checkpoint' and 'family'"),
     ],
@@ -283,7 +292,7 @@ def test_all_mistakes_are_told_at_once_and_each_once(refused):
     text = (
         PLAIN.replace("window = 512", 'widow = 512\nwindow = "wide"').replace("plain", "p") + "[dta]\nx = 1\n"
     )
-    told = refused(text, "tokenizer.sample=-5", "nothing")
+    told = refused(text, "tokenizer.sample_bases=-5", "nothing")
     assert sorted(told) == sorted(
         [
             "--set 'nothing': expected section.key=value",

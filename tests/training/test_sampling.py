@@ -14,12 +14,11 @@ from zflipon.genome.alphabet import reverse_complement
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import interval_mask, merge
 from zflipon.tokenization.alignment import IGNORE
-from zflipon.training.batching import Batches, token_labels
+from zflipon.training.batching import BatchDataset, token_labels
 from zflipon.training.sampling import (
     LabelledGenome,
     WindowSampler,
-    near_misses,
-    without,
+    find_near_misses,
 )
 
 MOTIF = "GATTACAGGCCATGTTTCCCAAAG"
@@ -205,10 +204,10 @@ def test_mostly_n_is_not_drawn(genome):
 def test_hard_negatives_leave_out_what_is_labelled():
     candidates = {"a": rows((0, 10), (10, 20), (30, 40), (50, 60)), "b": rows((5, 9)), "c": rows((1, 2))}
     labels = {"a": rows((12, 15), (39, 50)), "c": rows((0, 9))}
-    kept = without(candidates, labels)
+    kept = exclude_overlapping(candidates, labels)
     assert {name: found.tolist() for name, found in kept.items()} == {"a": [[0, 10], [50, 60]], "b": [[5, 9]]}
-    assert without(candidates, {}).keys() == candidates.keys()
-    assert without({}, labels) == {}
+    assert exclude_overlapping(candidates, {}).keys() == candidates.keys()
+    assert exclude_overlapping({}, labels) == {}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -219,7 +218,7 @@ def test_without_against_a_slow_loop(seed):
     expected = [
         [low, high] for low, high in some.tolist() if all(b <= low or a >= high for a, b in others.tolist())
     ]
-    assert without({"a": some}, {"a": others}).get("a", rows()).tolist() == expected
+    assert exclude_overlapping({"a": some}, {"a": others}).get("a", rows()).tolist() == expected
 
 
 def test_nothing_to_learn_from(genome):
@@ -243,18 +242,18 @@ def same(one, other):
 @pytest.mark.parametrize("objective", ["base", "token"])
 def test_batch_depends_on_seed_and_number_alone(genome, tokenizer, objective):
     stage = replace(STAGE, objective=objective)
-    first = Batches(WindowSampler(genome, stage), tokenizer)
+    first = BatchDataset(WindowSampler(genome, stage), tokenizer)
     Prefetch = [first[number] for number in range(6)]
-    second = Batches(WindowSampler(replace(genome), stage), tokenizer)
+    second = BatchDataset(WindowSampler(replace(genome), stage), tokenizer)
     back = [second[number] for number in reversed(range(6))][::-1]
     assert all(map(same, Prefetch, back))
     assert not same(Prefetch[0], Prefetch[1])
-    other = Batches(WindowSampler(genome, replace(stage, seed=6)), tokenizer)
+    other = BatchDataset(WindowSampler(genome, replace(stage, seed=6)), tokenizer)
     assert not same(Prefetch[0], other[0])
 
 
 def test_base_batch_spells_its_windows(genome, tokenizer):
-    batches = Batches(WindowSampler(genome, replace(STAGE, batch_size=32)), tokenizer)
+    batches = BatchDataset(WindowSampler(genome, replace(STAGE, batch_size=32)), tokenizer)
     for number in range(4):
         batch = batches[number]
         assert batch["labels"].shape == batch["bases"].shape == batch["base_tokens"].shape == (32, 200)
@@ -275,7 +274,7 @@ def test_base_batch_spells_its_windows(genome, tokenizer):
 
 def test_token_batch_labels_tokens_by_share(genome, tokenizer):
     stage = replace(STAGE, objective="token", label_threshold=0.5, label_comparison=">", window=150)
-    batches = Batches(WindowSampler(genome, stage), tokenizer)
+    batches = BatchDataset(WindowSampler(genome, stage), tokenizer)
     for number in range(3):
         batch = batches[number]
         assert set(batch) <= {"input_ids", "attention_mask", "labels"}
@@ -341,7 +340,7 @@ def test_a_track_is_told_by_the_middle_of_each_bin(richer):
 
 def test_a_batch_has_what_its_stage_learns(richer, tokenizer):
     stage = replace(STAGE, target="tracks", auxiliary=("candidates",), window=160, batch_size=4)
-    batch = Batches(WindowSampler(richer, stage), tokenizer)[0]
+    batch = BatchDataset(WindowSampler(richer, stage), tokenizer)[0]
     assert "labels" not in batch
     assert batch["candidates"].shape == batch["bases"].shape
     assert batch["tracks"].shape == (4, 2, 10)
@@ -363,7 +362,7 @@ def test_near_misses_form_z_dna_and_are_no_candidates(tmp_path):
         letters[start : start + 20] = "CG" * 10
     path = make_fasta(tmp_path, {"c": "".join(letters), "none": "A" * 50})
     with Genome(path) as fasta:
-        found = near_misses(fasta, fasta.lengths, {"c": rows((1510, 1515))})
+        found = find_near_misses(fasta, fasta.lengths, {"c": rows((1510, 1515))})
     assert list(found) == ["c"]
     assert len(found["c"]) == 2
     for (start, end), planted in zip(found["c"], (500, 2500), strict=True):

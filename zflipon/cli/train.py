@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from zflipon.cli.options import limit_threads, log_to_stderr, quiet_option, threads_option
+from zflipon.errors import Stopped
+from zflipon.training.output_folder import describe_progress
 from zflipon.training.recipe import load_recipe
 
 EPILOG = """\b
@@ -23,7 +28,10 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the checkpoint.  [default: runs/NAME]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the checkpoint.  [default: runs/NAME, with the recipe's name]",
 )
 @click.option(
     "--set",
@@ -33,26 +41,53 @@ Examples:
     help="Set a key of the recipe: section.key=value; stage.NAME.key=value for one stage, stage.key=value for all.",
 )
 @click.option(
-    "--restart", is_flag=True, help="Start over, whatever the folder holds; otherwise a stopped run goes on."
+    "--restart",
+    is_flag=True,
+    help="Delete an earlier run in the output folder and start over. By default an interrupted run is resumed.",
 )
 @threads_option
 @quiet_option
 def train(
     recipe: Path, output: Path | None, settings: tuple[str, ...], restart: bool, threads, quiet: bool
 ) -> None:
-    """Train a model by RECIPE, a TOML file; train/README.md lists those that come with zflipon.
+    """Train a model with RECIPE, a TOML file. train/README.md lists the recipes that come with zflipon.
 
-    The same command goes on where a run was stopped. A recipe with a [sweep] or with folds makes several runs and
-    prints a table of them on stdout.
+    If a run is interrupted, the same command resumes it. A recipe with a [sweep] or with folds makes several runs and
+    prints a table of their figures on stdout.
     """
     limit_threads(threads)
-    log_to_stderr(quiet or int(os.environ.get("RANK", 0)) > 0)  # of several processes one speaks
-    plan = load_recipe(recipe, settings)  # before anything heavy is loaded
-    from zflipon.training.sweeps import run
+    log_to_stderr(quiet or int(os.environ.get("RANK", 0)) > 0)  # only the main process logs
+    folder = (
+        output or Path("runs") / load_recipe(recipe, settings).name
+    )  # mistakes are found before torch is loaded
+    with _stop_signals(folder):
+        from zflipon.training.sweeps import RESULTS_TABLE, train_all
 
-    folder, table = run(recipe, settings, output or Path("runs") / plan.name, restart)
+        folder, table = train_all(recipe, settings, folder, restart)
     if table:
         click.echo(table)
-        click.echo(f"{folder}: the runs are done; {folder / 'results.md'} has this table", err=True)
+        click.echo(f"{folder}: all runs are finished; the table is in {folder / RESULTS_TABLE}", err=True)
     else:
-        click.echo(f"{folder}: the checkpoint is ready; zflipon models show {folder}", err=True)
+        click.echo(
+            f"{folder}: the checkpoint is finished; zflipon models show {folder} describes it", err=True
+        )
+
+
+@contextmanager
+def _stop_signals(folder: Path) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `Stopped`, with a message about saved steps and how to resume."""
+    received = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        number = received[0] if received else signal.SIGINT
+        raise Stopped(number, describe_progress(folder)) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -24,6 +24,7 @@ from zflipon.config.inference import (
 )
 from zflipon.config.training import (
     HELD_OUT_FOLDER,
+    LOWER_IS_BETTER,
     MONITORS,
     DataConfig,
     FeaturesConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "GPU_SHARD_BASES",
     "HELD_OUT_FOLDER",
+    "LOWER_IS_BETTER",
     "MAX_STEP_DOUBLINGS",
     "MIN_GAP",
     "MISSING_FEATURES",

@@ -1,1 +1,4 @@
-"""Training: labelled windows (`data`), one stage with the Trainer (`fit`), the whole recipe (`stages`)."""
+"""Training of models from recipes: data, the loop of a stage, calibration, assessment and the model card.
+
+Start at `zflipon.training.pipeline.train`. Settings are in `zflipon.config.training`.
+"""

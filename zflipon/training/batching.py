@@ -1,12 +1,12 @@
-"""Windows → the tensors of one step, tokenized together, ahead of the model.
+"""Windows → tensors of one training step: tokenization, token labels and masks.
 
-A batch is a function of the seed and its number alone, whoever computes it. With
-several processes, or with gradient accumulation, each takes its part of the same batch. So what is
-learnt from does not depend on their number, nor on a resume.
+A batch depends on the seed and its number alone. Processes, and the parts of gradient accumulation, each take their
+share of the same batch, so that training does not depend on their number or on a resume.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,132 +18,157 @@ from zflipon.models.collate import collate, pad
 from zflipon.tokenization.alignment import IGNORE, labels_to_tokens
 from zflipon.tokenization.tokenizers import DnaTokenizer
 from zflipon.tokenization.tokens import Tokens
-from zflipon.training.stored_windows import Known
+from zflipon.training.labelled_windows import Window
+
+Batch = dict[str, torch.Tensor]
+"""Arguments of a model's ``forward``."""
+
+_MASK_SHARE, _RANDOM_SHARE = 0.8, 0.1
+"""Of the tokens that are chosen for masking, shares that become ``[MASK]`` and a random token; the others stay."""
 
 
-class Source(Protocol):
-    """Where windows come from.
+class BatchSource(Protocol):
+    """Windows for the steps of a stage.
 
     Attributes
     ----------
     stage : StageConfig
     steps : int
-        How many batches there are.
+        Number of batches.
     """
 
     stage: StageConfig
     steps: int
 
-    def batch(self, step: int) -> list[tuple[str, Known]]:
-        """Return the sequences of a step's windows and what is known of them."""
+    def batch(self, step: int) -> list[Window]:
+        """Return the windows of a step."""
+        ...
 
 
-class Batches(Dataset):
-    """A map from a number to the tensors of one forward pass of this process.
+class BatchDataset(Dataset):
+    """Dataset whose items are the tensors of one forward pass of this process.
 
     Parameters
     ----------
-    source : Source
+    source : BatchSource
     tokenizer : DnaTokenizer
     processes, rank : int
-        How many share a batch, and which of them this is.
+        Number of processes that share each batch, and the number of this one.
     """
 
-    def __init__(self, source: Source, tokenizer: DnaTokenizer, processes: int = 1, rank: int = 0):
+    def __init__(self, source: BatchSource, tokenizer: DnaTokenizer, processes: int = 1, rank: int = 0):
         self.source, self.tokenizer = source, tokenizer
         self.processes, self.rank = processes, rank
 
     def __len__(self) -> int:
         return self.source.steps * self.source.stage.gradient_accumulation
 
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, number: int) -> Batch:
         stage = self.source.stage
         step, turn = divmod(number, stage.gradient_accumulation)
         part = turn * self.processes + self.rank
         windows = self.source.batch(step)
         size = len(windows) // (stage.gradient_accumulation * self.processes)
-        mine = windows[part * size : (part + 1) * size]
-        return tensors(mine, self.tokenizer, stage, np.random.default_rng([stage.seed, step, part]))
+        own = windows[part * size : (part + 1) * size]
+        return build_batch(own, self.tokenizer, stage, np.random.default_rng([stage.seed, step, part]))
 
 
-def tensors(
-    windows: list[tuple[str, Known]], tokenizer: DnaTokenizer, stage: StageConfig, rng: np.random.Generator
-) -> dict[str, torch.Tensor]:
-    """Return what the model reads and learns.
+def build_batch(
+    windows: list[Window], tokenizer: DnaTokenizer, stage: StageConfig, rng: np.random.Generator
+) -> Batch:
+    """Tokenize windows and build the tensors that the model reads and learns.
 
     Parameters
     ----------
     windows : list of (str, dict)
     tokenizer : DnaTokenizer
     stage : StageConfig
-        Its objective decides on the labels.
+        Its objective decides which labels are built.
     rng : numpy.random.Generator
-        Of the masks.
+        For masks.
     """
-    sequences, known = zip(*windows, strict=True)
+    sequences, targets = zip(*windows, strict=True)
     tokens = tokenizer.encode(sequences)
     features = present = None
-    if "features" in known[0]:
-        features, present = zip(*((row["features"], row["present"]) for row in known), strict=True)
-        present = np.stack(present)
+    if "features" in targets[0]:
+        features = tuple(row["features"] for row in targets)
+        present = np.stack([row["present"] for row in targets])
     batch = collate(
         tokens, sequences, tokenizer.pad_id, stage.objective == "base", features=features, present=present
     )
     if stage.objective == "token":
-        # tokens tile their windows, so that those of all windows are labelled in one go
-        lengths = [found.lengths for found in tokens]
-        labels = np.concatenate([row["labels"] for row in known])
-        rows = token_labels(labels, np.concatenate(lengths), stage.label_threshold, stage.label_comparison)
-        batch["labels"] = pad(np.split(rows, np.cumsum([len(each) for each in lengths])[:-1]), IGNORE)
+        batch["labels"] = _pad_token_labels(tokens, targets, stage)
     elif stage.objective == "sequence":
-        batch["labels"] = torch.tensor([int((row["labels"] == 1).any()) for row in known])
+        batch["labels"] = torch.tensor([int((row["labels"] == 1).any()) for row in targets])
     elif stage.objective == "mlm":
-        ids, labels = zip(*(masked(found, tokenizer, stage.masked, rng) for found in tokens), strict=True)
-        batch["input_ids"], batch["labels"] = pad(ids, tokenizer.pad_id), pad(labels, IGNORE)
+        masked = [mask_tokens(each, tokenizer, stage.mlm_probability, rng) for each in tokens]
+        batch["input_ids"] = pad([ids for ids, _ in masked], tokenizer.pad_id)
+        batch["labels"] = pad([labels for _, labels in masked], IGNORE)
     else:
-        learnt = [name for name in known[0] if name not in ("features", "present")]
-        batch |= {name: pad([row[name] for row in known], IGNORE) for name in learnt}
+        names = [name for name in targets[0] if name not in ("features", "present")]
+        batch |= {name: pad([row[name] for row in targets], IGNORE) for name in names}
     return batch
 
 
+def _pad_token_labels(tokens: Sequence[Tokens], targets: Sequence[dict], stage: StageConfig) -> torch.Tensor:
+    """Label the tokens of all windows at once, which is faster than window by window."""
+    lengths = [each.lengths for each in tokens]
+    labels = np.concatenate([row["labels"] for row in targets])
+    rows = token_labels(labels, np.concatenate(lengths), stage.label_threshold, stage.label_comparison)
+    return pad(np.split(rows, np.cumsum([len(each) for each in lengths])[:-1]), IGNORE)
+
+
 def token_labels(labels: np.ndarray, lengths: np.ndarray, threshold: float, comparison: str) -> np.ndarray:
-    """Label tokens from bases that may be `IGNORE`: a token with no known base is ignored too."""
-    found = labels_to_tokens(labels == 1, lengths, threshold, comparison)
+    """Return the labels of tokens: 1, 0, or `IGNORE` where all bases of a token have the label `IGNORE`.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        int, shape (bases,).
+    lengths : numpy.ndarray
+        int, shape (tokens,): bases of each token.
+    threshold, comparison : float, {'>=', '>'}
+        As `zflipon.tokenization.alignment.labels_to_tokens`.
+    """
+    positive = labels_to_tokens(labels == 1, lengths, threshold, comparison)
     unknown = labels_to_tokens(labels == IGNORE, lengths, 1.0)
-    return np.where(unknown == 1, IGNORE, found)
+    return np.where(unknown == 1, IGNORE, positive)
 
 
-def masked(
-    tokens: Tokens, tokenizer: DnaTokenizer, share: float, rng: np.random.Generator
+def mask_tokens(
+    tokens: Tokens, tokenizer: DnaTokenizer, probability: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hide tokens, to be told from the others (Devlin et al. 2019).
+    """Mask tokens for masked language modelling (Devlin et al. 2019).
 
     Parameters
     ----------
     tokens : Tokens
     tokenizer : DnaTokenizer
-        Where its tokens overlap, runs of `span` of them are hidden.
-    share : float
-        Of the tokens that hold bases; one at least.
+        If its tokens overlap, runs of `tokens_per_base` tokens are masked.
+    probability : float
+        Share of the tokens with bases that is masked; at least one token.
     rng : numpy.random.Generator
 
     Returns
     -------
     ids : numpy.ndarray
-        int64: of ten hidden tokens eight are ``[MASK]``, one is any other and one is itself.
+        int64: of ten masked tokens, eight are ``[MASK]``, one is a random token and one is unchanged.
     labels : numpy.ndarray
-        int64: the hidden tokens' own ids, and `IGNORE` elsewhere.
+        int64: the ids of the masked tokens, `IGNORE` elsewhere.
     """
-    places = np.flatnonzero(np.isin(tokens.ids, tokenizer.base_ids))
+    positions = np.flatnonzero(np.isin(tokens.ids, tokenizer.base_ids))
     ids, labels = tokens.ids.copy(), np.full(len(tokens.ids), IGNORE)
-    if not len(places):
+    if not len(positions):
         return ids, labels
-    runs = max(1, round(share * len(places) / tokenizer.tokens_per_base))
-    first = rng.choice(max(1, len(places) - tokenizer.tokens_per_base + 1), min(runs, len(places)), replace=False)
-    hidden = places[np.unique((first[:, None] + np.arange(tokenizer.tokens_per_base)).clip(max=len(places) - 1))]
-    labels[hidden] = ids[hidden]
-    fate = rng.random(len(hidden))
-    ids[hidden[fate < 0.8]] = tokenizer.mask_id
-    other = hidden[(fate >= 0.8) & (fate < 0.9)]
-    ids[other] = rng.choice(tokenizer.base_ids, len(other))
+    runs = max(1, round(probability * len(positions) / tokenizer.tokens_per_base))
+    first = rng.choice(
+        max(1, len(positions) - tokenizer.tokens_per_base + 1), min(runs, len(positions)), replace=False
+    )
+    offsets = (first[:, None] + np.arange(tokenizer.tokens_per_base)).clip(max=len(positions) - 1)
+    masked = positions[np.unique(offsets)]
+    labels[masked] = ids[masked]
+    draw = rng.random(len(masked))
+    ids[masked[draw < _MASK_SHARE]] = tokenizer.mask_id
+    replaced = masked[(draw >= _MASK_SHARE) & (draw < _MASK_SHARE + _RANDOM_SHARE)]
+    ids[replaced] = rng.choice(tokenizer.base_ids, len(replaced))
     return ids, labels

@@ -1,6 +1,6 @@
-"""The training curve: loss and validation measures against steps, one stage after the other.
+"""The training curve: loss and validation measures against optimizer steps, over all stages.
 
-matplotlib is needed where a curve is drawn, and nowhere else.
+Reads the log files of the stages. Colours, style and saving of figures are in `zflipon.plots`.
 """
 
 from __future__ import annotations
@@ -9,211 +9,218 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from zflipon.tracks.atomic import atomic_file
-from zflipon.training.history import HISTORY, VALIDATION, read_rows
-from zflipon.training.result_tables import numbers
+from zflipon.plots import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GRID_COLOUR,
+    NEUTRAL_COLOUR,
+    ORANGE,
+    PINK,
+    VERMILION,
+    figure_style,
+    new_figure,
+    save_figure,
+)
+from zflipon.training.history import HISTORY, VALIDATION, best_row, read_rows
+from zflipon.training.result_tables import finite_numbers
 
 CURVES = "training.png"
-"""In a checkpoint's folder."""
+"""Name of the figure in a checkpoint's folder."""
+
+_WIDTH, _HEIGHT, _HEIGHT_LOSS_ONLY = 8.4, 6.0, 3.4
+_LETTERS_ACROSS = 90
+"""Letters of a stage's name that fit the width of the figure."""
+
+_LOG_SCALE_RATIO = 10
+"""Losses that span more than this factor are drawn on a logarithmic axis."""
 
 
-class _Curve(NamedTuple):
-    """How a measure is drawn: colours of Okabe & Ito, which colour-blind readers tell apart, and markers for print."""
+class _Line(NamedTuple):
+    """Label and style of a measure. Markers and line styles distinguish measures without colour."""
 
     label: str
     colour: str
-    line: str
+    style: str
     marker: str
 
 
-_BLUE, _RED, _GREEN, _PURPLE, _ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-
-_CURVE = {
-    "average_precision": _Curve("AP, bases", "#000000", "-", "o"),
-    "best_f1": _Curve("best F1, bases", _BLUE, ":", "P"),
-    "base_f1": _Curve("F1, bases", _BLUE, "-", "s"),
-    "base_mcc": _Curve("MCC, bases", _RED, "-", "^"),
-    "base_precision": _Curve("precision, bases", _GREEN, "-", "D"),
-    "base_recall": _Curve("recall, bases", _PURPLE, "-", "v"),
-    "token_f1": _Curve("F1, tokens", _BLUE, "--", "s"),
-    "token_mcc": _Curve("MCC, tokens", _RED, "--", "^"),
-    "f1": _Curve("F1, sequences", _BLUE, "-", "s"),
-    "mcc": _Curve("MCC, sequences", _RED, "-", "^"),
-    "precision": _Curve("precision, sequences", _GREEN, "-", "D"),
-    "recall": _Curve("recall, sequences", _PURPLE, "-", "v"),
-    "accuracy": _Curve("accuracy, sequences", _ORANGE, "-", "X"),
-    "masked_accuracy": _Curve("accuracy, hidden tokens", _ORANGE, "--", "X"),
+_LINES = {
+    "average_precision": _Line("AP, bases", BLACK, "-", "o"),
+    "best_f1": _Line("best F1, bases", BLUE, ":", "P"),
+    "base_f1": _Line("F1, bases", BLUE, "-", "s"),
+    "base_mcc": _Line("MCC, bases", VERMILION, "-", "^"),
+    "base_precision": _Line("precision, bases", GREEN, "-", "D"),
+    "base_recall": _Line("recall, bases", PINK, "-", "v"),
+    "token_f1": _Line("F1, tokens", BLUE, "--", "s"),
+    "token_mcc": _Line("MCC, tokens", VERMILION, "--", "^"),
+    "f1": _Line("F1, sequences", BLUE, "-", "s"),
+    "mcc": _Line("MCC, sequences", VERMILION, "-", "^"),
+    "precision": _Line("precision, sequences", GREEN, "-", "D"),
+    "recall": _Line("recall, sequences", PINK, "-", "v"),
+    "accuracy": _Line("accuracy, sequences", ORANGE, "-", "X"),
+    "masked_accuracy": _Line("accuracy, masked tokens", ORANGE, "--", "X"),
 }
+"""Measures that are drawn, in the order of the legend. The validation loss, which has another scale, is not."""
 
-_CHOOSING = ("token_f1", "mcc", "masked_accuracy", "average_precision")
-"""Measures that choose weights where the caller does not say: the first that a stage has."""
+_DEFAULT_MEASURES = ("token_f1", "mcc", "masked_accuracy", "average_precision")
+"""If the caller names no measure, the first of these that a stage has is marked."""
 
 
-class _Stage(NamedTuple):
-    """What a stage left, with its place on the common axis of steps."""
+class StageCurve(NamedTuple):
+    """Log of one stage, with its position on the common axis of steps.
+
+    Attributes
+    ----------
+    name : str
+    start, end : int
+        Steps of all stages before, and with this one.
+    history, validation : list of dict
+        Rows of the log files.
+    measure : str
+        Measure that chose the weights.
+    """
 
     name: str
     start: int
     end: int
     history: list[dict]
     validation: list[dict]
-    monitor: str
+    measure: str
+
+    def points(self, rows: Iterable[dict], name: str) -> tuple[list[int], list[float]]:
+        """Return steps and values of a measure, without missing values."""
+        pairs = [(self.start + row["step"], row[name]) for row in rows if finite_numbers([row.get(name)])]
+        return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def plot_curves(stages: Sequence[Path], png: Path, monitors: Sequence[str] = ()) -> bool:
-    """Draw the loss and the validation measures of all stages, one after the other.
+def plot_curves(stages: Sequence[Path], png: Path, measures: Sequence[str] = ()) -> bool:
+    """Draw the loss and the validation measures of all stages.
 
     Parameters
     ----------
     stages : sequence of Path
-        Folders, named ``NUMBER-NAME``, with ``history.jsonl`` and ``validation.jsonl``; either may be missing or empty.
+        Folders, named ``NUMBER-NAME``, with `HISTORY` and `VALIDATION`; either file may be missing or empty.
     png : Path
-    monitors : sequence of str
-        For each stage the measure whose highest value is marked. Where nothing is said: F1 of tokens, MCC of
-        sequences, accuracy of hidden tokens, or average precision.
+    measures : sequence of str
+        Measure of each stage whose best value is marked. Default: F1 of tokens, MCC of sequences, accuracy of masked
+        tokens, or average precision.
 
     Returns
     -------
     bool
-        Whether there is a picture: not without matplotlib, nor where the stages left no figures.
+        Whether the figure was written. It is not without matplotlib, nor if the stages logged nothing.
 
     Raises
     ------
     OutputError
-        If the picture cannot be written.
+        If the figure cannot be written.
     """
-    read = _read_stages(stages, monitors)
-    if find_spec("matplotlib") is None or not read:
+    curves = read_curves(stages, measures)
+    if find_spec("matplotlib") is None or not curves:
         return False
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    judged = any(stage.validation for stage in read)
-    with rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8.4, 6.0 if judged else 3.4), layout="constrained")
-        FigureCanvasAgg(figure)  # draws on any machine, and keeps pyplot's state out of it
-        panels = figure.subplots(1 + judged, 1, sharex=True, squeeze=False)[:, 0]
-        _draw_loss(panels[0], read)
-        if judged:
-            _draw_validation(panels[1], read)
-        _draw_borders(panels, read)
-        with atomic_file(png) as part:
-            figure.savefig(part, dpi=200)
+    validated = any(curve.validation for curve in curves)
+    with figure_style():
+        figure = new_figure(_WIDTH, _HEIGHT if validated else _HEIGHT_LOSS_ONLY)
+        panels = figure.subplots(1 + validated, 1, sharex=True, squeeze=False)[:, 0]
+        _draw_loss(panels[0], curves)
+        if validated:
+            _draw_validation(panels[1], curves)
+        _draw_stages(panels, curves)
+        save_figure(figure, png)
     return True
 
 
-def _read_stages(folders: Sequence[Path], monitors: Sequence[str]) -> list[_Stage]:
-    """Read the stages that left something, and set them side by side."""
-    read: list[_Stage] = []
+def read_curves(folders: Sequence[Path], measures: Sequence[str] = ()) -> list[StageCurve]:
+    """Read the logs of the stages that logged anything; parameters are those of `plot_curves`."""
+    curves: list[StageCurve] = []
     for number, folder in enumerate(map(Path, folders)):
-        history = [row for row in read_rows(folder / HISTORY) if numbers([row.get("loss")])]
-        validation = [row for row in read_rows(folder / VALIDATION) if numbers(map(row.get, _CURVE))]
+        history = [row for row in read_rows(folder / HISTORY) if finite_numbers([row.get("loss")])]
+        validation = [row for row in read_rows(folder / VALIDATION) if finite_numbers(map(row.get, _LINES))]
         if not history and not validation:
             continue
-        start = read[-1].end if read else 0
+        start = curves[-1].end if curves else 0
         end = start + max(row["step"] for row in [*history, *validation])
         present = {name for row in validation for name in row}
-        monitor = monitors[number] if number < len(monitors) else ""
-        monitor = monitor or next((name for name in _CHOOSING if name in present), "")
+        measure = measures[number] if number < len(measures) else ""
+        measure = measure or next((name for name in _DEFAULT_MEASURES if name in present), "")
         name = re.sub(r"^\d+-", "", folder.name)
-        read.append(_Stage(name, start, end, history, validation, monitor))
-    return read
+        curves.append(StageCurve(name, start, end, history, validation, measure))
+    return curves
 
 
-def _points(stage: _Stage, rows: Iterable[dict], name: str) -> tuple[list[int], list[float]]:
-    """Return steps and figures of a measure, where it is a number."""
-    found = [(stage.start + row["step"], row[name]) for row in rows if numbers([row.get(name)])]
-    return [step for step, _ in found], [value for _, value in found]
-
-
-def _draw_loss(axes, stages: Sequence[_Stage]) -> None:
-    values = [row["loss"] for stage in stages for row in stage.history]
-    # the losses of two stages may be of different things: no line joins them
-    for stage in (stage for stage in stages if stage.history):  # an empty line would widen the margins
-        marker = "o" if len(stage.history) == 1 else ""
-        points = _points(stage, stage.history, "loss")
-        axes.plot(*points, color="#000000", linewidth=1.2, marker=marker, markersize=3, clip_on=False)
-    if values and min(values) > 0 and max(values) > 10 * min(values):
+def _draw_loss(axes: Any, curves: Sequence[StageCurve]) -> None:
+    losses = [row["loss"] for curve in curves for row in curve.history]
+    # stages can have different losses, so that no line connects them
+    for curve in (curve for curve in curves if curve.history):  # an empty line would widen the margins
+        marker = "o" if len(curve.history) == 1 else ""
+        steps, values = curve.points(curve.history, "loss")
+        axes.plot(steps, values, color=BLACK, linewidth=1.2, marker=marker, markersize=3, clip_on=False)
+    if losses and min(losses) > 0 and max(losses) > _LOG_SCALE_RATIO * min(losses):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        # less than a decade may hold no power of ten
+        # a range of less than a decade may contain no power of ten
         axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     axes.set_ylabel("training loss\n(cross-entropy, nats)")
-    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.6)
 
 
-def _draw_validation(axes, stages: Sequence[_Stage]) -> None:
-    for name, (label, colour, line, marker) in _CURVE.items():
-        style = {
-            "color": colour,
-            "linestyle": line,
-            "marker": marker,
-            "markersize": 4,
-            "linewidth": 1.2,
-            "clip_on": False,
-        }
-        if line == "--":  # told from the full line of the same colour in small print too
-            style["markerfacecolor"] = "white"
-        for steps, values in (_points(stage, stage.validation, name) for stage in stages):
+def _draw_validation(axes: Any, curves: Sequence[StageCurve]) -> None:
+    for name, line in _LINES.items():
+        # open markers distinguish a dashed line from a full line of the same colour in small print
+        face = "white" if line.style == "--" else line.colour
+        label = line.label
+        for curve in curves:
+            steps, values = curve.points(curve.validation, name)
             if values:
-                axes.plot(steps, values, **style, label=label)
+                axes.plot(
+                    steps, values, color=line.colour, linestyle=line.style, marker=line.marker, markersize=4,
+                    markerfacecolor=face, linewidth=1.2, clip_on=False, label=label,
+                )  # fmt: skip
                 label = None
-    _mark_best(axes, stages)
+    _mark_best(axes, curves)
     axes.set_ylabel("validation measure\n(no unit; 1 is perfect)")
-    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.6)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
 
 
-def _mark_best(axes, stages: Sequence[_Stage]) -> None:
-    """Ring the evaluation of each stage whose weights were kept, the first of the highest, and write it above."""
+def _mark_best(axes: Any, curves: Sequence[StageCurve]) -> None:
+    """Draw a circle around the evaluation that chose the weights of each stage, and write its value above."""
     label = "best evaluation (value above)"
-    ring = {"markersize": 11, "markeredgewidth": 1.4, "markerfacecolor": "none", "markeredgecolor": "0.25"}
-    for stage in stages:
-        steps, values = _points(stage, stage.validation, stage.monitor)
-        if not values:
+    for curve in curves:
+        rows = [row for row in curve.validation if finite_numbers([row.get(curve.measure)])]
+        best = best_row(rows, curve.measure) if curve.measure in _LINES else None
+        if best is None:
             continue
-        at = int(np.argmax(values))
-        axes.plot(steps[at], values[at], "o", linestyle="none", label=label, clip_on=False, zorder=4, **ring)
+        step, value = curve.start + best["step"], best[curve.measure]
+        axes.plot(
+            step, value, "o", linestyle="none", label=label, clip_on=False, zorder=4, markersize=11,
+            markeredgewidth=1.4, markerfacecolor="none", markeredgecolor=NEUTRAL_COLOUR,
+        )  # fmt: skip
         axes.annotate(
-            f"{values[at]:.3f}",
-            (steps[at], 1),
-            (0, 3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            rotation=_turned(stages),
-            annotation_clip=False,
-        )
+            f"{value:.3f}", (step, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="center", fontsize=8, rotation=_text_rotation(curves), annotation_clip=False,
+        )  # fmt: skip
         label = None
 
 
-def _draw_borders(panels: Sequence, stages: Sequence[_Stage]) -> None:
-    """Draw a line where a stage begins, with its name above."""
-    for stage in stages:
-        for axes in panels if stage.start else ():
-            axes.axvline(stage.start, color="0.55", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+def _draw_stages(panels: Sequence[Any], curves: Sequence[StageCurve]) -> None:
+    """Draw a vertical line at the start of each stage, with its name above."""
+    for curve in curves:
+        for axes in panels if curve.start else ():
+            axes.axvline(curve.start, color=NEUTRAL_COLOUR, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
         panels[0].annotate(
-            stage.name,
-            (stage.start, 1),
-            (3, 3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            rotation=_turned(stages),
-            fontsize=9,
-            color="0.25",
-            annotation_clip=False,
-        )
-    panels[-1].set_xlim(0, stages[-1].end)
-    panels[-1].set_xlabel("optimizer steps" + (", over all stages" if len(stages) > 1 else ""))
+            curve.name, (curve.start, 1), (3, 3), xycoords=("data", "axes fraction"), fontsize=9,
+            textcoords="offset points", rotation=_text_rotation(curves), color=BLACK, annotation_clip=False,
+        )  # fmt: skip
+    panels[-1].set_xlim(0, curves[-1].end)
+    panels[-1].set_xlabel("optimizer steps" + (", over all stages" if len(curves) > 1 else ""))
 
 
-def _turned(stages: Sequence[_Stage]) -> int:
-    """Return the degrees by which words are turned: upright where a stage is too short for its name."""
-    total = stages[-1].end  # a letter takes about a ninetieth of the width
-    return 90 if any(len(stage.name) * total > 90 * (stage.end - stage.start) for stage in stages) else 0
+def _text_rotation(curves: Sequence[StageCurve]) -> int:
+    """Return 90 degrees if a stage is too short for its name, else 0."""
+    total = curves[-1].end
+    too_short = any(len(curve.name) * total > _LETTERS_ACROSS * (curve.end - curve.start) for curve in curves)
+    return 90 if too_short else 0

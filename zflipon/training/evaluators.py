@@ -1,4 +1,7 @@
-"""What is kept apart judges a model: whole contigs base by base, or stored windows, by objective."""
+"""Evaluation of a model on validation and test data: whole contigs base by base, or windows, by objective.
+
+Counts and measures only. Calibration and the choice of a threshold are in `zflipon.training.assessment`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from zflipon.config import InferenceConfig, Selection, StageConfig
 from zflipon.errors import InputError
@@ -25,31 +29,36 @@ from zflipon.omics.features import FeatureTracks
 from zflipon.tokenization.alignment import IGNORE
 from zflipon.tokenization.tokens import Tokens
 from zflipon.tracks.atomic import atomic_file
-from zflipon.training.batching import tensors, token_labels
-from zflipon.training.stored_windows import StoredWindows
+from zflipon.training.batching import build_batch, token_labels
+from zflipon.training.labelled_windows import LabelledWindows
 
-_LOGIT_STEP = 1024
-"""Log-odds are kept to 1/1024 in a histogram, which bounds its size."""
+LOGIT_RESOLUTION = 1024
+"""Log-odds are rounded to multiples of 1 / `LOGIT_RESOLUTION`, which bounds the size of a histogram."""
+
+MAX_LOG_ODDS = 30.0
+_LEAST_PROBABILITY = 1e-13
 
 Measures = dict[str, float]
-"""Name, as in `zflipon.config.MONITORS` → figure."""
+"""Name of a measure, as in `zflipon.config.MONITORS` → value."""
 
-Counts = dict[str, ScoreHistogram]
-"""Protocol (``'genome'``: every base, ``'sampled'``: the published models' sample) → bases by log-odds and label."""
+Histograms = dict[str, ScoreHistogram]
+"""Protocol → log-odds of bases by label. ``'genome'`` counts every base, ``'sampled'`` the bases of the windows that
+the published models were tested on."""
 
-_COLUMNS = ("scores", "without", "labelled")
+_ARRAYS = ("scores", "negatives", "positives")
 
 
 class Evaluator(Protocol):
     """Measures a checkpoint."""
 
     def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
-        """Return figures, each the better the higher."""
+        """Return the measures of the stage's objective."""
+        ...
 
 
 @dataclass
 class ContigEvaluator:
-    """Contigs kept apart: every base that is neither N nor ignored counts.
+    """Evaluates every base of some contigs that is neither N nor ignored.
 
     Attributes
     ----------
@@ -57,7 +66,7 @@ class ContigEvaluator:
     contigs : sequence of str
     labels, ignored : Intervals
     sample : Intervals
-        Windows of the published models' protocol.
+        Windows of the protocol ``'sampled'``.
     features : FeatureTracks or None
         Omics tracks that the model reads.
     """
@@ -70,144 +79,199 @@ class ContigEvaluator:
     features: FeatureTracks | None = None
 
     def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
-        """Return what every base of the contigs tells."""
-        return of_bases(self.histograms(checkpoint, stage)["genome"])
+        """Return the measures of all bases."""
+        return base_measures(self.histograms(checkpoint, stage)["genome"], stage)
 
-    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Counts:
-        """Predict the contigs and count log-odds by label: of every base, and of the published models' sample."""
+    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Histograms:
+        """Predict the contigs and count log-odds by label, for both protocols."""
         counts = {"genome": ScoreHistogram(), "sampled": ScoreHistogram()}
         predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), features=self.features)
         metadata = checkpoint.metadata
         plan = make_plan(
             self.genome, Selection(contigs=tuple(self.contigs)), metadata.window, metadata.margin
         )
-        # a shard at a time, so that windows and their tracks take no more memory on longer contigs
-        # where the first factor leaves a base next to nothing, that tells enough of it
-        stretches = (ScanTask(shard.contig, shard.windows, early_exit=True) for shard in plan.shards)
-        for stretch, found in scan_genome(predictor, self.genome, stretches):
-            start = int(stretch.windows["core_start"][0])
-            place = (start, start + len(found))
-            counted = ~np.isnan(found) & ~interval_mask(self.ignored.get(stretch.contig), *place)
-            labels = interval_mask(self.labels.get(stretch.contig), *place)
-            inside = {
-                "genome": counted,
-                "sampled": counted & interval_mask(self.sample.get(stretch.contig), *place),
-            }
-            for protocol, chosen in inside.items():
-                counts[protocol].add(log_odds(found[chosen].astype(np.float64)), labels[chosen])
+        # Shard by shard, so that memory does not grow with the length of contigs. Bases whose upper bound is written
+        # as 0 keep that bound, which ranks them well enough.
+        tasks = (ScanTask(shard.contig, shard.windows, early_exit=True) for shard in plan.shards)
+        for task, probabilities in scan_genome(predictor, self.genome, tasks):
+            start = int(task.windows["core_start"][0])
+            span = (start, start + len(probabilities))
+            ignored = interval_mask(self.ignored.get(task.contig), *span)
+            labels = interval_mask(self.labels.get(task.contig), *span)
+            counted = ~np.isnan(probabilities) & ~ignored
+            sampled = counted & interval_mask(self.sample.get(task.contig), *span)
+            for protocol, chosen in (("genome", counted), ("sampled", sampled)):
+                counts[protocol].add(log_odds(probabilities[chosen].astype(np.float64)), labels[chosen])
         return counts
 
 
 @dataclass
 class WindowEvaluator:
-    """Stored windows: the published models' way, and the only one for whole sequences and masked tokens.
+    """Evaluates windows, as the published models were. The only evaluator of whole sequences and masked tokens.
 
     Attributes
     ----------
-    windows : StoredWindows
+    windows : LabelledWindows
     """
 
-    windows: StoredWindows
+    windows: LabelledWindows
 
     def measure(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
-        """Return figures of the stage's objective; bases and tokens are called at a probability of 0.5."""
+        """Return the measures of the stage's objective; bases and tokens are called at a probability of 0.5."""
         if stage.objective == "mlm":
-            return {"masked_accuracy": self._masked_accuracy(checkpoint, stage)}
+            return self._measure_masked(checkpoint, stage)
         if stage.objective == "sequence":
-            return self._sequences(checkpoint, stage)
-        histogram, tokens = ScoreHistogram(), Confusion()
-        for index, found, logits in self._logits(checkpoint, stage):
-            labels = self.windows.labels[index].astype(np.int64)
-            known = labels != IGNORE
-            histogram.add(rounded(base_log_odds(logits, found)[known]), labels[known] == 1)
-            if stage.objective == "token":
-                tokens += _token_confusion(logits, labels, found, stage)
-        measured = of_bases(histogram)
-        if stage.objective == "token":
-            measured |= {"token_f1": tokens.f1, "token_mcc": tokens.mcc}
-        return measured
+            return self._measure_sequences(checkpoint, stage)
+        return self._measure_positions(checkpoint, stage)
 
     def histogram(self, checkpoint: Checkpoint, stage: StageConfig, weights: np.ndarray) -> ScoreHistogram:
-        """Count log-odds by label; each window stands for `weights` (int, shape (n,)) like it."""
+        """Count log-odds of bases by label.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+        stage : StageConfig
+        weights : numpy.ndarray
+            int, shape (n,): number of times that each window counts.
+        """
         histogram = ScoreHistogram()
-        for index, found, logits in self._logits(checkpoint, stage):
+        for index, tokens, logits in self._logits(checkpoint, stage):
             known = self.windows.labels[index] != IGNORE
             labels = self.windows.labels[index][known] == 1
-            histogram.add(rounded(base_log_odds(logits, found)[known]), labels, int(weights[index]))
+            histogram.add(round_log_odds(base_log_odds(logits, tokens)[known]), labels, int(weights[index]))
         return histogram
 
     def _logits(self, checkpoint: Checkpoint, stage: StageConfig) -> Iterator[tuple[int, Tokens, np.ndarray]]:
         predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), (stage.objective,))
         return predictor.predict_logits(self.windows.sequences)
 
-    def _sequences(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
-        called = np.zeros(len(self.windows), dtype=bool)
+    def _measure_positions(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
+        """Return the measures of bases and, for the token objective, of tokens."""
+        histogram, confusion, losses = ScoreHistogram(), Confusion(), _WeightedLoss(stage)
+        for index, tokens, logits in self._logits(checkpoint, stage):
+            labels = self.windows.labels[index].astype(np.int64)
+            known = labels != IGNORE
+            histogram.add(round_log_odds(base_log_odds(logits, tokens)[known]), labels[known] == 1)
+            if stage.objective == "token":
+                truth = token_labels(labels, tokens.lengths, stage.label_threshold, stage.label_comparison)
+                known = truth != IGNORE
+                odds = (logits[:, 1] - logits[:, 0])[known]
+                confusion += Confusion.from_calls(odds > 0, truth[known] == 1)
+                losses.add(odds, truth[known])
+        measures = base_measures(histogram, stage)
+        if stage.objective == "token":
+            measures |= {"token_f1": confusion.f1, "token_mcc": confusion.mcc, "loss": losses.mean}
+        return measures
+
+    def _measure_sequences(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
+        odds = np.zeros(len(self.windows))
         for index, _, logits in self._logits(checkpoint, stage):
-            called[index] = logits[1] > logits[0]
-        found = Confusion.from_calls(called, self.windows.positive)
-        return {name: getattr(found, name) for name in ("mcc", "f1", "accuracy", "precision", "recall")}
+            odds[index] = logits[1] - logits[0]
+        losses = _WeightedLoss(stage)
+        losses.add(odds, self.windows.positive)
+        confusion = Confusion.from_calls(odds > 0, self.windows.positive)
+        names = ("mcc", "f1", "accuracy", "precision", "recall")
+        return {**{name: getattr(confusion, name) for name in names}, "loss": losses.mean}
 
     @torch.inference_mode()
-    def _masked_accuracy(self, checkpoint: Checkpoint, stage: StageConfig) -> float:
-        """Return the share of hidden tokens that are told right; the same ones are hidden each time."""
+    def _measure_masked(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
+        """Return the accuracy on masked tokens; the same tokens are masked in each evaluation."""
         predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), ("mlm",))
-        right = hidden = 0
+        correct = count = 0
+        loss = 0.0
         for first in range(0, len(self.windows), stage.batch_size):
             chosen = range(first, min(first + stage.batch_size, len(self.windows)))
             rng = np.random.default_rng([stage.seed, first, 2])
-            batch = tensors([self.windows.window(i) for i in chosen], checkpoint.tokenizer, stage, rng)
+            batch = build_batch([self.windows.window(i) for i in chosen], checkpoint.tokenizer, stage, rng)
             labels = batch.pop("labels")
             batch = {name: tensor.to(predictor.device) for name, tensor in batch.items()}
-            told = predictor.module(**batch).logits.argmax(-1).cpu()
-            right += int((told == labels)[labels != IGNORE].sum())
-            hidden += int((labels != IGNORE).sum())
-        return ratio(right, hidden)
+            logits = predictor.module(**batch).logits.float().cpu()
+            known = labels != IGNORE
+            correct += int((logits.argmax(-1) == labels)[known].sum())
+            count += int(known.sum())
+            loss += float(F.cross_entropy(logits[known], labels[known], reduction="sum"))
+        return {"masked_accuracy": ratio(correct, count), "loss": ratio(loss, count)}
 
 
 @dataclass
 class GenomeEstimate:
-    """What every base of a genome would tell, from a sample of its windows, each standing for others like it.
+    """Estimates the counts of all bases of a genome from a sample of its windows.
 
-    Where windows are split at random, no contig is kept apart. But the windows with a label that are kept apart stand
-    for all that have one, and those without that were never drawn for all without.
+    If windows are split at random, no contig is left for evaluation. The windows of a part that have a label represent
+    all windows with one, and windows that no part contains represent all windows without one.
 
     Attributes
     ----------
-    windows : StoredWindows
+    windows : LabelledWindows
     weights : numpy.ndarray
-        int64, shape (n,): windows that each one stands for.
+        int64, shape (n,): number of windows that each one represents.
     """
 
-    windows: StoredWindows
+    windows: LabelledWindows
     weights: np.ndarray
 
-    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Counts:
+    def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Histograms:
         """Predict the windows and count log-odds by label."""
         return {"genome": WindowEvaluator(self.windows).histogram(checkpoint, stage, self.weights)}
 
 
-def pooled(each: Iterable[Counts]) -> Counts:
-    """Add up what several judges counted, by protocol."""
-    found: Counts = {}
-    for counts in each:
-        for protocol, histogram in counts.items():
-            found.setdefault(protocol, ScoreHistogram()).merge(histogram)
-    return found
+class _WeightedLoss:
+    """Mean cross-entropy of two classes, weighted by the class weights of a stage as in training."""
+
+    def __init__(self, stage: StageConfig):
+        self._weights = np.array(stage.class_weights or (1.0, 1.0))
+        self._sum = self._total = 0.0
+
+    def add(self, odds: np.ndarray, labels: np.ndarray) -> None:
+        """Add examples by the log-odds of class 1 and their labels of 0 or 1."""
+        weights = self._weights[labels.astype(np.int64)]
+        self._sum += float(np.sum(weights * np.logaddexp(0, np.where(labels, -odds, odds))))
+        self._total += float(weights.sum())
+
+    @property
+    def mean(self) -> float:
+        return ratio(self._sum, self._total)
 
 
-def write_counts(path: Path, counts: Counts) -> None:
-    """Store histograms by protocol, whole or not at all."""
+def base_measures(histogram: ScoreHistogram, stage: StageConfig) -> Measures:
+    """Return the measures of bases: those without a threshold, and those of calls at a probability of 0.5."""
+    confusion = histogram.confusion_at(0.0)
+    scores, negatives, positives = histogram.counts()
+    weight = stage.class_weights[1] / stage.class_weights[0] if stage.class_weights else 1.0
+    loss = np.sum(negatives * np.logaddexp(0, scores) + weight * positives * np.logaddexp(0, -scores))
+    return {
+        "average_precision": histogram.average_precision(),
+        "best_f1": histogram.best_f1()[0],
+        "base_f1": confusion.f1,
+        "base_mcc": confusion.mcc,
+        "base_precision": confusion.precision,
+        "base_recall": confusion.recall,
+        "loss": ratio(float(loss), float(negatives.sum() + positives.sum())),
+    }
+
+
+def merge_histograms(each: Iterable[Histograms]) -> Histograms:
+    """Add up histograms of the same protocol."""
+    merged: Histograms = {}
+    for histograms in each:
+        for protocol, histogram in histograms.items():
+            merged.setdefault(protocol, ScoreHistogram()).merge(histogram)
+    return merged
+
+
+def write_histograms(path: Path, histograms: Histograms) -> None:
+    """Write histograms to an ``.npz`` file, which appears only once it is complete."""
     arrays = {
         f"{protocol}/{name}": array
-        for protocol, histogram in counts.items()
-        for name, array in zip(_COLUMNS, histogram.counts(), strict=True)
+        for protocol, histogram in histograms.items()
+        for name, array in zip(_ARRAYS, histogram.counts(), strict=True)
     }
     with atomic_file(path) as part:
         np.savez_compressed(part, **arrays)
 
 
-def read_counts(path: Path) -> Counts:
-    """Return what `write_counts` stored.
+def read_histograms(path: Path) -> Histograms:
+    """Read histograms that `write_histograms` wrote.
 
     Raises
     ------
@@ -215,48 +279,32 @@ def read_counts(path: Path) -> Counts:
         If the file is missing or damaged.
     """
     try:
-        with np.load(path) as stored:
-            protocols = dict.fromkeys(name.partition("/")[0] for name in stored.files)
+        with np.load(path) as arrays:
+            protocols = dict.fromkeys(name.partition("/")[0] for name in arrays.files)
             return {
-                protocol: ScoreHistogram.from_counts(*(stored[f"{protocol}/{name}"] for name in _COLUMNS))
+                protocol: ScoreHistogram.from_counts(*(arrays[f"{protocol}/{name}"] for name in _ARRAYS))
                 for protocol in protocols
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); expected what a twin counted on its contigs: remove the twin's "
+            f"{path}: cannot be read ({error}); expected the evaluation of a held-out model. Remove the model's "
             "folder to train it again"
         ) from error
 
 
-def of_bases(histogram: ScoreHistogram) -> Measures:
-    """Return the measures of bases, called at a probability of 0.5, and those that need no threshold."""
-    counts = histogram.confusion_at(0.0)
-    return {
-        "average_precision": histogram.average_precision(),
-        "best_f1": histogram.best_f1()[0],
-        "base_f1": counts.f1,
-        "base_mcc": counts.mcc,
-        "base_precision": counts.precision,
-        "base_recall": counts.recall,
-    }
-
-
-def uncalibrated(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with its model's own log-odds."""
+def without_calibration(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with uncalibrated probabilities."""
     return replace(checkpoint, metadata=replace(checkpoint.metadata, calibration=Calibration()))
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:
-    """Return log-odds, rounded to 1/1024 and kept within ±30."""
-    return rounded(np.log(np.maximum(probability, 1e-13)) - np.log(np.maximum(1 - probability, 1e-13)))
+    """Return log-odds of probabilities, rounded by `round_log_odds`."""
+    return round_log_odds(
+        np.log(np.maximum(probability, _LEAST_PROBABILITY))
+        - np.log(np.maximum(1 - probability, _LEAST_PROBABILITY))
+    )
 
 
-def rounded(odds: np.ndarray) -> np.ndarray:
-    """Round log-odds to 1/1024 and keep them within ±30."""
-    return np.round(np.clip(odds, -30, 30) * _LOGIT_STEP) / _LOGIT_STEP
-
-
-def _token_confusion(logits: np.ndarray, labels: np.ndarray, tokens: Tokens, stage: StageConfig) -> Confusion:
-    truth = token_labels(labels, tokens.lengths, stage.label_threshold, stage.label_comparison)
-    known = truth != IGNORE
-    return Confusion.from_calls((logits[:, 1] > logits[:, 0])[known], truth[known] == 1)
+def round_log_odds(odds: np.ndarray) -> np.ndarray:
+    """Round log-odds to multiples of 1/1024 within ±30."""
+    return np.round(np.clip(odds, -MAX_LOG_ODDS, MAX_LOG_ODDS) * LOGIT_RESOLUTION) / LOGIT_RESOLUTION

@@ -1,4 +1,7 @@
-"""What a stage writes down while it runs: a row each time that the loss is logged, and a row an evaluation."""
+"""Log files in a stage's folder: the training loss, and the measures of each evaluation.
+
+Each line is a JSON object with ``step``. Drawing them is up to `zflipon.training.curves`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-HISTORY, VALIDATION = "history.jsonl", "validation.jsonl"
-"""In a stage's folder, a JSON object a line: ``step`` and the loss and learning rate, or ``step`` and the measures."""
+from zflipon.config import LOWER_IS_BETTER
+
+HISTORY = "history.jsonl"
+"""File of training losses: ``step``, ``loss``, ``learning_rate``."""
+
+VALIDATION = "validation.jsonl"
+"""File of evaluations: ``step`` and the measures."""
 
 
 def read_rows(path: Path) -> list[dict]:
-    """Read a file of JSON lines up to a line that a kill cut short; a missing file has none."""
+    """Read a file of JSON lines, up to a line that an interrupted run left incomplete. A missing file has no rows."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -23,19 +31,20 @@ def read_rows(path: Path) -> list[dict]:
     return rows
 
 
-def add_row(path: Path, row: dict) -> None:
-    """Write one more row."""
+def append_row(path: Path, row: dict) -> None:
+    """Append one row to a file of JSON lines."""
     with open(path, "a", encoding="utf-8") as lines:
         lines.write(json.dumps(row) + "\n")
 
 
-def forget(folder: Path, step: int) -> None:
-    """Drop what a stopped run wrote down after the checkpoint that it goes on from."""
+def truncate_history(folder: Path, step: int) -> None:
+    """Remove the rows that an interrupted run wrote after the checkpoint from which it is resumed."""
     for name in (VALIDATION, HISTORY):
         rows = [row for row in read_rows(folder / name) if row["step"] <= step]
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def best_row(rows: Sequence[dict], monitor: str) -> dict | None:
-    """Return the evaluation of the highest measure, the first of equals; None where there is none."""
-    return max(rows, key=lambda row: row[monitor], default=None)
+def best_row(rows: Sequence[dict], measure: str) -> dict | None:
+    """Return the evaluation with the best value of a measure, the first of equals; None without evaluations."""
+    best = min if measure in LOWER_IS_BETTER else max
+    return best(rows, key=lambda row: row[measure], default=None)

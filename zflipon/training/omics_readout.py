@@ -1,8 +1,8 @@
-"""What omics tracks add, learnt from whole calls: small networks that are averaged, each seen with some tracks missing.
+"""Fit of the part of a base head that reads omics tracks: an ensemble of small networks with one example a candidate.
 
-A genome has a thousand labels, and forty tracks at several distances say much of the same. So networks are
-small, most of what they read and know is dropped at random while they learn, and what they end with is their mean. Of
-the tracks, too, some are dropped: all networks have met every number of tracks.
+A genome has about a thousand labels, and tracks at several distances are strongly correlated. The networks are
+therefore small, most of their inputs and units are dropped during training, and their outputs are averaged. Random
+subsets of the tracks are dropped as well, so that every number of available tracks is covered.
 """
 
 from __future__ import annotations
@@ -17,122 +17,136 @@ from torch.nn import functional as F
 from zflipon.models.heads.omics import Omics
 
 MEMBERS = 8
-"""Networks that share the units of the layer between."""
+"""Networks in the ensemble. They share the hidden units of `Omics`."""
 
-_PASSES, _BATCH, _RATE, _DECAY = 45, 128, 2e-3, 0.05
-_LEAST_STEPS = 16  # of a pass, however few calls there are
-_INPUTS_DROPPED, _UNITS_DROPPED = 0.3, 0.5
+EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 45, 128, 2e-3, 0.05
+LEAST_STEPS = 16
+"""Steps in an epoch, however few candidates there are."""
+
+INPUT_DROPOUT, UNIT_DROPOUT = 0.3, 0.5
 
 
 @dataclass(frozen=True)
-class Calls:
-    """Calls to learn from.
+class Candidates:
+    """Candidates to learn from.
 
     Attributes
     ----------
     context : Tensor
-        float32, shape (n, context).
-    around : Tensor
-        float32, shape (n, tracks, distances).
-    sequence : Tensor
-        float32, shape (n,): log-odds by sequence alone.
-    flips : Tensor
-        float32, shape (n,): 1 where labelled.
+        float32, shape (n, features): inputs of the readout from the sequence.
+    tracks : Tensor
+        float32, shape (n, tracks, distances): omics tracks around each candidate.
+    log_odds : Tensor
+        float32, shape (n,): prediction from sequence alone.
+    labelled : Tensor
+        float32, shape (n,): 1 if labelled.
     """
 
     context: Tensor
-    around: Tensor
-    sequence: Tensor
-    flips: Tensor
+    tracks: Tensor
+    log_odds: Tensor
+    labelled: Tensor
 
 
-def fit_omics(omics: Omics, calls: Calls, present: np.ndarray, drop: float, seed: int) -> None:
-    """Fit the whole of a head's reading of tracks, in place.
+def fit_omics(omics: Omics, candidates: Candidates, present: np.ndarray, drop: float, seed: int) -> None:
+    """Fit all weights of a head's omics part, in place.
 
     Parameters
     ----------
     omics : Omics
-    calls : Calls
+    candidates : Candidates
     present : numpy.ndarray
-        float32, shape (tracks,): the tracks that there are.
+        float32, shape (tracks,): 1 for each track that is available.
     drop : float
-        Share of the looks at a call in which some tracks are missing.
+        Share of the training examples from which some tracks are dropped.
     seed : int
     """
-    scale = _Scale.of(omics, calls)
+    scaler = _Scaler.fit(omics, candidates)
     units, rest = divmod(omics.entry.out_features, MEMBERS)
     sizes = [units + (i < rest) for i in range(MEMBERS)]
-    there = torch.from_numpy(present)
-    found = [
-        _member(omics, calls, scale, there, drop, size, seed + i) for i, size in enumerate(sizes) if size
+    available = torch.from_numpy(present)
+    members = [
+        _train_member(omics, candidates, scaler, available, drop, size, seed + i)
+        for i, size in enumerate(sizes)
+        if size
     ]
     with torch.no_grad():
-        entry = torch.cat([member[1].weight for member in found])
-        bias = torch.cat([member[1].bias for member in found])
-        omics.entry.weight.copy_(entry / scale.spread)
-        omics.entry.bias.copy_(bias - (entry * scale.mean / scale.spread)[:, : scale.own].sum(1))
-        # the mean of a track is taken off only where the track is there
-        tracks = (entry * scale.mean / scale.spread)[:, scale.own : -omics.tracks]
-        omics.entry.weight[:, -omics.tracks :] -= tracks.unflatten(1, (omics.tracks, -1)).sum(2)
-        omics.exit.weight.copy_(torch.cat([member[4].weight for member in found], dim=1) / len(found))
-        omics.exit.bias.copy_(torch.stack([member[4].bias for member in found]).mean(0))
+        entry = torch.cat([member[1].weight for member in members])
+        bias = torch.cat([member[1].bias for member in members])
+        shift = entry * scaler.mean / scaler.spread
+        omics.entry.weight.copy_(entry / scaler.spread)
+        omics.entry.bias.copy_(bias - shift[:, : scaler.context_size].sum(1))
+        # the mean of a track is subtracted only if the track is available
+        of_tracks = shift[:, scaler.context_size : -omics.tracks]
+        omics.entry.weight[:, -omics.tracks :] -= of_tracks.unflatten(1, (omics.tracks, -1)).sum(2)
+        omics.exit.weight.copy_(torch.cat([member[4].weight for member in members], dim=1) / len(members))
+        omics.exit.bias.copy_(torch.stack([member[4].bias for member in members]).mean(0))
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """Mean and spread of what the first layer reads, shape (inputs,), and how many of them are of the context."""
+class _Scaler:
+    """Mean and standard deviation of the inputs, shape (inputs,), and the number of inputs of the context."""
 
     mean: Tensor
     spread: Tensor
-    own: int
+    context_size: int
 
     @classmethod
-    def of(cls, omics: Omics, calls: Calls) -> _Scale:
-        there = torch.ones(len(calls.flips), omics.tracks)
-        values = omics.inputs(calls.context, calls.around, there).double()
+    def fit(cls, omics: Omics, candidates: Candidates) -> _Scaler:
+        available = torch.ones(len(candidates.labelled), omics.tracks)
+        values = omics.inputs(candidates.context, candidates.tracks, available).double()
         mean, spread = values.mean(0), values.std(0, unbiased=False)
         mean[-omics.tracks :] = 0
-        return cls(mean.float(), torch.where(spread > 1e-6, spread, 1.0).float(), calls.context.shape[1])
+        return cls(mean.float(), torch.where(spread > 1e-6, spread, 1.0).float(), candidates.context.shape[1])
 
-    def inputs(self, omics: Omics, calls: Calls, chosen: Tensor, there: Tensor) -> Tensor:
-        """Return what the first layer reads of some calls, each about 0 with a spread of 1, and 0 if not there."""
-        values = omics.inputs(calls.context[chosen], calls.around[chosen], torch.ones_like(there))
+    def inputs(self, omics: Omics, candidates: Candidates, rows: Tensor, available: Tensor) -> Tensor:
+        """Return the standardised inputs of some candidates; 0 for tracks that are not available."""
+        values = omics.inputs(candidates.context[rows], candidates.tracks[rows], torch.ones_like(available))
         values = (values - self.mean) / self.spread
-        near = values[:, self.own : -omics.tracks].unflatten(1, (omics.tracks, -1)) * there[..., None]
-        return torch.cat([values[:, : self.own], near.flatten(1), there], dim=1)
+        tracks = values[:, self.context_size : -omics.tracks].unflatten(1, (omics.tracks, -1))
+        tracks = tracks * available[..., None]
+        return torch.cat([values[:, : self.context_size], tracks.flatten(1), available], dim=1)
 
 
-def _member(
-    omics: Omics, calls: Calls, scale: _Scale, present: Tensor, drop: float, units: int, seed: int
+def _train_member(
+    omics: Omics,
+    candidates: Candidates,
+    scaler: _Scaler,
+    present: Tensor,
+    drop: float,
+    units: int,
+    seed: int,
 ) -> nn.Sequential:
-    """Train one of the networks, of so many units."""
+    """Train one network with this number of hidden units."""
+    count = len(candidates.labelled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = nn.Sequential(
-            nn.Dropout(_INPUTS_DROPPED),
+        network = nn.Sequential(
+            nn.Dropout(INPUT_DROPOUT),
             nn.Linear(omics.entry.in_features, units),
             nn.GELU(),
-            nn.Dropout(_UNITS_DROPPED),
+            nn.Dropout(UNIT_DROPOUT),
             nn.Linear(units, 1),
         )
-        size = min(_BATCH, max(1, len(calls.flips) // _LEAST_STEPS))
-        steps = len(calls.flips) // size
-        optimizer = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, _PASSES * steps)
-        for _ in range(_PASSES):
-            order = torch.randperm(len(calls.flips))
-            for chosen in order[: size * steps].view(steps, size):
-                there = _kept(present, size, drop)
-                odds = net(scale.inputs(omics, calls, chosen, there)).squeeze(1) + calls.sequence[chosen]
-                loss = F.binary_cross_entropy_with_logits(odds, calls.flips[chosen])
+        size = min(BATCH_SIZE, max(1, count // LEAST_STEPS))
+        steps = count // size
+        optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, EPOCHS * steps)
+        for _ in range(EPOCHS):
+            order = torch.randperm(count)
+            for rows in order[: size * steps].view(steps, size):
+                available = _drop_tracks(present, size, drop)
+                inputs = scaler.inputs(omics, candidates, rows, available)
+                odds = network(inputs).squeeze(1) + candidates.log_odds[rows]
+                loss = F.binary_cross_entropy_with_logits(odds, candidates.labelled[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    return net
+    return network
 
 
-def _kept(present: Tensor, size: int, drop: float) -> Tensor:
-    """Return which tracks each of a batch's calls is seen with; as `zflipon.training.sampling.kept_tracks`."""
+def _drop_tracks(present: Tensor, size: int, drop: float) -> Tensor:
+    """Return the tracks of each example of a batch, as `zflipon.training.sampling.drop_tracks` does for a window."""
     share = torch.where(torch.rand(size, 1) < drop, torch.rand(size, 1), 1.0)
     return present * (torch.rand(size, len(present)) < share).float()

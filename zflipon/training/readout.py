@@ -1,24 +1,25 @@
-"""What the base head's second factor is read with, fitted again: a penalised logistic regression on whole calls.
+"""Refit of the base head's readout: a logistic regression that separates labelled from unlabelled candidates.
 
-Gradient descent sees every base, but the bases of a call are all but one example, and a genome has a
-thousand labels. So the layer that tells from the context which call flips is fitted to one example a
-call, read on the other strand, with a price on its weights, by Newton's method. What words of the surroundings speak
-for is weighed with it, and becomes one table for each reach. All else stays as trained.
+Gradient descent sees every base, but the bases of one candidate are a single observation, and a genome has only about a
+thousand labels. The readout is therefore fitted again with one example for each candidate, and with penalties. K-mer
+tables (`zflipon.training.kmer_tables`) are weighted in the same regression. All other weights stay as trained. The part
+of the readout that reads omics tracks is in `zflipon.training.omics_readout`.
 
-How dense labels are differs by contig for no reason of its sequence: where cells have a chromosome once, say, half as
-many would be found. So each contig has odds of its own while weights are fitted, and what stays is their mean.
+The density of labels differs between contigs for reasons unrelated to sequence, such as the copy number of a
+chromosome. Each contig therefore has a separate intercept while the weights are fitted; their mean becomes the bias.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from zflipon.errors import InputError, format_names
 from zflipon.genome.alphabet import base_codes, reverse_complement
 from zflipon.genome.intervals import find_overlapping, merge
 from zflipon.models import Checkpoint
@@ -31,146 +32,208 @@ from zflipon.models.heads.base_resolution import (
     around_bins,
     said_by_words,
 )
+from zflipon.training.calibration import logistic_regression
 from zflipon.training.dataset import TrainingData
-from zflipon.training.kmers import word_tables
-from zflipon.training.omics_readout import Calls, fit_omics
+from zflipon.training.kmer_tables import kmer_tables
+from zflipon.training.omics_readout import Candidates, fit_omics
 
 log = logging.getLogger("zflipon")
 
-_BATCH = 16
+REPEAT_PENALTY, DINUCLEOTIDE_PENALTY, TRACK_PENALTY = 1.0, 10.0, 30.0
+"""L2 penalties of the weights of k-mer tables. Repeats have the lowest, because the context network does not learn
+them; dinucleotides and tracks, which it does learn, have higher ones."""
 
-_REPEATS_PRICE, _PAIRS_PRICE, _TRACKS_PRICE = 1.0, 10.0, 30.0
-"""Of the weights of what words say of repeats, which the context does not learn, of pairs of letters, and of tracks,
-which it does."""
+CONTIG_PENALTY = 1.0
+"""L2 penalty of the intercept of a contig."""
 
-_OWN_PRICE = 1.0
-_LEAST_CALLS = 50
-"""Price of the odds that a contig has of its own, and calls for which it has them; contigs with fewer share theirs."""
+LEAST_CANDIDATES = 50
+"""Contigs with fewer candidates share one intercept."""
+
+_LEAST_PENALTY = 1e-8
+_BATCH_SIZE = 16
 
 
-def refit(checkpoint: Checkpoint, training_data: TrainingData, penalty: float) -> None:
-    """Fit the readout of the context, and of the omics tracks, to the candidates of the training contigs, in place.
+class CandidateExample(NamedTuple):
+    """Inputs and label of the readout for one candidate, averaged over its bins.
 
-    Where the weights of the context are frozen, those of the tracks alone are fitted.
+    Attributes
+    ----------
+    contig : str
+    context : numpy.ndarray
+        float32, shape (features,): state of the context network.
+    labelled : bool
+    tracks : numpy.ndarray or None
+        float32, shape (tracks, distances): omics tracks around it.
+    kmers : numpy.ndarray or None
+        float32, shape (reaches, tables): mean k-mer log-odds around it.
+    """
+
+    contig: str
+    context: np.ndarray
+    labelled: bool
+    tracks: np.ndarray | None
+    kmers: np.ndarray | None
+
+
+class KmerTables(NamedTuple):
+    """K-mer log-odds and the penalty of each table's weights.
+
+    Attributes
+    ----------
+    tables : numpy.ndarray
+        float32, shape (tables, 4^k).
+    penalties : numpy.ndarray
+        float64, shape (tables,).
+    """
+
+    tables: np.ndarray
+    penalties: np.ndarray
+
+
+def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: float) -> None:
+    """Fit the readout of a base head to the candidates of the training contigs, in place.
+
+    If the weights of the readout are frozen, only the part that reads omics tracks is fitted.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         With a base head.
-    material : Material
+    training_data : TrainingData
     penalty : float
-        Half of it times the squared weights of standardised features goes beside the loss, summed over calls.
+        L2 penalty: half of it times the squared weights of standardised features is added to the summed loss.
+
+    Raises
+    ------
+    InputError
+        If there are no candidates on the training contigs.
     """
     head = checkpoint.module.base_head
-    learnt = head.flips.weight.requires_grad
-    tables, costs = _tables(head, training_data) if learnt and head.words else (None, None)
-    found = [
-        example
-        for contig in training_data.contigs["train"]
-        for example in _examples(checkpoint, training_data, contig, tables)
+    contigs = training_data.contigs["train"]
+    fits_context = head.flips.weight.requires_grad
+    tables = _count_kmers(head, training_data) if fits_context and head.words else None
+    examples = [
+        example for contig in contigs for example in _examples(checkpoint, training_data, contig, tables)
     ]
-    context, flips = np.stack([each.context for each in found]), np.array([each.flips for each in found])
-    contigs = _numbered([each.contig for each in found])
-    log.info("readout: %d calls, %d of them labelled", len(flips), int(flips.sum()))
-    if learnt:
-        said = None if tables is None else np.stack([each.said for each in found])
-        context = _fit_flips(head, context, said, flips, contigs, penalty, tables, costs)
+    if not examples:
+        raise InputError(f"readout: no candidates on the training contigs ({format_names(contigs)})")
+    context = np.stack([each.context for each in examples])
+    labelled = np.array([each.labelled for each in examples])
+    log.info("readout: %d candidates, %d of them labelled", len(labelled), int(labelled.sum()))
+    if fits_context:
+        groups = contig_groups([each.contig for each in examples])
+        kmers = None if tables is None else np.stack([each.kmers for each in examples])
+        context = _fit_context(head, context, kmers, labelled, groups, penalty, tables)
     if head.omics is not None:
-        known = torch.from_numpy(context)
-        with torch.no_grad():
-            sequence = head.flips(known.to(head.flips.weight.device)).squeeze(1).cpu() + FLIPS_PRIOR
-        around = torch.from_numpy(np.stack([each.around for each in found]))
-        calls = Calls(known, around, sequence, torch.from_numpy(flips).float())
-        fit_omics(
-            head.omics, calls, training_data.features.present, training_data.drop, training_data.data.seed
-        )
+        _fit_tracks(head, examples, context, labelled, training_data)
 
 
-def _tables(head: BaseHead, training_data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
-    """Count what words speak for on the contigs that train.
+def _count_kmers(head: BaseHead, training_data: TrainingData) -> KmerTables:
+    """Count k-mer log-odds on the training contigs."""
+    tracks = training_data.tracks
+    tables = kmer_tables(training_data.genome, training_data.contigs["train"], tracks, head.words)
+    log.info("counted %d-mers in repeats and in %d tracks", head.words, len(tracks))
+    penalties = np.full(len(tables), DINUCLEOTIDE_PENALTY)
+    penalties[0] = REPEAT_PENALTY
+    penalties[len(tables) - len(tracks) :] = TRACK_PENALTY
+    return KmerTables(tables, penalties)
+
+
+def contig_groups(contigs: Sequence[str]) -> np.ndarray:
+    """Return the intercept group of each candidate: its contig, or one common group for contigs with few candidates.
+
+    Parameters
+    ----------
+    contigs : sequence of str
+        Contig of each candidate.
 
     Returns
     -------
-    tables : numpy.ndarray
-        float32, shape (tables, words), as `word_tables`.
-    costs : numpy.ndarray
-        float64, shape (tables,): price of the weights of each.
+    numpy.ndarray
+        int64, shape (candidates,).
     """
-    tables = word_tables(
-        training_data.genome, training_data.contigs["train"], training_data.tracks, head.words
-    )
-    log.info("words of %d bases tell of repeats and %d tracks", head.words, len(training_data.tracks))
-    costs = np.full(len(tables), _PAIRS_PRICE)
-    costs[0] = _REPEATS_PRICE
-    costs[len(tables) - len(training_data.tracks) :] = _TRACKS_PRICE
-    return tables, costs
-
-
-def _numbered(contigs: list[str]) -> np.ndarray:
-    """Return a number for the contig of each call, the same for all contigs of few calls: int64, shape (calls,)."""
     _, number, count = np.unique(contigs, return_inverse=True, return_counts=True)
-    return np.where(count[number] < _LEAST_CALLS, len(count), number)
+    return np.where(count[number] < LEAST_CANDIDATES, len(count), number)
 
 
-def _fit_flips(
+def _fit_context(
     head: BaseHead,
     context: np.ndarray,
-    said: np.ndarray | None,
-    flips: np.ndarray,
-    contigs: np.ndarray,
+    kmers: np.ndarray | None,
+    labelled: np.ndarray,
+    groups: np.ndarray,
     penalty: float,
-    tables: np.ndarray | None,
-    costs: np.ndarray | None,
+    tables: KmerTables | None,
 ) -> np.ndarray:
-    """Fit what the second factor is read with, and weigh the tables of words by it.
+    """Fit the weights of the context and of the k-mer tables.
 
     Parameters
     ----------
     head : BaseHead
     context : numpy.ndarray
-        float32, shape (calls, features): as `BaseHead.surroundings` has it.
-    said : numpy.ndarray or None
-        float32, shape (calls, reaches, tables): what words say around each call; None where none are read.
-    flips : numpy.ndarray
-        bool, shape (calls,).
-    contigs : numpy.ndarray
-        int64, shape (calls,): number of each call's contig.
+        float32, shape (candidates, features): as `BaseHead.surroundings` returns it.
+    kmers : numpy.ndarray or None
+        float32, shape (candidates, reaches, tables).
+    labelled : numpy.ndarray
+        bool, shape (candidates,).
+    groups : numpy.ndarray
+        int64, shape (candidates,): from `contig_groups`.
     penalty : float
-    tables : numpy.ndarray or None
-        float32, shape (tables, words).
-    costs : numpy.ndarray or None
-        float64, shape (tables,): price of the weights of each, but for no more than `penalty`.
+        Upper limit of the penalties of tables.
+    tables : KmerTables or None
 
     Returns
     -------
     numpy.ndarray
-        float32, shape (calls, features): the context as it is read from now on.
+        float32, shape (candidates, features): the context with the k-mer log-odds that the head reads from now on.
     """
     width = head.context_norm.normalized_shape[0]
-    features, prices = context[:, :width], np.full(width, penalty)
-    if said is not None:
-        features = np.concatenate([features, said.reshape(len(said), -1)], axis=1)
-        prices = np.append(prices, np.broadcast_to(np.minimum(costs, penalty), said.shape[1:]))
-    weights, bias = logistic(features, flips, prices, contigs)
-    if said is not None:
-        weighed = weights[width:].reshape(said.shape[1:])
-        head.word_odds.copy_(torch.from_numpy(weighed @ tables))
-        weights = np.append(weights[:width], np.ones(len(weighed)))
-        context = np.concatenate([context[:, :width], (said * weighed).sum(2)], axis=1).astype(np.float32)
+    features, penalties = context[:, :width], np.full(width, penalty)
+    if kmers is not None and tables is not None:
+        features = np.concatenate([features, kmers.reshape(len(kmers), -1)], axis=1)
+        of_tables = np.broadcast_to(np.minimum(tables.penalties, penalty), kmers.shape[1:])
+        penalties = np.append(penalties, of_tables)
+    weights, bias = fit_logistic(features, labelled, penalties, groups)
+    if kmers is not None and tables is not None:
+        # the weighted tables are added up to one table for each reach, which the head then reads with a weight of 1
+        table_weights = weights[width:].reshape(kmers.shape[1:])
+        head.word_odds.copy_(torch.from_numpy(table_weights @ tables.tables))
+        weights = np.append(weights[:width], np.ones(len(table_weights)))
+        sums = (kmers * table_weights).sum(2)
+        context = np.concatenate([context[:, :width], sums], axis=1).astype(np.float32)
     with torch.no_grad():
         head.flips.weight.copy_(torch.from_numpy(weights)[None])
         head.flips.bias.fill_(bias - FLIPS_PRIOR)
     return context
 
 
-def logistic(
+def _fit_tracks(
+    head: BaseHead,
+    examples: Sequence[CandidateExample],
+    context: np.ndarray,
+    labelled: np.ndarray,
+    training_data: TrainingData,
+) -> None:
+    states = torch.from_numpy(context)
+    with torch.no_grad():
+        log_odds = head.flips(states.to(head.flips.weight.device)).squeeze(1).cpu() + FLIPS_PRIOR
+    tracks = torch.from_numpy(np.stack([each.tracks for each in examples]))
+    candidates = Candidates(states, tracks, log_odds, torch.from_numpy(labelled).float())
+    fit_omics(
+        head.omics, candidates, training_data.features.present, training_data.drop, training_data.data.seed
+    )
+
+
+def fit_logistic(
     features: np.ndarray,
     labels: np.ndarray,
     penalty: float | np.ndarray,
     groups: np.ndarray | None = None,
-    steps: int = 50,
 ) -> tuple[np.ndarray, float]:
-    """Fit a logistic regression with a price on the weights of standardised features.
+    """Fit a logistic regression with an L2 penalty for each standardised feature and an intercept for each group.
+
+    scikit-learn has one penalty for all features. Dividing a feature by the square root of its penalty has the same
+    effect; groups are one-hot columns with the penalty `CONTIG_PENALTY`.
 
     Parameters
     ----------
@@ -179,125 +242,79 @@ def logistic(
     labels : numpy.ndarray
         bool, shape (n,).
     penalty : float or numpy.ndarray
-        Half of it times the squared weights is added to the summed loss, of all features or, shape (features,), of
-        each; the bias is free.
+        Half of it times the squared weight is added to the summed loss, for all features or, shape (features,), for
+        each. The bias has no penalty.
     groups : numpy.ndarray, optional
-        int, shape (n,): of each example. Each group has odds of its own beside the bias, at a price of `_OWN_PRICE`.
-    steps : int
-        Newton steps at most.
+        int, shape (n,).
 
     Returns
     -------
     weights : numpy.ndarray
-        float64, shape (features,), of the features as they are.
+        float64, shape (features,), of the features before standardisation. 0 if all labels are equal.
     bias : float
-        With the mean over the examples of their groups' odds.
+        With the mean of the intercepts of all examples.
+
+    Raises
+    ------
+    MissingExtraError
+        If scikit-learn is not installed.
     """
+    width = features.shape[1]
+    if (
+        labels.all() or not labels.any()
+    ):  # no weights separate one class; the pseudo-counts keep the bias finite
+        return np.zeros(width), float(np.log((labels.sum() + 0.5) / ((~labels).sum() + 0.5)))
     mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1.0)
-    own = np.empty((len(labels), 0)) if groups is None else groups[:, None] == np.unique(groups)
-    design = np.concatenate([(features - mean) / spread, own, np.ones((len(features), 1))], axis=1)
-    width = features.shape[1]
-    price = np.concatenate([np.broadcast_to(penalty, width), np.full(own.shape[1], _OWN_PRICE), [0.0]])
-    beta = np.zeros(design.shape[1])
-    beta[-1] = np.log((labels.sum() + 0.5) / ((~labels).sum() + 0.5))
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-np.clip(design @ beta, -80, 80)))
-        gradient = design.T @ (p - labels) + price * beta
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(price)
-        move = np.linalg.solve(hessian, gradient)
-        beta = beta - move
-        if np.abs(move).max() < 1e-8:
-            break
-    weights = beta[:width] / spread
-    return weights, float(beta[-1] + own.mean(0) @ beta[width:-1] - weights @ mean)
-
-
-class Example(NamedTuple):
-    """A candidate.
-
-    Attributes
-    ----------
-    contig : str
-    context : numpy.ndarray
-        float32, shape (context,): the mean over its bins.
-    flips : bool
-        Whether it is labelled.
-    around : numpy.ndarray or None
-        float32, shape (tracks, distances): what tracks say around it.
-    said : numpy.ndarray or None
-        float32, shape (reaches, tables): what words say around it.
-    """
-
-    contig: str
-    context: np.ndarray
-    flips: bool
-    around: np.ndarray | None
-    said: np.ndarray | None
+    one_hot = np.empty((len(labels), 0)) if groups is None else groups[:, None] == np.unique(groups)
+    penalties = np.append(np.broadcast_to(penalty, width), np.full(one_hot.shape[1], CONTIG_PENALTY))
+    scale = 1 / np.sqrt(np.maximum(penalties, _LEAST_PENALTY))
+    design = np.concatenate([(features - mean) / spread, one_hot], axis=1) * scale
+    model = logistic_regression(penalised=True).fit(design, labels)
+    fitted = model.coef_[0] * scale
+    weights = fitted[:width] / spread
+    intercept = float(model.intercept_[0]) + float(one_hot.mean(0) @ fitted[width:])
+    return weights, intercept - float(weights @ mean)
 
 
 @torch.inference_mode()
 def _examples(
-    checkpoint: Checkpoint, training_data: TrainingData, contig: str, tables: np.ndarray | None
-) -> Iterator[Example]:
-    """Yield the candidates of a contig, each from a window around it.
+    checkpoint: Checkpoint, training_data: TrainingData, contig: str, tables: KmerTables | None
+) -> Iterator[CandidateExample]:
+    """Yield the candidates of a contig, each read from a window around it.
 
-    The window is read on the other strand. What surrounds a call has no strand, but the context of training calls, as
-    they are predicted, is half known by heart, and a regression on it trusts it too much: read on the other strand
-    it looks more like that of calls never seen.
+    Windows are reverse-complemented. The context of a candidate has no strand, but the network has memorised part of
+    the training windows as it saw them, and a regression would rely on that too much. Read from the other strand,
+    training candidates resemble unseen ones more.
     """
     window, module = checkpoint.metadata.window, checkpoint.module.eval()
     length, device = training_data.genome.lengths[contig], module.device
-    calls, labels, ignored = (
+    candidates, labels, ignored = (
         merge(each[contig]) if contig in each else np.empty((0, 2), dtype=np.int64)
         for each in (training_data.candidates, training_data.labels, training_data.blacklist)
     )
-    places = [place for place in calls.tolist() if not len(find_overlapping(ignored, *place))]
-    for first in range(0, len(places), _BATCH):
-        chosen = places[first : first + _BATCH]
-        begins = [max(0, min((start + end - window) // 2, length - window)) for start, end in chosen]
-        sequences = [
-            training_data.genome.fetch(contig, begin, min(begin + window, length)) for begin in begins
-        ]
-        turned = [reverse_complement(sequence) for sequence in sequences]
-        context = _contexts(checkpoint, turned, device)
-        around = _around(checkpoint, training_data, contig, begins, sequences)
-        said = _said(tables, turned, module.base_head.words)
-        rows = zip(context, around, said, begins, sequences, chosen, strict=True)
-        for row, tracks, spoken, begin, sequence, (start, end) in rows:
-            low, high = len(sequence) - (end - begin), len(sequence) - (start - begin)
+    usable = [row for row in candidates.tolist() if not len(find_overlapping(ignored, *row))]
+    for first in range(0, len(usable), _BATCH_SIZE):
+        batch = usable[first : first + _BATCH_SIZE]
+        starts = [max(0, min((start + end - window) // 2, length - window)) for start, end in batch]
+        sequences = [training_data.genome.fetch(contig, at, min(at + window, length)) for at in starts]
+        reverse = [reverse_complement(sequence) for sequence in sequences]
+        rows = zip(
+            _contexts(checkpoint, reverse, device),
+            _window_tracks(checkpoint, training_data, contig, starts, sequences),
+            _window_kmers(tables, reverse, module.base_head.words),
+            starts,
+            sequences,
+            batch,
+            strict=True,
+        )
+        for context, tracks, kmers, at, sequence, (start, end) in rows:
+            # on the reverse strand, positions count from the end of the window
+            low, high = len(sequence) - (end - at), len(sequence) - (start - at)
             bins = slice(low // BIN, (high - 1) // BIN + 1)
-            flips = bool(len(find_overlapping(labels, start, end)))
-            tracks, spoken = (None if each is None else each[bins].mean(0) for each in (tracks, spoken))
-            yield Example(contig, row[bins].mean(0), flips, tracks, spoken)
-
-
-def _around(
-    checkpoint: Checkpoint, training_data: TrainingData, contig: str, begins: list[int], sequences: list[str]
-) -> Iterator[np.ndarray | None]:
-    """Yield what tracks say around the bins of each window, read on the other strand: (bins, tracks, distances)."""
-    omics = checkpoint.module.base_head.omics
-    for begin, sequence in zip(begins, sequences, strict=True):
-        if omics is None:
-            yield None
-            continue
-        seen = training_data.features.window(contig, begin, begin + len(sequence), omics.view)
-        turned = torch.from_numpy(seen[None, :, ::-1].copy()).to(omics.entry.weight.device)
-        yield omics.around(turned, -(-len(sequence) // BIN))[0].cpu().numpy()
-
-
-def _said(tables: np.ndarray | None, sequences: list[str], size: int) -> Iterator[np.ndarray | None]:
-    """Yield what words say around the bins of each sequence: float32, shape (bins, reaches, tables)."""
-    for sequence in sequences:
-        if tables is None:
-            yield None
-            continue
-        bases = torch.from_numpy(base_codes(sequence))[None]
-        more = (0, -bases.shape[1] % BIN)
-        said = F.pad(said_by_words(bases, torch.from_numpy(tables), size), more)
-        inside = F.pad(torch.ones_like(bases, dtype=torch.float32), more).unsqueeze(1)
-        means = [around_bins(said, inside, reach)[0] for reach in WORD_REACHES]
-        yield torch.stack(means, dim=1).numpy()
+            labelled = bool(len(find_overlapping(labels, start, end)))
+            tracks, kmers = (None if each is None else each[bins].mean(0) for each in (tracks, kmers))
+            yield CandidateExample(contig, context[bins].mean(0), labelled, tracks, kmers)
 
 
 def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device) -> np.ndarray:
@@ -306,3 +323,35 @@ def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device
     batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, with_bases=True)
     context = checkpoint.module.surroundings(**{name: tensor.to(device) for name, tensor in batch.items()})
     return context.float().cpu().numpy()
+
+
+def _window_tracks(
+    checkpoint: Checkpoint,
+    training_data: TrainingData,
+    contig: str,
+    starts: list[int],
+    sequences: list[str],
+) -> Iterator[np.ndarray | None]:
+    """Yield the omics tracks around the bins of each reversed window: float32, shape (bins, tracks, distances)."""
+    omics = checkpoint.module.base_head.omics
+    for start, sequence in zip(starts, sequences, strict=True):
+        if omics is None:
+            yield None
+            continue
+        values = training_data.features.window(contig, start, start + len(sequence), omics.view)
+        reverse = torch.from_numpy(values[None, :, ::-1].copy()).to(omics.entry.weight.device)
+        yield omics.around(reverse, -(-len(sequence) // BIN))[0].cpu().numpy()
+
+
+def _window_kmers(tables: KmerTables | None, sequences: list[str], size: int) -> Iterator[np.ndarray | None]:
+    """Yield the mean k-mer log-odds around the bins of each sequence: float32, shape (bins, reaches, tables)."""
+    for sequence in sequences:
+        if tables is None:
+            yield None
+            continue
+        bases = torch.from_numpy(base_codes(sequence))[None]
+        padding = (0, -bases.shape[1] % BIN)
+        odds = F.pad(said_by_words(bases, torch.from_numpy(tables.tables), size), padding)
+        inside = F.pad(torch.ones_like(bases, dtype=torch.float32), padding).unsqueeze(1)
+        means = [around_bins(odds, inside, reach)[0] for reach in WORD_REACHES]
+        yield torch.stack(means, dim=1).numpy()

@@ -1,458 +1,366 @@
-"""Strict TOML → `zflipon.config.Recipe`.
+"""Read recipes: TOML and ``--set`` options → validated `zflipon.config.Recipe` objects, one for each run.
 
-Every mistake is reported at once, with the file and the key; an unknown key gets
-a suggestion. A stage inherits what it does not say from the stage before.
+All mistakes in a recipe are reported together. The keys, their types and limits are in `zflipon.config.training`.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 import re
-import types
-import typing
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from zflipon.config import MONITORS, Recipe, StageConfig
+from pydantic import ValidationError
+
+from zflipon.config import (
+    DataConfig,
+    FeaturesConfig,
+    LoraConfig,
+    ModelConfig,
+    Recipe,
+    StageConfig,
+    TokenizerConfig,
+)
 from zflipon.errors import RecipeError, suggest
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
+else:
     import tomli as tomllib
 
-TARGETS = ("labels", "candidates", "tracks")
+MAX_RECIPE_BYTES = 1 << 20
+"""Largest recipe file that is read."""
 
-_CHOICES = {
-    "objective": tuple(MONITORS),
-    "target": TARGETS,
-    "sampling": ("drawn", "tiled"),
-    "split": ("contigs", "stratified"),
-    "label_comparison": (">=", ">"),
-    "schedule": ("cosine", "linear", "constant"),
-    "precision": ("auto", "float32", "bfloat16"),
-    "bias": ("none", "all", "lora_only"),
-}
-_POSITIVE = (
-    "window",
-    "batch_size",
-    "gradient_accumulation",
-    "learning_rate",
-    "vocab_size",
-    "max_token_length",
-    "sample",
-    "alpha",
-)
-_NOT_NEGATIVE = (
-    "margin",
-    "positives",
-    "hard_negatives",
-    "background",
-    "weight_decay",
-    "warmup",
-    "steps",
-    "readout",
-    "evaluations",
-    "patience",
-    "epochs",
-    "folds",
-    "fold",
-    "seed",
-    "r",
-)
-_SHARES = ("masked", "dropout", "average", "drop", "validation_share", "test_share")
-"""Keys whose value is from 0 to less than 1."""
+MAX_COMBINATIONS = 1000
+"""Largest number of combinations in a sweep."""
 
-LOGGERS = ("tensorboard", "wandb")
+_SECTIONS: dict[str, type] = {"data": DataConfig, "features": FeaturesConfig, "tokenizer": TokenizerConfig}
+_EXCLUSIVE = {"steps": "epochs", "epochs": "steps"}
+"""Keys of a stage of which setting one removes the other."""
+
+_NO_STAGES = "expected at least one [[stage]], in double brackets"
+
+Section = TypeVar("Section")
 
 
-def load_recipe(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
-    """Read a recipe and the settings given over it.
-
-    Parameters
-    ----------
-    path : str or Path
-        TOML.
-    settings : iterable of str
-        ``section.key=value``; ``stage.NAME.key=value`` for one stage, ``stage.key=value`` for all.
-
-    Raises
-    ------
-    RecipeError
-        If the file is missing or no TOML, or for every mistake in it, together.
-    """
-    path = Path(path)
-    problems: list[str] = []
-    table = _table(path, settings, problems)
-    recipe = _build_recipe(copy.deepcopy(table), problems)
-    for name, chosen in _combinations(recipe.sweep, problems):
-        found: list[str] = []
-        _variant(table, chosen, found)
-        problems += [f"sweep {name}: {problem}" for problem in found if problem not in problems]
-    if problems:
-        raise RecipeError(f"{path}: " + "; ".join(problems))
-    return recipe
-
-
-def variants(path: str | Path, settings: Iterable[str] = ()) -> list[tuple[str, Recipe]]:
-    """Return the runs that a recipe asks for: every combination of its sweep, every fold of its cross-validation.
-
-    Parameters
-    ----------
-    path, settings
-        As in `load_recipe`.
-
-    Returns
-    -------
-    list of (str, Recipe)
-        What tells a run from the others, fit for a folder's name (empty where there is one run), and its recipe.
-
-    Raises
-    ------
-    RecipeError
-        As `load_recipe`.
-    """
-    whole = load_recipe(path, settings)
-    table = _table(Path(path), settings, [])
-    runs = []
-    for name, chosen in _combinations(whole.sweep, []):
-        recipe = _variant(table, chosen, [])
-        data = recipe.data
-        folds = range(1, data.folds + 1) if data.folds and not data.fold else [data.fold]
-        for fold in folds:
-            told = [name, f"fold-{fold}" if fold else ""]
-            runs.append(("_".join(filter(None, told)), replace(recipe, data=replace(data, fold=fold))))
-    return runs
-
-
-def _table(path: Path, settings: Iterable[str], problems: list[str]) -> dict:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not a TOML file ({error})") from error
-    for setting in settings:
-        _apply(table, setting, problems)
-    return table
-
-
-def _combinations(sweep: dict, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and the settings of each combination; one of no name where nothing is swept."""
-    for key, listed in sweep.items():
-        if not isinstance(listed, list) or not listed:
-            problems.append(f"'sweep.{key}': expected a list of values, found {listed!r}")
-            return
-    for values in itertools.product(*sweep.values()):
-        chosen = dict(zip(sweep, values, strict=True))
-        yield "_".join(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items()), chosen
-
-
-def _plain(value: Any) -> str:
-    """Write a value so that it may be a folder's name."""
-    return re.sub(r"[^\w.-]+", "", str(value)) or {">=": "at-least", ">": "above"}.get(value, "other")
-
-
-def _variant(table: dict, chosen: dict[str, Any], problems: list[str]) -> Recipe:
-    table = copy.deepcopy(table)
-    table.pop("sweep", None)
-    for key, value in chosen.items():
-        _put(table, key, value, f"sweep {key}", problems)
-    return _build_recipe(table, problems)
-
-
-class Setting(typing.NamedTuple):
-    """One setting of a stage.
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a recipe with a sweep or folds.
 
     Attributes
     ----------
     name : str
-    value : object
-    before : object
-        Of the stage before, or the default.
+        Name of the run's folder; empty if the recipe has a single run.
+    recipe : Recipe
+        With the values of this run, and without a sweep.
     """
 
     name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class StageSetting:
+    """One setting of a stage and its value in the stage before, or its default in the first stage."""
+
+    name: str
     value: Any
-    before: Any
+    previous: Any
 
     @property
     def inherited(self) -> bool:
-        """Whether the stage before had it so."""
-        return self.value == self.before
+        """Whether the value is that of the stage before."""
+        return self.value == self.previous
 
 
-def inheritance(recipe: Recipe) -> list[tuple[str, list[Setting]]]:
-    """Return, for each stage, its name and its settings beside those of the stage before (or the defaults)."""
-    previous, told = StageConfig(), []
+def load_recipe(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
+    """Read and validate a recipe.
+
+    Parameters
+    ----------
+    path : str or Path
+        TOML file, with or without a byte-order mark.
+    settings : iterable of str
+        Values that replace those of the file: ``section.key=value``, ``stage.NAME.key=value`` for one stage,
+        ``stage.key=value`` for all stages.
+
+    Raises
+    ------
+    RecipeError
+        If the file cannot be read, or with all mistakes in it.
+
+    Examples
+    --------
+    >>> recipe = load_recipe("train/compact.toml", ["data.genome=hg38.fa"])  # doctest: +SKIP
+    """
+    return _load(path, settings)[0]
+
+
+def planned_runs(path: str | Path, settings: Iterable[str] = ()) -> list[PlannedRun]:
+    """Return the runs of a recipe: every combination of its sweep and every fold of its cross-validation.
+
+    Parameters and errors are those of `load_recipe`.
+    """
+    _, variants = _load(path, settings)
+    runs = []
+    for name, recipe in variants:
+        data = recipe.data
+        folds = range(1, data.folds + 1) if data.folds and not data.fold else [data.fold]
+        for fold in folds:
+            parts = [name, f"fold-{fold}" if fold else ""]
+            runs.append(
+                PlannedRun("_".join(filter(None, parts)), replace(recipe, data=replace(data, fold=fold)))
+            )
+    return runs
+
+
+def stage_settings(recipe: Recipe) -> list[tuple[StageConfig, list[StageSetting]]]:
+    """Return each stage with its settings, compared with those of the stage before."""
+    previous, compared = StageConfig(), []
     for stage in recipe.stage:
-        settings = [
-            Setting(item.name, getattr(stage, item.name), getattr(previous, item.name))
-            for item in fields(stage)
-            if item.name != "name"
-        ]
-        told.append((stage.name, settings))
+        names = [item.name for item in fields(stage) if item.name != "name"]
+        compared.append(
+            (stage, [StageSetting(name, getattr(stage, name), getattr(previous, name)) for name in names])
+        )
         previous = stage
-    return told
+    return compared
 
 
-def _build_recipe(table: dict, problems: list[str]) -> Recipe:
-    stages, stage = [], StageConfig()
-    listed = _stages(table)
+def _load(path: str | Path, settings: Iterable[str]) -> tuple[Recipe, list[tuple[str, Recipe]]]:
+    """Return the recipe, and the name and the recipe of each combination of its sweep."""
+    path = Path(path)
+    problems: list[str] = []
+    table = _read_toml(path)
+    for setting in settings:
+        _apply_setting(table, setting, problems)
+    recipe = _build_recipe(table, problems)
+    variants: list[tuple[str, Recipe]] = []
+    sweep = recipe.sweep if recipe else {}
+    count = math.prod(len(values) for values in sweep.values())
+    if count > MAX_COMBINATIONS:
+        problems.append(
+            f"sweep: expected at most {MAX_COMBINATIONS:,} combinations of values, found {count:,}"
+        )
+    else:
+        for name, values in _combinations(sweep):
+            found: list[str] = []
+            variant = _apply_combination(table, values, found)
+            problems += [f"sweep {name}: {problem}" for problem in found if problem not in problems]
+            if variant:
+                variants.append((name, variant))
+    if problems or recipe is None:
+        raise RecipeError(f"{path}: " + "; ".join(dict.fromkeys(problems)))
+    return recipe, variants
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.exists() and not path.is_file():
+            raise RecipeError(f"{path}: not a regular file; expected a recipe in TOML")
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise RecipeError(f"{path}: larger than {MAX_RECIPE_BYTES:,} bytes; expected a recipe in TOML")
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecipeError(f"{path}: not a TOML file ({error})") from error
+
+
+# ---- tables → validated sections ---------------------------------------------------------------------------
+
+
+def _build_recipe(table: dict[str, Any], problems: list[str]) -> Recipe | None:
+    """Validate a whole recipe; None, with the reasons in `problems`, if it is wrong."""
+    table, found = copy.deepcopy(table), []
+    sections: dict[str, Any] = {"stage": tuple(_build_stages(table, found))}
     table.pop("stage", None)
-    if not listed:
-        problems.append("expected at least one [[stage]], in double brackets")
-    for number, own in enumerate(listed, 1):
-        said = _values(StageConfig, own, f"stage.{own.get('name', number)}", problems)
+    for name, section in _SECTIONS.items():
+        if name in table:
+            sections[name] = _build(section, table.pop(name), name, found)
+    if "model" in table:
+        sections["model"] = _build_model(table.pop("model"), found)
+    if found:  # rules across sections need valid ones; the remaining keys can be checked without them
+        sections = {"stage": (StageConfig(),), "model": ModelConfig(family="any")}
+    recipe = _build(Recipe, {**table, **sections}, "", found)
+    problems += found
+    return None if found else recipe
+
+
+def _build_model(table: Any, problems: list[str]) -> ModelConfig | None:
+    if isinstance(table, dict) and "lora" in table:
+        lora = _build(LoraConfig, table.pop("lora"), "model.lora", problems)
+        table = {**table, "lora": lora or LoraConfig()}
+    return _build(ModelConfig, table, "model", problems)
+
+
+def _build_stages(table: dict[str, Any], problems: list[str]) -> Iterator[StageConfig]:
+    """Yield the valid stages. A stage inherits the values of the stage before, and its mistakes are reported once."""
+    stages = _stage_tables(table)
+    if not stages:
+        problems.append(_NO_STAGES)
+    merged: dict[str, Any] = {}
+    inherited_problems: set[str] = set()
+    for number, own in enumerate(stages, 1):
+        merged = {**merged, "name": f"stage-{number}", **own}
         if "steps" in own and "epochs" not in own:  # a stage that counts steps does not inherit epochs
-            said["epochs"] = 0.0
-        stage = replace(stage, **{"name": f"stage-{number}", **said})
-        stages.append(stage)
-    recipe = replace(Recipe(**_values(Recipe, table, "", problems)), stage=tuple(stages))
-    names = [stage.name for stage in stages]
-    for name in names:
-        if not re.fullmatch(r"[\w.-]+", name):
-            problems.append(
-                f"stage '{name}': a stage's name is a folder's too; use letters, digits, '.', '_' and '-'"
-            )
-    if len(set(names)) < len(names):
-        problems.append(f"every stage needs a name of its own, found {', '.join(names)}")
-    for stage in stages:
-        _check_stage(stage, problems)
-    _check_whole(recipe, problems)
-    return recipe
+            merged["epochs"] = 0.0
+        found: list[str] = []
+        stage = _build(StageConfig, merged, f"stage.{merged['name']}", found)
+        for problem in found:
+            text = problem.removeprefix(f"stage.{merged['name']}.")
+            if text not in inherited_problems:
+                problems.append(problem)
+            inherited_problems.add(text)
+        if stage:
+            yield stage
 
 
-def _check_whole(recipe: Recipe, problems: list[str]) -> None:
-    """Note what does not fit together over the sections."""
-    data, model, tokenizer = recipe.data, recipe.model, recipe.tokenizer
-    if (model.checkpoint is None) == (model.family is None):
-        problems.append("[model] needs one of 'checkpoint' and 'family'")
-    if model.checkpoint is not None and tokenizer.train:
-        problems.append("[tokenizer] train = true: a checkpoint's embeddings fit its own tokenizer alone")
-    if model.lora.r and model.checkpoint is None:
-        problems.append(
-            "[model.lora] adapters lie beside the weights of a checkpoint; random weights have none to keep"
-        )
-    if data.validation_share + data.test_share >= 1:
-        problems.append("[data] validation_share and test_share leave nothing to train on")
-    if data.folds == 1 or data.fold > data.folds:
-        problems.append(
-            f"[data] expected 2 folds or more, and a fold among them, found {data.fold} of {data.folds}"
-        )
-    if set(data.validation_contigs) & set(data.test_contigs):
-        problems.append("[data] a contig is either for validation or for the test")
-    _check_twins(recipe, problems)
-    for name in recipe.report_to:
-        if name not in LOGGERS:
-            problems.append(
-                f"'report_to': expected some of {', '.join(LOGGERS)}, found {name!r}{suggest(name, LOGGERS)}"
-            )
-    for stage in recipe.stage:
-        where = f"stage.{stage.name}"
-        learns = stage.objective != "mlm"
-        if data.sequences and learns and stage.objective != "sequence":
-            problems.append(
-                f"{where}: data.sequences have a label each; only the objective 'sequence' learns them"
-            )
-        if (
-            (data.split == "stratified" or data.folds)
-            and learns
-            and not (data.sequences or stage.sampling == "tiled")
-        ):
-            problems.append(
-                f"{where}: windows that are 'drawn' anywhere cannot be split; set sampling = 'tiled'"
-            )
-        if recipe.features.tracks and (stage.objective, stage.sampling) != ("base", "drawn"):
-            problems.append(
-                f"{where}: features are read by the objective 'base', in windows that are 'drawn'"
-            )
-        tables = data.sequences or (stage.objective == "sequence" and not data.genome)
-        if stage.epochs and stage.sampling == "drawn" and not tables:
-            problems.append(f"{where}.epochs: windows that are 'drawn' make no epochs; say steps")
+def _build(section: type[Section], table: Any, where: str, problems: list[str]) -> Section | None:
+    """Validate one section of a recipe; None, with the reasons in `problems`, if it is wrong."""
+    if not isinstance(table, dict):
+        problems.append(f"{where}: expected a table, found {_value_text(table)}")
+        return None
+    prefix = f"{where}." if where else ""
+    names = {item.name for item in fields(section)}  # type: ignore[arg-type]
+    unknown = [_unknown_key(prefix + key, names) for key in table if key not in names]
+    problems += unknown
+    try:
+        built = section(**{key: value for key, value in table.items() if key in names})
+    except ValidationError as error:
+        problems += (text for each in error.errors(include_url=False) for text in _messages(each, prefix))
+        return None
+    return None if unknown else built
 
 
-def _check_twins(recipe: Recipe, problems: list[str]) -> None:
-    """Note what keeps a model from being trained on all contigs, and measured by twins without some of them."""
-    data = recipe.data
-    if not data.twins:
-        return
-    if data.sequences or data.folds or data.split != "contigs" or data.validation_contigs:
-        problems.append(
-            "[data] twins name the contigs that judge: leave validation_contigs, folds and sequences out, with "
-            "split = 'contigs'"
-        )
-    named = [*data.test_contigs, *(contig for contigs in data.twins for contig in contigs)]
-    if not all(data.twins) or len(set(named)) < len(named):
-        problems.append(
-            "[data] twins: expected lists of contigs, each contig in one of them and none in test_contigs"
-        )
-    problems.extend(
-        f"stage.{stage.name}.evaluations: data.twins judge in the end alone, and the model that learns from all "
-        "contigs has none to evaluate on: set 0, which keeps the last weights"
-        for stage in recipe.stage
-        if stage.evaluations and (stage.steps or stage.epochs)
+def _messages(error: Any, prefix: str) -> list[str]:
+    """Return an error of pydantic in the words of this package: key, expected, found."""
+    if error["type"] == "value_error":
+        return [prefix + problem for problem in error["ctx"]["error"].problems]
+    key, *inner = error["loc"]
+    where = (
+        prefix + str(key) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inner)
     )
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "too_short":
+        return [f"{prefix}{key}: {_NO_STAGES}" if key == "stage" else f"{where}: expected at least one value"]
+    if kind == "missing":  # an element of a tuple of fixed length
+        return [f"{prefix}{key}: expected 2 numbers, found {_value_text(value)}"]
+    if kind == "too_long":
+        return [f"{where}: expected {context['max_length']} values, found {_value_text(value)}"]
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        hint = suggest(value, choices) if isinstance(value, str) else ""
+        return [f"{where}: expected one of {', '.join(choices)}, found {_value_text(value)}{hint}"]
+    return [f"{where}: expected {_expected(kind, context)}, found {_value_text(value)}"]
 
 
-def _stages(table: dict) -> list[dict]:
-    """Return the tables of ``[[stage]]``; none if there is something else of that name."""
-    found = table.get("stage")
-    return found if isinstance(found, list) and all(isinstance(own, dict) for own in found) else []
+_KINDS = {
+    "string_type": "text in quotes",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "finite_number": "a finite number",
+}
+_LIMITS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
 
 
-def _check_stage(stage: StageConfig, problems: list[str]) -> None:
-    where = f"stage.{stage.name}"
-    if 2 * stage.margin >= stage.window:
-        problems.append(f"{where}: a margin of {stage.margin} leaves no core in a window of {stage.window}")
-    if not 0 < stage.label_threshold <= 1:
-        problems.append(
-            f"{where}.label_threshold: expected a share above 0 and up to 1, found {stage.label_threshold}"
+def _expected(kind: str, context: dict[str, Any]) -> str:
+    limits = [f"a number {_LIMITS[name]} {limit:g}" for name, limit in context.items() if name in _LIMITS]
+    return limits[0] if limits else _KINDS.get(kind, kind.replace("_", " "))
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+    return f"{key}: unknown key{suggest(key.rpartition('.')[2], known)}"
+
+
+def _value_text(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+# ---- --set and sweeps --------------------------------------------------------------------------------------
+
+
+def _combinations(sweep: dict[str, list[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the settings of each combination; without a sweep, one with an empty name."""
+    for values in itertools.product(*sweep.values()):
+        chosen = dict(zip(sweep, values, strict=True))
+        yield (
+            "_".join(f"{key.rpartition('.')[2]}-{_path_text(value)}" for key, value in chosen.items()),
+            chosen,
         )
-    if not 0 <= stage.warmup <= 1:
-        problems.append(f"{where}.warmup: expected a share of the steps, from 0 to 1, found {stage.warmup}")
-    if stage.positives <= 0 and stage.target != "tracks" and stage.objective != "mlm":
-        problems.append(f"{where}.positives: nothing is learnt without positive windows")
-    for name in stage.auxiliary:
-        if name not in TARGETS or name == stage.target:
-            problems.append(f"{where}.auxiliary: expected others of {', '.join(TARGETS)}, found {name!r}")
-    if "tracks" in (stage.target, *stage.auxiliary) and stage.sampling == "tiled":
-        problems.append(f"{where}: tracks are learnt from windows that are 'drawn'; set sampling")
-    if (stage.auxiliary or stage.target == "tracks") and stage.objective != "base":
-        problems.append(f"{where}: only the objective 'base' learns tracks, or several things at once")
-    if stage.readout and (stage.objective != "base" or stage.target != "labels"):
-        problems.append(f"{where}.readout: only the objective 'base' on the target 'labels' has one")
-    if not (stage.steps or stage.epochs or stage.readout):
-        problems.append(f"{where}.steps: 0 steps and no readout leave nothing to do")
-    monitors = MONITORS.get(stage.objective, ())
-    if stage.monitor and stage.monitor not in monitors:
-        problems.append(
-            f"{where}.monitor: expected one of {', '.join(monitors)}, found '{stage.monitor}'"
-            f"{suggest(stage.monitor, monitors)}"
-        )
-    if stage.batch_size % max(1, stage.gradient_accumulation):
-        problems.append(
-            f"{where}.gradient_accumulation: {stage.batch_size} windows have no {stage.gradient_accumulation} parts"
-        )
-    if stage.class_weights is not None and (len(stage.class_weights) != 2 or min(stage.class_weights) <= 0):
-        problems.append(
-            f"{where}.class_weights: expected two weights above 0, found {list(stage.class_weights)}"
-        )
 
 
-def _values(kind: type, table: dict, where: str, problems: list[str]) -> dict[str, Any]:
-    """Return what a TOML table says for a dataclass, and note what is wrong in it."""
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for key, value in table.items():
-        name = f"{where}.{key}" if where else key
-        if key not in hints:
-            problems.append(f"unknown key '{name}'{suggest(key, hints)}")
-        elif is_dataclass(hints[key]):
-            if isinstance(value, dict):
-                values[key] = hints[key](**_values(hints[key], value, name, problems))
-            else:
-                problems.append(f"'{name}': expected a table, found {value!r}")
-        else:
-            values[key] = _checked(hints[key], key, name, value, problems)
-    return {key: value for key, value in values.items() if value is not _WRONG}
+def _path_text(value: Any) -> str:
+    """Return a value as part of a folder's name."""
+    return re.sub(r"[^\w.-]+", "", str(value)) or {">=": "at-least", ">": "above"}.get(value, "other")
 
 
-_WRONG = object()
+def _apply_combination(table: dict[str, Any], values: dict[str, Any], problems: list[str]) -> Recipe | None:
+    table = copy.deepcopy(table)
+    table.pop("sweep", None)
+    for key, value in values.items():
+        _set_key(table, key, value, f"sweep {key}", problems)
+    return _build_recipe(table, problems)
 
 
-def _checked(hint: Any, key: str, name: str, value: Any, problems: list[str]) -> Any:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    for option in options:
-        origin = typing.get_origin(option) or option
-        if origin is tuple and _is(option, value):
-            return _listed(option, value)
-        if origin is not tuple and _is(origin, value):
-            return _in_range(key, name, origin(value), problems)
-    expected = " or ".join(_spoken(option) for option in options if option is not type(None))
-    problems.append(f"'{name}': expected {expected}, found {value!r}")
-    return _WRONG
-
-
-def _listed(kind: Any, value: list) -> tuple:
-    """Return a list of TOML, or one of lists, as the tuple that a hint asks for."""
-    inner = typing.get_args(kind)[0]
-    return tuple(_listed(inner, entry) if typing.get_args(inner) else inner(entry) for entry in value)
-
-
-def _is(kind: Any, value: Any) -> bool:
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, list) and all(_is(typing.get_args(kind)[0], entry) for entry in value)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return kind is not type(None) and isinstance(value, kind)
-
-
-def _in_range(key: str, name: str, value: Any, problems: list[str]) -> Any:
-    if key in _CHOICES and value not in _CHOICES[key]:
-        problems.append(f"'{name}': expected one of {', '.join(_CHOICES[key])}, found {value!r}")
-    elif (key in _POSITIVE and value <= 0) or (key in _NOT_NEGATIVE and value < 0):
-        problems.append(
-            f"'{name}': expected a number {'above' if key in _POSITIVE else 'from'} 0, found {value}"
-        )
-    elif key in _SHARES and not 0 <= value < 1:
-        problems.append(f"'{name}': expected a share from 0 to less than 1, found {value}")
-    return value
-
-
-def _spoken(option: Any) -> str:
-    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
-    if typing.get_origin(option) is tuple:
-        return f"a list, each {_spoken(typing.get_args(option)[0])}"
-    return names.get(option, str(option))
-
-
-def _apply(table: dict, setting: str, problems: list[str]) -> None:
-    """Put one ``a.b=value`` into the table; the value is TOML, or else a text."""
+def _apply_setting(table: dict[str, Any], setting: str, problems: list[str]) -> None:
+    """Apply one ``a.b=value``. The value is TOML; anything that is not valid TOML is a text."""
     key, equals, text = setting.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
+    key = key.strip()
+    if not equals or not all(key.split(".")):
         problems.append(f"--set {setting!r}: expected section.key=value")
         return
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
-    _put(table, key.strip(), value, f"--set {setting!r}", problems)
+    _set_key(table, key, value, f"--set {setting!r}", problems)
 
 
-def _put(table: dict, key: str, value: Any, where: str, problems: list[str]) -> None:
-    """Set ``a.b`` in the table; ``stage.b`` in all stages, ``stage.NAME.b`` in one."""
-    parts = key.split(".")
-    if parts[0] == "stage":
-        _put_in_stages(table, parts[1:], value, where, problems)
+def _set_key(table: dict[str, Any], key: str, value: Any, where: str, problems: list[str]) -> None:
+    """Set ``a.b`` in a table; ``stage.b`` in all stages, ``stage.NAME.b`` in one."""
+    section, *parts = key.split(".")
+    if section == "stage":
+        _set_stage_key(table, parts, value, where, problems)
         return
-    for part in parts[:-1]:
+    *outer, last = [section, *parts]
+    for part in outer:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            problems.append(f"{where}: '{part}' is no section")
+            problems.append(f"{where}: '{part}' is a value, not a section")
             return
-    table[parts[-1]] = value
+    table[last] = value
 
 
-def _put_in_stages(table: dict, parts: list[str], value: Any, where: str, problems: list[str]) -> None:
-    stages = _stages(table)
-    if len(parts) == 1:
-        chosen = stages
-    elif len(parts) == 2:
+def _set_stage_key(
+    table: dict[str, Any], parts: list[str], value: Any, where: str, problems: list[str]
+) -> None:
+    stages = _stage_tables(table)
+    if len(parts) == 2:
         chosen = [stage for stage in stages if stage.get("name") == parts[0]]
         if not chosen:
             names = [str(stage.get("name")) for stage in stages]
-            problems.append(f"{where}: no stage of that name{suggest(parts[0], names)}")
+            problems.append(f"{where}: no stage has this name{suggest(parts[0], names)}")
+    elif len(parts) == 1:
+        chosen = stages
     else:
-        chosen = []
         problems.append(f"{where}: expected stage.key or stage.NAME.key, then =value")
-    instead = {"steps": "epochs", "epochs": "steps"}
+        return
     for stage in chosen:
-        stage.pop(instead.get(parts[-1]), None)
+        stage.pop(_EXCLUSIVE.get(parts[-1]), None)
         stage[parts[-1]] = value
+
+
+def _stage_tables(table: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tables of ``[[stage]]``; none if ``stage`` is anything else."""
+    stages = table.get("stage")
+    return stages if isinstance(stages, list) and all(isinstance(stage, dict) for stage in stages) else []

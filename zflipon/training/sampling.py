@@ -1,4 +1,7 @@
-"""Genome + intervals → labelled windows, drawn at random places and reproducibly."""
+"""Random windows of a genome with their labels, drawn reproducibly around targets, hard negatives and anywhere.
+
+Tiled windows, which are the same in each epoch, are in `zflipon.training.labelled_windows`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 
 from zflipon.config import StageConfig
 from zflipon.energetics import zhunt
-from zflipon.errors import InputError
+from zflipon.errors import InputError, format_names
 from zflipon.genome.alphabet import reverse_complement
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, contains_positions, find_overlapping, interval_mask, merge
@@ -19,38 +22,41 @@ from zflipon.models.heads.base_resolution import BIN
 from zflipon.models.metadata import View
 from zflipon.omics.features import FeatureTracks
 from zflipon.tokenization.alignment import IGNORE
-from zflipon.training.stored_windows import Known
+from zflipon.training.labelled_windows import Window
 
-NEAR_MISS = 300.0
-"""Z-score from which a window that is no candidate teaches where candidates end."""
+NEAR_MISS_SCORE = 300.0
+"""Z-HUNT score from which a region that is not a candidate serves as a hard negative for candidates."""
 
-_PIECE = 1 << 20
+MAX_ATTEMPTS = 100
+"""Windows in a row that may be mostly N before sampling fails."""
+
+_CHUNK_BASES = 1 << 20
 
 
 @dataclass
 class LabelledGenome:
-    """Contigs of a genome with labels; each process opens the file for itself.
+    """Contigs of a genome with labels. Each process opens the FASTA on its own.
 
     Attributes
     ----------
     path : Path
         FASTA.
-    contigs : dict of str to int
-        The contigs to draw from, with their lengths.
+    contigs : mapping of str to int
+        Contigs to sample from, with their lengths.
     targets : Intervals
-        What is labelled 1.
+        Regions with the label 1.
     hard_negatives : Intervals
-        What looks like a target and is none.
+        Regions that resemble targets and are not.
     ignored : Intervals
-        Bases that count neither way (blacklist).
+        Regions that count neither as positive nor as negative (blacklist).
     candidates : Intervals
-        What can form Z-DNA at all.
+        Regions that can form the structure.
     tracks : sequence of Intervals
-        What else a context can be known by.
+        Tracks to learn as auxiliary targets.
     features : FeatureTracks or None
-        What the model reads beside the sequence.
+        Omics tracks that the model reads.
     view : View
-        How it looks at them.
+        Resolution and context at which the model reads them.
     """
 
     path: Path
@@ -64,73 +70,78 @@ class LabelledGenome:
     view: View = field(default_factory=View)
 
     def __post_init__(self):
-        self._genome: tuple[int, Genome] | None = None
+        self._opened: tuple[int, Genome] | None = None
 
     @property
     def genome(self) -> Genome:
-        """The FASTA, opened by this process (a handle shared over a fork would mix reads)."""
-        if self._genome is None or self._genome[0] != os.getpid():
-            self._genome = (os.getpid(), Genome(self.path))
-        return self._genome[1]
+        """The FASTA, opened by this process: a file handle that is shared over a fork would mix up reads."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), Genome(self.path))
+        return self._opened[1]
 
     def window(
-        self, contig: str, start: int, end: int, turned: bool = False, wanted: Sequence[str] = ("labels",)
-    ) -> tuple[str, Known]:
-        """Return a window's sequence and what is known of it.
+        self,
+        contig: str,
+        start: int,
+        end: int,
+        reverse: bool = False,
+        targets: Sequence[str] = ("labels",),
+    ) -> Window:
+        """Return the sequence and the targets of a window.
 
         Parameters
         ----------
         contig : str
         start, end : int
-        turned : bool
-            Read the other strand.
-        wanted : sequence of str
-            ``'labels'``, ``'candidates'``, ``'tracks'``.
+            0-based half-open.
+        reverse : bool
+            Read the reverse complement.
+        targets : sequence of {'labels', 'candidates', 'tracks'}
 
         Returns
         -------
         sequence : str
-        known : dict of str to numpy.ndarray
-            int64, of shape (bases,) or, for tracks, (tracks, bins): 1, 0, or `IGNORE` at N and
-            at ignored bases. Where there are features, also ``'features'``, float32 of shape (tracks, steps).
+        targets : dict of str to numpy.ndarray
+            int64, shape (bases,) or, for tracks, (tracks, bins): 1, 0, or `IGNORE` at N and ignored bases. With
+            omics tracks also ``'features'``, float32, shape (tracks, steps).
         """
         sequence = self.genome.fetch(contig, start, end)
         unknown = np.frombuffer(sequence.encode(), dtype=np.uint8) == ord("N")
         unknown |= interval_mask(self.ignored.get(contig), start, end)
-        places = np.arange(end - start)
-        if turned:
-            sequence, places = reverse_complement(sequence), places[::-1]
-        known = {
-            name: np.where(
-                unknown, IGNORE, interval_mask(intervals.get(contig), start, end).astype(np.int64)
-            )[places]
-            for name, intervals in (("labels", self.targets), ("candidates", self.candidates))
-            if name in wanted
+        positions = np.arange(end - start)
+        if reverse:
+            sequence, positions = reverse_complement(sequence), positions[::-1]
+        arrays = {
+            name: np.where(unknown, IGNORE, interval_mask(rows.get(contig), start, end).astype(np.int64))[
+                positions
+            ]
+            for name, rows in (("labels", self.targets), ("candidates", self.candidates))
+            if name in targets
         }
-        if "tracks" in wanted:
-            # the middle of a bin speaks for it
-            middles = places[np.minimum(np.arange(0, end - start, BIN) + BIN // 2, end - start - 1)]
+        if "tracks" in targets:
+            # a bin has the value of its middle base
+            middles = positions[np.minimum(np.arange(0, end - start, BIN) + BIN // 2, end - start - 1)]
             inside = [contains_positions(rows.get(contig), start + middles) for rows in self.tracks]
-            known["tracks"] = np.where(unknown[middles], IGNORE, np.stack(inside).astype(np.int64))
+            arrays["tracks"] = np.where(unknown[middles], IGNORE, np.stack(inside).astype(np.int64))
         if self.features is not None:
-            seen = self.features.window(contig, start, end, self.view)
-            known["features"] = seen[:, ::-1] if turned else seen
-        return sequence, known
+            values = self.features.window(contig, start, end, self.view)
+            arrays["features"] = values[:, ::-1] if reverse else values
+        return sequence, arrays
 
 
-def without(intervals: Intervals, others: Intervals) -> Intervals:
-    """Return the intervals that touch none of the others."""
-    kept = {}
+def exclude_overlapping(intervals: Intervals, others: Intervals) -> Intervals:
+    """Return the intervals that overlap none of the others."""
+    result = {}
     for contig, rows in intervals.items():
-        barred = merge(others[contig]) if contig in others else np.empty((0, 2), dtype=np.int64)
-        free = np.array([len(find_overlapping(barred, start, end)) == 0 for start, end in rows], dtype=bool)
+        excluded = merge(others[contig]) if contig in others else np.empty((0, 2), dtype=np.int64)
+        free = np.array([len(find_overlapping(excluded, start, end)) == 0 for start, end in rows], dtype=bool)
         if free.any():
-            kept[contig] = rows[free]
-    return kept
+            result[contig] = rows[free]
+    return result
 
 
-def near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Intervals) -> Intervals:
-    """Find what Z-HUNT thinks of almost as highly as of candidates, and what is none.
+def find_near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Intervals) -> Intervals:
+    """Find regions that Z-HUNT scores highly, but less highly than candidates.
 
     Parameters
     ----------
@@ -142,27 +153,27 @@ def near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Interval
     Returns
     -------
     Intervals
-        Merged windows of a Z-score of `NEAR_MISS` or more that touch no candidate.
+        Merged windows with a Z-score of at least `NEAR_MISS_SCORE` that overlap no candidate.
     """
-    found = {}
+    regions = {}
     for contig, length in contigs.items():
         rows = []
-        for start in range(0, length, _PIECE):
-            sequence = genome.fetch(contig, start, min(length, start + _PIECE + 2 * zhunt.DINUCLEOTIDE_LIMIT))
-            score, size = zhunt.scores(sequence)
-            first = np.flatnonzero(score >= NEAR_MISS)
+        for start in range(0, length, _CHUNK_BASES):
+            end = min(length, start + _CHUNK_BASES + 2 * zhunt.DINUCLEOTIDE_LIMIT)
+            score, size = zhunt.scores(genome.fetch(contig, start, end))
+            first = np.flatnonzero(score >= NEAR_MISS_SCORE)
             rows.append(np.stack([first, first + size[first]], axis=1) + start)
-        found[contig] = merge(np.concatenate(rows))
-    return without(found, candidates)
+        regions[contig] = merge(np.concatenate(rows))
+    return exclude_overlapping(regions, candidates)
 
 
-def kept_tracks(present: np.ndarray, drop: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which tracks a window keeps: all, or in a share `drop` of the windows some, of any number.
+def drop_tracks(present: np.ndarray, drop: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which omics tracks a window keeps: all of them or, with probability `drop`, a random subset.
 
     Parameters
     ----------
     present : numpy.ndarray
-        float32, shape (tracks,): 1 where there is one.
+        float32, shape (tracks,): 1 for each track that is available.
     drop : float
     rng : numpy.random.Generator
 
@@ -178,68 +189,78 @@ def kept_tracks(present: np.ndarray, drop: float, rng: np.random.Generator) -> n
 
 
 class WindowSampler:
-    """Draws windows around targets, around hard negatives and anywhere, by weight; to learn the language, anywhere.
+    """Samples windows around targets, around hard negatives and anywhere, with the frequencies of a stage.
 
-    Where the windows have features, a share `drop` of them loses some, so that the model learns to do without.
+    Masked language modelling samples anywhere.
+
+    Parameters
+    ----------
+    data : LabelledGenome
+    stage : StageConfig
+    drop : float
+        Share of the windows that lose some of their omics tracks.
 
     Raises
     ------
     InputError
-        If there is no target on the contigs to draw from.
+        If the contigs contain no target.
     """
 
     def __init__(self, data: LabelledGenome, stage: StageConfig, drop: float = 0.0):
         self.data, self.stage, self.steps, self.drop = data, stage, stage.steps, drop
         self._contigs = [contig for contig, length in data.contigs.items() if length > 0]
         sizes = np.array([data.contigs[contig] for contig in self._contigs], dtype=float)
-        self._share = sizes / sizes.sum()
-        self._sites = [self._listed(data.targets), self._listed(data.hard_negatives)]
+        self._contig_weights = sizes / sizes.sum()
+        self._sites = [self._list_sites(data.targets), self._list_sites(data.hard_negatives)]
         anywhere = stage.objective == "mlm"
-        if not len(self._sites[0]) and stage.target != "tracks" and not anywhere:
+        if not self._sites[0] and stage.target != "tracks" and not anywhere:
             raise InputError(
-                f"no labels on the training contigs ({', '.join(self._contigs)}); nothing can be learnt"
+                f"no {stage.target} on the training contigs ({format_names(self._contigs)}); check that they are of "
+                "the genome's assembly, or change the validation contigs"
             )
         weights = np.array([stage.positives, stage.hard_negatives, stage.background])
         weights[:2] *= [len(sites) > 0 for sites in self._sites]
         if anywhere:
             weights = np.array([0.0, 0.0, 1.0])
         self._weights = weights / weights.sum()
+        # only the base head separates candidates from labels; other heads learn candidates as their labels
+        separate = stage.objective == "base"
+        self._targets = [
+            "labels" if name == "candidates" and not separate else name
+            for name in (stage.target, *stage.auxiliary)
+        ]
 
-    def _listed(self, intervals: Intervals) -> list[tuple[str, int, int]]:
+    def _list_sites(self, intervals: Intervals) -> list[tuple[str, int, int]]:
         return [(contig, *map(int, row)) for contig in self._contigs for row in intervals.get(contig, ())]
 
-    def batch(self, step: int) -> list[tuple[str, Known]]:
-        """Return the windows of a step: a function of the seed and its number alone."""
+    def batch(self, step: int) -> list[Window]:
+        """Return the windows of a step; they depend on the seed and the step alone."""
         rng = np.random.default_rng([self.stage.seed, step])
-        return [self.draw(rng) for _ in range(self.stage.batch_size)]
+        return [self.sample_window(rng) for _ in range(self.stage.batch_size)]
 
-    def draw(self, rng: np.random.Generator) -> tuple[str, Known]:
-        """Return one window's sequence and what is known of it, half of them turned round."""
-        # only the base head tells what can form Z-DNA from what does; others take either for their labels
-        both = self.stage.objective == "base"
-        wanted = [
-            "labels" if name == "candidates" and not both else name
-            for name in (self.stage.target, *self.stage.auxiliary)
-        ]
-        for _ in range(100):
-            place = self._place(rng)
-            turned = self.stage.reverse_complement and rng.random() < 0.5
-            sequence, known = self.data.window(*place, turned, wanted)
+    def sample_window(self, rng: np.random.Generator) -> Window:
+        """Return a random window, or with probability 0.5 its reverse complement if the stage asks for it."""
+        for _ in range(MAX_ATTEMPTS):
+            contig, start, end = self._sample_position(rng)
+            reverse = self.stage.reverse_complement and rng.random() < 0.5
+            sequence, targets = self.data.window(contig, start, end, reverse, self._targets)
             if 2 * sequence.count("N") <= len(sequence):
                 if self.data.features is not None:
-                    known["present"] = kept_tracks(self.data.features.present, self.drop, rng)
-                    known["features"] = known["features"] * known["present"][:, None]
-                return sequence, known
-        raise InputError("100 windows drawn in a row were mostly N; are the labels of this assembly?")
+                    targets["present"] = drop_tracks(self.data.features.present, self.drop, rng)
+                    targets["features"] = targets["features"] * targets["present"][:, None]
+                return sequence, targets
+        raise InputError(
+            f"{MAX_ATTEMPTS} random windows in a row were mostly N; check that the labels are of the genome's assembly"
+        )
 
-    def _place(self, rng: np.random.Generator) -> tuple[str, int, int]:
+    def _sample_position(self, rng: np.random.Generator) -> tuple[str, int, int]:
         kind = rng.choice(3, p=self._weights)
         if kind < 2:
             contig, low, high = self._sites[kind][rng.integers(len(self._sites[kind]))]
-            # a random shift: the site's middle lies anywhere in the window
+            # the middle of the site is at a random position in the window
             start = (low + high) // 2 - int(rng.integers(self.stage.window))
         else:
-            contig = self._contigs[rng.choice(len(self._contigs), p=self._share)]
+            contig = self._contigs[rng.choice(len(self._contigs), p=self._contig_weights)]
             start = int(rng.integers(max(1, self.data.contigs[contig] - self.stage.window + 1)))
         length = self.data.contigs[contig]
         start = max(0, min(start, length - self.stage.window))

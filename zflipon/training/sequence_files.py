@@ -1,4 +1,7 @@
-"""CSV and TSV files of labelled sequences, as the GUE benchmark has them."""
+"""Reader of CSV and TSV files with labelled sequences, the format of the GUE benchmark.
+
+Splitting the sequences is up to `zflipon.training.dataset`.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +12,46 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.errors import InputError, format_names
-from zflipon.training.stored_windows import StoredWindows
+from zflipon.training.labelled_windows import LabelledWindows
 
 COLUMNS = ("sequence", "label")
+"""Required columns."""
 
 _LETTERS = re.compile(r"[A-Z]+")
 
 
-def read_sequences(path: str | Path) -> StoredWindows:
-    """Read a table with the columns ``sequence`` and ``label`` (any case, any order, others are left out).
+def read_sequences(path: str | Path) -> LabelledWindows:
+    """Read a table with the columns ``sequence`` and ``label``.
+
+    Column names are compared without regard to case; other columns are ignored. A byte-order mark is skipped.
 
     Parameters
     ----------
     path : str or Path
-        Commas or tabs.
+        Comma- or tab-separated.
 
     Returns
     -------
-    StoredWindows
-        Upper-case sequences, labels of shape (n,): 0 or 1.
+    LabelledWindows
+        Upper-case sequences; labels of 0 or 1, shape (n,).
 
     Raises
     ------
     InputError
-        If the file is missing or empty, lacks a column, or a row has no sequence or another label.
+        If the file is missing or empty, a column is missing, or a row has no sequence or an invalid label.
     """
     path = Path(path)
     sequences, labels = [], []
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a regular file; expected a CSV or TSV file")
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            heading = file.readline()
-            delimiter = "\t" if "\t" in heading else ","
-            at = _columns(path, [name.strip() for name in heading.rstrip("\r\n").split(delimiter)])
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            delimiter = "\t" if "\t" in header else ","
+            columns = _column_indices(path, [name.strip() for name in header.rstrip("\r\n").split(delimiter)])
             for number, row in enumerate(csv.reader(file, delimiter=delimiter), 2):
                 if row:
-                    sequence, label = _row(path, number, row, at)
+                    sequence, label = _parse_row(path, number, row, columns)
                     sequences.append(sequence)
                     labels.append(label)
     except OSError as error:
@@ -51,23 +59,22 @@ def read_sequences(path: str | Path) -> StoredWindows:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV or TSV file ({error})") from error
     if not sequences:
-        raise InputError(f"{path}: no sequences below the heading")
-    return StoredWindows(sequences, np.array(labels, dtype=np.int8))
+        raise InputError(f"{path}: no sequences after the header")
+    return LabelledWindows(sequences, np.array(labels, dtype=np.int8))
 
 
-def _columns(path: Path, heading: list[str]) -> list[int]:
-    names = [name.strip('"').lower() for name in heading]
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
+def _column_indices(path: Path, header: list[str]) -> list[int]:
+    names = [name.strip('"').lower() for name in header]
+    if not set(COLUMNS) <= set(names):
         raise InputError(
-            f"{path}: expected the columns {' and '.join(COLUMNS)}, found {format_names(filter(None, heading))}"
+            f"{path}: expected the columns {' and '.join(COLUMNS)}, found {format_names(filter(None, header))}"
         )
     return [names.index(name) for name in COLUMNS]
 
 
-def _row(path: Path, number: int, row: list[str], at: list[int]) -> tuple[str, int]:
+def _parse_row(path: Path, number: int, row: list[str], columns: list[int]) -> tuple[str, int]:
     try:
-        sequence, label = (row[place].strip() for place in at)
+        sequence, label = (row[column].strip() for column in columns)
     except IndexError:
         raise InputError(
             f"{path}:{number}: expected a sequence and a label, found {','.join(row)[:60]!r}"

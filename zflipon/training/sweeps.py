@@ -1,4 +1,7 @@
-"""A recipe that asks for several runs: a sweep over settings, or the folds of a cross-validation."""
+"""Recipes with several runs: a sweep over settings, or the folds of a cross-validation.
+
+Each run is one call of `zflipon.training.pipeline.train`; the tables are made by `zflipon.training.result_tables`.
+"""
 
 from __future__ import annotations
 
@@ -6,90 +9,93 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from zflipon.config import Recipe
 from zflipon.jobs.distributed import process_state
-from zflipon.training.recipe import load_recipe, variants
+from zflipon.training.pipeline import train
+from zflipon.training.recipe import load_recipe, planned_runs
 from zflipon.training.result_tables import folds_table, sweep_table
-from zflipon.training.stages import train
 
 log = logging.getLogger("zflipon")
 
-RESULTS, TABLE = "results.json", "results.md"
-"""In the folder of several runs: what each reached, for programs and for people."""
+RESULTS_JSON, RESULTS_TABLE = "results.json", "results.md"
+"""Figures of all runs, in the folder that contains the runs."""
 
 
-def run(
-    path: str | Path, settings: Iterable[str], out: Path | None = None, restart: bool = False
+def train_all(
+    path: str | Path, settings: Iterable[str] = (), out: Path | None = None, restart: bool = False
 ) -> tuple[Path, str]:
-    """Run a recipe, however many runs it asks for; each goes on where it was stopped, a finished one stays.
+    """Run a recipe, once or for each combination of its sweep and each fold. Finished runs are not repeated.
 
     Parameters
     ----------
     path, settings
         As in `zflipon.training.recipe.load_recipe`.
     out : Path, optional
-        ``runs/NAME`` where nothing is said. Several runs get a folder each in it.
+        Default: ``runs/NAME``. If there are several runs, each gets a folder in it.
     restart : bool
-        Start over, whatever `out` holds.
+        Delete earlier runs and start over.
 
     Returns
     -------
     folder : Path
     table : str
-        What several runs reached; empty for a single one, whose own table is logged.
+        Markdown table of several runs; empty for a single run, whose table is logged.
 
     Raises
     ------
     ZfliponError
-        As `zflipon.training.stages.train`.
+        As `zflipon.training.pipeline.train`.
     """
     settings = list(settings)
-    plan = load_recipe(path, settings)
-    out = out or Path("runs") / plan.name
-    planned = variants(path, settings)
-    if len(planned) == 1 and not planned[0][0]:
-        train(planned[0][1], out, restart)
+    recipe = load_recipe(path, settings)
+    out = out or Path("runs") / recipe.name
+    runs = planned_runs(path, settings)
+    if len(runs) == 1 and not runs[0].name:
+        train(runs[0].recipe, out, restart)
         return out, ""
-    rows = []
-    for number, (name, recipe) in enumerate(planned, 1):
-        log.info("run %d of %d: %s", number, len(planned), name)
-        quality = train(recipe, out / name, restart).metadata.quality
-        rows.append(
-            {"run": name, "settings": _chosen(recipe, plan), "fold": recipe.data.fold, "quality": quality}
+    results = []
+    for number, run in enumerate(runs, 1):
+        log.info("run %d of %d: %s", number, len(runs), run.name)
+        quality = train(run.recipe, out / run.name, restart).metadata.quality
+        results.append(
+            {
+                "run": run.name,
+                "settings": {key: _value_at(run.recipe, key) for key in recipe.sweep},
+                "fold": run.recipe.data.fold,
+                "quality": quality,
+            }
         )
-    table = _table(rows)
+    table = _results_table(results)
     if process_state().is_main_process:
-        (out / RESULTS).write_text(json.dumps(rows, indent=1) + "\n")
-        (out / TABLE).write_text(table + "\n")
+        (out / RESULTS_JSON).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (out / RESULTS_TABLE).write_text(table + "\n", encoding="utf-8")
     return out, table
 
 
-def _chosen(recipe: Recipe, plan: Recipe) -> dict[str, object]:
-    """Return what a run has of the swept settings."""
-    return {key: _value(recipe, key.split(".")) for key in plan.sweep}
-
-
-def _value(recipe: Recipe, parts: list[str]) -> object:
+def _value_at(recipe: Recipe, key: str) -> Any:
+    """Return the value of a key in a recipe, with the key as in ``--set``."""
+    parts = key.split(".")
     if parts[0] == "stage":
-        named = [stage for stage in recipe.stage if len(parts) == 2 or stage.name == parts[1]]
-        return getattr(named[-1], parts[-1])
-    found: object = recipe
+        stages = [stage for stage in recipe.stage if len(parts) == 2 or stage.name == parts[1]]
+        return getattr(stages[-1], parts[-1])
+    value: Any = recipe
     for part in parts:
-        found = found[part] if isinstance(found, dict) else getattr(found, part)
-    return found
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
 
 
-def _table(rows: list[dict]) -> str:
-    """Lay several runs out: a row for each combination of settings, each with its folds where there are any."""
-    parts = []
-    if any(row["settings"] for row in rows):
-        parts.append(sweep_table([(row["settings"], row["quality"]) for row in rows]))
-    groups: dict[str, list[dict]] = {}
-    for row in rows:
-        if row["fold"]:
-            groups.setdefault(json.dumps(row["settings"]), []).append(row)
-    for chosen, group in groups.items():
-        heading = f"{chosen}\n\n" if len(groups) > 1 else ""
-        parts.append(heading + folds_table([row["quality"] for row in group]))
-    return "\n\n".join(parts)
+def _results_table(results: list[dict]) -> str:
+    """Return a row for each combination of settings, and for each of them its folds."""
+    tables = []
+    if any(result["settings"] for result in results):
+        tables.append(sweep_table([(result["settings"], result["quality"]) for result in results]))
+    folds: dict[str, list[dict]] = {}
+    for result in results:
+        if result["fold"]:
+            folds.setdefault(json.dumps(result["settings"]), []).append(result)
+    for settings, group in folds.items():
+        heading = f"{settings}\n\n" if len(folds) > 1 else ""
+        tables.append(heading + folds_table([result["quality"] for result in group]))
+    return "\n\n".join(tables)

@@ -116,7 +116,7 @@ class BaseHead(nn.Module):
         How many tracks the context also learns to tell, in training.
     words : int
         Bases of the words of the surroundings that are read. `word_odds` has, for each of `WORD_REACHES`, what each
-        word speaks for: counted, then weighed by the readout (`zflipon.training.kmers`); 0 till then. 0: none.
+        word speaks for: counted, then weighed by the readout (`zflipon.training.kmer_tables`); 0 till then. 0: none.
     features : int
         How many omics tracks it reads beside the sequence.
     distances : sequence of int

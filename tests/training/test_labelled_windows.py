@@ -14,9 +14,9 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.tiled_windows import build_tiled_windows
 from zflipon.tokenization.alignment import IGNORE
 from zflipon.tokenization.tokenizers import KmerTokenizer
-from zflipon.training.batching import Batches, masked, tensors
+from zflipon.training.batching import BatchDataset, build_batch, mask_tokens
+from zflipon.training.labelled_windows import EpochBatches, LabelledWindows, read_windows
 from zflipon.training.sequence_files import read_sequences
-from zflipon.training.stored_windows import Epochs, StoredWindows, cut
 
 STAGE = StageConfig(
     objective="token", window=40, margin=0, batch_size=4, epochs=2.0, reverse_complement=False
@@ -32,7 +32,7 @@ def stored():
     """Return ten windows of which each has its own number as a label's place."""
     labels = np.zeros((10, 40), dtype=np.int8)
     labels[np.arange(10), np.arange(10)] = 1
-    return StoredWindows([dna(40, seed) for seed in range(10)], labels)
+    return LabelledWindows([dna(40, seed) for seed in range(10)], labels)
 
 
 def number(known):
@@ -51,7 +51,7 @@ def test_windows_are_the_genome_and_its_labels(tmp_path):
         stretches = {name: genome.scan(name, min_gap=1).segments for name in contigs}
         tiled = build_tiled_windows(lengths, labels, stretches, {}, 40)
         chosen = np.array([0, 1, 5, 6])
-        found = cut(genome, tiled, chosen, labels, {"one": rows((0, 5))}, {"two": rows((0, 41))})
+        found = read_windows(genome, tiled, chosen, labels, {"one": rows((0, 5))}, {"two": rows((0, 41))})
     for i, index in enumerate(chosen):
         contig, start = tiled.contigs[tiled.contig[index]], int(tiled.start[index])
         text = contigs[contig][start : start + 40]
@@ -70,12 +70,12 @@ def test_windows_are_the_genome_and_its_labels(tmp_path):
 
 
 def test_each_epoch_has_every_window_once(stored):
-    source = Epochs(stored, STAGE)
+    source = EpochBatches(stored, STAGE)
     assert source.steps == 5
     dealt = [number(known) for step in range(source.steps) for _, known in source.batch(step)]
     assert sorted(dealt[:10]) == sorted(dealt[10:20]) == list(range(10))
     assert dealt[:10] != dealt[10:20]
-    again = Epochs(stored, STAGE)
+    again = EpochBatches(stored, STAGE)
     assert [number(known) for _, known in again.batch(3)] == dealt[12:16]
     for sequence, known in source.batch(2):
         assert sequence == stored.sequences[number(known)]
@@ -85,7 +85,7 @@ def test_a_turned_window_has_its_labels_turned(stored):
     stage = StageConfig(objective="token", window=40, margin=0, batch_size=10, steps=3)
     turned = 0
     for step in range(3):
-        for sequence, known in Epochs(stored, stage).batch(step):
+        for sequence, known in EpochBatches(stored, stage).batch(step):
             at = number(known)
             if at < 10:
                 assert sequence == stored.sequences[at]
@@ -100,8 +100,12 @@ def test_parts_of_a_batch_make_it_up(stored, tokenizer, processes, accumulation)
     stage = StageConfig(
         objective="token", window=40, margin=0, batch_size=12, steps=4, gradient_accumulation=accumulation
     )
-    whole = Batches(Epochs(stored, StageConfig(**{**vars(stage), "gradient_accumulation": 1})), tokenizer)
-    parts = [Batches(Epochs(stored, stage), tokenizer, processes, rank) for rank in range(processes)]
+    whole = BatchDataset(
+        EpochBatches(stored, StageConfig(**{**vars(stage), "gradient_accumulation": 1})), tokenizer
+    )
+    parts = [
+        BatchDataset(EpochBatches(stored, stage), tokenizer, processes, rank) for rank in range(processes)
+    ]
     assert all(len(each) == 4 * accumulation for each in parts)
     for step in range(4):
         rows_of = [
@@ -120,7 +124,7 @@ def test_parts_of_a_batch_make_it_up(stored, tokenizer, processes, accumulation)
 def test_a_sequence_is_positive_if_any_base_is(stored, tokenizer):
     stage = StageConfig(objective="sequence", window=40, margin=0)
     stored.labels[3] = 0
-    batch = tensors([stored.window(i) for i in range(5)], tokenizer, stage, np.random.default_rng(0))
+    batch = build_batch([stored.window(i) for i in range(5)], tokenizer, stage, np.random.default_rng(0))
     assert batch["labels"].tolist() == [1, 1, 1, 0, 1]
 
 
@@ -129,7 +133,7 @@ def test_hidden_tokens_are_told_and_the_others_stay(tokenizer):
     hidden = kept = replaced = total = 0
     for seed in range(200):
         tokens = tokenizer.encode([dna(300, seed)])[0]
-        ids, labels = masked(tokens, tokenizer, 0.15, rng)
+        ids, labels = mask_tokens(tokens, tokenizer, 0.15, rng)
         chosen = labels != IGNORE
         assert (labels[chosen] == tokens.ids[chosen]).all()
         assert (ids[~chosen] == tokens.ids[~chosen]).all()
@@ -155,7 +159,7 @@ def test_overlapping_tokens_are_hidden_in_runs():
     ]
     kmers = KmerTokenizer({word: index for index, word in enumerate(words)})
     tokens = kmers.encode([dna(400, 3)])[0]
-    _, labels = masked(tokens, kmers, 0.15, np.random.default_rng(0))
+    _, labels = mask_tokens(tokens, kmers, 0.15, np.random.default_rng(0))
     edges = np.flatnonzero(np.diff(labels != IGNORE, prepend=False, append=False)).reshape(-1, 2)
     assert (np.diff(edges) >= 3).all()
     assert 0.08 < (labels != IGNORE).mean() < 0.2
@@ -207,5 +211,5 @@ def test_a_missing_table(tmp_path):
 def test_batches_need_no_more_of_a_source_than_its_batches(tokenizer):
     stage = StageConfig(objective="sequence", window=40, margin=0, batch_size=2)
     source = SimpleNamespace(stage=stage, steps=1, batch=lambda _: [("ACGT", {"labels": np.array(1)})] * 2)
-    batch = Batches(source, tokenizer)[0]
+    batch = BatchDataset(source, tokenizer)[0]
     assert torch.equal(batch["labels"], torch.tensor([1, 1]))

@@ -1,4 +1,4 @@
-"""`zflipon train` on a genome where a motif is the label: it learns, resumes, and tells its story."""
+"""Training runs on a genome in which a motif is labelled: the model learns it, and interrupted runs resume."""
 
 import json
 import shutil
@@ -12,24 +12,24 @@ from click.testing import CliRunner
 from conftest import dna, make_fasta
 
 from zflipon.cli import cli
-from zflipon.config import ModelConfig
+from zflipon.config import ModelConfig, Recipe, TokenizerConfig
 from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
 from zflipon.models.heads.base_resolution import WORD_REACHES
-from zflipon.training import stages
-from zflipon.training.calibration import platt
-from zflipon.training.evaluators import read_counts
-from zflipon.training.kmers import word_tables
-from zflipon.training.loop import Average, Watch
+from zflipon.training import pipeline
+from zflipon.training.calibration import fit_platt
+from zflipon.training.callbacks import LossMonitor, WeightAverage
+from zflipon.training.evaluators import read_histograms
+from zflipon.training.kmer_tables import kmer_tables
+from zflipon.training.pipeline import train
 from zflipon.training.recipe import load_recipe
-from zflipon.training.stages import COUNTS, train
 
 MOTIF = "CGCGCGCGCGCG"
 
 SHORT = ("stage.steps=20", "stage.evaluations=0", "stage.some.evaluations=0")
-TWINS = (*SHORT, "data.validation_contigs=[]", 'data.twins=[["val"], ["train"]]')
+HELD_OUT = (*SHORT, "data.validation_contigs=[]", 'data.held_out_models=[["val"], ["train"]]')
 
 RECIPE = """
 name = "motif"
@@ -74,7 +74,7 @@ evaluations = 2
 
 @pytest.fixture
 def recipe(tmp_path):
-    """Return a maker of recipes over a genome with the motif planted, all of it labelled but for decoys."""
+    """Return a function that builds recipes for a genome with the motif; a fifth of the motifs have no label."""
 
     def make(objective="base", *settings):
         rng = np.random.default_rng(5)
@@ -99,6 +99,11 @@ def recipe(tmp_path):
     return make
 
 
+def from_checkpoint(recipe: Recipe, model: ModelConfig) -> Recipe:
+    """Return the recipe with another model, whose tokenizer is not trained."""
+    return replace(recipe, model=model, tokenizer=TokenizerConfig())
+
+
 def validation_rows(out):
     return [
         json.loads(line) for line in (out / "stages" / "2-some" / "validation.jsonl").read_text().splitlines()
@@ -106,7 +111,7 @@ def validation_rows(out):
 
 
 @pytest.mark.parametrize("objective", ["base", "token"])
-def test_a_motif_is_learnt_and_the_story_told(recipe, tmp_path, objective):
+def test_learns_a_motif_and_records_metadata(recipe, tmp_path, objective):
     out = tmp_path / "out"
     train(recipe(objective), out)
     checkpoint = load(out)
@@ -114,23 +119,24 @@ def test_a_motif_is_learnt_and_the_story_told(recipe, tmp_path, objective):
     assert (metadata.objective, metadata.window, metadata.margin) == (objective, 256, 32)
     assert 1 < metadata.max_token_length <= 5
     assert metadata.quality["contigs"] == ["val"]
-    # about 6 % of the bases are motif: a model that has learnt nothing has an average precision of 0.06
+    # 6 % of the bases are in a motif, which is the average precision of a random model
     assert metadata.quality["average_precision"] > 0.5
     assert 0 < metadata.threshold < 1
-    (few, many), (_, least) = metadata.quality["by_threshold"]["0.8"], metadata.quality["by_threshold"]["0.3"]
-    assert many <= least
-    assert 0 <= few <= 1
+    by_threshold = metadata.quality["by_threshold"]
+    (precision, recall), (_, recall_at_low) = by_threshold["0.8"], by_threshold["0.3"]
+    assert recall <= recall_at_low
+    assert 0 <= precision <= 1
     assert metadata.training["contigs"] == ["train"]
     assert [stage["name"] for stage in metadata.training["stages"]] == ["all", "some"]
     assert [row["step"] for row in validation_rows(out)] == [30, 60]
 
 
-def test_the_track_of_a_trained_model_is_calibrated_and_finds_the_motif(recipe, tmp_path):
+def test_annotated_track_has_the_recorded_figures(recipe, tmp_path):
     train(recipe(), tmp_path / "out")
-    words = ["annotate", f"{tmp_path}/genome.fa", "-o", f"{tmp_path}/z.bw", "-o", f"{tmp_path}/z.bed"]
-    words += ["--contigs", "val", "--model", f"{tmp_path}/out", "--device", "cpu"]
-    assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
-    words = [
+    command = ["annotate", f"{tmp_path}/genome.fa", "-o", f"{tmp_path}/z.bw", "-o", f"{tmp_path}/z.bed"]
+    command += ["--contigs", "val", "--model", f"{tmp_path}/out", "--device", "cpu"]
+    assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
+    command = [
         "evaluate",
         f"{tmp_path}/z.bw",
         "--labels",
@@ -138,39 +144,39 @@ def test_the_track_of_a_trained_model_is_calibrated_and_finds_the_motif(recipe, 
         "--genome",
         f"{tmp_path}/genome.fa",
     ]
-    words += ["--contigs", "val", "--json", f"{tmp_path}/z.json"]
-    assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
-    told = json.loads((tmp_path / "z.json").read_text())["tracks"]["z.bw"]["genome"]
+    command += ["--contigs", "val", "--json", f"{tmp_path}/z.json"]
+    assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
+    figures = json.loads((tmp_path / "z.json").read_text())["tracks"]["z.bw"]["genome"]
     quality = load(tmp_path / "out").metadata.quality
-    # three decimals are written: where calibration bends flat, bases tie that the model tells apart
-    assert told["average_precision"] == pytest.approx(quality["average_precision"], abs=0.02)
-    assert told["best_f1"] == pytest.approx(quality["f1"], abs=0.01)
+    # a track has three decimals, so that some bases tie that the model ranks
+    assert figures["average_precision"] == pytest.approx(quality["average_precision"], abs=0.02)
+    assert figures["best_f1"] == pytest.approx(quality["f1"], abs=0.01)
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(recipe, tmp_path, monkeypatch):
+def test_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     plan = recipe()
-    train(plan, tmp_path / "whole")
-    on_log = Watch.on_log
+    train(plan, tmp_path / "uninterrupted")
+    on_log = LossMonitor.on_log
 
-    def stop(self, args, state, control, logs=None, **rest):
+    def interrupt(self, args, state, control, logs=None, **rest):
         on_log(self, args, state, control, logs, **rest)
         if state.global_step >= 45 and "2-some" in args.output_dir:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Watch, "on_log", stop)
+    monkeypatch.setattr(LossMonitor, "on_log", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(plan, tmp_path / "stopped")
-    assert not (tmp_path / "stopped" / "config.json").exists()
-    monkeypatch.setattr(Watch, "on_log", on_log)
-    train(plan, tmp_path / "stopped")
-    one, other = load(tmp_path / "whole"), load(tmp_path / "stopped")
-    for name, weights in one.module.state_dict().items():
-        torch.testing.assert_close(other.module.state_dict()[name], weights, atol=1e-5, rtol=1e-4)
-    precision = one.metadata.quality["average_precision"]
-    assert other.metadata.quality["average_precision"] == pytest.approx(precision, abs=1e-3)
+        train(plan, tmp_path / "interrupted")
+    assert not (tmp_path / "interrupted" / "config.json").exists()
+    monkeypatch.setattr(LossMonitor, "on_log", on_log)
+    train(plan, tmp_path / "interrupted")
+    expected, resumed = load(tmp_path / "uninterrupted"), load(tmp_path / "interrupted")
+    for name, weights in expected.module.state_dict().items():
+        torch.testing.assert_close(resumed.module.state_dict()[name], weights, atol=1e-5, rtol=1e-4)
+    precision = expected.metadata.quality["average_precision"]
+    assert resumed.metadata.quality["average_precision"] == pytest.approx(precision, abs=1e-3)
 
 
-def test_a_finished_folder_is_kept(recipe, tmp_path):
+def test_folder_with_other_files_is_refused(recipe, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("precious")
@@ -178,22 +184,22 @@ def test_a_finished_folder_is_kept(recipe, tmp_path):
         train(recipe(), out)
 
 
-def test_another_recipe_does_not_mix(recipe, tmp_path):
+def test_folder_of_another_recipe_is_refused(recipe, tmp_path):
     out = tmp_path / "out"
     train(recipe("base", "stage.steps=2", "stage.evaluations=0"), out)
     with pytest.raises(OutputError, match="another recipe"):
         train(recipe("base", "stage.steps=3", "stage.evaluations=0"), out)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path):
-    with pytest.raises(ZfliponError, match="lower the learning rate"):
+def test_infinite_loss_stops_the_run(recipe, tmp_path):
+    with pytest.raises(ZfliponError, match="Lower the learning rate"):
         train(recipe("base", "stage.learning_rate=1e30", "stage.warmup=0"), tmp_path / "out")
 
 
-def test_what_is_missing_is_named(recipe, tmp_path):
+def test_missing_data_are_named(recipe, tmp_path):
     with pytest.raises(RecipeError, match=r"data\.genome"):
         train(recipe("base", "data.genome=''"), tmp_path / "a")
-    with pytest.raises(InputError, match="chrQ not in"):
+    with pytest.raises(InputError, match="chrQ not among the contigs"):
         train(recipe("base", "data.validation_contigs=['chrQ']"), tmp_path / "b")
     (tmp_path / "labels.bed").write_text("val\t10\t20\n")
     plan = recipe()
@@ -202,7 +208,7 @@ def test_what_is_missing_is_named(recipe, tmp_path):
         train(plan, tmp_path / "c")
 
 
-def test_validation_counts_every_base_once():
+def test_histogram_counts_scores_by_label():
     histogram = ScoreHistogram()
     histogram.add(np.array([2.0, -1.0, 0.5]), np.array([True, False, False]))
     scores, negatives, positives = histogram.counts()
@@ -211,28 +217,28 @@ def test_validation_counts_every_base_once():
     assert positives.tolist() == [0, 0, 1]
 
 
-def test_a_context_learnt_from_tracks_and_an_average_of_weights(recipe, tmp_path):
+def test_learns_tracks_with_a_weight_average(recipe, tmp_path):
     made = recipe(
         "base",
         f"data.tracks={tmp_path}/tracks",
         "stage.all.target=tracks",
         'stage.all.auxiliary=["candidates"]',
         'stage.some.auxiliary=["candidates", "tracks"]',
-        "stage.some.average=0.9",
+        "stage.some.ema_decay=0.9",
         "stage.some.dropout=0.1",
     )
     (tmp_path / "tracks").mkdir()
-    with pytest.raises(InputError, match="no BED files"):
+    with pytest.raises(InputError, match="contains no BED files"):
         train(made, tmp_path / "out")
     shutil.copy(tmp_path / "labels.bed", tmp_path / "tracks" / "one.bed")
     (tmp_path / "tracks" / "two.bed").write_text("train\t0\t40000\n")
     train(made, tmp_path / "out")
-    found = load(tmp_path / "out")
-    assert found.module.base_head.tracks.out_features == 2
-    assert found.metadata.quality["average_precision"] > 0.3
+    checkpoint = load(tmp_path / "out")
+    assert checkpoint.module.base_head.tracks.out_features == 2
+    assert checkpoint.metadata.quality["average_precision"] > 0.3
 
 
-def test_frozen_weights_stay_as_the_stage_before_left_them(recipe, tmp_path):
+def test_frozen_weights_do_not_change(recipe, tmp_path):
     short = ("stage.steps=3", "stage.some.evaluations=0")
     train(
         recipe("base", *short, 'stage.some.freeze=["base_head.entry", "base_head.forms"]'), tmp_path / "out"
@@ -240,14 +246,14 @@ def test_frozen_weights_stay_as_the_stage_before_left_them(recipe, tmp_path):
     before, after = (
         load(folder).module.state_dict() for folder in (tmp_path / "out/stages/1-all/model", tmp_path / "out")
     )
-    kept = {name for name, weights in before.items() if weights.equal(after[name])}
-    assert {"base_head.entry.weight", "base_head.forms.bias"} <= kept
-    assert "base_head.flips.weight" not in kept
-    with pytest.raises(RecipeError, match="no weights begin with 'nowhere'"):
+    unchanged = {name for name, weights in before.items() if weights.equal(after[name])}
+    assert {"base_head.entry.weight", "base_head.forms.bias"} <= unchanged
+    assert "base_head.flips.weight" not in unchanged
+    with pytest.raises(RecipeError, match="no name of a weight starts with 'nowhere'"):
         train(recipe("base", *short, 'stage.some.freeze=["nowhere"]'), tmp_path / "other")
 
 
-def test_the_strands_of_the_recipe_go_into_the_story_and_into_the_judgement(recipe, tmp_path):
+def test_both_strands_is_recorded_and_used_in_evaluation(recipe, tmp_path):
     short = ("stage.steps=3", "stage.some.evaluations=0")
     quality = {}
     for both in (False, True):
@@ -257,136 +263,140 @@ def test_the_strands_of_the_recipe_go_into_the_story_and_into_the_judgement(reci
         quality[both] = metadata.quality["average_precision"]
     assert quality[True] != quality[False]
     assert "strands: both" in (tmp_path / "True" / "README.md").read_text()
-    # what starts from a checkpoint is read as that, unless the recipe says otherwise
-    for said, expected in ((None, True), (False, False)):
+    # a model that starts from a checkpoint inherits the setting unless the recipe changes it
+    for setting, expected in ((None, True), (False, False)):
         made = recipe("base", *short)
-        model = ModelConfig(checkpoint=str(tmp_path / "True"), both_strands=said)
-        train(replace(made, model=model), tmp_path / f"on-{expected}")
+        model = ModelConfig(checkpoint=str(tmp_path / "True"), both_strands=setting)
+        train(from_checkpoint(made, model), tmp_path / f"on-{expected}")
         assert load(tmp_path / f"on-{expected}").metadata.both_strands is expected
 
 
-def test_a_model_trained_on_everything_is_measured_by_twins(recipe, tmp_path):
+def test_model_trained_on_all_contigs_is_measured_by_held_out_models(recipe, tmp_path):
     out = tmp_path / "out"
-    made = train(recipe("base", *TWINS), out)
+    made = train(recipe("base", *HELD_OUT), out)
     counts = []
-    for number, apart in ((1, "val"), (2, "train")):
+    for number, held_out in ((1, "val"), (2, "train")):
         alone = train(
-            recipe("base", *SHORT, f"data.validation_contigs=['{apart}']"), tmp_path / f"alone-{apart}"
+            recipe("base", *SHORT, f"data.validation_contigs=['{held_out}']"), tmp_path / f"alone-{held_out}"
         )
-        twin = load(out / "held-out" / str(number))
-        # a twin is what the recipe gives without its contigs, to the last weight
+        model = load(out / "held-out" / str(number))
+        # a held-out model equals the model of the recipe without its contigs
         for name, weights in alone.module.state_dict().items():
-            assert weights.equal(twin.module.state_dict()[name])
-        assert twin.metadata.quality == alone.metadata.quality
-        told = made.metadata.quality["held_out_models"][number - 1]
-        assert told["contigs"] == [apart]
-        assert told["average_precision"] == twin.metadata.quality["average_precision"]
-        counts.append(read_counts(out / "held-out" / str(number) / "stages" / COUNTS)["genome"].counts())
-    # the model has learnt from both contigs, and what its twins say of both, taken together, measures it
+            assert weights.equal(model.module.state_dict()[name])
+        assert model.metadata.quality == alone.metadata.quality
+        figures = made.metadata.quality["held_out_models"][number - 1]
+        assert figures["contigs"] == [held_out]
+        assert figures["average_precision"] == model.metadata.quality["average_precision"]
+        counts.append(
+            read_histograms(out / "held-out" / str(number) / "stages" / "counts.npz")["genome"].counts()
+        )
+    # the model is trained on both contigs and measured by the pooled predictions of its held-out models
     assert made.metadata.training["contigs"] == ["train", "val"]
     assert made.metadata.quality["contigs"] == ["val", "train"]
-    assert not made.module.base_head.flips.weight.equal(twin.module.base_head.flips.weight)
+    assert not made.module.base_head.flips.weight.equal(model.module.base_head.flips.weight)
     scores = np.concatenate([np.repeat(each[0], each[1] + each[2]) for each in counts])
     labels = np.concatenate([np.tile([False, True], len(each[0])).repeat(_pairs(each)) for each in counts])
     assert sum(labels) == made.metadata.training["labels"] * len(MOTIF)
     both = ScoreHistogram()
     both.add(scores, labels)
     assert made.metadata.quality["average_precision"] == round(both.average_precision(), 4)
-    assert made.metadata.calibration[:2] == pytest.approx(platt(both))
+    assert (made.metadata.calibration.scale, made.metadata.calibration.bias) == pytest.approx(fit_platt(both))
     card = (out / "README.md").read_text()
-    assert "**These figures are of twins**" in card
+    assert "**These figures are of held-out models**" in card
     assert "mean ± sd" in card
-    assert "of twins" not in (out / "held-out" / "1" / "README.md").read_text()
+    assert "of held-out models" not in (out / "held-out" / "1" / "README.md").read_text()
 
 
 def _pairs(counts):
-    """How many bases without and with a label have each score, in turn."""
+    """Return the number of bases with each score, without and with a label in turn."""
     return np.stack(counts[1:], axis=1).ravel()
 
 
-def test_a_checkpoint_that_knows_what_is_kept_apart_is_named(recipe, tmp_path, caplog):
-    train(recipe("base", *TWINS, "stage.steps=3"), tmp_path / "first")
-    told = {}
+def test_warns_if_a_checkpoint_was_trained_on_evaluation_contigs(recipe, tmp_path, caplog):
+    train(recipe("base", *HELD_OUT, "stage.steps=3"), tmp_path / "first")
+    warnings = {}
     for folder in ("first", "first/held-out/1"):
         caplog.clear()
         model = ModelConfig(checkpoint=str(tmp_path / folder))
-        train(replace(recipe("base", *SHORT), model=model), tmp_path / "on" / folder)
-        told[folder] = [row.getMessage() for row in caplog.records if row.levelname == "WARNING"]
+        train(from_checkpoint(recipe("base", *SHORT), model), tmp_path / "on" / folder)
+        warnings[folder] = [row.getMessage() for row in caplog.records if row.levelname == "WARNING"]
     first = tmp_path / "first"
-    assert told["first"] == [f"{first} was trained on val, kept apart here: figures on them flatter it"]
-    assert told["first/held-out/1"] == []
+    (warning,) = warnings["first"]
+    assert warning.startswith(f"{first} was trained on val, which are validation or test contigs here")
+    assert warnings["first/held-out/1"] == []
 
 
-def test_twins_start_from_the_twins_of_a_checkpoint(recipe, tmp_path, caplog):
-    train(recipe("base", *TWINS, "stage.steps=3"), tmp_path / "first")
+def test_held_out_models_start_from_those_of_the_checkpoint(recipe, tmp_path, caplog):
+    train(recipe("base", *HELD_OUT, "stage.steps=3"), tmp_path / "first")
     model = ModelConfig(checkpoint=str(tmp_path / "first"))
     caplog.clear()
-    train(replace(recipe("base", *TWINS, "stage.steps=3"), model=model), tmp_path / "second")
+    train(from_checkpoint(recipe("base", *HELD_OUT, "stage.steps=3"), model), tmp_path / "second")
     assert not [row for row in caplog.records if row.levelname == "WARNING"]
     for number in (1, 2):
         record = json.loads((tmp_path / f"second/held-out/{number}/stages/recipe.json").read_text())
         assert record["model"]["checkpoint"] == f"{tmp_path}/first/held-out/{number}"
-    # other lists of contigs have no twin there: the model itself starts them, and it is said that it knows them
-    other = recipe("base", *SHORT, "stage.steps=3", "data.validation_contigs=[]", 'data.twins=[["val"]]')
+    # without a held-out model for these contigs, the model itself is used, with a warning
+    other = recipe(
+        "base", *SHORT, "stage.steps=3", "data.validation_contigs=[]", 'data.held_out_models=[["val"]]'
+    )
     shutil.rmtree(tmp_path / "first/held-out/1")
-    train(replace(other, model=model), tmp_path / "third")
+    train(from_checkpoint(other, model), tmp_path / "third")
     assert any("was trained on val" in row.getMessage() for row in caplog.records)
 
 
-def test_twins_go_on_where_they_were_stopped(recipe, tmp_path, monkeypatch):
-    made, judged = recipe("base", *TWINS, "stage.steps=8"), stages._judged
+def test_held_out_models_resume(recipe, tmp_path, monkeypatch):
+    made, assess = recipe("base", *HELD_OUT, "stage.steps=8"), pipeline.assess
     calls = []
 
-    def stop(*arguments):
+    def interrupt(*arguments):
         calls.append(arguments)
-        if len(calls) == 2:  # the second twin is trained, but not judged
+        if len(calls) == 2:  # the second held-out model is trained, but not assessed
             raise KeyboardInterrupt
-        return judged(*arguments)
+        return assess(*arguments)
 
-    monkeypatch.setattr(stages, "_judged", stop)
+    monkeypatch.setattr(pipeline, "assess", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(made, tmp_path / "out")
     assert (tmp_path / "out" / "held-out" / "1" / "config.json").exists()
     assert not (tmp_path / "out" / "held-out" / "2" / "config.json").exists()
-    monkeypatch.setattr(stages, "_judged", judged)
+    monkeypatch.setattr(pipeline, "assess", assess)
     resumed, straight = train(made, tmp_path / "out"), train(made, tmp_path / "other")
     for name, weights in straight.module.state_dict().items():
         assert weights.equal(resumed.module.state_dict()[name])
     assert resumed.metadata.quality == straight.metadata.quality
 
 
-def test_the_contigs_of_twins_are_looked_at_before_anything_is_trained(recipe, tmp_path):
-    for twins, told in (
-        ('[["val"], ["chrQ"]]', "data.twins, list 2: chrQ not in"),
-        ('[["val"], ["val2", "val"]]', "each contig in one of them"),
-        ('[["val", "train"]]', "every contig is kept apart"),
+def test_held_out_contigs_are_checked_before_training(recipe, tmp_path):
+    for contigs, message in (
+        ('[["val"], ["chrQ"]]', r"data\.held_out_models\[1\]: chrQ not among the contigs"),
+        ('[["val"], ["val2", "val"]]', "each contig in one list"),
+        ('[["val", "train"]]', "no contig is left to train on"),
     ):
-        with pytest.raises(ZfliponError, match=told):
-            train(
-                recipe("base", *SHORT, "data.validation_contigs=[]", f"data.twins={twins}"), tmp_path / "out"
-            )
+        with pytest.raises(ZfliponError, match=message):
+            settings = ("data.validation_contigs=[]", f"data.held_out_models={contigs}")
+            train(recipe("base", *SHORT, *settings), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
 
-def test_counts_that_are_missing_or_damaged_are_named(tmp_path):
+def test_missing_or_damaged_histograms_are_named(tmp_path):
     for content in (None, b"", b"PK\x03\x04 damaged"):
         path = tmp_path / "counts.npz"
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(InputError, match="expected what a twin counted"):
-            read_counts(path)
+        with pytest.raises(InputError, match="expected the evaluation of a held-out model"):
+            read_histograms(path)
 
 
-WORDS = (
+KMERS = (
     "stage.steps=3",
     "stage.some.evaluations=0",
-    "stage.some.readout=10",
+    "stage.some.readout_penalty=10",
     "model.base_head.words=4",
 )
 
 
-def soften(tmp_path):
-    """Write a fifth of each contig of the recipe's genome in lower case, as repeats."""
+def soft_mask(tmp_path):
+    """Rewrite the genome with the first fifth of each contig in lower case."""
     with Genome(tmp_path / "genome.fa") as genome:
         contigs = {name: genome.fetch(name, 0, size) for name, size in genome.lengths.items()}
     make_fasta(
@@ -395,22 +405,22 @@ def soften(tmp_path):
     )
 
 
-def test_words_need_lower_case(recipe, tmp_path):
-    with pytest.raises(RecipeError, match="no repeats in lower case"):
-        train(recipe("base", *WORDS), tmp_path / "out")
-    assert not list((tmp_path / "out").glob("stages/*/*"))  # it is said before anything is trained
+def test_kmer_tables_need_a_soft_masked_genome(recipe, tmp_path):
+    with pytest.raises(RecipeError, match="expected a soft-masked FASTA"):
+        train(recipe("base", *KMERS), tmp_path / "out")
+    assert not list((tmp_path / "out").glob("stages/*/*"))  # refused before training
 
 
-def test_the_table_of_words_is_what_was_counted_on_what_trains_weighed(recipe, tmp_path):
+def test_kmer_log_odds_are_weighted_sums_of_the_counted_tables(recipe, tmp_path):
     (tmp_path / "tracks").mkdir()
     (tmp_path / "tracks" / "one.bed").write_text("train\t20000\t30000\nval\t0\t9000\n")
-    made = recipe("base", *WORDS, f"data.tracks={tmp_path}/tracks")
-    soften(tmp_path)
+    made = recipe("base", *KMERS, f"data.tracks={tmp_path}/tracks")
+    soft_mask(tmp_path)
     train(made, tmp_path / "out")
     head = load(tmp_path / "out").module.base_head
     with Genome(tmp_path / "genome.fa") as genome:
         tracks = [{"train": np.array([[20_000, 30_000]])}]
-        counted = word_tables(genome, {"train": genome.length("train")}, tracks, 4)
+        counted = kmer_tables(genome, {"train": genome.length("train")}, tracks, 4)
     for odds in head.word_odds.numpy():
         weights, *_ = np.linalg.lstsq(counted.T, odds, rcond=None)
         np.testing.assert_allclose(weights @ counted, odds, atol=1e-4)
@@ -418,13 +428,13 @@ def test_the_table_of_words_is_what_was_counted_on_what_trains_weighed(recipe, t
     assert head.flips.weight[0, -len(WORD_REACHES) :].tolist() == [1] * len(WORD_REACHES)
 
 
-def test_words_that_decide_are_found(recipe, tmp_path):
-    # motifs flip where a track lies, and a track lies where a word is often
-    made = recipe("base", *WORDS, f"data.tracks={tmp_path}/tracks")
+def test_informative_kmers_get_high_log_odds(recipe, tmp_path):
+    # motifs in a track are labelled, and the track is where GGATCCGG is frequent
+    made = recipe("base", *KMERS, f"data.tracks={tmp_path}/tracks")
     letters, labels, candidates, track = list(dna(40_000, seed=3, letters="AACTTG")), [], [], []
     for block in range(40):
-        start, flips = 1000 * block, block % 2 == 0
-        if flips:
+        start, labelled = 1000 * block, block % 2 == 0
+        if labelled:
             track.append(f"train\t{start}\t{start + 1000}\n")
             for at in range(start + 20, start + 980, 40):
                 letters[at : at + 8] = "GGATCCGG"
@@ -432,26 +442,26 @@ def test_words_that_decide_are_found(recipe, tmp_path):
         letters[at : at + len(MOTIF)] = MOTIF
         row = f"train\t{at}\t{at + len(MOTIF)}\n"
         candidates.append(row)
-        if flips:
+        if labelled:
             labels.append(row)
     (tmp_path / "tracks").mkdir()
     for name, rows in (("labels.bed", labels), ("candidates.bed", candidates), ("tracks/one.bed", track)):
         (tmp_path / name).write_text("".join(rows))
     make_fasta(tmp_path, {"train": "".join(letters), "val": dna(3000, 1)})
-    soften(tmp_path)
+    soft_mask(tmp_path)
     train(made, tmp_path / "out")
     module = load(tmp_path / "out").module
-    word = int("".join(str("ACGT".index(letter)) for letter in "GATC"), 4)
+    frequent = int("".join(str("ACGT".index(letter)) for letter in "GATC"), 4)
     other = int("".join(str("ACGT".index(letter)) for letter in "TTAA"), 4)
     odds = module.base_head.word_odds.numpy()
-    assert (odds[:, word] > odds[:, other]).all()
-    assert odds[:, word].sum() > 0
+    assert (odds[:, frequent] > odds[:, other]).all()
+    assert odds[:, frequent].sum() > 0
 
 
-def test_the_average_lags_behind_the_weights(tmp_path):
+def test_weight_average_follows_the_weights_and_is_restored(tmp_path):
     module = torch.nn.Linear(1, 1, bias=False)
     module.weight.data.zero_()
-    average = Average(module, 0.5, tmp_path)
+    average = WeightAverage(module, 0.5, tmp_path)
     state = SimpleNamespace(global_step=0, is_world_process_zero=True)
     average.on_train_begin(None, state, None)
     for state.global_step in range(1, 15):
@@ -462,20 +472,21 @@ def test_the_average_lags_behind_the_weights(tmp_path):
     with average.applied():
         assert module.weight.item() < 1
     assert module.weight.item() == 7
+    (tmp_path / "checkpoint-14").mkdir()
     average.on_save(None, state, None)
-    again = Average(module, 0.5, tmp_path)
+    again = WeightAverage(module, 0.5, tmp_path)
     again.on_train_begin(None, state, None)
     assert again.weights["weight"].equal(average.weights["weight"])
 
 
-def test_a_stage_needs_what_it_learns(recipe, tmp_path):
-    with pytest.raises(RecipeError, match=r"stage some learns tracks; set data\.tracks"):
+def test_stage_needs_the_file_of_its_target(recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"stage some learns tracks: set data\.tracks"):
         train(recipe("base", 'stage.some.auxiliary=["tracks"]', "stage.all.steps=1"), tmp_path / "out")
 
 
 @pytest.mark.parametrize("setting", ["model.family=zhunt", "model.checkpoint=zhunt"])
-def test_a_formula_is_not_trained(recipe, tmp_path, setting):
+def test_formula_is_not_trained(recipe, tmp_path, setting):
     made = recipe("base", "stage.all.steps=1")
     model = ModelConfig(**dict([setting.removeprefix("model.").split("=")]))
     with pytest.raises(RecipeError, match="zhunt is a formula"):
-        train(replace(made, model=model), tmp_path / "out")
+        train(from_checkpoint(made, model), tmp_path / "out")
