@@ -98,7 +98,7 @@ def by_a_plain_loop(checkpoint, sequence, weights, steps):
     if checkpoint.metadata.objective == "base":
         place = torch.from_numpy(np.repeat(np.arange(len(tokens.ids)), tokens.lengths))[None]
         bases = torch.from_numpy(base_codes(sequence))[None]
-        seen = module.base_head.look(bases)
+        seen = module.base_head.read_bases(bases)
         ends += [seen.letters.double(), seen.ready.double()]
         given = {"bases": bases, "base_tokens": place}
     starts = [start.detach(), *(torch.zeros_like(end) for end in ends[1:])]
@@ -144,14 +144,14 @@ def test_attributions_add_up_and_a_plain_loop_agrees(name, objective):
 
 
 def test_words_have_their_share_in_their_middles(monkeypatch):
-    monkeypatch.setitem(HEAD, "words", 4)
+    monkeypatch.setitem(HEAD, "kmer_size", 4)
     checkpoint, sequences = made("compact", "base"), windows()
-    odds = checkpoint.module.base_head.word_odds
+    odds = checkpoint.module.base_head.kmers.log_odds
     odds.copy_(torch.randn(odds.shape, generator=torch.Generator().manual_seed(3)))
     for found, sequence in zip(attributed(checkpoint, sequences, steps=64), sequences, strict=True):
         assert abs(found.delta) < 0.01 * abs(found.output - found.reference) + 1e-4
         assert found.words.shape == (len(sequence),)
-        told = checkpoint.module.base_head.look(torch.from_numpy(base_codes(sequence))[None]).words[0]
+        told = checkpoint.module.base_head.read_bases(torch.from_numpy(base_codes(sequence))[None]).kmers[0]
         assert (found.words != 0).sum() > 40
         assert not found.words[(told[:, : len(sequence)] == 0).all(0).numpy()].any()
         own = found.letters + found.zhunt + found.words
@@ -282,10 +282,10 @@ def test_special_tokens_and_padding_have_no_share():
 
 def test_the_head_reads_n_as_the_baseline():
     head = made("compact", "base").module.base_head
-    seen = head.look(torch.full((1, 40), 4))
+    seen = head.read_bases(torch.full((1, 40), 4))
     assert not seen.letters.any()
     assert not seen.ready.any()
-    assert not head.look(torch.full((1, 40), PADDING_BASE)).letters.any()
+    assert not head.read_bases(torch.full((1, 40), PADDING_BASE)).one_hot.any()
 
 
 def test_a_k_mer_is_spread_over_the_bases_that_it_reads():

@@ -66,7 +66,12 @@ def test_a_base_resolution_head_averages_only_its_activity_score_over_strands(to
         batch = collate(tokens, [text], checkpoint.tokenizer.pad_id, with_bases=True)
         with torch.inference_mode():
             output = checkpoint.module.eval()(**batch)
-        factors.append([torch.sigmoid(logit)[0].double().numpy() for logit in (output.forms, output.flips)])
+        factors.append(
+            [
+                torch.sigmoid(logit)[0].double().numpy()
+                for logit in (output.can_form_logit, output.is_formed_logit)
+            ]
+        )
     (forming, activity), (_, reverse_activity) = factors
     product = forming * (activity + reverse_activity[::-1]) / 2
     log_odds = calibration.scale * np.log(product / (1 - product)) + calibration.bias

@@ -129,7 +129,7 @@ def test_the_event_is_recorded_on_the_stream_of_the_output_device(monkeypatch):
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_value_that_is_not_a_number_is_an_error(base_checkpoint, value, both_strands):
     with torch.no_grad():
-        base_checkpoint.module.base_head.flips.bias.fill_(float(value))
+        base_checkpoint.module.base_head.is_formed.bias.fill_(float(value))
     with pytest.raises(ModelError, match="not a number; check the weights with zflipon doctor"):
         predict(base_checkpoint, ["ACGT"], replace(CPU, both_strands=both_strands))
     with pytest.raises(NotANumberError, match="not a number; try --precision float32"):

@@ -110,7 +110,7 @@ def test_early_exit_skips_only_windows_that_a_track_shows_as_0(tmp_path, rng, bo
 
 def test_an_upper_bound_that_is_not_a_number_skips_no_window(tmp_path, tokenizer, rng):
     checkpoint = compact_checkpoint(tokenizer, "base")
-    torch.nn.init.constant_(checkpoint.module.base_head.forms.bias, float("nan"))
+    torch.nn.init.constant_(checkpoint.module.base_head.can_form.bias, float("nan"))
     text = random_dna(rng, 3000)
     windows = tile_windows(0, len(text), checkpoint.metadata.window, checkpoint.metadata.margin)
     predictor = Predictor(checkpoint, CPU)

@@ -18,12 +18,12 @@ from zflipon.config import LoraConfig, StageConfig
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import create, family_names, get_family, load, load_module, save, start
 from zflipon.models.adapters import attach, is_adapted, merge, thaw
-from zflipon.models.base import HEADS
 from zflipon.models.collate import collate
+from zflipon.models.heads.standard import HEAD_PREFIXES
 from zflipon.models.hub import locate
 from zflipon.models.metadata import OBJECTIVES
-from zflipon.training.loop import StageTrainer
 from zflipon.training.initialization import freeze_weights
+from zflipon.training.loop import StageTrainer
 
 LORA = LoraConfig(r=4, alpha=8, dropout=0.0)
 
@@ -112,7 +112,7 @@ def test_merged_weights_are_the_base_s_and_a_product(bases):
 def test_adapters_head_and_the_asked_for_biases_are_trained(bases, tmp_path, bias):
     made = adapted(bases["gena"], lora=LoraConfig(r=2, bias=bias))
     trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
-    encoder = {name for name in trained if not name.startswith(HEADS) and "lora_" not in name}
+    encoder = {name for name in trained if not name.startswith(HEAD_PREFIXES) and "lora_" not in name}
     assert {name for name in trained if name.startswith("classifier.")}
     if bias == "none":
         assert not encoder
@@ -128,7 +128,9 @@ def test_peft_leaves_the_head_alone_too_where_its_layers_have_the_targets_names(
     bases, tmp_path, objective, bias
 ):
     made = adapted(bases["dnabert"], objective, replace(LORA, targets=("dense",), bias=bias))
-    assert not any("lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEADS))
+    assert not any(
+        "lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEAD_PREFIXES)
+    )
     save(made, tmp_path / "lora")
     theirs = PeftModel.from_pretrained(
         load_module(bases["dnabert"], objective), str(tmp_path / "lora")
@@ -200,7 +202,7 @@ def test_training_goes_on_from_adapters_and_with_another_head(bases, tmp_path):
     save(adapted(bases["gena"], "mlm"), tmp_path / "lora")
     same, other = start(tmp_path / "lora", "mlm"), start(tmp_path / "lora", "base")
     for name, weights in other.module.named_parameters():
-        assert weights.requires_grad == ("lora_" in name or name.startswith(HEADS))
+        assert weights.requires_grad == ("lora_" in name or name.startswith(HEAD_PREFIXES))
         if "lora_" in name:
             assert weights.equal(dict(same.module.named_parameters())[name])
     with pytest.raises(ModelError, match="has adapters already"):

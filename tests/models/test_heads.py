@@ -7,20 +7,16 @@ from conftest import dna
 
 from zflipon.energetics import zhunt
 from zflipon.errors import ModelError
-from zflipon.genome.alphabet import base_codes
+from zflipon.genome.alphabet import PADDING_BASE, base_codes
 from zflipon.models import create
-from zflipon.models.base import BASE_HEAD_DEFAULTS
+from zflipon.models.heads.base_inputs import ZHUNT_CHANNELS, zhunt_features
 from zflipon.models.heads.base_resolution import (
-    BIN,
-    PADDING_BASE,
-    READINESS,
-    WORD_REACHES,
+    HEAD_DEFAULTS,
     BaseHead,
-    _level,
-    _spread,
-    readiness,
-    words,
+    mean_over_calls,
 )
+from zflipon.models.heads.bin_context import BIN_SIZE, interpolate_bins
+from zflipon.models.heads.kmers import KMER_RADII, kmer_indices
 from zflipon.tokenization.alignment import IGNORE
 
 
@@ -57,8 +53,8 @@ def inputs(*sequences: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_readiness_is_what_zhunt_says():
     sequence = dna(120, seed=2) + "CG" * 9 + "NN" + dna(40, seed=4)
-    found, called = readiness(codes(sequence, sequence[:50]), 6, 12)
-    assert found.shape == (2, READINESS, len(sequence))
+    found, called = zhunt_features(codes(sequence, sequence[:50]), 6, 12)
+    assert found.shape == (2, ZHUNT_CHANNELS, len(sequence))
     shortest, excess, ends = zhunt.published_call_starts(codes(sequence))
     ready = np.maximum(26 - shortest[0].numpy(), 0) / 3
     np.testing.assert_allclose(found[0, 0], ready, atol=1e-5)
@@ -72,25 +68,27 @@ def test_readiness_is_what_zhunt_says():
     assert called[0, 120:138].all()
     assert (found[1, :, 50:] == 0).all()
     assert (found[1, 0, 39:] == 0).all()
-    torch.testing.assert_close(found[1, :, :50], readiness(codes(sequence[:50]), 6, 12)[0][0])
+    torch.testing.assert_close(found[1, :, :50], zhunt_features(codes(sequence[:50]), 6, 12)[0][0])
 
 
 def test_bases_of_one_call_share_what_surrounds_them():
     values = torch.tensor([[1.0, 2.0, 4.0, 3.0, 5.0, 7.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
     called = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
-    level = _level(values, called)
+    level = mean_over_calls(values, called)
     torch.testing.assert_close(level[0], torch.tensor([1.0, 3.0, 3.0, 3.0, 6.0, 6.0]))
     torch.testing.assert_close(level[1], values[1])
 
 
 def test_the_probability_is_the_product_of_the_factors():
     network = head().eval()
-    network.flips.weight.data.zero_()
+    network.is_formed.weight.data.zero_()
     with torch.no_grad():
         calls = network(*inputs(dna(70)))
-    flips = torch.sigmoid(network.flips.bias - 1.5)
-    torch.testing.assert_close(calls.logits.sigmoid(), calls.forms.sigmoid() * flips, rtol=1e-4, atol=1e-7)
-    assert calls.tracks is None
+    flips = torch.sigmoid(network.is_formed.bias - 1.5)
+    torch.testing.assert_close(
+        calls.logits.sigmoid(), calls.can_form_logit.sigmoid() * flips, rtol=1e-4, atol=1e-7
+    )
+    assert calls.track_logits is None
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 100])
@@ -101,7 +99,7 @@ def test_neighbours_in_a_batch_change_nothing(size):
     with torch.no_grad():
         together = network(states, tokens, bases)
         alone = network(states[:1, :size], tokens[:1, :size], bases[:1, :size])
-    for one, other in ((together.logits, alone.logits), (together.forms, alone.forms)):
+    for one, other in ((together.logits, alone.logits), (together.can_form_logit, alone.can_form_logit)):
         torch.testing.assert_close(one[:1, :size], other, rtol=1e-4, atol=1e-5)
 
 
@@ -109,13 +107,13 @@ def test_without_zhunt_and_without_tracks():
     network = head(zhunt=[], tracks=0).train()
     calls = network(*inputs(dna(33)))
     assert calls.logits.shape == (1, 33)
-    assert calls.tracks is None
+    assert calls.track_logits is None
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_words_are_numbers_to_the_base_of_four(size):
     sequence = dna(40)[:25] + "N" + dna(40)[25:]
-    index, whole = (each[0].tolist() for each in words(codes(sequence), size))
+    index, whole = (each[0].tolist() for each in kmer_indices(codes(sequence), size))
     assert len(index) == len(sequence) - size + 1
     for start, (number, known) in enumerate(zip(index, whole, strict=True)):
         word = sequence[start : start + size]
@@ -126,48 +124,50 @@ def test_words_are_numbers_to_the_base_of_four(size):
 
 @pytest.mark.parametrize("size", [-1, 11])
 def test_words_too_long_for_a_table_are_refused(size):
-    with pytest.raises(ModelError, match="words have 1 to 10 bases"):
-        head(words=size)
+    with pytest.raises(ModelError, match="kmer_size must be from 1 to 10"):
+        head(kmer_size=size)
 
 
 def test_a_bin_is_told_the_mean_of_the_words_around_it():
-    network = head(words=4).eval()
-    network.word_odds.copy_(torch.randn(len(WORD_REACHES), 256, generator=torch.Generator().manual_seed(2)))
+    network = head(kmer_size=4).eval()
+    network.kmers.log_odds.copy_(
+        torch.randn(len(KMER_RADII), 256, generator=torch.Generator().manual_seed(2))
+    )
     sequence = dna(1500, 1) + "N" * 30 + dna(600, 2)
     with torch.no_grad():
-        found = network.surroundings(*inputs(sequence))[0, :, -len(WORD_REACHES) :].numpy()
-    for row, reach in enumerate(WORD_REACHES):
+        found = network.context_features(*inputs(sequence))[0, :, -len(KMER_RADII) :].numpy()
+    for row, reach in enumerate(KMER_RADII):
         told = np.zeros(len(sequence))
         for start in range(len(sequence) - 3):
             word = sequence[start : start + 4]
             if "N" not in word:
                 number = int("".join(str("ACGT".index(each)) for each in word), 4)
-                told[start + 1] = network.word_odds[row, number]
-        for place in range(-(-len(sequence) // BIN)):
-            near = told[max(0, place * BIN - reach) : (place + 1) * BIN + reach]
+                told[start + 1] = network.kmers.log_odds[row, number]
+        for place in range(-(-len(sequence) // BIN_SIZE)):
+            near = told[max(0, place * BIN_SIZE - reach) : (place + 1) * BIN_SIZE + reach]
             assert found[place, row] == pytest.approx(near.mean(), abs=1e-5)
 
 
 def test_words_move_the_second_factor_alone_and_neighbours_change_nothing():
-    network = head(words=5).eval()
+    network = head(kmer_size=5).eval()
     states, tokens, bases = inputs(dna(60), dna(700, 1))
     with torch.no_grad():
         before = network(states, tokens, bases)
-        network.word_odds.fill_(2.0)
+        network.kmers.log_odds.fill_(2.0)
         after = network(states, tokens, bases)
         alone = network(states[:1, :60], tokens[:1, :60], bases[:1, :60])
-    assert after.forms.equal(before.forms)
+    assert after.can_form_logit.equal(before.can_form_logit)
     # 56 of 60 words are whole, and each reach takes all in; 64 bases make the whole bins, of which 60 are inside
-    moved = network.flips.weight[0, -len(WORD_REACHES) :].sum() * 2.0 * 56 / 60
+    moved = network.is_formed.weight[0, -len(KMER_RADII) :].sum() * 2.0 * 56 / 60
     torch.testing.assert_close(
-        after.flips[0, :60] - before.flips[0, :60], moved.expand(60), atol=1e-4, rtol=0
+        after.is_formed_logit[0, :60] - before.is_formed_logit[0, :60], moved.expand(60), atol=1e-4, rtol=0
     )
     torch.testing.assert_close(after.logits[:1, :60], alone.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_context_between_bins_is_a_line():
-    inside = torch.ones(1, 1, 3 * BIN, dtype=torch.bool)
-    line = _spread(torch.tensor([[[0.0], [16.0], [32.0]]]), inside)[0, 0]
+    inside = torch.ones(1, 1, 3 * BIN_SIZE, dtype=torch.bool)
+    line = interpolate_bins(torch.tensor([[[0.0], [16.0], [32.0]]]), inside)[0, 0]
     np.testing.assert_allclose(line[8:40].diff(), 1.0)
     assert (line[:8] == 0).all()
     assert (line[40:] == 32).all()
@@ -197,10 +197,10 @@ def test_every_part_has_its_loss(tokenizer):
         touched = {
             name for name, each in module.named_parameters() if each.grad is not None and each.grad.any()
         }
-        assert ("base_head.flips.weight" in touched) == ("labels" in given)
-        assert ("base_head.forms.weight" in touched) == ("tracks" not in given)
+        assert ("base_head.is_formed.weight" in touched) == ("labels" in given)
+        assert ("base_head.can_form.weight" in touched) == ("tracks" not in given)
         assert ("base_head.tracks.weight" in touched) == ("tracks" in given)
-        assert ("base_head.motifs.weight" in touched) == ("candidates" not in given)
+        assert ("base_head.context.motifs.weight" in touched) == ("candidates" not in given)
     module.eval()
     assert module(**batch, labels=ones).loss > module(**batch, candidates=ones).loss > 4
 
@@ -218,7 +218,7 @@ def test_what_can_form_is_learnt_without_reading_tokens(tokenizer):
     whole = module.eval()(**batch, candidates=ones)
     alone = module.train()(**batch, candidates=ones)
     inside = bases != PADDING_BASE
-    torch.testing.assert_close(alone.forms[inside], whole.forms[inside])
+    torch.testing.assert_close(alone.can_form_logit[inside], whole.can_form_logit[inside])
     torch.testing.assert_close(alone.loss, whole.loss)
 
 
@@ -237,14 +237,14 @@ def test_tracks_alone_are_learnt_without_looking_at_single_bases(tokenizer, monk
     }
     none = torch.full_like(bases, IGNORE)
     whole = module(**batch, tracks=tracks, candidates=none).loss
-    monkeypatch.setattr(module.base_head, "look", None)
+    monkeypatch.setattr(module.base_head, "read_bases", None)
     torch.testing.assert_close(module(**batch, tracks=tracks).loss, whole)
 
 
 def test_a_core_is_decided_as_with_the_whole():
     """The first factor of a part is computed from no more bases than it looks at."""
     torch.manual_seed(0)
-    shape = {**BASE_HEAD_DEFAULTS, "dropout": 0.0}
+    shape = {**HEAD_DEFAULTS, "dropout": 0.0}
     head = BaseHead(8, **shape).eval()
     bases = torch.randint(0, 4, (2, 500))
     states, base_tokens = (

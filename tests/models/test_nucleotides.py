@@ -30,7 +30,7 @@ from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load, save
 from zflipon.models.collate import collate
 from zflipon.models.families.graphz import LAYERS
-from zflipon.models.heads.base_resolution import READINESS
+from zflipon.models.heads.base_inputs import ZHUNT_CHANNELS
 from zflipon.models.metadata import Feature
 from zflipon.omics.features import FeatureTracks, open_features
 from zflipon.tokenization.tokenizers import BaseTokenizer
@@ -182,13 +182,13 @@ def test_attributions_add_up(family, variant):
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
 def test_gradients_are_finite_differences(family, variant):
     module = made(family, variant, features=1).module.double()
-    width = 4 + READINESS + 2
+    width = 4 + ZHUNT_CHANNELS + 2
     inside = torch.ones(2, 11, 1, dtype=torch.float64)
     inside[1, 8:] = 0
     x = torch.randn(2, 11, width, dtype=torch.float64, requires_grad=True)
 
     def told(x):
-        found = module.decide(module.states(x * inside, inside))
+        found = module.output(module.states(x * inside, inside))
         return found[0, ::3], found[1, :8:3]
 
     assert torch.autograd.gradcheck(told, x)
@@ -210,15 +210,15 @@ def test_unknown_bases_have_no_letter_and_end_no_sequence(family, variant):
     [
         ("deepz", {"variant": "gru"}, "variant 'gru' is unknown; expected one of lstm, cnn, hybrid"),
         ("deepz", {"kernel": 4}, "kernel must be an odd number of bases, not 4"),
-        ("deepz", {"hidden_size": "8"}, "hidden_size must be a whole number from 1 on, not '8'"),
-        ("deepz", {"zhunt": [6]}, r"zhunt must be least and most dinucleotides .* not \[6\]"),
-        ("graphz", {"reach": 0}, "reach must be a number of bases from 1 on, not 0"),
+        ("deepz", {"hidden_size": "8"}, "hidden_size must be an integer, 1 or more, not '8'"),
+        ("deepz", {"zhunt": [6]}, r"zhunt must be the fewest and most dinucleotides .* not \[6\]"),
+        ("graphz", {"reach": 0}, "reach must be a number of bases, 1 or more, not 0"),
         (
             "graphz",
             {"variant": "gat", "hidden_size": 10},
             r"num_attention_heads must be a number that divides hidden_size \(10\)",
         ),
-        ("graphz", {"base_head": {"channels": 4}}, "has no base head to be shaped"),
+        ("graphz", {"base_head": {"channels": 4}}, "has no base head; remove the base_head settings"),
     ],
 )
 def test_what_cannot_be_made(family, settings, said):
@@ -227,7 +227,7 @@ def test_what_cannot_be_made(family, settings, said):
 
 
 def test_only_bases_are_decided():
-    with pytest.raises(ModelError, match="a network over nucleotides decides bases"):
+    with pytest.raises(ModelError, match="GraphzModel has no objective 'token'; expected 'base'"):
         create("graphz", "token", BaseTokenizer(), variant="gcn")
 
 

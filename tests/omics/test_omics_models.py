@@ -22,7 +22,7 @@ from zflipon.genome.windows import tile_windows
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load, save
-from zflipon.models.heads.omics import Omics
+from zflipon.models.heads.omics import OmicsHead
 from zflipon.omics.features import open_model_features
 from zflipon.training.dataset import read_training_data
 from zflipon.training.omics_readout import Candidates, fit_omics
@@ -37,7 +37,7 @@ SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "i
 @pytest.fixture
 def omics():
     torch.manual_seed(0)
-    made = Omics(context=6, tracks=3, distances=[0, 16, 48], step=16, hidden=8, dropout=0.5).eval()
+    made = OmicsHead(context=6, tracks=3, distances=[0, 16, 48], bin_size=16, hidden=8, dropout=0.5).eval()
     assert made.view == (16, 48)
     return made
 
@@ -76,19 +76,19 @@ def test_without_a_track_nothing_is_added_and_absent_ones_may_say_anything(omics
 
 @pytest.mark.parametrize("distances", [[], [0, 8], [-16]])
 def test_distances_that_are_no_whole_steps(distances):
-    with pytest.raises(ModelError, match="distances must be whole steps of 16 bases from 0 on"):
-        Omics(context=6, tracks=3, distances=distances, step=16, hidden=8, dropout=0.5)
+    with pytest.raises(ModelError, match="distances must be multiples of 16 bases, 0 or more"):
+        OmicsHead(context=6, tracks=3, distances=distances, bin_size=16, hidden=8, dropout=0.5)
 
 
 @pytest.mark.parametrize("hidden", [5, 21])
 def test_units_that_networks_cannot_share_evenly(hidden):
     torch.manual_seed(1)
-    made = Omics(context=2, tracks=1, distances=[0], step=16, hidden=hidden, dropout=0.0).eval()
+    made = OmicsHead(context=2, tracks=1, distances=[0], bin_size=16, hidden=hidden, dropout=0.0).eval()
     around = torch.rand(200, 1, 1)
     calls = Candidates(torch.randn(200, 2), around, torch.zeros(200), (around[:, 0, 0] > 0.5).float())
     fit_omics(made, calls, np.ones(1, dtype=np.float32), 0.0, seed=3)
     with torch.no_grad():
-        read = made.inputs(calls.context, around, torch.ones(200, 1))
+        read = made.layer_inputs(calls.context, around, torch.ones(200, 1))
         told = made.exit(torch.nn.functional.gelu(made.entry(read)))[:, 0]
     assert told_apart((told[calls.flips == 1].numpy(), told[calls.flips == 0].numpy())) > 0.9
 

@@ -17,7 +17,7 @@ from zflipon.errors import InputError, OutputError, RecipeError, ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import load
-from zflipon.models.heads.base_resolution import WORD_REACHES
+from zflipon.models.heads.kmers import KMER_RADII
 from zflipon.training import pipeline
 from zflipon.training.calibration import fit_platt
 from zflipon.training.callbacks import LossMonitor, WeightAverage
@@ -241,14 +241,14 @@ def test_learns_tracks_with_a_weight_average(recipe, tmp_path):
 def test_frozen_weights_do_not_change(recipe, tmp_path):
     short = ("stage.steps=3", "stage.some.evaluations=0")
     train(
-        recipe("base", *short, 'stage.some.freeze=["base_head.entry", "base_head.forms"]'), tmp_path / "out"
+        recipe("base", *short, 'stage.some.freeze=["base_head.entry", "base_head.can_form"]'), tmp_path / "out"
     )
     before, after = (
         load(folder).module.state_dict() for folder in (tmp_path / "out/stages/1-all/model", tmp_path / "out")
     )
     unchanged = {name for name, weights in before.items() if weights.equal(after[name])}
-    assert {"base_head.entry.weight", "base_head.forms.bias"} <= unchanged
-    assert "base_head.flips.weight" not in unchanged
+    assert {"base_head.entry.weight", "base_head.can_form.bias"} <= unchanged
+    assert "base_head.is_formed.weight" not in unchanged
     with pytest.raises(RecipeError, match="no name of a weight starts with 'nowhere'"):
         train(recipe("base", *short, 'stage.some.freeze=["nowhere"]'), tmp_path / "other")
 
@@ -293,7 +293,7 @@ def test_model_trained_on_all_contigs_is_measured_by_held_out_models(recipe, tmp
     # the model is trained on both contigs and measured by the pooled predictions of its held-out models
     assert made.metadata.training["contigs"] == ["train", "val"]
     assert made.metadata.quality["contigs"] == ["val", "train"]
-    assert not made.module.base_head.flips.weight.equal(model.module.base_head.flips.weight)
+    assert not made.module.base_head.is_formed.weight.equal(model.module.base_head.is_formed.weight)
     scores = np.concatenate([np.repeat(each[0], each[1] + each[2]) for each in counts])
     labels = np.concatenate([np.tile([False, True], len(each[0])).repeat(_pairs(each)) for each in counts])
     assert sum(labels) == made.metadata.training["labels"] * len(MOTIF)
@@ -391,7 +391,7 @@ KMERS = (
     "stage.steps=3",
     "stage.some.evaluations=0",
     "stage.some.readout_penalty=10",
-    "model.base_head.words=4",
+    "model.base_head.kmer_size=4",
 )
 
 
@@ -421,11 +421,11 @@ def test_kmer_log_odds_are_weighted_sums_of_the_counted_tables(recipe, tmp_path)
     with Genome(tmp_path / "genome.fa") as genome:
         tracks = [{"train": np.array([[20_000, 30_000]])}]
         counted = kmer_tables(genome, {"train": genome.length("train")}, tracks, 4)
-    for odds in head.word_odds.numpy():
+    for odds in head.kmers.log_odds.numpy():
         weights, *_ = np.linalg.lstsq(counted.T, odds, rcond=None)
         np.testing.assert_allclose(weights @ counted, odds, atol=1e-4)
         assert np.abs(weights).min() > 1e-4
-    assert head.flips.weight[0, -len(WORD_REACHES) :].tolist() == [1] * len(WORD_REACHES)
+    assert head.is_formed.weight[0, -len(KMER_RADII) :].tolist() == [1] * len(KMER_RADII)
 
 
 def test_informative_kmers_get_high_log_odds(recipe, tmp_path):
@@ -453,7 +453,7 @@ def test_informative_kmers_get_high_log_odds(recipe, tmp_path):
     module = load(tmp_path / "out").module
     frequent = int("".join(str("ACGT".index(letter)) for letter in "GATC"), 4)
     other = int("".join(str("ACGT".index(letter)) for letter in "TTAA"), 4)
-    odds = module.base_head.word_odds.numpy()
+    odds = module.base_head.kmers.log_odds.numpy()
     assert (odds[:, frequent] > odds[:, other]).all()
     assert odds[:, frequent].sum() > 0
 

@@ -297,7 +297,7 @@ class StageConfig:
     dropout : float or None
         Dropout during this stage; None takes the model's.
     freeze : tuple of str
-        Prefixes of the names of weights that are not trained, such as ``base_head.forms``.
+        Prefixes of the names of weights that are not trained, such as ``base_head.can_form``.
     ema_decay : float
         Decay of an exponential moving average of the weights, such as 0.995. The stage ends with the average.
         0: no average.

@@ -28,7 +28,7 @@ from zflipon.inference.devices import LARGE_MODEL_PARAMETERS, count_parameters, 
 from zflipon.inference.predictor import check_features
 from zflipon.models import get_family
 from zflipon.models.collate import collate, pad
-from zflipon.models.heads.base_resolution import BaseInputs
+from zflipon.models.heads.base_inputs import BaseInputs
 from zflipon.omics.features import MAX_DISTANCE, FeatureTracks
 from zflipon.tokenization.tokenizers import DnaTokenizer
 from zflipon.tokenization.tokens import Tokens
@@ -355,10 +355,10 @@ class Attributor:
         for row, (aim, each) in enumerate(zip(aims, own, strict=True)):
             size = int(each.lengths.sum())
             bases = {name: part[row, :size] for name, part in zip(problem.read, scores[1:], strict=True)}
-            shares = (scores[0][row, : len(each.ids)], bases.get("letters"), bases.get("ready"))
+            shares = (scores[0][row, : len(each.ids)], bases.get("one_hot"), bases.get("zhunt"))
             own_tracks = None if tracks is None else tracks[row, :, : seen[aim.sequence].shape[1]]
             ends = float(output[row]), float(reference[row])
-            yield Attribution(aim, each, *shares, *ends, steps, own_tracks, bases.get("words"))
+            yield Attribution(aim, each, *shares, *ends, steps, own_tracks, bases.get("kmers"))
 
     def _problem(
         self,
@@ -381,11 +381,11 @@ class Attributor:
         core, read = None, []
         if self.is_base:
             with torch.no_grad():
-                look = self.module.look(batch["bases"])
-            read = [name for name in ("letters", "ready", "words") if getattr(look, name) is not None]
+                look = self.module.read_bases(batch["bases"])
+            read = [name for name in ("one_hot", "zhunt", "kmers") if getattr(look, name) is not None]
             inputs += [getattr(look, name).float() for name in read]
             baselines += [torch.zeros_like(part) for part in inputs[1:]]
-            given |= {"base_tokens": batch["base_tokens"], "bases": batch["bases"], "called": look.called}
+            given |= {"base_tokens": batch["base_tokens"], "bases": batch["bases"], "in_call": look.in_call}
             core = _span(weights)
         if seen:
             inputs.append(batch["features"])
@@ -442,8 +442,8 @@ class _Problem:
             given["features"] = inputs.pop()
         if self._is_base:
             look = dict(zip(self.read, inputs, strict=True))
-            given["seen"] = BaseInputs(
-                look.get("letters"), look.get("ready"), given.pop("called"), look.get("words")
+            given["base_inputs"] = BaseInputs(
+                look.get("one_hot"), look.get("zhunt"), given.pop("in_call"), look.get("kmers")
             )
             given["core"] = self._core
         logits = self._module(inputs_embeds=embeddings, **given).logits

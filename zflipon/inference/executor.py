@@ -195,7 +195,7 @@ class Executor:
                     output = self.module(**moved, core=core)
                 if not return_factors:
                     return output.logits.float()
-                log_odds = torch.stack([output.forms, output.flips], 1).float()
+                log_odds = torch.stack([output.can_form_logit, output.is_formed_logit], 1).float()
                 # the sigmoid of infinite log-odds is finite, but they are an error too
                 return log_odds.sigmoid().where(log_odds.isfinite(), torch.nan)
             except RuntimeError as error:

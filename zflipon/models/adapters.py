@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from zflipon.config import LoraConfig
 from zflipon.errors import ModelError, format_names
-from zflipon.models.base import HEADS, DnaModel
+from zflipon.models.base import DnaModel
+from zflipon.models.heads.standard import HEAD_PREFIXES
 from zflipon.models.hub import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
+from zflipon.models.weights import current_name
 
 if TYPE_CHECKING:
     from zflipon.models.checkpoint import Checkpoint
@@ -67,7 +69,7 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
     linear = {
         name
         for name, each in module.named_modules()
-        if isinstance(each, nn.Linear) and not name.startswith(HEADS)
+        if isinstance(each, nn.Linear) and not name.startswith(HEAD_PREFIXES)
     }
     wanted = tuple(lora.targets or targets)
     unknown = [end for end in wanted if not any(_ends(name, [end]) for name in linear)]
@@ -212,7 +214,9 @@ def restore(
         stored = load_file(files.weights[0])
     except Exception as error:  # a damaged file makes the Rust library raise nearly any kind
         raise ModelError(f"{files.weights[0]}: not a safetensors file, or cut short ({error})") from error
-    stored = {_plain(name.removeprefix(ADAPTER_PREFIX)): tensor for name, tensor in stored.items()}
+    stored = {
+        current_name(_plain(name.removeprefix(ADAPTER_PREFIX))): tensor for name, tensor in stored.items()
+    }
     own = module.state_dict()
     fill(over={name: tensor for name, tensor in stored.items() if name in own})
     attach(module, _told(files), targets)
@@ -268,15 +272,15 @@ def _whole_heads(module: DnaModel) -> list[str]:
     found: list[str] = []
     for name, each in module.named_modules():  # a module comes before what it holds
         inside = name.startswith(tuple(f"{outer}." for outer in found))
-        head = f"{name}.".startswith(HEADS) and any(True for _ in each.parameters())
-        tied = any(key.startswith(f"{name}.") for key in module.tied_weights)
+        head = f"{name}.".startswith(HEAD_PREFIXES) and any(True for _ in each.parameters())
+        tied = any(key.startswith(f"{name}.") for key in module.all_tied_weights_keys)
         if head and not inside and not tied and not isinstance(each, nn.ModuleDict | nn.ModuleList):
             found.append(name)
     return found
 
 
 def _is_trained(name: str, module: DnaModel) -> bool:
-    if not is_adapted(module) or "lora_" in name or name.startswith(HEADS):
+    if not is_adapted(module) or "lora_" in name or name.startswith(HEAD_PREFIXES):
         return True
     if not name.endswith(".bias") or module.lora.bias == "none":
         return False

@@ -1,7 +1,6 @@
-"""What all families share: one class that puts any head on a family's encoder.
+"""`DnaModel`, the base class of all families: an encoder under the head that the objective names.
 
-A family gives an encoder, `(input_ids, attention_mask) → token states`, and the
-names under which the official code keeps it; everything else is here.
+Encoders are in `zflipon.models.families`, heads in `zflipon.models.heads`; checkpoints are read elsewhere.
 """
 
 from __future__ import annotations
@@ -11,46 +10,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from zflipon.errors import ModelError
-from zflipon.models.heads.base_resolution import BaseCalls, BaseHead, BaseInputs
+from zflipon.models.heads.base_inputs import BaseInputs
+from zflipon.models.heads.base_resolution import BaseHead, BaseHeadOutput, head_settings
 from zflipon.models.heads.decoding import BASE_DECODING, FACTOR_DECODING, TOKEN_DECODING, HeadDecoding
+from zflipon.models.heads.standard import binary_cross_entropy, cross_entropy
 from zflipon.models.metadata import OBJECTIVES, View
-from zflipon.models.network import Network
-from zflipon.tokenization.alignment import IGNORE
-
-BASE_HEAD_DEFAULTS = {
-    "channels": 32,
-    "kernel": 9,
-    "dilations": [1, 2, 4],
-    "dropout": 0.1,
-    "context": 96,
-    "context_dilations": [1, 2, 4, 8, 16],
-    "zhunt": [6, 12],
-    "tracks": 0,
-    "words": 0,
-    "distances": [0, 64, 256, 512, 1024, 4096],
-    "omics": 512,
-}
-"""Shape of the base head where a config says nothing."""
+from zflipon.models.weights import KEY_MAPPING
 
 CANDIDATES_WEIGHT, TRACKS_WEIGHT = 1.0, 0.1
-"""Weights in the loss of what can form Z-DNA, and of the tracks, beside the labels' 1."""
-
-
-HEADS = (
-    "classifier.",
-    "base_head.omics.",
-    "base_head.",
-    "cls.predictions.",
-    "cls.seq_relationship.",
-    "bert.pooler.",
-    "head.",
-    "decoder.",
-)
-"""Beginnings of the names of task heads: what a module has none of is left out, and only these may be new."""
+"""Weights in the loss of the candidates (which bases can form Z-DNA) and of the tracks; that of the labels is 1."""
 
 
 @dataclass
@@ -60,95 +33,135 @@ class DnaOutput(ModelOutput):
     Attributes
     ----------
     loss : Tensor or None
-        float32 scalar, where labels were given.
+        float32 scalar; None without labels.
     logits : Tensor
-        float32: (batch, tokens, labels) for tokens, (batch, bases) for bases,
-        (batch, labels) for sequences, (batch, tokens, vocabulary) for masked-LM.
-    forms : Tensor or None
-        float32, (batch, bases), of the base objective: log-odds that a base can form Z-DNA at all.
-    flips : Tensor or None
-        float32, (batch, bases), of a base head: log-odds that it does, if it can.
+        float32, by objective: token (batch, tokens, classes), base (batch, bases), sequence (batch, classes),
+        mlm (batch, tokens, vocabulary).
+    can_form_logit : Tensor or None
+        float32, shape (batch, bases): log-odds that a base can form Z-DNA; base objective only.
+    is_formed_logit : Tensor or None
+        float32, shape (batch, bases): log-odds that Z-DNA is formed where it can; only of a head with two factors.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    forms: Tensor | None = None
-    flips: Tensor | None = None
+    can_form_logit: Tensor | None = None
+    is_formed_logit: Tensor | None = None
 
 
-class DnaModel(Network):
+class DnaModel(PreTrainedModel):
     """An encoder under the head that ``config.objective`` names.
 
-    Subclasses set `config_class`, `base_model_prefix` (the encoder's name in the
-    official checkpoints) and `encoder_class`, and override `build_classifier`,
-    `build_mlm_head`, `pooled` or `features` where the official code differs.
+    A subclass sets `config_class`, `base_model_prefix` (the attribute of the encoder, as in published checkpoints) and
+    `encoder_class`, and overrides `build_classifier`, `build_mlm_head`, `vocabulary_logits`, `pool` or
+    `classifier_inputs` where the published code differs. A model without an encoder overrides `build` and `forward`.
+
+    Parameters
+    ----------
+    config : transformers.PretrainedConfig
+        Beside the shape of the encoder: ``objective``, ``class_weights``, ``base_head`` (see
+        `zflipon.models.heads.base_resolution.HEAD_DEFAULTS`) and ``features``, the number of omics tracks.
+
+    Raises
+    ------
+    ModelError
+        If the objective is unknown, or the model does not have it.
     """
 
+    objectives = OBJECTIVES
     encoder_class: type[nn.Module]
-    has_base_head = True  # under the base objective
+    has_base_head = True  # whether the base objective has a `BaseHead`
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
     def __init__(self, config):
         super().__init__(config)
-        self.objective: str = getattr(config, "objective", "token")
-        if self.objective not in OBJECTIVES:
+        self.objective: str = getattr(config, "objective", None) or self.objectives[0]
+        if self.objective not in self.objectives:
             raise ModelError(
-                f"objective '{self.objective}' is unknown; expected one of {', '.join(OBJECTIVES)}"
+                f"{type(self).__name__} has no objective '{self.objective}'; "
+                f"expected {' or '.join(map(repr, self.objectives))}"
             )
+        self.build(config)
+        self.post_init()
+
+    def build(self, config) -> None:
+        """Create the encoder and the head."""
         setattr(self, self.base_model_prefix, self.encoder_class(config))
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.0) or 0.0)
         if self.objective == "base":
-            shape = {**BASE_HEAD_DEFAULTS, **(getattr(config, "base_head", None) or {})}
-            self.base_head = BaseHead(
-                config.hidden_size, features=getattr(config, "features", None) or 0, **shape
-            )
+            settings = head_settings(getattr(config, "base_head", None))
+            features = getattr(config, "features", None) or 0
+            self.base_head = BaseHead(config.hidden_size, features=features, **settings)
         elif self.objective == "mlm":
             self.build_mlm_head(config)
         else:
             self.build_classifier(config)
-        self.post_init()
-
-    @property
-    def view(self) -> View:
-        """How it looks at omics tracks."""
-        omics = self.base_head.omics if self.objective == "base" else None
-        return omics.view if omics is not None else View()
-
-    @property
-    def decoding(self) -> HeadDecoding | None:
-        """How the output becomes base probabilities; None if the head calls neither bases nor tokens."""
-        if self.objective == "token":
-            return TOKEN_DECODING
-        if self.objective == "base":
-            return FACTOR_DECODING if hasattr(self, "base_head") else BASE_DECODING
-        return None
-
-    def upper_bound_logits(self, bases: Tensor) -> Tensor:
-        """Return an upper bound of each base's logit, if `decoding` has one: float32, shape (batch, bases).
-
-        It is the log-odds of the Z-forming score, which reads neither tokens nor context. The probability is the
-        product of this factor and the activity score.
-        """
-        return self.base_head.can_form(bases)
 
     def build_classifier(self, config) -> None:
-        """Make the head of the token and sequence objectives."""
+        """Create the head of the token and sequence objectives."""
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def build_mlm_head(self, config) -> None:
-        """Make the masked-LM head."""
+        """Create the masked-LM head."""
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
 
-    def masked_lm(self, states: Tensor) -> Tensor:
-        """Return vocabulary logits of token states."""
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        """Map token states (batch, tokens, hidden) to (batch, tokens, vocabulary)."""
         return self.decoder(states)
 
-    def pooled(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return one state a sequence, shape (batch, hidden): the first token's."""
+    def pool(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return one state per sequence, shape (batch, hidden): that of the first token."""
         return states[:, 0]
 
-    def features(self, states: Tensor) -> Tensor:
-        """Return what the classifier sees of token or pooled states: these themselves."""
+    def classifier_inputs(self, states: Tensor) -> Tensor:
+        """Map token or pooled states (..., hidden) to the inputs of the classifier: the states themselves."""
         return states
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialize one module: linear layers and embeddings like BERT, all others by their own defaults."""
+        std = getattr(self.config, "initializer_range", 0.02)
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            loaded = getattr(module.weight, "_is_hf_initialized", False)
+            init.normal_(module.weight, 0.0, std)
+            if module.padding_idx is not None and not loaded:
+                init.zeros_(module.weight[module.padding_idx])
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, *arguments, **settings):
+        """Load a model as transformers does; parameters of earlier checkpoints are renamed.
+
+        `zflipon.models.load` also reads metadata and the tokenizer, and is strict about missing tensors.
+        """
+        settings.setdefault("key_mapping", KEY_MAPPING)
+        return super().from_pretrained(*arguments, **settings)
+
+    def save_pretrained(self, *arguments, **settings) -> None:
+        """Save a model as transformers does, always under the present parameter names."""
+        settings.setdefault("save_original_format", False)
+        super().save_pretrained(*arguments, **settings)
+
+    @property
+    def decoding(self) -> HeadDecoding | None:
+        """How the output becomes base probabilities; None if it is neither of bases nor of tokens."""
+        if self.objective == "token":
+            return TOKEN_DECODING
+        if self.objective == "base":
+            return FACTOR_DECODING if self.has_base_head else BASE_DECODING
+        return None
+
+    @property
+    def view(self) -> View:
+        """Resolution and flank at which the model reads omics tracks."""
+        omics = self.base_head.omics if self.objective == "base" else None
+        return omics.view if omics is not None else View()
 
     def forward(
         self,
@@ -161,117 +174,143 @@ class DnaModel(Network):
         tracks: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         core: tuple[int, int] | None = None,
-        seen: BaseInputs | None = None,
+        base_inputs: BaseInputs | None = None,
         features: Tensor | None = None,
         present: Tensor | None = None,
-        **_ignored,
+        **_unused,
     ) -> DnaOutput:
         """Run the encoder and the head.
 
         Parameters
         ----------
-        input_ids : Tensor
-            int64, shape (batch, tokens).
-        attention_mask : Tensor, optional
-            0 at padding, shape (batch, tokens).
-        base_tokens, bases : Tensor, optional
-            For the base objective; see `BaseHead.forward`.
+        input_ids, attention_mask : Tensor
+            int64, shape (batch, tokens); the mask is 0 at padding, and may be left out if there is none.
+        base_tokens, bases, core, base_inputs, features, present
+            For the base objective, see `zflipon.models.heads.base_resolution.BaseHead.forward`.
         labels : Tensor, optional
-            Of the logits' shape less the class axis; `zflipon.tokenization.alignment.IGNORE` is left out of the loss.
-        candidates, tracks : Tensor, optional
-            Of the base objective, beside labels or in their place: what can form Z-DNA, int64 of shape
-            (batch, bases), and which tracks cover each bin, int64 of shape (batch, tracks, bins).
+            int64, the shape of the logits without classes; `IGNORE` at positions without a label.
+        candidates : Tensor, optional
+            int64, shape (batch, bases): labels of the first factor, which bases can form Z-DNA.
+        tracks : Tensor, optional
+            int64, shape (batch, tracks, bins): labels of the bins, which tracks cover them.
         inputs_embeds : Tensor, optional
-            Token embeddings in the place of `input_ids`, shape (batch, tokens, hidden).
-        core : (int, int), optional
-            Bases that are wanted; the base head leaves others undecided.
-        seen : Seen, optional
-            What the base head reads of the nucleotides, in the place of what `bases` say.
-        features, present : Tensor, optional
-            Omics tracks as `view` has them, float32 of shape (batch, tracks, steps), and which there are, float32 of
-            shape (batch, tracks).
+            float, shape (batch, tokens, hidden): token embeddings, instead of `input_ids`.
         """
         if self.training and candidates is not None and labels is None and tracks is None:
-            # what can form Z-DNA shows in the nearest bases: tokens need not be read to learn it
-            forms = self.base_head.can_form(bases)
-            return DnaOutput(loss=_binary(forms, candidates), logits=forms, forms=forms)
+            return self._candidates_loss(bases, candidates)
         states = self.base_model(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
         if self.objective == "base":
-            # its convolutions are much of a small model's time, so that a GPU has them in the model's precision
-            with _in_full(states.device) if states.device.type == "cpu" else nullcontext():
-                states = states.to(self.base_head.flips.weight.dtype)
-                if self.training and tracks is not None and labels is None and candidates is None:
-                    # nor need single bases be looked at to learn the context
-                    told = self.base_head.tell_tracks(states, base_tokens, bases)
-                    return DnaOutput(loss=TRACKS_WEIGHT * _binary(told.float(), tracks), logits=told)
-                calls = self.base_head(states, base_tokens, bases, core, seen, features, present)
-            return self._base_output(calls, labels, candidates, tracks)
-        if self.objective == "mlm":
-            logits = self.masked_lm(states)
-        else:
-            if self.objective == "sequence":
-                states = self.pooled(states, attention_mask)
-            with _in_full(states.device):
-                states = states.to(self.classifier.weight.dtype)
-                logits = self.classifier(self.dropout(self.features(states)))
-        logits = logits.float()
-        return DnaOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)
+            given = (base_tokens, bases, core, base_inputs, features, present)
+            return self._base_forward(states, given, labels, candidates, tracks)
+        logits = self._class_logits(states, attention_mask).float()
+        if labels is None:
+            return DnaOutput(logits=logits)
+        weights = None if self.objective == "mlm" else self._class_weights(logits)
+        return DnaOutput(loss=cross_entropy(logits, labels, weights), logits=logits)
 
-    def look(self, bases: Tensor) -> BaseInputs:
-        """Return what is read of nucleotide codes beside tokens; see `BaseHead.look`."""
-        return self.base_head.look(bases)
+    def read_bases(self, bases: Tensor) -> BaseInputs:
+        """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside tokens."""
+        return self.base_head.read_bases(bases)
 
-    def surroundings(
+    def upper_bound_logits(self, bases: Tensor) -> Tensor:
+        """Return log-odds that bound those of `forward` from above, without running the encoder.
+
+        Only if `decoding.has_upper_bound`: the probability is a product, and this is its first factor.
+
+        Parameters
+        ----------
+        bases : Tensor
+            int64, shape (batch, bases).
+
+        Returns
+        -------
+        Tensor
+            float32, shape (batch, bases).
+        """
+        return self.base_head.can_form_logit(bases)
+
+    def context_features(
         self,
         input_ids: Tensor,
         base_tokens: Tensor,
         bases: Tensor,
         attention_mask: Tensor | None = None,
-        **_ignored,
+        **_unused,
     ) -> Tensor:
-        """Return what the base head reads of the context of each bin; see `BaseHead.surroundings`."""
+        """Return the inputs of the second factor for each bin; see `BaseHead.context_features`."""
         states = self.base_model(input_ids=input_ids, attention_mask=attention_mask)
-        return self.base_head.surroundings(states, base_tokens, bases)
+        return self.base_head.context_features(states, base_tokens, bases)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy over labelled positions, weighted by ``config.class_weights``."""
-        weights = None if self.objective == "mlm" else self._class_weights(logits)
-        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight=weights, ignore_index=IGNORE)
-
-    def _base_output(
-        self, calls: BaseCalls, labels: Tensor | None, candidates: Tensor | None, tracks: Tensor | None
-    ) -> DnaOutput:
-        weights = self._class_weights(calls.logits)
-        positive = None if weights is None else weights[1] / weights[0]
-        terms = []
-        if labels is not None:
-            terms.append(_binary(calls.logits, labels, positive))
-        if candidates is not None:
-            terms.append(CANDIDATES_WEIGHT * _binary(calls.forms, candidates))
-        if tracks is not None and calls.tracks is not None:
-            terms.append(TRACKS_WEIGHT * _binary(calls.tracks.float(), tracks))
-        loss = sum(terms) if terms else None
-        return DnaOutput(loss=loss, logits=calls.logits, forms=calls.forms, flips=calls.flips)
-
-    def _class_weights(self, like: Tensor) -> Tensor | None:
-        weights = getattr(self.config, "class_weights", None)
-        return None if weights is None else torch.tensor(weights, device=like.device, dtype=like.dtype)
+    def enable_activation_recomputation(self) -> None:
+        """Recompute activations of the layers in the backward pass instead of storing them (gradient checkpointing)."""
+        # renamed in transformers 5.20; not reentrant, so that it also works below frozen embeddings
+        enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding table."""
         return self.base_model.get_input_embeddings()
 
+    def _class_logits(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return the logits of the token, sequence and masked-LM heads."""
+        if self.objective == "mlm":
+            return self.vocabulary_logits(states)
+        if self.objective == "sequence":
+            states = self.pool(states, attention_mask)
+        with _without_autocast(states.device):
+            states = states.to(self.classifier.weight.dtype)
+            return self.classifier(self.dropout(self.classifier_inputs(states)))
 
-def _in_full(device: torch.device) -> torch.autocast:
-    """Compute in the precision of weights and states, whatever the encoder computes in."""
+    def _candidates_loss(self, bases: Tensor, candidates: Tensor) -> DnaOutput:
+        """Train the first factor alone; it reads the nearest bases only, so the encoder need not run."""
+        logits = self.base_head.can_form_logit(bases)
+        return DnaOutput(binary_cross_entropy(logits, candidates), logits, can_form_logit=logits)
+
+    def _base_forward(
+        self,
+        states: Tensor,
+        given: tuple,
+        labels: Tensor | None,
+        candidates: Tensor | None,
+        tracks: Tensor | None,
+    ) -> DnaOutput:
+        """Run the base head. On a GPU it uses the encoder's precision, since it takes much of a small model's time."""
+        with _without_autocast(states.device) if states.device.type == "cpu" else nullcontext():
+            states = states.to(self.base_head.is_formed.weight.dtype)
+            if self.training and tracks is not None and labels is None and candidates is None:
+                # tracks alone are learnt from the context, without the factors of single bases
+                logits = self.base_head.track_logits(states, *given[:2])
+                return DnaOutput(TRACKS_WEIGHT * binary_cross_entropy(logits.float(), tracks), logits)
+            output = self.base_head(states, *given)
+        return self._base_output(output, labels, candidates, tracks)
+
+    def _base_output(
+        self,
+        output: BaseHeadOutput,
+        labels: Tensor | None,
+        candidates: Tensor | None = None,
+        tracks: Tensor | None = None,
+    ) -> DnaOutput:
+        """Add up the losses of the base objective: labels, candidates and tracks, as far as they are given."""
+        weights = self._class_weights(output.logits)
+        positive_weight = None if weights is None else weights[1] / weights[0]
+        losses = []
+        if labels is not None:
+            losses.append(binary_cross_entropy(output.logits, labels, positive_weight))
+        if candidates is not None:
+            losses.append(CANDIDATES_WEIGHT * binary_cross_entropy(output.can_form_logit, candidates))
+        if tracks is not None and output.track_logits is not None:
+            losses.append(TRACKS_WEIGHT * binary_cross_entropy(output.track_logits.float(), tracks))
+        loss = sum(losses) if losses else None
+        return DnaOutput(loss, output.logits, output.can_form_logit, output.is_formed_logit)
+
+    def _class_weights(self, like: Tensor) -> Tensor | None:
+        weights = getattr(self.config, "class_weights", None)
+        return None if weights is None else torch.tensor(weights, device=like.device, dtype=like.dtype)
+
+
+def _without_autocast(device: torch.device) -> torch.autocast:
+    """Compute in the precision of weights and states, whatever precision the encoder uses."""
     return torch.autocast(device.type, enabled=False)
-
-
-def _binary(logits: Tensor, labels: Tensor, positive: Tensor | None = None) -> Tensor:
-    """Return the mean binary cross-entropy over what is not `IGNORE`; 0 where all is."""
-    known = labels != IGNORE
-    if not known.any():
-        return logits.sum() * 0
-    return F.binary_cross_entropy_with_logits(logits[known], labels[known].float(), pos_weight=positive)

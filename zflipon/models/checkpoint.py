@@ -14,7 +14,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -28,7 +27,8 @@ from torch import Tensor
 from zflipon import __version__
 from zflipon.errors import ModelError, OutputError, format_names, suggest
 from zflipon.models import adapters
-from zflipon.models.base import HEADS, DnaModel
+from zflipon.models.base import DnaModel
+from zflipon.models.heads.standard import HEAD_PREFIXES
 from zflipon.models.hub import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -41,8 +41,8 @@ from zflipon.models.hub import (
     sha256_of,
 )
 from zflipon.models.metadata import ModelMetadata
-from zflipon.models.network import without_random_weights
 from zflipon.models.registry import ModelFamily, get_family, recognize_family
+from zflipon.models.weights import build_empty, current_name, load_weights
 from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer
 
 log = logging.getLogger("zflipon")
@@ -319,7 +319,8 @@ def read_tensors(files: Files) -> dict[str, Tensor]:
     while tensors and any(all(name.startswith(prefix) for name in tensors) for prefix in PREFIXES):
         tensors = {name.split(".", 1)[1]: tensor for name, tensor in tensors.items()}
     return {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+        current_name(name): tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
     }
 
 
@@ -407,9 +408,7 @@ def _module(
     """Build a family's module and fill it."""
     kind = get_family(name)
     config = _config(kind, files.config, objective, files.folder / "config.json", **settings)
-    # heads alone may keep random weights
-    with nullcontext() if fresh_head else without_random_weights():
-        module = kind.model(config)
+    module = build_empty(kind.model, config)
     if files.adapter is None:
         fill(module, tensors, files.folder, fresh_head)
     else:
@@ -446,11 +445,11 @@ def fill(
         If an encoder tensor is missing, unexpected or of another shape, or a head is and may not be new.
     """
     expected = module.state_dict()
-    tied = module.tied_weights
+    tied = module.all_tied_weights_keys
     over = {tied.get(name, name): tensor for name, tensor in (over or {}).items()}
     tensors = {**_official(tensors, module, expected), **over}
     unexpected = [name for name in tensors if name not in expected]
-    missing = [name for name in expected if name not in tensors and name not in module.tied_weights]
+    missing = [name for name in expected if name not in tensors and name not in tied]
     shapes = [
         f"{name} is {_spoken(tensors[name])} where config.json asks for {_spoken(expected[name])}"
         for name in tensors
@@ -475,13 +474,13 @@ def fill(
     ]
     if problems:
         raise ModelError(f"{where}: the weights do not fit {type(module).__name__}; {'; '.join(problems)}")
-    module.load_state_dict(tensors, strict=False)
+    load_weights(module, tensors)
 
 
 def _new_heads(missing: list[str], shapes: list[str], tensors: Mapping[str, Tensor]) -> set[str]:
     """Return the heads of which a checkpoint holds nothing, or tensors of another shape."""
     new = set()
-    for head in HEADS:
+    for head in HEAD_PREFIXES:
         absent = any(name.startswith(head) for name in missing) and not any(
             name.startswith(head) for name in tensors
         )
@@ -499,13 +498,13 @@ def _official(
         tensors = {
             prefix + name if prefix + name in expected else name: value for name, value in tensors.items()
         }
-    absent = tuple(head for head in HEADS if not any(name.startswith(head) for name in expected))
+    absent = tuple(head for head in HEAD_PREFIXES if not any(name.startswith(head) for name in expected))
     kept = {
         name: value
         for name, value in tensors.items()
         if name in expected or not (HARMLESS.search(name) or name.startswith(absent))
     }
-    for target, source in module.tied_weights.items():
+    for target, source in module.all_tied_weights_keys.items():
         value = kept.pop(target, None)
         if value is not None:
             kept.setdefault(source, value)

@@ -121,10 +121,12 @@ class Files:
         The headers of safetensors files tell; other files are read, for which torch is needed.
         """
         if self.base:
-            from zflipon.models.base import HEADS
+            from zflipon.models.heads.standard import HEAD_PREFIXES
 
             encoder = {
-                name: size for name, size in self.base.parameters().items() if not name.startswith(HEADS)
+                name: size
+                for name, size in self.base.parameters().items()
+                if not name.startswith(HEAD_PREFIXES)
             }
             own = replace(self, base=None).parameters()  # with the whole head
             plain = {

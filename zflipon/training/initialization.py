@@ -17,6 +17,7 @@ from zflipon.inference.settings import resolve_strands
 from zflipon.models import Checkpoint, create, get_family, start
 from zflipon.models.adapters import attach, thaw
 from zflipon.models.metadata import ModelMetadata
+from zflipon.models.weights import current_name
 from zflipon.tokenization.bpe_training import train_bpe
 from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer
 from zflipon.training.dataset import TrainingData
@@ -104,9 +105,10 @@ def _check_model(checkpoint: Checkpoint, recipe: Recipe, training_data: Training
             raise RecipeError(f"stage {stage.name}: {family} has no base head; remove auxiliary")
     head = getattr(checkpoint.module, "base_head", None)
     fitted = any(
-        stage.readout_penalty and not "base_head.flips".startswith(stage.freeze) for stage in recipe.stage
+        stage.readout_penalty and not "base_head.is_formed".startswith(_frozen_prefixes(stage))
+        for stage in recipe.stage
     )
-    if head is not None and head.words and fitted:  # the readout would fail after all training
+    if head is not None and head.kmers is not None and fitted:  # the readout would fail after all training
         require_soft_masked(training_data.genome, training_data.contigs["train"])
 
 
@@ -201,11 +203,17 @@ def freeze_weights(module: torch.nn.Module, stage: StageConfig) -> None:
     RecipeError
         If a prefix matches no weights.
     """
+    frozen = _frozen_prefixes(stage)
     names = [name for name, _ in module.named_parameters()]
-    for prefix in stage.freeze:
-        if not any(name.startswith(prefix) for name in names):
+    for prefix, current in zip(stage.freeze, frozen, strict=True):
+        if not any(name.startswith(current) for name in names):
             raise RecipeError(f"stage {stage.name}: freeze: no name of a weight starts with '{prefix}'")
     thaw(module)
     for name, weights in module.named_parameters():
-        if name.startswith(stage.freeze):
+        if name.startswith(frozen):
             weights.requires_grad = False
+
+
+def _frozen_prefixes(stage: StageConfig) -> tuple[str, ...]:
+    """Return the prefixes of frozen weights; a recipe may have the names of earlier versions."""
+    return tuple(map(current_name, stage.freeze))

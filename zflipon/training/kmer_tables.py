@@ -18,7 +18,7 @@ from zflipon.errors import RecipeError
 from zflipon.genome.alphabet import NUCLEOTIDES, base_codes
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, merged_interval_mask
-from zflipon.models.heads.base_resolution import words
+from zflipon.models.heads.kmers import kmer_indices
 
 PSEUDO_COUNT = 4.0
 """Average k-mers that are added to the counts of each k-mer, so that rare k-mers have log-odds close to 0."""
@@ -46,7 +46,7 @@ def kmer_tables(
     -------
     numpy.ndarray
         float32, shape (1 + dinucleotides + tracks, 4^k), in the order of
-        `zflipon.models.heads.base_resolution.words`; equal for a k-mer and its reverse complement. The first row has
+        `zflipon.models.heads.kmers.kmer_indices`; equal for a k-mer and its reverse complement. The first row has
         the log-odds that the middle base of the k-mer is soft-masked, minus those of any base. The rows of
         `dinucleotide_indicators` follow, minus their means over the genome. The last rows have the log-odds of the
         tracks; they are 0 for a track that covers no base or all bases.
@@ -92,8 +92,8 @@ def require_soft_masked(genome: Genome, contigs: Mapping[str, int]) -> None:
             if len(cases) == 2:
                 return
     raise RecipeError(
-        f"model.base_head.words: the training contigs of {genome.path} are all in upper case or all in lower case; "
-        "expected a soft-masked FASTA with repeats in lower case. Use one, or --set model.base_head.words=0"
+        f"model.base_head.kmer_size: the training contigs of {genome.path} are all in upper case or all in lower case; "
+        "expected a soft-masked FASTA with repeats in lower case. Use one, or --set model.base_head.kmer_size=0"
     )
 
 
@@ -107,7 +107,7 @@ def _kmers_and_masks(
             if end - start < size:
                 continue
             codes = torch.from_numpy(base_codes(genome.fetch(contig, start, end)))[None]
-            numbers, complete = (each[0].numpy() for each in words(codes, size))
+            numbers, complete = (each[0].numpy() for each in kmer_indices(codes, size))
             first = start + (size - 1) // 2
             span = first, first + len(numbers)
             in_tracks = (merged_interval_mask(track.get(contig), *span)[complete] for track in tracks)

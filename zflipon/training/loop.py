@@ -143,7 +143,7 @@ def train_stage(
     folder.mkdir(parents=True, exist_ok=True)
     module = checkpoint.module
     if stage.gradient_checkpointing:
-        module.recompute()
+        module.enable_activation_recomputation()
     average = WeightAverage(module, stage.ema_decay, folder) if stage.ema_decay else None
     evaluation = None
     if evaluator and stage.evaluations:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zflipon.models.heads.omics import Omics
+from zflipon.models.heads.omics import OmicsHead
 
 MEMBERS = 8
-"""Networks in the ensemble. They share the hidden units of `Omics`."""
+"""Networks in the ensemble. They share the hidden units of `OmicsHead`."""
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 45, 128, 2e-3, 0.05
 LEAST_STEPS = 16
@@ -48,12 +48,12 @@ class Candidates:
     labelled: Tensor
 
 
-def fit_omics(omics: Omics, candidates: Candidates, present: np.ndarray, drop: float, seed: int) -> None:
+def fit_omics(omics: OmicsHead, candidates: Candidates, present: np.ndarray, drop: float, seed: int) -> None:
     """Fit all weights of a head's omics part, in place.
 
     Parameters
     ----------
-    omics : Omics
+    omics : OmicsHead
     candidates : Candidates
     present : numpy.ndarray
         float32, shape (tracks,): 1 for each track that is available.
@@ -92,16 +92,16 @@ class _Scaler:
     context_size: int
 
     @classmethod
-    def fit(cls, omics: Omics, candidates: Candidates) -> _Scaler:
+    def fit(cls, omics: OmicsHead, candidates: Candidates) -> _Scaler:
         available = torch.ones(len(candidates.labelled), omics.tracks)
-        values = omics.inputs(candidates.context, candidates.tracks, available).double()
+        values = omics.layer_inputs(candidates.context, candidates.tracks, available).double()
         mean, spread = values.mean(0), values.std(0, unbiased=False)
         mean[-omics.tracks :] = 0
         return cls(mean.float(), torch.where(spread > 1e-6, spread, 1.0).float(), candidates.context.shape[1])
 
-    def inputs(self, omics: Omics, candidates: Candidates, rows: Tensor, available: Tensor) -> Tensor:
+    def inputs(self, omics: OmicsHead, candidates: Candidates, rows: Tensor, available: Tensor) -> Tensor:
         """Return the standardised inputs of some candidates; 0 for tracks that are not available."""
-        values = omics.inputs(candidates.context[rows], candidates.tracks[rows], torch.ones_like(available))
+        values = omics.layer_inputs(candidates.context[rows], candidates.tracks[rows], torch.ones_like(available))
         values = (values - self.mean) / self.spread
         tracks = values[:, self.context_size : -omics.tracks].unflatten(1, (omics.tracks, -1))
         tracks = tracks * available[..., None]
@@ -109,7 +109,7 @@ class _Scaler:
 
 
 def _train_member(
-    omics: Omics,
+    omics: OmicsHead,
     candidates: Candidates,
     scaler: _Scaler,
     present: Tensor,

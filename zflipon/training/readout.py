@@ -24,14 +24,9 @@ from zflipon.genome.alphabet import base_codes, reverse_complement
 from zflipon.genome.intervals import find_overlapping, merge
 from zflipon.models import Checkpoint
 from zflipon.models.collate import collate
-from zflipon.models.heads.base_resolution import (
-    BIN,
-    FLIPS_PRIOR,
-    WORD_REACHES,
-    BaseHead,
-    around_bins,
-    said_by_words,
-)
+from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR, BaseHead
+from zflipon.models.heads.bin_context import BIN_SIZE
+from zflipon.models.heads.kmers import KMER_RADII, kmer_values, mean_around_bins
 from zflipon.training.calibration import logistic_regression
 from zflipon.training.dataset import TrainingData
 from zflipon.training.kmer_tables import kmer_tables
@@ -110,8 +105,8 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
     """
     head = checkpoint.module.base_head
     contigs = training_data.contigs["train"]
-    fits_context = head.flips.weight.requires_grad
-    tables = _count_kmers(head, training_data) if fits_context and head.words else None
+    fits_context = head.is_formed.weight.requires_grad
+    tables = _count_kmers(head, training_data) if fits_context and head.kmers is not None else None
     examples = [
         example for contig in contigs for example in _examples(checkpoint, training_data, contig, tables)
     ]
@@ -131,8 +126,8 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
 def _count_kmers(head: BaseHead, training_data: TrainingData) -> KmerTables:
     """Count k-mer log-odds on the training contigs."""
     tracks = training_data.tracks
-    tables = kmer_tables(training_data.genome, training_data.contigs["train"], tracks, head.words)
-    log.info("counted %d-mers in repeats and in %d tracks", head.words, len(tracks))
+    tables = kmer_tables(training_data.genome, training_data.contigs["train"], tracks, head.kmers.k)
+    log.info("counted %d-mers in repeats and in %d tracks", head.kmers.k, len(tracks))
     penalties = np.full(len(tables), DINUCLEOTIDE_PENALTY)
     penalties[0] = REPEAT_PENALTY
     penalties[len(tables) - len(tracks) :] = TRACK_PENALTY
@@ -187,7 +182,7 @@ def _fit_context(
     numpy.ndarray
         float32, shape (candidates, features): the context with the k-mer log-odds that the head reads from now on.
     """
-    width = head.context_norm.normalized_shape[0]
+    width = head.context.output_norm.normalized_shape[0]
     features, penalties = context[:, :width], np.full(width, penalty)
     if kmers is not None and tables is not None:
         features = np.concatenate([features, kmers.reshape(len(kmers), -1)], axis=1)
@@ -197,13 +192,13 @@ def _fit_context(
     if kmers is not None and tables is not None:
         # the weighted tables are added up to one table for each reach, which the head then reads with a weight of 1
         table_weights = weights[width:].reshape(kmers.shape[1:])
-        head.word_odds.copy_(torch.from_numpy(table_weights @ tables.tables))
+        head.kmers.log_odds.copy_(torch.from_numpy(table_weights @ tables.tables))
         weights = np.append(weights[:width], np.ones(len(table_weights)))
         sums = (kmers * table_weights).sum(2)
         context = np.concatenate([context[:, :width], sums], axis=1).astype(np.float32)
     with torch.no_grad():
-        head.flips.weight.copy_(torch.from_numpy(weights)[None])
-        head.flips.bias.fill_(bias - FLIPS_PRIOR)
+        head.is_formed.weight.copy_(torch.from_numpy(weights)[None])
+        head.is_formed.bias.fill_(bias - IS_FORMED_PRIOR)
     return context
 
 
@@ -216,7 +211,7 @@ def _fit_tracks(
 ) -> None:
     states = torch.from_numpy(context)
     with torch.no_grad():
-        log_odds = head.flips(states.to(head.flips.weight.device)).squeeze(1).cpu() + FLIPS_PRIOR
+        log_odds = head.is_formed(states.to(head.is_formed.weight.device)).squeeze(1).cpu() + IS_FORMED_PRIOR
     tracks = torch.from_numpy(np.stack([each.tracks for each in examples]))
     candidates = Candidates(states, tracks, log_odds, torch.from_numpy(labelled).float())
     fit_omics(
@@ -302,7 +297,7 @@ def _examples(
         rows = zip(
             _contexts(checkpoint, reverse, device),
             _window_tracks(checkpoint, training_data, contig, starts, sequences),
-            _window_kmers(tables, reverse, module.base_head.words),
+            _window_kmers(tables, reverse, 0 if tables is None else module.base_head.kmers.k),
             starts,
             sequences,
             batch,
@@ -311,7 +306,7 @@ def _examples(
         for context, tracks, kmers, at, sequence, (start, end) in rows:
             # on the reverse strand, positions count from the end of the window
             low, high = len(sequence) - (end - at), len(sequence) - (start - at)
-            bins = slice(low // BIN, (high - 1) // BIN + 1)
+            bins = slice(low // BIN_SIZE, (high - 1) // BIN_SIZE + 1)
             labelled = bool(len(find_overlapping(labels, start, end)))
             tracks, kmers = (None if each is None else each[bins].mean(0) for each in (tracks, kmers))
             yield CandidateExample(contig, context[bins].mean(0), labelled, tracks, kmers)
@@ -321,7 +316,9 @@ def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device
     """Return the context of each bin: float32, shape (sequences, bins, features)."""
     tokens = checkpoint.tokenizer.encode(sequences)
     batch = collate(tokens, sequences, checkpoint.tokenizer.pad_id, with_bases=True)
-    context = checkpoint.module.surroundings(**{name: tensor.to(device) for name, tensor in batch.items()})
+    context = checkpoint.module.context_features(
+        **{name: tensor.to(device) for name, tensor in batch.items()}
+    )
     return context.float().cpu().numpy()
 
 
@@ -340,7 +337,7 @@ def _window_tracks(
             continue
         values = training_data.features.window(contig, start, start + len(sequence), omics.view)
         reverse = torch.from_numpy(values[None, :, ::-1].copy()).to(omics.entry.weight.device)
-        yield omics.around(reverse, -(-len(sequence) // BIN))[0].cpu().numpy()
+        yield omics.local_means(reverse, -(-len(sequence) // BIN_SIZE))[0].cpu().numpy()
 
 
 def _window_kmers(tables: KmerTables | None, sequences: list[str], size: int) -> Iterator[np.ndarray | None]:
@@ -350,8 +347,8 @@ def _window_kmers(tables: KmerTables | None, sequences: list[str], size: int) ->
             yield None
             continue
         bases = torch.from_numpy(base_codes(sequence))[None]
-        padding = (0, -bases.shape[1] % BIN)
-        odds = F.pad(said_by_words(bases, torch.from_numpy(tables.tables), size), padding)
+        padding = (0, -bases.shape[1] % BIN_SIZE)
+        odds = F.pad(kmer_values(bases, torch.from_numpy(tables.tables), size), padding)
         inside = F.pad(torch.ones_like(bases, dtype=torch.float32), padding).unsqueeze(1)
-        means = [around_bins(odds, inside, reach)[0] for reach in WORD_REACHES]
+        means = [mean_around_bins(odds, inside, radius)[0] for radius in KMER_RADII]
         yield torch.stack(means, dim=1).numpy()

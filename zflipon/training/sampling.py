@@ -18,7 +18,7 @@ from zflipon.errors import InputError, format_names
 from zflipon.genome.alphabet import reverse_complement
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, contains_positions, find_overlapping, interval_mask, merge
-from zflipon.models.heads.base_resolution import BIN
+from zflipon.models.heads.bin_context import BIN_SIZE
 from zflipon.models.metadata import View
 from zflipon.omics.features import FeatureTracks
 from zflipon.tokenization.alignment import IGNORE
@@ -120,7 +120,7 @@ class LabelledGenome:
         }
         if "tracks" in targets:
             # a bin has the value of its middle base
-            middles = positions[np.minimum(np.arange(0, end - start, BIN) + BIN // 2, end - start - 1)]
+            middles = positions[np.minimum(np.arange(0, end - start, BIN_SIZE) + BIN_SIZE // 2, end - start - 1)]
             inside = [contains_positions(rows.get(contig), start + middles) for rows in self.tracks]
             arrays["tracks"] = np.where(unknown[middles], IGNORE, np.stack(inside).astype(np.int64))
         if self.features is not None:

@@ -1,7 +1,7 @@
-"""Parts that the families which descend from BERT share, under the official parameter names.
+"""Layers that the BERT-like families share, under the parameter names of the published code.
 
-The encoder is plain BERT (Devlin et al. 2019): layer norm after each residual.
-GENA-LM and DNABERT-2 give it other layers.
+The encoder is plain BERT (Devlin et al. 2019), with layer norm after each residual; GENA-LM and DNABERT-2 replace
+some of its layers in their own modules.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel
-from zflipon.models.network import RecomputedLayer
 
 BERT_TYPES = ("bert", "BERT")
-"""Values of ``model_type`` under which descendants of BERT are published."""
+"""Values of ``model_type`` in published configs of BERT-like models."""
 
 
 class Embeddings(nn.Module):
@@ -47,13 +48,13 @@ class Embeddings(nn.Module):
         limit = self.position_embeddings.num_embeddings
         if tokens > limit:
             raise ModelError(
-                f"a window gave {tokens} tokens, this model has {limit} positions; take a smaller window"
+                f"a window has {tokens} tokens, but this model has only {limit} positions; use a smaller window"
             )
         return self.position_embeddings.weight[:tokens]
 
 
 class SelfAttention(nn.Module):
-    """Queries, keys and values, each by its own layer."""
+    """Self-attention with separate layers for queries, keys and values."""
 
     def __init__(self, config):
         super().__init__()
@@ -74,7 +75,7 @@ class SelfAttention(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """A linear layer whose output joins the residual, with or without a layer norm after it."""
+    """A linear layer whose output is added to the residual, optionally followed by a layer norm."""
 
     def __init__(self, config, width: int, norm: bool = True):
         super().__init__()
@@ -91,7 +92,7 @@ class AddNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention and what joins it to the residual."""
+    """Self-attention, its output projection and the residual."""
 
     def __init__(self, config, attention: type[nn.Module] = SelfAttention, norm: bool = True):
         super().__init__()
@@ -104,7 +105,7 @@ class Attention(nn.Module):
 
 
 class Intermediate(nn.Module):
-    """The widening half of the MLP."""
+    """First layer of the MLP, hidden to intermediate width."""
 
     def __init__(self, config):
         super().__init__()
@@ -116,7 +117,7 @@ class Intermediate(nn.Module):
         return self.activation(self.dense(x))
 
 
-class PostNormLayer(RecomputedLayer):
+class PostNormLayer(GradientCheckpointingLayer):
     """Attention and MLP, each with its layer norm after the residual."""
 
     def __init__(self, config):
@@ -132,7 +133,7 @@ class PostNormLayer(RecomputedLayer):
 
 
 class LayerStack(nn.Module):
-    """The layers, one after the other."""
+    """All layers of the encoder."""
 
     layer_class: type[nn.Module] = PostNormLayer
 
@@ -148,7 +149,7 @@ class LayerStack(nn.Module):
 
 
 class Pooler(nn.Module):
-    """The state of a sequence: its first token's, through a layer."""
+    """The state of a sequence, computed from the state of its first token."""
 
     def __init__(self, config):
         super().__init__()
@@ -160,7 +161,7 @@ class Pooler(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """Token ids → token states; with a pooler where the objective asks for one."""
+    """Token ids → token states, with a pooler for the sequence objective."""
 
     embeddings_class: type[nn.Module] = Embeddings
     stack_class: type[nn.Module] = LayerStack
@@ -178,7 +179,7 @@ class BertEncoder(nn.Module):
         return self.embeddings.word_embeddings
 
     def attention_bias(self, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """Return what is added to the attention scores, of `x`'s dtype: hides the padding."""
+        """Return the bias of the attention scores that masks padding, in the dtype of `x`; None without padding."""
         return None if attention_mask is None else padding_bias(attention_mask, x.dtype)
 
     def forward(
@@ -191,7 +192,7 @@ class BertEncoder(nn.Module):
         x = self.embeddings(input_ids, inputs_embeds)
         bias = self.attention_bias(x, attention_mask)
         if bias is not None and torch.is_autocast_enabled(x.device.type):
-            # queries will be narrower than states; each layer would turn what all of them share
+            # convert once: under autocast every layer would convert the bias to the dtype of its queries
             bias = bias.to(torch.get_autocast_dtype(x.device.type))
         return self.encoder(x, bias)
 
@@ -211,7 +212,7 @@ class Transform(nn.Module):
 
 
 class Predictions(nn.Module):
-    """The masked-LM head, ``cls.predictions`` in official names."""
+    """The masked-LM head, ``cls.predictions`` in published checkpoints."""
 
     def __init__(self, config, own_bias: bool):
         super().__init__()
@@ -219,6 +220,12 @@ class Predictions(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         if own_bias:
             self.bias = self.decoder.bias
+        self.own_bias = own_bias
+
+    def reset_parameters(self) -> None:
+        """Set the bias to 0."""
+        if self.own_bias:
+            init.zeros_(self.bias)
 
     def forward(self, states: Tensor) -> Tensor:
         """Map (batch, tokens, hidden) to (batch, tokens, vocabulary)."""
@@ -226,51 +233,51 @@ class Predictions(nn.Module):
 
 
 class BertModel(DnaModel):
-    """A descendant of BERT under any head."""
+    """A BERT-like encoder under any head."""
 
     base_model_prefix = "bert"
     encoder_class = BertEncoder
     own_mlm_bias = True
-    """Whether ``cls.predictions.bias`` stands beside ``cls.predictions.decoder.bias``, which is the same."""
+    """Whether checkpoints have ``cls.predictions.bias`` beside ``cls.predictions.decoder.bias``; they are the same."""
 
     def build_mlm_head(self, config) -> None:
-        """Make the masked-LM head, whose decoder is the embedding table."""
+        """Create the masked-LM head, whose decoder shares the token embeddings."""
         self.cls = nn.ModuleDict({"predictions": Predictions(config, self.own_mlm_bias)})
-        self.tied = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
+        self._tied_weights_keys = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
         if self.own_mlm_bias:
-            self.tied["cls.predictions.decoder.bias"] = "cls.predictions.bias"
+            self._tied_weights_keys["cls.predictions.decoder.bias"] = "cls.predictions.bias"
 
-    def masked_lm(self, states: Tensor) -> Tensor:
-        """Return vocabulary logits of token states."""
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        """Map token states (batch, tokens, hidden) to (batch, tokens, vocabulary)."""
         return self.cls["predictions"](states)
 
-    def pooled(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return one state a sequence, shape (batch, hidden), by the encoder's pooler."""
+    def pool(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return one state per sequence, shape (batch, hidden), from the encoder's pooler."""
         return self.bert.pooler(states)
 
 
 def attention_heads(config) -> int:
-    """Return the number of attention heads; raise `ModelError` unless they share the width evenly."""
+    """Return the number of attention heads; raise `ModelError` unless it divides the hidden size."""
     if config.hidden_size % config.num_attention_heads:
         raise ModelError(
-            f"hidden_size {config.hidden_size} cannot be shared evenly by {config.num_attention_heads} "
-            "attention heads; correct config.json"
+            f"hidden_size {config.hidden_size} is not a multiple of num_attention_heads "
+            f"{config.num_attention_heads}; correct config.json"
         )
     return config.num_attention_heads
 
 
 def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return 0 at tokens and the least finite number at padding, shape (batch, 1, 1, tokens).
+    """Return 0 at tokens and the lowest finite number at padding, shape (batch, 1, 1, tokens).
 
-    Minus infinity would make a row of padding alone not a number.
+    Minus infinity would give NaN in a row that is all padding.
     """
     bias = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
     return bias.masked_fill(attention_mask == 0, torch.finfo(dtype).min)[:, None, None, :]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """Return attention's output, (batch, heads, tokens, width) → (batch, tokens, heads x width)."""
-    # under autocast the queries are narrower than the states that the bias was made for
+    """Compute attention: (batch, heads, tokens, width) → (batch, tokens, heads x width)."""
+    # under autocast, queries have a smaller dtype than the states that the bias was built for
     bias = None if bias is None else bias.to(q.dtype)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     return y.transpose(1, 2).flatten(2)

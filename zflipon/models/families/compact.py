@@ -1,7 +1,6 @@
-"""Our own small model: BPE tokens with rotary attention for context, and the base head.
+"""The compact model of zflipon: a small pre-norm transformer over BPE tokens, with the base-resolution head.
 
-A pre-norm transformer. Positions are rotary (Su et al. 2021), so no length is
-learnt by heart and a window may have any number of tokens.
+Positions are rotary (Su et al. 2021), so a window may have any number of tokens.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.base import DnaModel
-from zflipon.models.network import RecomputedLayer
 from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
@@ -23,11 +22,11 @@ class CompactConfig(PretrainedConfig):
     Parameters
     ----------
     vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size : int
-        As in BERT; each attention head needs an even width.
+        As in BERT; ``hidden_size / num_attention_heads`` must be even.
     hidden_dropout_prob : float
-        Share of units dropped while training.
+        Fraction of units dropped in training.
     rotary_base : float
-        Wavelengths of the rotary positions reach 2π times this many tokens.
+        The longest wavelength of the rotary positions is 2π times this number of tokens.
     """
 
     model_type = "zflipon-compact"
@@ -73,7 +72,7 @@ class Attention(nn.Module):
         return self.output(y.transpose(1, 2).reshape(batch, tokens, -1))
 
 
-class Layer(RecomputedLayer):
+class Layer(GradientCheckpointingLayer):
     """Pre-norm attention and MLP, each with a residual."""
 
     def __init__(self, config: CompactConfig):
@@ -144,7 +143,7 @@ def rotary_table(tokens: int, width: int, base: float, device: torch.device) -> 
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn queries or keys, shape (…, tokens, width), by the angles of their positions."""
+    """Rotate queries or keys, shape (..., tokens, width), by the angles of their positions."""
     first, second = x.chunk(2, dim=-1)
     return x * cosine + torch.cat([-second, first], dim=-1) * sine
 

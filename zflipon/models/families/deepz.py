@@ -1,20 +1,19 @@
 """DeepZ (Beknazarov et al. 2020): recurrent and convolutional networks over nucleotides, energies and omics tracks.
 
-As published: one-hot sequence, the energy of turning and omics tracks at every base, a decision for every base, and
-networks of the three kinds, of which a bidirectional LSTM was the best. Different: energies are Z-HUNT's whole model in
-the place of a table of dinucleotides; tracks are those that a recipe names, with a word on which are there, in the
-place of the thousand that were gathered; layers are tens of units wide, not hundreds; convolutions are residual and
-dilated; labels, windows and negatives are the recipe's.
+As published: the inputs of a base are its letter, its energy of the B-to-Z transition and omics tracks; each base gets
+a logit; there are three kinds of networks, of which the bidirectional LSTM was best. Different here: energies come from
+the full Z-HUNT model, not from a dinucleotide table; tracks are those of the recipe, each with a flag for its presence,
+not the thousand of the paper; layers have tens of units, not hundreds; convolutions are residual and dilated; labels,
+windows and negatives are those of the recipe.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from zflipon.models.families.nucleotides import NucleotideConfig, NucleotideModel, whole
+from zflipon.models.families.nucleotides import NucleotideConfig, NucleotideModel, is_integer
 from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
@@ -25,20 +24,20 @@ class DeepzConfig(NucleotideConfig):
     Parameters
     ----------
     kernel : int
-        Bases that a convolution sees; odd.
+        Bases that a convolution covers; odd.
     """
 
     model_type = "zflipon-deepz"
     variants = ("lstm", "cnn", "hybrid")
 
-    def __init__(self, kernel: int = 11, **rest):
-        super().__init__(**rest)
+    def __init__(self, kernel: int = 11, **others):
+        super().__init__(**others)
         self.kernel = kernel
-        self.require("kernel", whole(kernel, 1) and kernel % 2 == 1, "an odd number of bases")
+        self.require("kernel", is_integer(kernel, 1) and kernel % 2 == 1, "an odd number of bases")
 
 
 class Convolutions(nn.Module):
-    """Residual convolutions, each seeing twice as far as the one before."""
+    """Residual convolutions; each has twice the dilation of the previous one."""
 
     def __init__(self, width: int, hidden: int, layers: int, kernel: int, dropout: float):
         super().__init__()
@@ -49,17 +48,17 @@ class Convolutions(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (batch, bases, width) to (batch, bases, hidden)."""
-        inside = inside.transpose(1, 2)
-        x = F.gelu(self.entry(x.transpose(1, 2))) * inside
+        mask = mask.transpose(1, 2)
+        x = F.gelu(self.entry(x.transpose(1, 2))) * mask
         for layer in self.layers:
-            x = x + self.dropout(F.gelu(layer(x))) * inside
+            x = x + self.dropout(F.gelu(layer(x))) * mask
         return x.transpose(1, 2)
 
 
 class Recurrence(nn.Module):
-    """A bidirectional LSTM, which ends where a sequence does."""
+    """A bidirectional LSTM that skips padding."""
 
     def __init__(self, width: int, hidden: int, layers: int, dropout: float):
         super().__init__()
@@ -72,12 +71,12 @@ class Recurrence(nn.Module):
             dropout=dropout if layers > 1 else 0.0,
         )
 
-    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (batch, bases, width) to (batch, bases, 2 × hidden)."""
-        sizes = inside.sum((1, 2)).long().cpu()
-        if int(sizes.min()) == x.shape[1]:
+        lengths = mask.sum((1, 2)).long().cpu()
+        if int(lengths.min()) == x.shape[1]:
             return self.lstm(x)[0]
-        packed = pack_padded_sequence(x, sizes.clamp(min=1), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
@@ -86,8 +85,8 @@ class DeepzModel(NucleotideModel):
 
     config_class = DeepzConfig
 
-    def build(self, config: DeepzConfig, width: int) -> int:
-        """Make convolutions, an LSTM, or the one upon the other."""
+    def build_layers(self, config: DeepzConfig, width: int) -> int:
+        """Create convolutions, an LSTM, or an LSTM on top of convolutions."""
         hidden, layers, dropout = config.hidden_size, config.num_hidden_layers, config.hidden_dropout_prob
         self.convolutions = self.recurrence = None
         if config.variant != "lstm":
@@ -98,18 +97,12 @@ class DeepzModel(NucleotideModel):
             width = 2 * hidden
         return width
 
-    def states(self, x: Tensor, inside: Tensor) -> Tensor:
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the state of each base."""
         for part in (self.convolutions, self.recurrence):
             if part is not None:
-                x = part(x, inside)
+                x = part(x, mask)
         return x
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        # convolutions and LSTMs keep what torch gives them
-        if isinstance(module, nn.Linear):
-            super()._init_weights(module)
 
 
 def recognizes(config: dict) -> bool:

@@ -1,4 +1,7 @@
-"""DNABERT (Ji et al. 2021), which Z-DNABERT is: plain BERT on overlapping 6-mers."""
+"""DNABERT (Ji et al. 2021) and Z-DNABERT: plain BERT over overlapping k-mers.
+
+The layers are in `zflipon.models.families.bert`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import KmerTokenizer
 
 VOCABULARIES = {4**k + 5: k for k in (3, 4, 5, 6)}
-"""Size of the vocabulary (every k-mer and five special tokens) → k."""
+"""Vocabulary size (all k-mers and five special tokens) → k."""
 
 
 class DnaBertConfig(BertConfig):

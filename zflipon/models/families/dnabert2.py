@@ -1,7 +1,7 @@
 """DNABERT-2 (Zhou et al. 2024): BPE tokens, attention with linear biases, a gated MLP.
 
-Attention with linear biases (ALiBi; Press et al. 2022) takes distance times a slope
-off each score, so that no position is learnt and any length can be read.
+Attention with linear biases (ALiBi; Press et al. 2022) subtracts distance times a slope from each score. There are no
+position embeddings, so a window may have any number of tokens.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.families.bert import (
     Attention,
@@ -22,7 +23,6 @@ from zflipon.models.families.bert import (
     attend,
     attention_heads,
 )
-from zflipon.models.network import RecomputedLayer
 from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
@@ -37,13 +37,13 @@ class DnaBert2Config(BertConfig):
 
 
 class DnaBert2Embeddings(Embeddings):
-    """Token and type embeddings; distance enters by the attention."""
+    """Token and type embeddings; positions enter through the attention biases."""
 
     has_positions = False
 
 
 class FusedSelfAttention(nn.Module):
-    """Queries, keys and values by one layer."""
+    """Self-attention with one layer for queries, keys and values."""
 
     def __init__(self, config: DnaBert2Config):
         super().__init__()
@@ -59,7 +59,7 @@ class FusedSelfAttention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """A gated linear unit, joined to the residual and normed."""
+    """A gated linear unit with residual and layer norm."""
 
     def __init__(self, config: DnaBert2Config):
         super().__init__()
@@ -74,7 +74,7 @@ class GatedMlp(nn.Module):
         return self.layernorm(self.wo(self.dropout(F.gelu(gate) * value)) + x)
 
 
-class DnaBert2Layer(RecomputedLayer):
+class DnaBert2Layer(GradientCheckpointingLayer):
     """Attention and MLP, each with its layer norm after the residual."""
 
     def __init__(self, config: DnaBert2Config):
@@ -88,7 +88,7 @@ class DnaBert2Layer(RecomputedLayer):
 
 
 class DnaBert2Stack(LayerStack):
-    """The layers, one after the other."""
+    """All layers of the encoder."""
 
     layer_class = DnaBert2Layer
 
@@ -104,22 +104,22 @@ class DnaBert2Encoder(BertEncoder):
         self._biases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def attention_bias(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return linear biases that hide the padding: (batch or 1, heads, tokens, tokens), of `x`'s dtype."""
+        """Return linear biases that mask padding: shape (batch or 1, heads, tokens, tokens), in the dtype of `x`."""
         bias = self._linear_bias(x.shape[1], x.device, x.dtype)
         if attention_mask is None:
             return bias
-        # the least finite number: minus infinity would make a row of padding alone not a number
+        # the lowest finite number: minus infinity would give NaN in a row that is all padding
         return torch.where(attention_mask.bool()[:, None, None, :], bias, torch.finfo(x.dtype).min)
 
     def _linear_bias(self, tokens: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return the biases for a length; the longest so far is kept, and a shorter one is its corner."""
-        kept = self._biases.get((device, dtype))
-        if kept is None or kept.shape[-1] < tokens:
-            # what is made in inference mode could not be trained with later
+        """Return the biases for a length, cut from those of the longest length so far, which are cached."""
+        cached = self._biases.get((device, dtype))
+        if cached is None or cached.shape[-1] < tokens:
+            # tensors created in inference mode could not be used in training later
             with torch.inference_mode(False):
-                kept = linear_bias(self.config.num_attention_heads, tokens).to(device, dtype)[None]
-            self._biases[device, dtype] = kept
-        return kept[..., :tokens, :tokens]
+                cached = linear_bias(self.config.num_attention_heads, tokens).to(device, dtype)[None]
+            self._biases[device, dtype] = cached
+        return cached[..., :tokens, :tokens]
 
 
 class DnaBert2Model(BertModel):
@@ -133,8 +133,8 @@ class DnaBert2Model(BertModel):
 def slopes(heads: int) -> list[float]:
     """Return the slope of each attention head (Press et al. 2022).
 
-    For a power of two, the geometric series 2^(-8/heads), 2^(-16/heads), …; else
-    that of the power of two below, then every other one of the power of two above.
+    If `heads` is a power of two: the geometric series 2^(-8/heads), 2^(-16/heads), …. Otherwise the series of the
+    next lower power of two, followed by every other term of the next higher one.
     """
     below = 2 ** int(math.log2(heads))
     series = [2 ** (-8 * i / below) for i in range(1, below + 1)]

@@ -1,13 +1,14 @@
 """GENA-LM's BERT (Fishman et al. 2025): BPE tokens, learnt positions, layer norm before each sublayer.
 
-Base and large differ by config alone. Published models have a last layer norm
-or have none (``last_layer_norm``); a config with ``pre_layer_norm`` false is plain BERT.
+Base and large models differ only in their config. Some published models have a last layer norm and some do not
+(``last_layer_norm``); with ``pre_layer_norm`` false the model is plain BERT.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from transformers import BertConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zflipon.models.families.bert import (
     AddNorm,
@@ -18,7 +19,6 @@ from zflipon.models.families.bert import (
     LayerStack,
     PostNormLayer,
 )
-from zflipon.models.network import RecomputedLayer
 from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
 
@@ -33,7 +33,7 @@ class GenaConfig(BertConfig):
     last_layer_norm: bool = True
 
 
-class PreNormLayer(RecomputedLayer):
+class PreNormLayer(GradientCheckpointingLayer):
     """Attention and MLP, each with its layer norm before it, inside the residual."""
 
     def __init__(self, config: GenaConfig):
@@ -51,7 +51,7 @@ class PreNormLayer(RecomputedLayer):
 
 
 class GenaStack(LayerStack):
-    """The layers, then a layer norm unless the config says otherwise."""
+    """All layers of the encoder, then a layer norm unless the config turns it off."""
 
     def __init__(self, config: GenaConfig):
         self.layer_class = PreNormLayer if config.pre_layer_norm else PostNormLayer

@@ -1,13 +1,13 @@
 """GraphZ (Voytetskiy et al. 2022): graph networks over the chain of nucleotides, with energies and omics tracks.
 
-A node is a nucleotide, and edges lead to its neighbours on the chain: to those within `reach` bases. The layers are
-the graph convolution (GCN; Kipf & Welling 2017), the graph attention (GAT; Veličković et al. 2018) and GraphSAGE with
-means (Hamilton et al. 2017). As published: the chain, one-hot letters and omics tracks at each node, a decision for
-each, and layers of the three kinds. Different: the published networks have three plain layers and edges to the next
-base alone, so that a base knows of three on either side; here layers are residual and normalised, edges reach further
-(six layers to three bases: eighteen on either side), and energies of turning are read too, by Z-HUNT's whole model. As
-in `zflipon.models.families.deepz`, tracks, widths, labels and windows are the recipe's. On a chain the layers are sums over
-shifts, so that no library of graphs is needed; the tests hold them against dense adjacency.
+A node is a nucleotide; edges connect it to all nucleotides within `reach` bases on the chain. Layers are graph
+convolutions (GCN; Kipf & Welling 2017), graph attention (GAT; Veličković et al. 2018) or GraphSAGE with mean
+aggregation (Hamilton et al. 2017). As published: the chain, letters and omics tracks at each node, a logit for each
+node, layers of the three kinds. Different here: the published networks have three plain layers with edges to the next
+base only, so a base reads three bases on either side; here layers are residual and normalized, six layers with a reach
+of three read eighteen bases on either side, and Z-HUNT energies are inputs too. As in `zflipon.models.families.deepz`,
+tracks, widths, labels and windows are those of the recipe. On a chain, all layers are sums over shifted copies, so no
+graph library is needed; tests compare them with dense adjacency matrices.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zflipon.models.families.nucleotides import NucleotideConfig, NucleotideModel, whole
+from zflipon.models.families.nucleotides import NucleotideConfig, NucleotideModel, is_integer
 from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
@@ -27,29 +27,29 @@ class GraphzConfig(NucleotideConfig):
     Parameters
     ----------
     reach : int
-        Bases on either side to which edges lead.
+        Bases on either side to which a node has edges.
     num_attention_heads : int
-        Of GAT; they share the hidden size.
+        Of GAT only; divides ``hidden_size``.
     """
 
     model_type = "zflipon-graphz"
     variants = ("sage", "gcn", "gat")
 
-    def __init__(self, reach: int = 3, num_attention_heads: int = 4, num_hidden_layers: int = 6, **rest):
-        super().__init__(num_hidden_layers=num_hidden_layers, **rest)
+    def __init__(self, reach: int = 3, num_attention_heads: int = 4, num_hidden_layers: int = 6, **others):
+        super().__init__(num_hidden_layers=num_hidden_layers, **others)
         self.reach = reach
         self.num_attention_heads = num_attention_heads
-        self.require("reach", whole(reach, 1), "a number of bases from 1 on")
-        shared = whole(num_attention_heads, 1) and self.hidden_size % num_attention_heads == 0
+        self.require("reach", is_integer(reach, 1), "a number of bases, 1 or more")
+        divides = is_integer(num_attention_heads, 1) and self.hidden_size % num_attention_heads == 0
         self.require(
             "num_attention_heads",
-            shared or self.variant != "gat",
+            divides or self.variant != "gat",
             f"a number that divides hidden_size ({self.hidden_size})",
         )
 
 
 def neighbours(x: Tensor, reach: int) -> Tensor:
-    """Return the values of a base and its neighbours, from the left to the right.
+    """Return the values of each base and its neighbours, from left to right.
 
     Parameters
     ----------
@@ -65,39 +65,39 @@ def neighbours(x: Tensor, reach: int) -> Tensor:
     return F.pad(x, (0, 0, reach, reach)).unfold(1, 2 * reach + 1, 1)
 
 
-def around(x: Tensor, reach: int) -> Tensor:
-    """Return the sum over a base and its neighbours, of the shape of `x`, (batch, bases, width)."""
+def neighbour_sum(x: Tensor, reach: int) -> Tensor:
+    """Return the sum over each base and its neighbours, the shape of `x`: (batch, bases, width)."""
     sums = F.pad(x, (0, 0, reach, reach))
     return sum(sums[:, shift : shift + x.shape[1]] for shift in range(2 * reach + 1))
 
 
 class GcnLayer(nn.Module):
-    """D^-1/2 (A + I) D^-1/2 X W, D being the degrees with the loop."""
+    """D^-1/2 (A + I) D^-1/2 X W, where D are the degrees including the self-loop."""
 
     def __init__(self, width: int, hidden: int, reach: int, _heads: int):
         super().__init__()
         self.reach = reach
         self.linear = nn.Linear(width, hidden)
 
-    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (batch, bases, width) to (batch, bases, hidden)."""
-        scale = inside * around(inside, self.reach).clamp(min=1).rsqrt()
-        return self.linear(scale * around(scale * x, self.reach))
+        scale = mask * neighbour_sum(mask, self.reach).clamp(min=1).rsqrt()
+        return self.linear(scale * neighbour_sum(scale * x, self.reach))
 
 
 class SageLayer(nn.Module):
-    """X W + mean of the neighbours W'."""
+    """X W plus the mean of the neighbours times W'."""
 
     def __init__(self, width: int, hidden: int, reach: int, _heads: int):
         super().__init__()
         self.reach = reach
         self.own, self.others = nn.Linear(width, hidden), nn.Linear(width, hidden, bias=False)
 
-    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (batch, bases, width) to (batch, bases, hidden)."""
-        x = x * inside
-        count = (around(inside, self.reach) - inside).clamp(min=1)
-        return self.own(x) + self.others((around(x, self.reach) - x) / count)
+        x = x * mask
+        count = (neighbour_sum(mask, self.reach) - mask).clamp(min=1)
+        return self.own(x) + self.others((neighbour_sum(x, self.reach) - x) / count)
 
 
 class GatLayer(nn.Module):
@@ -109,17 +109,17 @@ class GatLayer(nn.Module):
         self.linear = nn.Linear(width, hidden)
         self.receiving, self.sending = (nn.Linear(hidden // heads, 1, bias=False) for _ in range(2))
 
-    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (batch, bases, width) to (batch, bases, hidden)."""
         batch, bases, _ = x.shape
         values = self.linear(x)
         split = values.view(batch, bases, self.heads, -1)
         own, others = self.receiving(split).squeeze(-1), self.sending(split).squeeze(-1)
         score = F.leaky_relu(own.unsqueeze(-1) + neighbours(others, self.reach), 0.2)
-        there = neighbours(inside, self.reach)  # of one width: it stands for all heads
-        weight = torch.softmax(score.masked_fill(there == 0, -1e4), dim=-1) * there
+        exists = neighbours(mask, self.reach)  # width 1, broadcast over the heads
+        weight = torch.softmax(score.masked_fill(exists == 0, -1e4), dim=-1) * exists
         near = F.pad(split, (0, 0, 0, 0, self.reach, self.reach))
-        # a shift at a time: all neighbours' values at once would be 2 × reach + 1 copies of them
+        # one shift at a time: gathering all neighbours at once would take 2 × reach + 1 times the memory
         parts = (near[:, at : at + bases] * weight[..., at, None] for at in range(2 * self.reach + 1))
         return sum(parts).flatten(2)
 
@@ -132,27 +132,30 @@ class GraphzModel(NucleotideModel):
 
     config_class = GraphzConfig
 
-    def build(self, config: GraphzConfig, width: int) -> int:
-        """Make a layer after the other."""
-        hidden, make = config.hidden_size, LAYERS[config.variant]
+    def build_layers(self, config: GraphzConfig, width: int) -> int:
+        """Create an entry layer and the graph layers."""
+        hidden, layer_class = config.hidden_size, LAYERS[config.variant]
         self.entry = nn.Linear(width, hidden)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(config.num_hidden_layers))
         self.layers = nn.ModuleList(
-            make(hidden, hidden, config.reach, config.num_attention_heads)
+            layer_class(hidden, hidden, config.reach, config.num_attention_heads)
             for _ in range(config.num_hidden_layers)
         )
         return hidden
 
-    def states(self, x: Tensor, inside: Tensor) -> Tensor:
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the state of each base."""
-        x = self.entry(x) * inside
+        x = self.entry(x) * mask
         for norm, layer in zip(self.norms, self.layers, strict=True):
-            x = x + self.dropout(F.gelu(layer(norm(x) * inside, inside))) * inside
+            x = x + self.dropout(F.gelu(layer(norm(x) * mask, mask))) * mask
         return x
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if not isinstance(module, nn.Linear):  # whose weights torch scales by their width
+        # torch's default scales linear layers by their width, BERT's does not
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+        else:
             super()._init_weights(module)
 
 

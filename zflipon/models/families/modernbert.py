@@ -1,4 +1,4 @@
-"""ModernBERT (Warner et al. 2024), which modernGENA is, through transformers' own encoder."""
+"""ModernBERT (Warner et al. 2024) and modernGENA: the encoder of transformers under the heads of zflipon."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ class ModernBertEncoder(Encoder):
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
         """Return token states, shape (batch, tokens, hidden_size)."""
-        found = super().forward(
+        output = super().forward(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
-        return found.last_hidden_state
+        return output.last_hidden_state
 
 
 class ModernBertModel(DnaModel):
-    """The ModernBERT encoder under any head; token, sequence and masked-LM heads share a layer, ``head``."""
+    """The ModernBERT encoder under any head; token, sequence and masked-LM heads have a layer ``head`` before them."""
 
     config_class = ModernBertConfig
     base_model_prefix = "model"
     encoder_class = ModernBertEncoder
 
     def build_classifier(self, config) -> None:
-        """Make the head of the token and sequence objectives."""
+        """Create the head of the token and sequence objectives."""
         self.head = ModernBertPredictionHead(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         super().build_classifier(config)
 
     def build_mlm_head(self, config) -> None:
-        """Make the masked-LM head, whose decoder is the embedding table."""
+        """Create the masked-LM head, whose decoder shares the token embeddings."""
         self.head = ModernBertPredictionHead(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=config.decoder_bias)
-        self.tied = {"decoder.weight": "model.embeddings.tok_embeddings.weight"}
+        self._tied_weights_keys = {"decoder.weight": "model.embeddings.tok_embeddings.weight"}
 
-    def masked_lm(self, states: Tensor) -> Tensor:
-        """Return vocabulary logits of token states."""
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        """Map token states (batch, tokens, hidden) to (batch, tokens, vocabulary)."""
         return self.decoder(self.head(states))
 
-    def pooled(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return one state a sequence, (batch, hidden): the first token's or the mean, as the config says."""
+    def pool(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return one state per sequence, shape (batch, hidden): of the first token or the mean, as the config says."""
         if self.config.classifier_pooling == "cls":
             return states[:, 0]
         if attention_mask is None:
             return states.mean(dim=1)
-        kept = attention_mask.unsqueeze(-1).to(states.dtype)
-        return (states * kept).sum(dim=1) / kept.sum(dim=1)
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        return (states * mask).sum(dim=1) / mask.sum(dim=1)
 
-    def features(self, states: Tensor) -> Tensor:
-        """Return what the classifier sees of token or pooled states."""
+    def classifier_inputs(self, states: Tensor) -> Tensor:
+        """Map token or pooled states (..., hidden) to the inputs of the classifier, of the same shape."""
         return self.head(states)
 
 

@@ -1,7 +1,7 @@
-"""What networks over single nucleotides share: what they read of a base, and one decision for each.
+"""Base class of the families that read single nucleotides instead of tokens: DeepZ and GraphZ.
 
-A base is read as its letter, by how readily it turns into Z-DNA (Z-HUNT's energies, computed inside the model), and by
-the omics tracks there. No tokens are learnt: one stands for each base, so that all verbs run as with a language model.
+Each base has its letter, its Z-HUNT energies and the omics tracks as input, and gets one logit. The tokenizer has one
+token per base, so that these models run through the same code as language models.
 """
 
 from __future__ import annotations
@@ -13,19 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
+from transformers import initialization as init
 
 from zflipon.energetics.zhunt import DINUCLEOTIDE_LIMIT
-from zflipon.errors import ModelError, suggest
+from zflipon.errors import suggest
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.base import DnaModel, DnaOutput
-from zflipon.models.heads.base_resolution import (
-    FORMS_PRIOR,
-    READINESS,
-    BaseCalls,
-    BaseInputs,
-    one_hot,
-    readiness,
-)
+from zflipon.models.heads.base_inputs import ZHUNT_CHANNELS, BaseInputs, one_hot, zhunt_features
+from zflipon.models.heads.base_resolution import CAN_FORM_PRIOR, BaseHeadOutput
 from zflipon.models.metadata import View
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
@@ -36,16 +31,21 @@ class NucleotideConfig(PretrainedConfig):
     Parameters
     ----------
     variant : str
-        Which of the family's networks.
+        Which network of the family; the first of `variants` if empty.
     hidden_size, num_hidden_layers : int
     hidden_dropout_prob : float
-        Share of units dropped while training.
+        Fraction of units dropped in training.
     zhunt : sequence of int
-        Least and most dinucleotides of the windows that Z-HUNT looks at; none if empty.
+        Dinucleotides of the shortest and longest Z-HUNT window; empty: Z-HUNT is not used.
     features : int
-        Omics tracks.
+        Number of omics tracks.
     vocab_size, pad_token_id : int
         Of the tokenizer, whose tokens are single bases.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
     """
 
     variants: tuple[str, ...] = ()
@@ -60,9 +60,9 @@ class NucleotideConfig(PretrainedConfig):
         features: int = 0,
         vocab_size: int = 9,
         pad_token_id: int = 0,
-        **rest,
+        **others,
     ):
-        super().__init__(pad_token_id=pad_token_id, **rest)
+        super().__init__(pad_token_id=pad_token_id, **others)
         self.variant = variant or next(iter(self.variants), "")
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
@@ -70,95 +70,97 @@ class NucleotideConfig(PretrainedConfig):
         self.zhunt = list(zhunt)
         self.features = features
         self.vocab_size = vocab_size
+        self._validate(bool(others.get("base_head")))
+
+    def require(self, name: str, is_valid: bool, expected: str) -> None:
+        """Raise `ValueError` with the setting's name and value unless it is valid."""
+        if not is_valid:
+            raise ValueError(f"{name} must be {expected}, not {getattr(self, name)!r}")
+
+    def _validate(self, has_base_head: bool) -> None:
         if self.variant not in self.variants:
             raise ValueError(
                 f"variant '{self.variant}' is unknown; expected one of {', '.join(self.variants)}"
                 f"{suggest(self.variant, self.variants)}"
             )
         for name in ("hidden_size", "num_hidden_layers"):
-            self.require(name, whole(getattr(self, name), 1), "a whole number from 1 on")
-        self.require("features", whole(features, 0), "a number of tracks")
-        share = hidden_dropout_prob
-        self.require(
-            "hidden_dropout_prob", isinstance(share, int | float) and 0 <= share < 1, "a share below 1"
-        )
-        windows = not zhunt or (
+            self.require(name, is_integer(getattr(self, name), 1), "an integer, 1 or more")
+        self.require("features", is_integer(self.features, 0), "a number of tracks, 0 or more")
+        dropout = self.hidden_dropout_prob
+        is_fraction = isinstance(dropout, int | float) and 0 <= dropout < 1
+        self.require("hidden_dropout_prob", is_fraction, "from 0 up to, but not including, 1")
+        are_windows = not self.zhunt or (
             len(self.zhunt) == 2
-            and all(whole(size, 1) for size in self.zhunt)
+            and all(is_integer(size, 1) for size in self.zhunt)
             and self.zhunt[0] <= self.zhunt[1] <= DINUCLEOTIDE_LIMIT
         )
         self.require(
             "zhunt",
-            windows,
-            f"least and most dinucleotides of a window, up to {DINUCLEOTIDE_LIMIT}, or nothing",
+            are_windows,
+            f"the fewest and most dinucleotides of a window, at most {DINUCLEOTIDE_LIMIT}, or empty",
         )
-        if rest.get("base_head"):
-            raise ValueError(
-                "a network over nucleotides has no base head to be shaped, and learns no tracks as targets"
-            )
-
-    def require(self, name: str, holds: bool, expected: str) -> None:
-        """Raise `ValueError` where a setting is not what is expected."""
-        if not holds:
-            raise ValueError(f"{name} must be {expected}, not {getattr(self, name)!r}")
+        if has_base_head:
+            raise ValueError("a network over nucleotides has no base head; remove the base_head settings")
 
 
-def whole(value: object, least: int) -> bool:
-    """Tell whether a setting is a whole number from `least` on."""
+def is_integer(value: object, least: int) -> bool:
+    """Return whether a setting is an integer of at least `least`; booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-class Letters(nn.Module):
-    """The table of tokens: each base's is its letter, one-hot; special tokens have 0. Nothing in it is trained."""
+class LetterEmbedding(nn.Module):
+    """One-hot embedding of tokens: the letter of a base, zeros for special tokens. It is not trained."""
 
     def __init__(self, vocab_size: int):
         super().__init__()
-        table = torch.zeros(vocab_size, len(NUCLEOTIDES))
-        table[torch.from_numpy(BaseTokenizer().base_ids)] = torch.eye(len(NUCLEOTIDES))
-        self.register_buffer("weight", table, persistent=False)
+        self.register_buffer("weight", torch.zeros(vocab_size, len(NUCLEOTIDES)), persistent=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Fill the table; it is computed, so no checkpoint stores it."""
+        ids = torch.from_numpy(BaseTokenizer().base_ids).to(self.weight.device)
+        table = torch.zeros_like(self.weight)
+        table[ids] = torch.eye(len(NUCLEOTIDES), dtype=table.dtype, device=table.device)
+        init.copy_(self.weight, table)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return the letters of tokens: float32, shape (…, 4)."""
+        """Return the letters of tokens: float32, shape (..., 4)."""
         return F.embedding(ids, self.weight)
 
 
 class NucleotideModel(DnaModel, ABC):
-    """A network over nucleotides under the base objective.
+    """A network over nucleotides, for the base objective.
 
-    Subclasses build their layers in `build` and map what is read of the bases to one state each in `states`.
+    A subclass creates its layers in `build_layers` and maps the inputs of each base to a state in `states`.
     """
 
+    objectives = ("base",)
     base_model_prefix = "network"
     has_base_head = False
     supports_gradient_checkpointing = False
 
-    def __init__(self, config: NucleotideConfig):
-        super(DnaModel, self).__init__(config)
-        self.objective = getattr(config, "objective", "base")
-        if self.objective != "base":
-            raise ModelError(
-                f"a network over nucleotides decides bases; no objective '{self.objective}', say objective = \"base\""
-            )
-        self.letters = Letters(config.vocab_size)
-        width = len(NUCLEOTIDES) + (READINESS if config.zhunt else 0) + 2 * config.features
+    def build(self, config: NucleotideConfig) -> None:
+        """Create the embedding, the layers and the output layer."""
+        self.letters = LetterEmbedding(config.vocab_size)
+        width = len(NUCLEOTIDES) + (ZHUNT_CHANNELS if config.zhunt else 0) + 2 * config.features
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.decide = nn.Linear(self.build(config, width), 1)
-        self.post_init()
+        self.output = nn.Linear(self.build_layers(config, width), 1)
 
     @abstractmethod
-    def build(self, config: NucleotideConfig, width: int) -> int:
-        """Make the layers that read `width` numbers of each base; return how many they give."""
+    def build_layers(self, config: NucleotideConfig, width: int) -> int:
+        """Create the layers, which read `width` numbers per base; return the width of their states."""
 
     @abstractmethod
-    def states(self, x: Tensor, inside: Tensor) -> Tensor:
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the state of each base.
 
         Parameters
         ----------
         x : Tensor
-            float, shape (batch, bases, width); 0 beyond the end of a sequence.
-        inside : Tensor
-            float, shape (batch, bases, 1): 0 beyond the end of a sequence, where no state counts.
+            float, shape (batch, bases, width); 0 at padding.
+        mask : Tensor
+            float, shape (batch, bases, 1): 0 at padding, where states are ignored.
 
         Returns
         -------
@@ -168,19 +170,18 @@ class NucleotideModel(DnaModel, ABC):
 
     @property
     def view(self) -> View:
-        """How it looks at omics tracks: base by base."""
+        """Resolution at which the model reads omics tracks: single bases, no flank."""
         return View()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the table of letters."""
+        """Return the embedding of letters."""
         return self.letters
 
-    def look(self, bases: Tensor) -> BaseInputs:
-        """Return what is read beside the letters of nucleotide codes, int64 of shape (batch, bases)."""
+    def read_bases(self, bases: Tensor) -> BaseInputs:
+        """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside letters."""
         if not self.config.zhunt:
             return BaseInputs(None, None, None)
-        ready, called = readiness(bases, *self.config.zhunt)
-        return BaseInputs(None, ready, called)
+        return BaseInputs(None, *zhunt_features(bases, *self.config.zhunt))
 
     def forward(
         self,
@@ -190,34 +191,33 @@ class NucleotideModel(DnaModel, ABC):
         base_tokens: Tensor | None = None,
         labels: Tensor | None = None,
         candidates: Tensor | None = None,
-        seen: BaseInputs | None = None,
+        base_inputs: BaseInputs | None = None,
         features: Tensor | None = None,
         present: Tensor | None = None,
-        **_ignored,
+        **_unused,
     ) -> DnaOutput:
-        """Decide each base; parameters are those of `DnaModel.forward`.
+        """Compute a logit for each base; parameters are those of `DnaModel.forward`.
 
-        Candidates are learnt in the place of labels where there are no labels.
+        Without labels, candidates serve as labels.
         """
         if inputs_embeds is None:
             letters = one_hot(bases).transpose(1, 2)
         else:
             index = base_tokens.unsqueeze(-1).expand(-1, -1, inputs_embeds.shape[-1])
             letters = inputs_embeds.gather(1, index)
-        inside = (bases != PADDING_BASE).unsqueeze(-1).to(letters.dtype)
-        ready = (seen or self.look(bases)).ready
-        read = [letters] if ready is None else [letters, ready.transpose(1, 2).to(letters.dtype)]
+        mask = (bases != PADDING_BASE).unsqueeze(-1).to(letters.dtype)
+        zhunt = (base_inputs or self.read_bases(bases)).zhunt
+        inputs = [letters] if zhunt is None else [letters, zhunt.transpose(1, 2).to(letters.dtype)]
         if self.config.features:
-            read += self._omics(bases, features, present)
-        x = torch.cat(read, dim=-1) * inside
-        logits = self.decide(self.dropout(self.states(x, inside))).squeeze(-1).float() + FORMS_PRIOR
-        known = candidates if labels is None else labels
-        return self._base_output(BaseCalls(logits, logits), known, None, None)
+            inputs += self._omics_inputs(bases, features, present)
+        states = self.states(torch.cat(inputs, dim=-1) * mask, mask)
+        logits = self.output(self.dropout(states)).squeeze(-1).float() + CAN_FORM_PRIOR
+        return self._base_output(BaseHeadOutput(logits, logits), candidates if labels is None else labels)
 
-    def _omics(self, bases: Tensor, features: Tensor | None, present: Tensor | None) -> list[Tensor]:
-        """Return tracks, and which there are, base by base: each (batch, bases, tracks)."""
+    def _omics_inputs(self, bases: Tensor, features: Tensor | None, present: Tensor | None) -> list[Tensor]:
+        """Return the tracks, and which are present, for each base: both (batch, bases, tracks)."""
         shape = (*bases.shape, self.config.features)
         if features is None:
-            nothing = torch.zeros(shape, device=bases.device)
-            return [nothing, nothing]
+            zeros = torch.zeros(shape, device=bases.device)
+            return [zeros, zeros]
         return [features.transpose(1, 2), present.unsqueeze(1).expand(shape)]

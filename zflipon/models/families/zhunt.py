@@ -1,7 +1,7 @@
-"""Z-HUNT as a model: no language and nothing to train, but run and written as the others are.
+"""Z-HUNT as a model: a formula without trainable weights, run through the same code as the networks.
 
-It calls what published maps call, by `zflipon.energetics.zhunt.published_call_starts`. The log-odds of a base are
-ln(Z / what is asked of Z) of the best window that covers it, so that its probability is one half at the cutoff.
+Calls follow the rule of published maps (`zflipon.energetics.zhunt.published_call_starts`). The log-odds of a base are
+ln(Z-score / cutoff) of the best window that covers it, so the probability is 0.5 at the cutoff.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
+from transformers import initialization as init
 
 from zflipon.energetics.zhunt import (
     CALL_CUTOFF,
@@ -21,24 +22,25 @@ from zflipon.energetics.zhunt import (
     call_mask,
     published_call_starts,
 )
-from zflipon.errors import ModelError
 from zflipon.models.base import DnaModel, DnaOutput
+from zflipon.models.metadata import View
 from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BaseTokenizer
 
 _LOWEST = -36.0
-"""Log-odds where nothing turns."""
+"""Lowest log-odds, of bases that no window covers."""
 
-_OUTSIDE = -0.01
-"""Log-odds at most of bases that a window covers and no call holds."""
+_MAX_OUTSIDE_CALLS = -0.01
+"""Highest log-odds of bases outside calls, below those of any call."""
 
 
 class ZhuntConfig(PretrainedConfig):
-    """Windows of the formula, in dinucleotides.
+    """Window lengths of Z-HUNT.
 
     Parameters
     ----------
     min_dinucleotides, max_dinucleotides : int
+        Shortest and longest window.
     vocab_size, pad_token_id : int
         Of the tokenizer, whose tokens are single bases.
     """
@@ -51,42 +53,50 @@ class ZhuntConfig(PretrainedConfig):
         max_dinucleotides: int = DINUCLEOTIDE_LIMIT,
         vocab_size: int = 9,
         pad_token_id: int = 0,
-        **rest,
+        **others,
     ):
-        super().__init__(pad_token_id=pad_token_id, **rest)
+        super().__init__(pad_token_id=pad_token_id, **others)
         self.min_dinucleotides, self.max_dinucleotides = min_dinucleotides, max_dinucleotides
         self.vocab_size = vocab_size
 
 
 class ZhuntModel(DnaModel):
-    """Z-scores under the base objective; any other is refused."""
+    """Z-HUNT scores as base logits; it has the base objective only."""
+
+    objectives = ("base",)
+    has_base_head = False
 
     config_class = ZhuntConfig
     base_model_prefix = "zhunt"
-    encoder_class = nn.Module
+    supports_gradient_checkpointing = False
 
-    def __init__(self, config: ZhuntConfig):
-        super(DnaModel, self).__init__(config)
-        self.objective = getattr(config, "objective", "base")
-        if self.objective != "base":
-            raise ModelError(f"Z-HUNT decides bases and cannot be trained; no objective '{self.objective}'")
+    def build(self, config: ZhuntConfig) -> None:
+        """Create the only parameter, the logarithm of the cutoff."""
         self.log_cutoff = nn.Parameter(torch.tensor([math.log(CALL_CUTOFF)]), requires_grad=False)
-        self.post_init()
 
-    def forward(self, bases: Tensor, **_ignored) -> DnaOutput:
-        """Return the log-odds of bases: float32, of the shape of `bases` (int64, (batch, bases))."""
+    def reset_parameters(self) -> None:
+        """Set the cutoff to that of published maps."""
+        init.constant_(self.log_cutoff, math.log(CALL_CUTOFF))
+
+    @property
+    def view(self) -> View:
+        """Z-HUNT reads no omics tracks."""
+        return View()
+
+    def forward(self, bases: Tensor, **_unused) -> DnaOutput:
+        """Compute log-odds: float32, shape (batch, bases), from nucleotide codes, int64 of that shape."""
         least, most = self.config.min_dinucleotides, self.config.max_dinucleotides
-        dtype = torch.float32 if bases.device.type == "mps" else torch.float64  # which MPS has none of
+        dtype = torch.float32 if bases.device.type == "mps" else torch.float64  # MPS has no float64
         _, excess, ends = published_call_starts(bases, least, most, dtype)
         excess = (excess - self.log_cutoff + math.log(CALL_CUTOFF)).clamp(min=_LOWEST)
-        called = call_mask(excess >= 0, ends)
-        places = torch.arange(bases.shape[1], device=bases.device)
+        in_call = call_mask(excess >= 0, ends)
+        positions = torch.arange(bases.shape[1], device=bases.device)
         best = torch.full_like(excess, _LOWEST)
         for length in range(2 * least + CALL_EXTENSION, 2 * most + CALL_EXTENSION + 1, 2):
-            mine = torch.where(ends - places == length, excess, _LOWEST)
-            shifted = F.pad(mine, (length - 1, 0), value=_LOWEST).unsqueeze(1)
+            of_length = torch.where(ends - positions == length, excess, _LOWEST)
+            shifted = F.pad(of_length, (length - 1, 0), value=_LOWEST).unsqueeze(1)
             best = torch.maximum(best, F.max_pool1d(shifted, length, 1).squeeze(1))
-        return DnaOutput(logits=torch.where(called, best, best.clamp(max=_OUTSIDE)).float())
+        return DnaOutput(logits=torch.where(in_call, best, best.clamp(max=_MAX_OUTSIDE_CALLS)).float())
 
 
 def recognizes(config: dict) -> bool:

@@ -1,1 +1,1 @@
-"""Task heads that every family can carry."""
+"""Heads that turn token states into logits; every family can carry each of them."""

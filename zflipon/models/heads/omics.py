@@ -1,4 +1,7 @@
-"""What omics tracks around a place add to whether Z-DNA forms there."""
+"""The omics head: log-odds that omics tracks add to the activity score of the base-resolution head.
+
+Reading the tracks from files is `zflipon.omics`.
+"""
 
 from __future__ import annotations
 
@@ -12,92 +15,109 @@ from zflipon.errors import ModelError
 from zflipon.models.metadata import View
 
 
-class Omics(nn.Module):
-    """Adds to the log-odds of the base head's second factor, from tracks and from the context that they lie in.
+class OmicsHead(nn.Module):
+    """Adds log-odds from omics tracks, and from the context in which they are read, to each bin.
 
-    Each track is read as its mean within some distances of a place, beside a word on whether it is there at all: what
-    a track is worth depends on which others there are. Without any track nothing is added, and the model is the one
-    of sequence alone.
+    Each track is averaged over several distances around a bin and comes with a flag that says whether it is present,
+    since the weight of a track depends on which others there are. Without any track nothing is added.
 
     Parameters
     ----------
     context : int
         Width of the context.
     tracks : int
+        Number of tracks.
     distances : sequence of int
-        Bases on either side over which a track is averaged; whole steps.
-    step : int
+        Bases on either side of a bin over which a track is averaged; multiples of `bin_size`.
+    bin_size : int
         Bases of a bin, which has one value of each track.
     hidden : int
-        Units of the layer between.
+        Units of the hidden layer.
     dropout : float
-        Share of these dropped while training.
+        Fraction of them dropped in training.
+
+    Raises
+    ------
+    ModelError
+        If a distance is negative or not a multiple of `bin_size`.
     """
 
     def __init__(
-        self, context: int, tracks: int, distances: Sequence[int], step: int, hidden: int, dropout: float
+        self, context: int, tracks: int, distances: Sequence[int], bin_size: int, hidden: int, dropout: float
     ):
         super().__init__()
-        if not distances or any(distance < 0 or distance % step for distance in distances):
+        if not distances or any(distance < 0 or distance % bin_size for distance in distances):
             raise ModelError(
-                f"distances must be whole steps of {step} bases from 0 on, not {list(distances)}"
+                f"distances must be multiples of {bin_size} bases, 0 or more, at least one; not {list(distances)}"
             )
-        self.step, self.tracks = step, tracks
-        self.reaches = [distance // step for distance in distances]
+        self.bin_size, self.tracks = bin_size, tracks
+        self.radii = [distance // bin_size for distance in distances]
         self.entry = nn.Linear(context + tracks * (len(distances) + 1), hidden)
         self.exit = nn.Linear(hidden, 1)
         self.dropout = nn.Dropout(dropout)
 
     @property
     def view(self) -> View:
-        """How it looks at tracks."""
-        return View(self.step, max(self.reaches) * self.step)
+        """Resolution and flank at which the head reads tracks."""
+        return View(self.bin_size, max(self.radii) * self.bin_size)
 
     def forward(self, context: Tensor, features: Tensor, present: Tensor) -> Tensor:
-        """Return what is added to the log-odds of each bin.
+        """Compute the log-odds to add to each bin.
 
         Parameters
         ----------
         context : Tensor
             float, shape (batch, bins, context).
         features : Tensor
-            float32, shape (batch, tracks, steps), of a window and its flanks.
+            float32, shape (batch, tracks, steps): one value per bin of a window and its flanks.
         present : Tensor
-            float32, shape (batch, tracks): 1 where a track is there.
+            float32, shape (batch, tracks): 1 if a track is present, else 0.
 
         Returns
         -------
         Tensor
-            float, shape (batch, bins).
+            float, shape (batch, bins); 0 if no track is present.
         """
-        around = self.around(features, context.shape[1])
-        there = present.unsqueeze(1).expand(-1, context.shape[1], -1)
-        added = self.exit(self.dropout(F.gelu(self.entry(self.inputs(context, around, there))))).squeeze(-1)
-        return added * present.amax(1, keepdim=True)
+        means = self.local_means(features, context.shape[1])
+        present_in_bins = present.unsqueeze(1).expand(-1, context.shape[1], -1)
+        hidden = F.gelu(self.entry(self.layer_inputs(context, means, present_in_bins)))
+        return self.exit(self.dropout(hidden)).squeeze(-1) * present.amax(1, keepdim=True)
 
-    def around(self, features: Tensor, bins: int) -> Tensor:
-        """Return the mean of each track within each distance of each bin: float32, (batch, bins, tracks, distances)."""
-        wide = max(self.reaches)
+    def local_means(self, features: Tensor, bins: int) -> Tensor:
+        """Average each track over each distance around each bin.
+
+        Parameters
+        ----------
+        features : Tensor
+            float, shape (batch, tracks, steps), as in `forward`.
+        bins : int
+            Bins of the window itself.
+
+        Returns
+        -------
+        Tensor
+            float32, shape (batch, bins, tracks, distances).
+        """
+        flank = max(self.radii)
         sums = F.pad(features.float().cumsum(-1), (1, 0))
         means = [
-            (sums[..., wide + reach + 1 :][..., :bins] - sums[..., wide - reach :][..., :bins])
-            / (2 * reach + 1)
-            for reach in self.reaches
+            (sums[..., flank + radius + 1 :][..., :bins] - sums[..., flank - radius :][..., :bins])
+            / (2 * radius + 1)
+            for radius in self.radii
         ]
         return torch.stack(means, dim=-1).transpose(1, 2)
 
-    def inputs(self, context: Tensor, around: Tensor, present: Tensor) -> Tensor:
-        """Return what the first layer reads: float, shape (…, inputs).
+    def layer_inputs(self, context: Tensor, means: Tensor, present: Tensor) -> Tensor:
+        """Concatenate the inputs of the first layer: float, shape (..., inputs).
 
         Parameters
         ----------
         context : Tensor
-            float, shape (…, context).
-        around : Tensor
-            float, shape (…, tracks, distances).
+            float, shape (..., context).
+        means : Tensor
+            float, shape (..., tracks, distances), see `local_means`; ignored for absent tracks.
         present : Tensor
-            float, shape (…, tracks); what `around` says of tracks that are not there goes for nothing.
+            float, shape (..., tracks).
         """
-        return torch.cat(
-            [context, (around * present.unsqueeze(-1)).flatten(-2).to(context.dtype), present], dim=-1
-        )
+        masked = (means * present.unsqueeze(-1)).flatten(-2)
+        return torch.cat([context, masked.to(context.dtype), present], dim=-1)
