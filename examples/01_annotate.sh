@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Genome → tracks: find Z-DNA in the demo with the bundled model.
+# Annotate the demo genome with the bundled model.
 # Writes a probability for each base (.bw) and the called intervals (.bed), for IGV or the UCSC browser.
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tracks → scores: hold what 01_annotate.sh wrote against what was planted.
-# Any bigWig, bedGraph or BED can stand beside ours; --plot curves.png draws precision against recall.
+# Evaluate the tracks of 01_annotate.sh: compare them with the planted Z-DNA.
+# Any bigWig, bedGraph or BED can be added for comparison; --plot curves.png draws precision–recall curves.
 set -euo pipefail
 
 zflipon evaluate runs/demo/demo.bw runs/demo/demo.bed \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Recipe → checkpoint: train a tiny model, which then annotates a region.
+# Train a tiny model with a recipe, then annotate a region with it.
 set -euo pipefail
 
 zflipon train examples/tiny.toml -o runs/tiny --restart

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Which sequence made the calls: how often each token is called where Z-DNA was planted, and the tokens' ranking.
-# Tables of other methods and models can be ranked with it.
+# Explain the calls: count how often each token is called inside and outside planted Z-DNA, then rank the tokens.
+# Tables of other methods and models can be ranked together with this one.
 set -euo pipefail
 
 zflipon explain tokens examples/demo.fa --labels examples/demo_truth.bed -o runs/demo/tokens.csv --force

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What variants do to Z-DNA: a base in the middle of a planted run changed, and another far from any.
+# Score the effect of variants on Z-DNA: one base is changed in the middle of each of three planted runs.
 set -euo pipefail
 
 mkdir -p runs/demo
@@ -8,7 +8,7 @@ mkdir -p runs/demo
     printf '#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n'
     awk 'NR <= 3 && $1 == "synthetic1"' examples/demo_truth.bed | while read -r contig start end _; do
         position=$(((start + end) / 2))
-        base=$(awk -v at="$position" '/^>/ { n++; next } n == 1 { if (seen + length($0) >= at) { print toupper(substr($0, at - seen, 1)); exit } seen += length($0) }' examples/demo.fa)
+        base=$(awk -v at="$position" '/^>/ { n++; next } n == 1 { if (done + length($0) >= at) { print toupper(substr($0, at - done, 1)); exit } done += length($0) }' examples/demo.fa)
         printf '%s\t%s\t.\t%s\t%s\t.\t.\t.\n' "$contig" "$position" "$base" "$(tr ACGT TATA <<<"$base")"
     done
 } >runs/demo/demo.vcf

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tracks for browsers, and a report that opens from disk: runs/demo/hub/index.html.
+# Write a bundle: the tracks for genome browsers, and a report that opens without a network (runs/demo/hub/index.html).
 set -euo pipefail
 
 zflipon bundle runs/demo/demo.bw runs/demo/demo.bed -o runs/demo/hub --genome examples/demo.fa \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What this machine has, whether all that it can compute with agrees, and how long a human genome would take.
+# Check the installation: versions, devices, whether the devices agree, and the speed of each.
 set -euo pipefail
 
 zflipon doctor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo's tracks in a browser. `zflipon view` serves until Ctrl-C; here it is asked for its page once, and ended.
+# Show the tracks in a web browser. `zflipon view` serves until Ctrl-C; this script requests the page once and stops it.
 set -euo pipefail
 
 mkdir -p runs/demo
@@ -7,6 +7,6 @@ zflipon annotate examples/demo.fa -o runs/demo/view.bw -o runs/demo/view.bed --f
 zflipon view runs/demo/view.bw runs/demo/view.bed --genome examples/demo.fa --no-browser > runs/demo/address.txt &
 server=$!
 trap 'kill "$server" 2> /dev/null || true' EXIT
-until [ -s runs/demo/address.txt ]; do kill -0 "$server"; done # it prints where it serves
+until [ -s runs/demo/address.txt ]; do kill -0 "$server"; done # wait for the printed address
 python3 -c 'import sys, urllib.request; page = urllib.request.urlopen(sys.argv[1]).read().decode()
 print(page.split("<title>")[1].split("</title>")[0], "with", page.count("data-locus"), "calls")' "$(cat runs/demo/address.txt)"

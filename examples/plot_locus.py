@@ -1,4 +1,4 @@
-"""Draw one locus of a probability track with intervals beneath it, as a genome browser would.
+"""Draw one region of a probability track with intervals below it, like a genome browser.
 
 python examples/plot_locus.py TRACK.bw chr:start-end OUT.png [NAME=FILE.bed ...] [--threshold P]
 """
@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import argparse
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-import pyBigWig
 
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import parse_region
+from zflipon.plots import (
+    LABEL_COLOUR,
+    NEUTRAL_COLOUR,
+    SIGNAL_COLOUR,
+    draw_intervals,
+    draw_signal,
+    figure_style,
+    new_figure,
+    position_axis,
+    save_figure,
+)
+from zflipon.tracks.bigwig import BigWig
 
-PURPLE = "#4a1486"
-COLOURS = [PURPLE, "#1b7837", "0.6"]
+INTERVAL_COLOURS = (SIGNAL_COLOUR, LABEL_COLOUR, NEUTRAL_COLOUR)
+"""Colours of the first, the second and all further rows of intervals."""
 
 
 def main() -> None:
@@ -28,54 +35,39 @@ def main() -> None:
     )
     parser.add_argument("track", help="bigWig of probabilities")
     parser.add_argument("region", help="chr:start-end, 1-based")
-    parser.add_argument("out", help="PNG or SVG")
-    parser.add_argument("beds", nargs="*", metavar="NAME=FILE.bed", help="intervals to draw beneath")
-    parser.add_argument("--threshold", type=float, help="draw a line, and the calls at it")
+    parser.add_argument("out", help="figure to write: .png, .svg or .pdf")
+    parser.add_argument("beds", nargs="*", metavar="NAME=FILE.bed", help="intervals to draw below the track")
+    parser.add_argument("--threshold", type=float, help="draw a line at the threshold of calls")
     arguments = parser.parse_args()
 
-    with pyBigWig.open(arguments.track) as track:
-        lengths = track.chroms()
-        contig, start, end = parse_region(arguments.region, lengths)
-        values = np.array(track.values(contig, start, end))
-    rows = [pair.split("=", 1) for pair in arguments.beds]
-    intervals = [(name, read_bed(path, lengths).get(contig, np.empty((0, 2)))) for name, path in rows]
+    with BigWig(arguments.track) as track:
+        contig, start, end = parse_region(arguments.region, track.lengths)
+        values = track.values(contig, start, end)
+        named_files = [pair.split("=", 1) for pair in arguments.beds]
+        intervals = {
+            name: read_bed(path, track.lengths).get(contig, np.empty((0, 2))) for name, path in named_files
+        }
 
-    height = 1.8 + 0.28 * len(intervals)
-    figure, (upper, lower) = plt.subplots(
-        2,
-        1,
-        figsize=(9, height),
-        sharex=True,
-        height_ratios=[1.6, 0.05 + 0.3 * len(intervals)],
-        layout="constrained",
-    )
-    upper.fill_between(np.arange(start, end) + 0.5, values, step="mid", color=PURPLE, linewidth=0)
-    if arguments.threshold:
-        upper.axhline(arguments.threshold, color="0.5", linewidth=0.8, linestyle="--")
-        upper.annotate(
-            f" called from {arguments.threshold:g}",
-            (end, arguments.threshold),
-            fontsize=7,
-            color="0.4",
-            va="center",
-        )
-    upper.set_ylim(0, 1)
-    upper.set_ylabel("P(Z-DNA)")
-    upper.spines[["top", "right"]].set_visible(False)
-    for row, (_, found) in enumerate(intervals):
-        for low, high in found:
-            if low < end and high > start:
-                lower.broken_barh(
-                    [(low, high - low)], (row - 0.32, 0.64), color=COLOURS[min(row, len(COLOURS) - 1)]
-                )
-    lower.set_yticks(range(len(intervals)), [name for name, _ in intervals])
-    lower.set_ylim(len(intervals) - 0.4, -0.6)
-    lower.set_xlim(start, end)
-    lower.spines[["top", "right", "left"]].set_visible(False)
-    lower.tick_params(axis="y", length=0)
-    lower.xaxis.set_major_formatter(lambda position, _: f"{position:,.0f}")
-    lower.set_xlabel(f"{contig} (bases)")
-    figure.savefig(arguments.out, dpi=160)
+    with figure_style():
+        figure = new_figure(9, 1.8 + 0.3 * len(intervals))
+        axes = figure.subplots(
+            1 + len(intervals), 1, sharex=True, squeeze=False, height_ratios=[4, *[0.8] * len(intervals)]
+        )[:, 0]
+        draw_signal(axes[0], values, start)
+        if arguments.threshold:
+            axes[0].axhline(arguments.threshold, color=NEUTRAL_COLOUR, linewidth=0.8, linestyle="--")
+            axes[0].set_title(
+                f"dashed line: threshold of calls, {arguments.threshold:g}", loc="right", fontsize=8
+            )
+        axes[0].set_ylim(0, 1)
+        axes[0].set_ylabel("P(Z-DNA)")
+        for row, (name, rows) in enumerate(intervals.items()):
+            overlapping = rows[(rows[:, 0] < end) & (rows[:, 1] > start)]
+            colour = INTERVAL_COLOURS[min(row, len(INTERVAL_COLOURS) - 1)]
+            draw_intervals(axes[1 + row], overlapping, colour)
+            axes[1 + row].set_ylabel(name, rotation=0, ha="right", va="center")
+        position_axis(axes[-1], contig, start, end)
+        save_figure(figure, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo is what its README says, and the example scripts run."""
+"""The demo genome has the properties that its README states, and the example scripts run."""
 
 import json
 import os
@@ -30,10 +30,10 @@ def read_rows(path: Path) -> list[tuple[str, int, int]]:
     return [(contig, int(start), int(end)) for contig, start, end, *_ in rows]
 
 
-def alternating_runs(sequence: str, least: int) -> list[tuple[int, int]]:
-    """Maximal stretches in which purine and pyrimidine alternate, by regular expression."""
+def alternating_runs(sequence: str, min_length: int) -> list[tuple[int, int]]:
+    """Return maximal runs of alternating purine and pyrimidine, found by regular expression."""
     classes = sequence.upper().translate(str.maketrans("AGCTN", "RRYY-"))
-    return [match.span() for match in re.finditer("R?(?:YR)*Y?", classes) if len(match[0]) >= least]
+    return [match.span() for match in re.finditer("R?(?:YR)*Y?", classes) if len(match[0]) >= min_length]
 
 
 def cpg_ratio(sequence: str) -> float:
@@ -59,7 +59,7 @@ def test_the_script_writes_the_same_bytes(tmp_path):
         assert written.read_bytes() == (EXAMPLES / written.name).read_bytes()
 
 
-def test_the_demo_says_that_it_is_synthetic():
+def test_the_demo_is_marked_as_synthetic():
     headers = [line for line in (EXAMPLES / "demo.fa").read_text().splitlines() if line.startswith(">")]
     assert len(headers) == 3
     assert all(line.startswith(">synthetic") and "SYNTHETIC" in line for line in headers)
@@ -69,27 +69,27 @@ def test_the_demo_resembles_human_dna(demo, truth):
     sizes = sorted(map(len, demo.values()))
     assert sum(sizes) == 200_000
     assert sizes[0] < 2048
-    whole = "N".join(demo.values())
-    assert set(whole) <= set("ACGTNacgt")
-    assert [len(gap) for gap in re.findall("N{2,}", whole)] == [3000]
-    assert 0.4 < sum(map(str.islower, whole)) / len(whole) < 0.55
-    assert 0.4 < len(re.findall("[CGcg]", whole)) / len(whole) < 0.46
-    around = "N".join(demo[contig][max(0, start - 250) : end + 250] for contig, start, end in truth).upper()
-    assert cpg_ratio(whole.upper()) < 0.5
-    assert cpg_ratio(around) > 0.6
-    assert "cacacacacaca" in whole
-    assert "tgtgtgtgtgtg" in whole
+    genome = "N".join(demo.values())
+    assert set(genome) <= set("ACGTNacgt")
+    assert [len(gap) for gap in re.findall("N{2,}", genome)] == [3000]
+    assert 0.4 < sum(map(str.islower, genome)) / len(genome) < 0.55
+    assert 0.4 < len(re.findall("[CGcg]", genome)) / len(genome) < 0.46
+    flanks = "N".join(demo[contig][max(0, start - 250) : end + 250] for contig, start, end in truth).upper()
+    assert cpg_ratio(genome.upper()) < 0.5
+    assert cpg_ratio(flanks) > 0.6
+    assert "cacacacacaca" in genome
+    assert "tgtgtgtgtgtg" in genome
 
 
-def test_truth_is_whole_alternating_runs_in_gc_rich_sequence(demo, truth):
+def test_truth_consists_of_complete_alternating_runs_in_gc_rich_sequence(demo, truth):
     assert len(truth) > 20
     assert {contig for contig, _, _ in truth} == set(demo)
     for contig, start, end in truth:
         assert (start, end) in alternating_runs(demo[contig], 14)
         assert end - start <= 40
-        around = demo[contig][max(0, start - 250) : end + 250]
-        assert around.isupper()
-        assert len(re.findall("[CG]", around)) / len(around) > 0.5
+        region = demo[contig][max(0, start - 250) : end + 250]
+        assert region.isupper()
+        assert len(re.findall("[CG]", region)) / len(region) > 0.5
 
 
 def test_about_one_z_forming_run_in_five_is_truth(demo, truth):
@@ -100,14 +100,15 @@ def test_about_one_z_forming_run_in_five_is_truth(demo, truth):
     assert sum(map(str.islower, others)) / len(others) > 0.6
 
 
-def test_each_verb_has_a_script_and_each_script_a_line_of_the_readme():
-    told = (EXAMPLES / "README.md").read_text()
-    assert re.findall(r"`bash examples/(\S+)`", told) == SCRIPTS
+def test_each_command_has_a_script_and_each_script_a_line_in_the_readme():
+    readme = (EXAMPLES / "README.md").read_text()
+    assert re.findall(r"`bash examples/(\S+)`", readme) == SCRIPTS
     texts = [(EXAMPLES / name).read_text() for name in SCRIPTS]
-    shown = {verb for text in texts for verb in re.findall(r"^zflipon (\w+)", text, re.MULTILINE)}
-    assert shown == set(COMMANDS)
+    commands = {name for text in texts for name in re.findall(r"^zflipon (\w+)", text, re.MULTILINE)}
+    assert commands == set(COMMANDS)
 
 
+@pytest.mark.slow
 def test_the_scripts_run_in_their_order(tmp_path, truth):
     shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("*.fai"))
     environment = os.environ | {
@@ -120,29 +121,29 @@ def test_the_scripts_run_in_their_order(tmp_path, truth):
         )
         assert done.returncode == 0, f"{name}: {done.stderr}"
         assert done.stdout, name
-    made = tmp_path / "runs"
+    outputs = tmp_path / "runs"
 
-    with pyBigWig.open(str(made / "demo" / "demo.bw")) as track:
+    with pyBigWig.open(str(outputs / "demo" / "demo.bw")) as track:
         assert track.chroms() == {"synthetic1": 130_000, "synthetic2": 68_500, "synthetic3": 1_500}
         inside = sum(track.stats(contig, start, end, exact=True)[0] for contig, start, end in truth) / len(
             truth
         )
         assert inside > 5 * track.stats("synthetic2", exact=True)[0]
-    calls = read_rows(made / "demo" / "demo.bed")
-    found = [
+    calls = read_rows(outputs / "demo" / "demo.bed")
+    called = [
         any(row[0] == contig and row[1] < end and start < row[2] for row in calls)
         for contig, start, end in truth
     ]
-    # a synthetic promoter is not one, and the model knows real ones
-    assert sum(found) > len(truth) / 3
-    right = [
+    # the model was trained on real promoters, which the synthetic ones only resemble
+    assert sum(called) > len(truth) / 3
+    correct = [
         any(row[0] == contig and row[1] < end and start < row[2] for contig, start, end in truth)
         for row in calls
     ]
-    # chance would have one in five
-    assert sum(right) >= len(calls) / 2
+    # by chance, one in five calls would be correct
+    assert sum(correct) >= len(calls) / 2
 
-    scores = json.loads((made / "demo" / "scores.json").read_text())["tracks"]
+    scores = json.loads((outputs / "demo" / "scores.json").read_text())["tracks"]
     assert set(scores) == {"demo.bw", "demo.bed"}
     assert scores["demo.bw"]["genome"]["average_precision"] > 0.2
-    assert (made / "tiny" / "model.safetensors").is_file()
+    assert (outputs / "tiny" / "model.safetensors").is_file()

@@ -5,7 +5,8 @@ import pytest
 from report_files import LENGTHS, write_run
 
 from zflipon.errors import InputError
-from zflipon.report.runs import assembly_name, contig_lengths, group_tracks
+from zflipon.genome.assemblies import assembly_name
+from zflipon.report.runs import contig_lengths, group_tracks
 from zflipon.tracks.bigwig import write_bigwig_values
 
 

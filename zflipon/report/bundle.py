@@ -18,6 +18,7 @@ import numpy as np
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError
 from zflipon.explain.kmers import Composition, enrichment, region_codes
+from zflipon.genome.assemblies import assembly_name
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import find_overlapping, merge, merge_by_contig
@@ -30,7 +31,6 @@ from zflipon.report.runs import (
     CALL_EXTENSIONS,
     LABELS_NAME,
     Run,
-    assembly_name,
     base_name,
     contig_lengths,
     group_tracks,

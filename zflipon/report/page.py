@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from zflipon.explain.kmers import Composition
+from zflipon.report.blocks import Link, Plot, Table
 from zflipon.report.calls import RunSummary, top_calls
 from zflipon.report.figures import bin_counts, calls_along_contigs, histogram
 from zflipon.report.html import MISSING, number_text, render
@@ -63,55 +64,6 @@ class Section:
         if self.summary.assessed is not None:
             return sum(self.summary.assessed.values())
         return self.run.record.get("tracks", {}).get("bases")
-
-
-@dataclass(frozen=True)
-class Link:
-    """A link.
-
-    Attributes
-    ----------
-    text, address : str
-    """
-
-    text: str
-    address: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes
-    ----------
-    name : str
-        Identifier on the page.
-    columns : sequence of str
-        Column headers.
-    rows : sequence
-        Cells: text, or a list of `Link`.
-    text_columns : int
-        Number of leading columns that are aligned left.
-    """
-
-    name: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str | Sequence[Link]]]
-    text_columns: int = 1
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with a caption.
-
-    Attributes
-    ----------
-    svg : Markup
-    caption : str
-    """
-
-    svg: Markup
-    caption: str
 
 
 @dataclass(frozen=True)

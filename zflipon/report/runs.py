@@ -30,15 +30,6 @@ LABELS_NAME = "known_zdna"
 UNKNOWN_MODEL = "unknown model"
 """Model name of a run without a record."""
 
-ASSEMBLIES = {
-    248_956_422: "hg38",
-    249_250_621: "hg19",
-    248_387_328: "hs1",
-    195_471_971: "mm10",
-    195_154_279: "mm39",
-}
-"""Length of chr1 → name of the assembly in the UCSC browser and IGV."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -191,11 +182,6 @@ def _recorded_lengths(run: Run) -> dict[str, int]:
         raise InputError(
             f"{record_path(run.files[0])}: not a record of annotate; remove it to continue without one"
         ) from error
-
-
-def assembly_name(lengths: Mapping[str, int]) -> str | None:
-    """Return the UCSC name of an assembly that is recognised by the length of chr1, else None."""
-    return ASSEMBLIES.get(lengths.get("chr1", 0))
 
 
 def _unique_name(name: str, taken: set[str]) -> str:
