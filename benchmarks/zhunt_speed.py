@@ -1,8 +1,8 @@
-"""How fast Z-HUNT runs: bases a second on one core and on a GPU, and beside the reference program if there is one.
+"""Measure how fast Z-HUNT runs: bases a second on one core, on a GPU, and by the reference program if given.
 
 python benchmarks/zhunt_speed.py [--bases 1000000] [--program ./zhunt] [--program-bases 50000]
 
-The program is called as ``zhunt WINDOW LEAST MOST FILE``, all three in dinucleotides, as its own usage line says.
+The program is called as ``zhunt WINDOW MIN MAX FILE``, all three in dinucleotides, as in its usage message.
 """
 
 from __future__ import annotations
@@ -32,35 +32,33 @@ def main() -> None:
     sequence = "".join(np.random.default_rng(1).choice(list("ACGT"), arguments.bases))
     rates = {"one core": rate(lambda: zhunt.scores(sequence), len(sequence))}
     if torch.cuda.is_available():
-        zhunt.scores(sequence[:1000], device="cuda")  # the GPU starts
+        zhunt.scores(sequence[:1000], device="cuda")  # start the GPU
         rates["GPU"] = rate(lambda: zhunt.scores(sequence, device="cuda"), len(sequence))
     reference = (
         program_rate(arguments.program, sequence[: arguments.program_bases]) if arguments.program else None
     )
     if reference:
         print(f"reference program: {reference / 1e6:.3f} Mb/s")
-    for name, found in rates.items():
-        print(
-            f"{name}: {found / 1e6:.2f} Mb/s"
-            + (f", {found / reference:.1f} x the program" if reference else "")
-        )
+    for name, speed in rates.items():
+        comparison = f", {speed / reference:.1f} x the program" if reference else ""
+        print(f"{name}: {speed / 1e6:.2f} Mb/s{comparison}")
 
 
 def rate(run, bases: int) -> float:
-    """Return the bases a second of a call."""
+    """Return the bases a second that a call processes."""
     started = time.perf_counter()
     run()
     return bases / (time.perf_counter() - started)
 
 
 def program_rate(program: str, sequence: str) -> float:
-    """Return the bases a second of the reference program, its start and its writing included."""
+    """Return the bases a second of the reference program, including its start and output."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequence.txt"
         path.write_text("\n".join(sequence[at : at + 60] for at in range(0, len(sequence), 60)))
         most, least = zhunt.MAX_DINUCLEOTIDES, zhunt.MIN_DINUCLEOTIDES
-        words = [str(Path(program).resolve()), str(most), str(least), str(most), str(path)]
-        return rate(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL), len(sequence))
+        command = [str(Path(program).resolve()), str(most), str(least), str(most), str(path)]
+        return rate(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), len(sequence))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which windows a run that screens reads, and what it may not lose by it."""
+"""The prefilter of windows: which windows it selects, and that it loses no calls."""
 
 import json
 
@@ -10,8 +10,9 @@ from conftest import SHARED, dna, make_fasta, needs_shared
 
 from zflipon.cli import cli
 from zflipon.config import ScreenConfig
-from zflipon.energetics.screen import _BLOCKS, _SEED_LINKING, candidate_intervals, screen_windows
-from zflipon.energetics.zhunt import SEED_CUTOFF, call_mask, log_z_score, published_call_starts
+from zflipon.energetics.published import SEED_CUTOFF, call_mask, published_call_starts
+from zflipon.energetics.screen import _BLOCKS_PER_STEP, _SEED_LINKING, candidate_intervals, screen_windows
+from zflipon.energetics.zhunt import log_z_score
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import base_codes
 from zflipon.genome.fasta import Genome
@@ -34,7 +35,7 @@ def covered(text, screen):
     return found[: len(text)]
 
 
-def test_what_turns_readily_is_a_candidate_and_random_dna_hardly_is():
+def test_candidates_are_runs_that_flip_readily():
     text = "AT" * 300 + "CG" * 8 + "AT" * 300 + "CA" * 12 + "AT" * 300
     for screen in (LOOSE, PUBLISHED):
         found = covered(text, screen)
@@ -45,7 +46,7 @@ def test_what_turns_readily_is_a_candidate_and_random_dna_hardly_is():
     assert covered(dna(100_000, 2, "ACGTAT"), PUBLISHED).mean() < 0.01
 
 
-def test_published_candidates_hold_what_published_maps_call():
+def test_candidates_include_published_calls():
     text = dna(60_000, 3, "CGCGCATG")
     _, excess, ends = published_call_starts(codes_of(text)[None], 6, 12)
     called = call_mask(excess >= 0, ends)[0].numpy()
@@ -54,33 +55,33 @@ def test_published_candidates_hold_what_published_maps_call():
     assert covered(text, ScreenConfig(linking=_SEED_LINKING))[excess[0].numpy() >= 0].all()
 
 
-def test_the_linking_of_a_seed_is_where_its_score_is():
+def test_the_linking_of_a_seed_has_the_cutoff_as_score():
     near = torch.tensor([_SEED_LINKING, _SEED_LINKING + 1e-4], dtype=torch.float64)
     above, below = log_z_score(near).exp().tolist()
     assert above >= SEED_CUTOFF > below
 
 
 @pytest.mark.parametrize("screen", [LOOSE, ScreenConfig(published=True, strong=0.55)])
-def test_blocks_make_no_difference(monkeypatch, screen):
+def test_results_do_not_depend_on_blocks(monkeypatch, screen):
     text = dna(5_000, 4, "CGCGCATG") + "N" * 30 + dna(9_000, 5, "ACGTAT") + dna(3_001, 6, "CGCGCATG")
     whole = [each.tolist() for each in candidate_intervals(codes_of(text), screen)]
     assert len(whole[0]) > 20
     for block, blocks in ((64, 3), (100_000, 1)):
         monkeypatch.setattr("zflipon.energetics.screen._BLOCK", block)
-        monkeypatch.setitem(_BLOCKS, "cpu", blocks)
+        monkeypatch.setitem(_BLOCKS_PER_STEP, "cpu", blocks)
         assert [each.tolist() for each in candidate_intervals(codes_of(text), screen)] == whole
 
 
-def test_surroundings_poor_in_gc_are_left_out():
+def test_candidates_need_gc_around_them():
     poor, rich = "AT" * 600 + "CG" * 8 + "AT" * 600, "GA" * 600 + "CG" * 8 + "GA" * 600
-    asking = ScreenConfig(published=True, strong=0.4)
+    with_gc = ScreenConfig(published=True, strong=0.4)
     assert covered(poor, PUBLISHED).any()
-    assert not covered(poor, asking).any()
-    assert covered(rich, asking)[1200:1216].all()
+    assert not covered(poor, with_gc).any()
+    assert covered(rich, with_gc)[1200:1216].all()
 
 
 @pytest.mark.parametrize("screen", [LOOSE, PUBLISHED])
-def test_a_window_is_read_if_its_core_holds_a_candidate(tmp_path, screen):
+def test_a_window_is_selected_if_its_core_has_a_candidate(tmp_path, screen):
     text = dna(30_000, 6, "ACGTAT") + "CG" * 30 + dna(9_000, 7, "ACGTAT") + "CG" * 6
     with Genome(make_fasta(tmp_path, {"c": text})) as genome:
         for window, margin in ((128, 32), (512, 100)):
@@ -111,7 +112,7 @@ def read_bedgraph(path):
     return values
 
 
-def test_what_is_read_has_the_values_of_the_whole_run_and_the_rest_the_floor(run, tmp_path):
+def test_selected_windows_have_the_values_of_a_run_without_screen(run, tmp_path):
     text = dna(20_000, 8, "ACGTAT") + "GCGCGCGCGCGCGCGC" + dna(30_000, 9) + "N" * 60 + dna(3_000, 10)
     fasta = make_fasta(tmp_path, {"c": text})
     run(fasta, "-o", tmp_path / "all.bedgraph")
@@ -120,17 +121,17 @@ def test_what_is_read_has_the_values_of_the_whole_run_and_the_rest_the_floor(run
     assert np.array_equal(np.isnan(everything), np.isnan(screened))
     read = ~np.isnan(screened) & (screened != 0)
     np.testing.assert_allclose(screened[read], everything[read], atol=1.001e-3)
-    told = json.loads((tmp_path / "screened.bed.json").read_text())
-    assert told["screen"] == {"linking": 23.0, "published": True, "strong": 0.46}
-    assert 0 < told["tracks"]["windows_read"] < told["windows"] / 2
-    told = json.loads((tmp_path / "all.bedgraph.json").read_text())
-    assert told["screen"] is None
-    assert 0 < told["tracks"]["windows_read"] < told["windows"]  # the model's first factor settles the others
+    record = json.loads((tmp_path / "screened.bed.json").read_text())
+    assert record["screen"] == {"linking": 23.0, "published": True, "strong": 0.46}
+    assert 0 < record["tracks"]["windows_read"] < record["windows"] / 2
+    record = json.loads((tmp_path / "all.bedgraph.json").read_text())
+    assert record["screen"] is None
+    assert 0 < record["tracks"]["windows_read"] < record["windows"]  # early exit by the model's upper bounds
 
 
 @needs_shared
-def test_real_calls_survive_the_screen():
-    """On a contig that the screen was not set on: windows of two sizes, against what Z-DNABERT and we call."""
+def test_the_screen_loses_no_real_calls():
+    """Calls of Z-DNABERT on a contig that the default was not chosen on."""
     from zflipon.genome.interval_files import read_bed
 
     with Genome(SHARED / "hg19" / "hg19_part.fa.gz") as genome:
@@ -139,16 +140,16 @@ def test_real_calls_survive_the_screen():
         windows = tile_windows(0, genome.length(contig), 128, 32)
         read = screen_windows(genome, contig, windows, LOOSE)
         bases = np.repeat(read, windows["core_end"] - windows["core_start"])
-        kept = sum(bases[start:end].sum() for start, end in calls) / (calls[:, 1] - calls[:, 0]).sum()
-        assert kept > 0.995
+        share = sum(bases[start:end].sum() for start, end in calls) / (calls[:, 1] - calls[:, 0]).sum()
+        assert share > 0.995
         assert read.mean() < 0.15
 
 
-def test_a_story_keeps_its_screen():
+def test_metadata_stores_the_screen():
     metadata = ModelMetadata("gena", "token", 128, 32, screen=ScreenConfig(22.5, True, 0.3))
     assert ModelMetadata.from_dict(json.loads(json.dumps(metadata.to_dict()))) == metadata
     assert load("compact").metadata.screen.published
     with pytest.raises(ModelError, match=r"unknown key 'screen\.linkin' \(did you mean 'linking'"):
         ModelMetadata.from_dict({"family": "gena", "window": 128, "margin": 32, "screen": {"linkin": 3}})
     with pytest.raises(ModelError, match=r"screen\.linking must be a number"):
-        ModelMetadata("gena", "token", 128, 32, screen=ScreenConfig(linking="low"))
+        ModelMetadata.from_dict({"family": "gena", "window": 128, "margin": 32, "screen": {"linking": "low"}})

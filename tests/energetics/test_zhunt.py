@@ -1,10 +1,11 @@
-"""Z-HUNT: against a literal computation, the reference program's own outputs, and its symmetries."""
+"""Z-HUNT, compared with a literal computation and with outputs of the reference program."""
 
 import gzip
 import itertools
 import math
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from conftest import SHARED, dna, needs_shared
 
 from zflipon.config import InferenceConfig
-from zflipon.energetics import zhunt
+from zflipon.energetics import equilibrium, published, zhunt
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome.alphabet import PADDING_BASE, base_codes
 from zflipon.genome.fasta import Genome
@@ -20,6 +21,8 @@ from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import interval_mask
 from zflipon.inference.predictor import Predictor
 from zflipon.models import create, load
+
+REFERENCE = Path(__file__).resolve().parents[1] / "data" / "zhunt"
 
 ENERGY = {  # kcal/mol of anti–syn dinucleotides, written out from Ho et al. 1986
     **dict(zip(("AA", "AC", "AG", "AT"), (4.4, 5.2, 3.4, 6.2), strict=True)),
@@ -96,39 +99,38 @@ def test_the_published_example():
     np.testing.assert_allclose(score[:3], [2220, 1057, 3428], rtol=2e-3)
 
 
-@pytest.mark.parametrize(("name", "least"), [("random.txt", 3), ("mtDNA.NC_012920.1.txt", 1)])
-@needs_shared
+@pytest.mark.parametrize(("name", "least"), [("random", 3), ("mtDNA.NC_012920.1", 1)])
 def test_scores_equal_the_reference_program(name, least):
-    folder = SHARED / "zhunt"
-    sequence = "".join((folder / name).read_text().split())
-    with gzip.open(folder / f"{name}.Z-SCORE.gz", "rt") as lines:
-        rows = [line.split() for line in lines][1:]
-    score, length = zhunt.scores(sequence, least, 8, wrap=True)
-    np.testing.assert_allclose(score, [float(row[2]) for row in rows], rtol=2e-3)
-    # two lengths can score alike within the program's tolerance
-    assert np.mean(length == [len(row[3]) for row in rows]) >= 0.999
+    """The files hold score and window length of each base, as the program Z-HUNT wrote them for a circle."""
+    sequence = (REFERENCE / f"{name}.txt").read_text().strip()
+    with gzip.open(REFERENCE / f"{name}.z_scores.tsv.gz", "rt") as lines:
+        rows = [line.split("\t") for line in lines][1:]
+    score, length = zhunt.scores(sequence, min_dinucleotides=least, max_dinucleotides=8, wrap=True)
+    np.testing.assert_allclose(score, [float(row[0]) for row in rows], rtol=2e-3)
+    # two lengths can have equal scores within the program's tolerance
+    assert np.mean(length == [int(row[1]) for row in rows]) >= 0.999
 
 
-def test_case_and_chunks_change_nothing(monkeypatch):
+def test_results_do_not_depend_on_case_and_chunks(monkeypatch):
     sequence = dna(5000)
     score, length = zhunt.scores(sequence)
-    monkeypatch.setitem(zhunt._CHUNK, "cpu", 77)
+    monkeypatch.setitem(zhunt.CHUNK_STARTS, "cpu", 77)
     again, lengths = zhunt.scores(sequence.lower())
     np.testing.assert_array_equal(score, again)
     np.testing.assert_array_equal(length, lengths)
 
 
-def test_the_end_has_the_windows_that_fit():
+def test_windows_at_the_end_fit_the_sequence():
     score, length = zhunt.scores("CG" * 10, 6, 8)
     assert length[-12:].tolist() == [12] + [0] * 11
     assert (score[-11:] == 0).all()
     assert (score[:9] > 1000).all()
-    circle, around = zhunt.scores("CG" * 10, 6, 8, wrap=True)
-    assert (around == 16).all()
+    circle, circle_length = zhunt.scores("CG" * 10, 6, 8, wrap=True)
+    assert (circle_length == 16).all()
     np.testing.assert_allclose(circle[::2], circle[0])
-    short, none = zhunt.scores("CGCG")
+    short, short_length = zhunt.scores("CGCG")
     assert (short == 0).all()
-    assert (none == 0).all()
+    assert (short_length == 0).all()
     assert [len(each) for each in zhunt.scores("")] == [0, 0]
 
 
@@ -137,7 +139,7 @@ def test_z_forming_sequence_scores_above_the_rest():
     assert alternating["CG"] > 1e5 > alternating["TG"] > 700 > 10 > alternating["TA"] > alternating["AA"]
 
 
-def test_lengths_that_cannot_be():
+def test_invalid_lengths():
     for least, most in ((0, 6), (7, 6), (6, 13)):
         with pytest.raises(ZfliponError, match="expected 1 <= least <= most <= 12"):
             zhunt.scores("ACGT", least, most)
@@ -147,7 +149,7 @@ def test_starts_of_published_calls_equal_a_literal_computation():
     sequence = "ATGGCATGCGTGCAACACACACACACACACAGTACGCNGCGCTGCGCG"
     shortest, excess, end = (
         each[0].numpy()
-        for each in zhunt.published_call_starts(torch.from_numpy(base_codes(sequence))[None], 6, 8)
+        for each in published.published_call_starts(torch.from_numpy(base_codes(sequence))[None], 6, 8)
     )
     for start in range(len(sequence)):
         scores = {
@@ -156,50 +158,50 @@ def test_starts_of_published_calls_equal_a_literal_computation():
             if start + 2 * n <= len(sequence)
         }
         if not scores:
-            assert shortest[start] == zhunt.MAX_LINKING
+            assert shortest[start] == equilibrium.MAX_LINKING
             assert excess[start] < 0
             continue
         assert zhunt.z_score(shortest[start]) == pytest.approx(scores[6], rel=1e-3)
-        asked = math.log(scores[6] / 420)
-        if asked >= 0:
+        expected = math.log(scores[6] / 420)
+        if expected >= 0:
             best = max(scores, key=scores.get)
-            asked = min(asked, math.log(scores[best] / 700))
+            expected = min(expected, math.log(scores[best] / 700))
             assert end[start] == start + 2 * best + 2
-        assert excess[start] == pytest.approx(asked, abs=1e-3)
-    # TG before (GC)n: the program would turn it over and lose the window, published maps have it
+        assert excess[start] == pytest.approx(expected, abs=1e-3)
+    # TG before (GC)n: published maps have this window, the program's assignment alternates there and loses it
     assert zhunt.scores(sequence[1:13], 6, 6)[0][0] < 700
     assert excess[1] > 0
 
 
-def test_the_last_start_decides_where_a_call_ends():
+def test_a_call_ends_with_the_window_of_its_last_start():
     starts, ends = torch.zeros(2, 12, dtype=torch.bool), torch.zeros(2, 12, dtype=torch.int64)
     for start, end in ((1, 9), (3, 6), (8, 11)):
         starts[0, start], ends[0, start] = True, end
-    inside = zhunt.call_mask(starts, ends).int()
+    inside = published.call_mask(starts, ends).int()
     assert inside.tolist() == [[0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0], [0] * 12]
 
 
 @needs_shared
-def test_the_rule_finds_published_calls():
+def test_the_rule_reproduces_published_calls():
     with Genome(SHARED / "hg19" / "hg19_part.fa.gz") as genome:
         length = genome.length("chr22_50M")
         rows = read_bed(SHARED / "hg19" / "zhunt.bed", genome.lengths, "calls")["chr22_50M"]
         codes = torch.from_numpy(base_codes(genome.fetch("chr22_50M", 0, length)))[None]
-    _, excess, end = zhunt.published_call_starts(codes)
-    found, published = zhunt.call_mask(excess >= 0, end)[0].numpy(), interval_mask(rows, 0, length)
-    both = (found & published).sum()
-    assert 2 * both / (found.sum() + published.sum()) > 0.97
-    edges = np.flatnonzero(np.diff(np.pad(found.astype(np.int8), 1))).reshape(-1, 2)
+    _, excess, end = published.published_call_starts(codes)
+    called = published.call_mask(excess >= 0, end)[0].numpy()
+    expected = interval_mask(rows, 0, length)
+    assert 2 * (called & expected).sum() / (called.sum() + expected.sum()) > 0.97
+    edges = np.flatnonzero(np.diff(np.pad(called.astype(np.int8), 1))).reshape(-1, 2)
     exact = set(map(tuple, edges.tolist())) & set(map(tuple, rows.tolist()))
     assert len(exact) > 0.9 * len(rows)
 
 
-def test_it_is_a_model_like_the_others():
+def test_zhunt_is_a_model():
     sequence = dna(700, seed=3) + "CG" * 12 + dna(300, seed=4)
     predictor = Predictor(load("zhunt"), InferenceConfig(device="cpu"))
     (found,) = predictor.predict_probabilities([sequence])
-    _, excess, end = zhunt.published_call_starts(torch.from_numpy(base_codes(sequence))[None])
-    called = zhunt.call_mask(excess >= 0, end)[0].numpy()
+    _, excess, end = published.published_call_starts(torch.from_numpy(base_codes(sequence))[None])
+    called = published.call_mask(excess >= 0, end)[0].numpy()
     assert ((found >= 0.5) == called).all()
     best = np.full(len(sequence), -36.0)
     for start, (odds, stop) in enumerate(zip(excess[0].numpy(), end[0].numpy(), strict=True)):
@@ -210,7 +212,7 @@ def test_it_is_a_model_like_the_others():
     assert (short < 1e-6).all()
 
 
-def test_what_is_a_formula_is_not_trained():
+def test_zhunt_cannot_be_trained():
     with pytest.raises(ModelError, match="cannot be trained"):
         create("zhunt", "token", load("zhunt").tokenizer)
 
@@ -218,15 +220,15 @@ def test_what_is_a_formula_is_not_trained():
 @pytest.mark.parametrize(
     ("least", "most"), [(1, 6), (4, 6), (3, 5), (5, 9), (6, 6), (7, 8), (6, 12), (1, 12)]
 )
-def test_all_lengths_at_once_have_the_values_of_one_after_the_other(least, most):
+def test_all_lengths_together_equal_one_after_the_other(least, most):
     codes = torch.from_numpy(np.random.default_rng(7).integers(0, 5, (2, 400)))
     seeds = torch.nonzero(torch.ones_like(codes, dtype=torch.bool), as_tuple=True)
-    shortest = zhunt.shortest_window_linking(codes, least, torch.float64)
-    best, length = zhunt.best_windows(codes, seeds, shortest[seeds], least, most)
+    shortest = published.shortest_window_linking(codes, least, torch.float64)
+    best, length = published.best_windows(codes, seeds, shortest[seeds], least, most)
     padded = torch.nn.functional.pad(codes, (0, 2 * most - 1), value=PADDING_BASE)
     expected, longest = shortest.clone(), torch.full_like(codes, 2 * least)
     for n, linking in zhunt.window_linking(padded, least, most, torch.float64, free_first=True):
-        linking = linking.masked_fill(torch.arange(400) + 2 * n > 400, zhunt.MAX_LINKING)
+        linking = linking.masked_fill(torch.arange(400) + 2 * n > 400, equilibrium.MAX_LINKING)
         longest = torch.where(linking < expected, 2 * n, longest)
         expected = torch.minimum(linking, expected)
     assert torch.equal(best, expected.flatten())
@@ -234,18 +236,17 @@ def test_all_lengths_at_once_have_the_values_of_one_after_the_other(least, most)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_table_of_all_shortest_windows_has_the_same_values(monkeypatch, dtype):
+def test_the_table_of_shortest_windows_has_the_same_values(monkeypatch, dtype):
     codes = torch.from_numpy(np.random.default_rng(5).integers(0, PADDING_BASE + 1, (3, 5000)))
     codes[1:] = codes[1:].clamp(max=3)
-    alone = zhunt.shortest_window_linking(codes, 6, dtype)
-    asked = Counter()
-    monkeypatch.setattr(zhunt, "_asked", asked)
-    monkeypatch.setattr(zhunt, "_WORTH", 20_000)
-    monkeypatch.setattr(zhunt, "_made_table", cache(zhunt._made_table.__wrapped__))
-    assert torch.equal(zhunt.shortest_window_linking(codes, 6, dtype), alone)
-    assert zhunt._made_table.cache_info().currsize == 0
-    assert torch.equal(zhunt.shortest_window_linking(codes, 6, dtype), alone)
-    assert zhunt._made_table.cache_info().currsize == 1
+    alone = published.shortest_window_linking(codes, 6, dtype)
+    monkeypatch.setattr(published, "_bases_scored", Counter())
+    monkeypatch.setattr(published, "_TABLE_BASES", 20_000)
+    monkeypatch.setattr(published, "_compute_table", cache(published._compute_table.__wrapped__))
+    assert torch.equal(published.shortest_window_linking(codes, 6, dtype), alone)
+    assert published._compute_table.cache_info().currsize == 0
+    assert torch.equal(published.shortest_window_linking(codes, 6, dtype), alone)
+    assert published._compute_table.cache_info().currsize == 1
     assert torch.equal(
-        zhunt.shortest_window_linking(codes[:, :9], 6, dtype), alone[:, :9].fill_(zhunt.MAX_LINKING)
+        published.shortest_window_linking(codes[:, :9], 6, dtype), alone[:, :9].fill_(equilibrium.MAX_LINKING)
     )

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import dna
 
-from zflipon.energetics import zhunt
+from zflipon.energetics import published
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import PADDING_BASE, base_codes
 from zflipon.models import create
@@ -55,7 +55,7 @@ def test_readiness_is_what_zhunt_says():
     sequence = dna(120, seed=2) + "CG" * 9 + "NN" + dna(40, seed=4)
     found, called = zhunt_features(codes(sequence, sequence[:50]), 6, 12)
     assert found.shape == (2, ZHUNT_CHANNELS, len(sequence))
-    shortest, excess, ends = zhunt.published_call_starts(codes(sequence))
+    shortest, excess, ends = published.published_call_starts(codes(sequence))
     ready = np.maximum(26 - shortest[0].numpy(), 0) / 3
     np.testing.assert_allclose(found[0, 0], ready, atol=1e-5)
     np.testing.assert_allclose(
@@ -63,7 +63,7 @@ def test_readiness_is_what_zhunt_says():
     )
     torch.testing.assert_close(found[0, 2], excess[0].clamp(min=0))
     assert (found[0, 3] == (excess[0] >= 0)).all()
-    assert (called[0] == zhunt.call_mask(excess >= 0, ends)[0]).all()
+    assert (called[0] == published.call_mask(excess >= 0, ends)[0]).all()
     assert (found[:, 4] == called).all()
     assert called[0, 120:138].all()
     assert (found[1, :, 50:] == 0).all()

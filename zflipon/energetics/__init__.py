@@ -1,1 +1,1 @@
-"""Z-HUNT and the screen built on it."""
+"""Energetics of Z-DNA: exact Z-HUNT, the rule of published maps, and a prefilter of windows."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from zflipon.config import StageConfig
 from zflipon.energetics import zhunt
+from zflipon.energetics.energies import DINUCLEOTIDE_LIMIT
 from zflipon.errors import InputError, format_names
 from zflipon.genome.alphabet import reverse_complement
 from zflipon.genome.fasta import Genome
@@ -120,7 +121,9 @@ class LabelledGenome:
         }
         if "tracks" in targets:
             # a bin has the value of its middle base
-            middles = positions[np.minimum(np.arange(0, end - start, BIN_SIZE) + BIN_SIZE // 2, end - start - 1)]
+            middles = positions[
+                np.minimum(np.arange(0, end - start, BIN_SIZE) + BIN_SIZE // 2, end - start - 1)
+            ]
             inside = [contains_positions(rows.get(contig), start + middles) for rows in self.tracks]
             arrays["tracks"] = np.where(unknown[middles], IGNORE, np.stack(inside).astype(np.int64))
         if self.features is not None:
@@ -159,7 +162,7 @@ def find_near_misses(genome: Genome, contigs: Mapping[str, int], candidates: Int
     for contig, length in contigs.items():
         rows = []
         for start in range(0, length, _CHUNK_BASES):
-            end = min(length, start + _CHUNK_BASES + 2 * zhunt.DINUCLEOTIDE_LIMIT)
+            end = min(length, start + _CHUNK_BASES + 2 * DINUCLEOTIDE_LIMIT)
             score, size = zhunt.scores(genome.fetch(contig, start, end))
             first = np.flatnonzero(score >= NEAR_MISS_SCORE)
             rows.append(np.stack([first, first + size[first]], axis=1) + start)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig
 from transformers import initialization as init
 
-from zflipon.energetics.zhunt import DINUCLEOTIDE_LIMIT
+from zflipon.energetics.energies import DINUCLEOTIDE_LIMIT
 from zflipon.errors import suggest
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.base import DnaModel, DnaOutput

@@ -1,6 +1,6 @@
 """Z-HUNT as a model: a formula without trainable weights, run through the same code as the networks.
 
-Calls follow the rule of published maps (`zflipon.energetics.zhunt.published_call_starts`). The log-odds of a base are
+Calls follow the rule of published maps (`zflipon.energetics.published.published_call_starts`). The log-odds of a base are
 ln(Z-score / cutoff) of the best window that covers it, so the probability is 0.5 at the cutoff.
 """
 
@@ -14,14 +14,9 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig
 from transformers import initialization as init
 
-from zflipon.energetics.zhunt import (
-    CALL_CUTOFF,
-    CALL_EXTENSION,
-    DINUCLEOTIDE_LIMIT,
-    MIN_DINUCLEOTIDES,
-    call_mask,
-    published_call_starts,
-)
+from zflipon.energetics.energies import DINUCLEOTIDE_LIMIT
+from zflipon.energetics.published import CALL_CUTOFF, CALL_EXTENSION, call_mask, published_call_starts
+from zflipon.energetics.zhunt import MIN_DINUCLEOTIDES
 from zflipon.models.base import DnaModel, DnaOutput
 from zflipon.models.metadata import View
 from zflipon.models.registry import ModelFamily

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zflipon.energetics.zhunt import call_mask, published_call_starts
+from zflipon.energetics.published import call_mask, published_call_starts
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 
 ZHUNT_CHANNELS = 5
