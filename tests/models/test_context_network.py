@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from zflipon.models.heads.context_network import ActivityReadout, ContextNetwork, Convolution, TrackReadout
+from zflipon.models.heads.context_network import ContextNetwork, Convolution, TrackReadout
+from zflipon.models.heads.wide_context import WideContext
 
 
 @pytest.fixture
@@ -16,8 +17,7 @@ def test_states_have_one_row_per_bin(network):
     states = network(torch.rand(2, 1024, 4))
     assert states.fine.shape == (2, 32, 16)
     assert states.coarse.shape == (2, 8, 16)
-    assert ActivityReadout(16)(states).shape == (2, 32)
-    assert TrackReadout(16, 5)(states).shape == (2, 8, 5)
+    assert TrackReadout(16, 5)(states.coarse).shape == (2, 8, 5)
 
 
 def test_a_base_reaches_no_further_than_the_dilations(network):
@@ -38,3 +38,15 @@ def test_convolution_equals_the_one_dimensional_one():
     plain.weight.data, plain.bias.data = ours.weight.data.squeeze(2), ours.bias.data
     x = torch.rand(2, 4, 50)
     torch.testing.assert_close(ours(x.unsqueeze(2)).squeeze(2), plain(x))
+
+
+def test_the_wide_context_has_one_row_per_bin_of_the_head():
+    torch.manual_seed(0)
+    context = WideContext(widths=(8, 12, 16), dilations=(1, 4), dropout=0.0).eval()
+    letters, states = torch.rand(2, 4, 1040), torch.rand(2, 7, 3)
+    bins = context(letters, states, None, None)
+    assert bins.shape == (2, 65, 16)
+    padded = torch.nn.functional.pad(letters, (0, 112))
+    torch.testing.assert_close(context(padded, states, None, None)[:, :65], bins)
+    hidden, _ = context.read(padded.transpose(1, 2))
+    torch.testing.assert_close(bins[:, 10], hidden[:, 5])

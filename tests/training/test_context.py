@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from zflipon.errors import InputError
-from zflipon.models.heads.context_network import ActivityReadout, ContextNetwork, TrackReadout
+from zflipon.models.heads.context_network import TrackReadout
+from zflipon.models.heads.wide_context import WideContext
 from zflipon.training.context import (
     ChromatinTargets,
     ContextModule,
@@ -107,8 +108,8 @@ def test_a_batch_depends_on_seed_and_step_alone(targets_file):
 
 def module():
     torch.manual_seed(0)
-    network = ContextNetwork(widths=(8, 8, 8), dilations=(1, 2), dropout=0.0)
-    return ContextModule(network, ActivityReadout(8, 0.0), TrackReadout(8, TRACKS, 0.0), 2)
+    context = WideContext(widths=(8, 8, 8), dilations=(1, 2), dropout=0.0)
+    return ContextModule(context, torch.nn.Linear(8, 1), TrackReadout(8, TRACKS, 0.0), 2, dropout=0.0)
 
 
 def test_a_resumed_run_ends_with_the_same_weights(targets_file, tmp_path):
@@ -143,12 +144,12 @@ def test_training_learns_tracks_that_follow_from_the_sequence(tmp_path):
         {"chr1": codes}, targets, {"chr1": np.array([[10, 20]])}, {"chr1": np.array([True])}, settings
     )
     torch.manual_seed(0)
-    network = ContextNetwork(widths=(8, 8, 8), dilations=(1,), dropout=0.0)
-    trained = ContextModule(network, ActivityReadout(8), TrackReadout(8, 1), 1)
+    context = WideContext(widths=(8, 8, 8), dilations=(1,), dropout=0.0)
+    trained = ContextModule(context, torch.nn.Linear(8, 1), TrackReadout(8, 1), 1)
     train_context(trained, sampler, tmp_path, torch.float32)
     trained.eval()
     batch = sampler.batch(1000)
-    called = trained.tracks(network(batch.bases))[batch.inside] > 0
+    called = trained.tracks(context.read(batch.bases)[1])[batch.inside] > 0
     assert (called == batch.tracks[batch.inside].bool()).float().mean() > 0.95
 
 
@@ -156,7 +157,7 @@ def test_offsets_fold_into_the_readout():
     trained = module()
     with torch.no_grad():
         trained.offset.copy_(torch.tensor([1.0, -2.0]))
-    before = trained.activity.output.bias.item()
+    before = trained.activity.bias.item()
     trained.fold_offsets([3, 1])
-    assert trained.activity.output.bias.item() == pytest.approx(before + 0.25)
+    assert trained.activity.bias.item() == pytest.approx(before + 0.25)
     assert trained.offset.tolist() == [0, 0]

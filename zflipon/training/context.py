@@ -22,13 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.errors import InputError, NotANumberError
-from zflipon.models.heads.context_network import (
-    COARSE_BIN,
-    FINE_BIN,
-    ActivityReadout,
-    ContextNetwork,
-    TrackReadout,
-)
+from zflipon.models.heads.context_network import COARSE_BIN, FINE_BIN, TrackReadout
+from zflipon.models.heads.wide_context import WideContext
 
 log = logging.getLogger("zflipon")
 
@@ -312,42 +307,55 @@ class _Window(NamedTuple):
 
 
 class ContextModule(nn.Module):
-    """The trained modules: the context network, its two readouts, and an offset per chromosome.
+    """The trained modules: the context, its two readouts, and an offset per chromosome.
 
     Labels are unequally dense between chromosomes for reasons that sequence does not show (cells have one chrX, say).
-    The offset of a chromosome absorbs that; `ContextModule.fold_offsets` leaves their mean behind.
+    The offset of a chromosome absorbs that; `fold_offsets` leaves their mean behind.
 
     Parameters
     ----------
-    network : ContextNetwork
-    activity : ActivityReadout
+    context : WideContext
+    activity : torch.nn.Linear
+        Hidden units of the context → activity logit.
     tracks : TrackReadout
     chromosomes : int
+    prior : float
+        Added to the activity logit.
+    dropout : float
+        Fraction of hidden units dropped before the activity readout.
     """
 
     def __init__(
-        self, network: ContextNetwork, activity: ActivityReadout, tracks: TrackReadout, chromosomes: int
+        self,
+        context: WideContext,
+        activity: nn.Linear,
+        tracks: TrackReadout,
+        chromosomes: int,
+        prior: float = 0.0,
+        dropout: float = 0.2,
     ):
         super().__init__()
-        self.network, self.activity, self.tracks = network, activity, tracks
+        self.context, self.activity, self.tracks, self.prior = context, activity, tracks, prior
+        self.dropout = nn.Dropout(dropout)
         self.offset = nn.Parameter(torch.zeros(chromosomes))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss of the tracks and that of the calls."""
-        states = self.network(batch.bases)
-        logits, expected = self.tracks(states)[batch.inside], batch.tracks[batch.inside]
+        hidden, coarse = self.context.read(batch.bases)
+        logits, expected = self.tracks(coarse)[batch.inside], batch.tracks[batch.inside]
         tracks = F.binary_cross_entropy_with_logits(logits.float(), expected.float())
         if not len(batch.rows):
             return tracks, tracks.new_zeros(())
-        activity = self.activity(states)[batch.rows, batch.bins].float() + self.offset[batch.groups]
-        prior = self.offset.square().sum() / 1000  # chromosomes of few calls stay near zero
-        return tracks, F.binary_cross_entropy_with_logits(activity, batch.labelled) + prior
+        activity = self.activity(self.dropout(hidden[batch.rows, batch.bins])).float().squeeze(-1)
+        activity = activity + self.prior + self.offset[batch.groups]
+        penalty = self.offset.square().sum() / 1000  # chromosomes of few calls stay near zero
+        return tracks, F.binary_cross_entropy_with_logits(activity, batch.labelled) + penalty
 
     @torch.no_grad()
     def fold_offsets(self, calls: Sequence[int]) -> None:
-        """Add the mean offset, weighted by the calls of each chromosome, to the readout's bias."""
+        """Add the mean offset, weighted by the number of calls of each chromosome, to the bias of the readout."""
         weights = torch.tensor(calls, dtype=torch.float32)
-        self.activity.output.bias += (self.offset * weights).sum() / weights.sum()
+        self.activity.bias += (self.offset * weights).sum() / weights.sum()
         self.offset.zero_()
 
 

@@ -1,7 +1,7 @@
 """The context network: one-hot bases → states of 32-bp and 128-bp bins, by strided and dilated convolutions.
 
 It learns chromatin tracks before it sees a label, the way DeepSEA (Zhou and Troyanskaya 2015) and Basenji (Kelley et
-al. 2018) do. The decision per base lives in the heads that read its states.
+al. 2018) do. `zflipon.models.heads.wide_context` makes it the context of the base head.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class ContextNetwork(nn.Module):
             float, shape (batch, bases, 4): one-hot; 0 at N and outside the sequence. The number of bases is a multiple
             of `COARSE_BIN`.
         """
-        x = F.relu(self.stem(bases.transpose(1, 2).unsqueeze(2)))
+        x = bases.contiguous().transpose(1, 2).unsqueeze(2)  # channels last
+        x = F.relu(self.stem(x))
         x = F.max_pool2d(self.block_2(x), (1, _POOL))
         x = F.max_pool2d(self.block_8(F.relu(self.to_8(x))), (1, _POOL))
         fine = self.blocks_32(F.relu(self.to_32(x)))
@@ -130,32 +131,8 @@ class ContextNetwork(nn.Module):
         return ContextStates(fine.squeeze(2).transpose(1, 2), coarse.squeeze(2).transpose(1, 2))
 
 
-class ActivityReadout(nn.Module):
-    """Context states → activity logit of each 32-bp bin: whether DNA that can form Z-DNA does so there.
-
-    Parameters
-    ----------
-    width : int
-        Of the states.
-    dropout : float
-        Share of hidden units that is dropped during training.
-    """
-
-    def __init__(self, width: int, dropout: float = 0.2):
-        super().__init__()
-        self.fine = nn.Linear(width, width)
-        self.coarse = nn.Linear(width, width)
-        self.output = nn.Linear(width, 1)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, states: ContextStates) -> Tensor:
-        """Return float logits of shape (batch, bases / `FINE_BIN`)."""
-        coarse = self.coarse(states.coarse).repeat_interleave(COARSE_BIN // FINE_BIN, dim=1)
-        return self.output(self.dropout(F.relu(self.fine(states.fine) + coarse))).squeeze(-1)
-
-
 class TrackReadout(nn.Module):
-    """Context states → logit that each chromatin track covers each 128-bp bin; used in training only.
+    """States of 128-bp bins → logit that each chromatin track covers each bin; used in training only.
 
     Parameters
     ----------
@@ -173,6 +150,6 @@ class TrackReadout(nn.Module):
         with torch.no_grad():
             self.output.weight.mul_(0.3)  # the first steps learn the tracks' coverage, which the bias holds
 
-    def forward(self, states: ContextStates) -> Tensor:
-        """Return float logits of shape (batch, bases / `COARSE_BIN`, tracks)."""
-        return self.output(self.dropout(states.coarse))
+    def forward(self, coarse: Tensor) -> Tensor:
+        """Map states (batch, bases / `COARSE_BIN`, width) to float logits (batch, bases / `COARSE_BIN`, tracks)."""
+        return self.output(self.dropout(coarse))

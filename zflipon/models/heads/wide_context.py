@@ -1,0 +1,75 @@
+"""The context of the base-resolution head from several kilobases of sequence, by the context network.
+
+It takes the place of `zflipon.models.heads.bin_context.BinContext` where a model has ``base_head.wide_context``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zflipon.models.heads.bin_context import BIN_SIZE
+from zflipon.models.heads.context_network import COARSE_BIN, FINE_BIN, ContextNetwork
+
+
+class WideContext(nn.Module):
+    """Describes the surroundings of each bin by the states of the context network.
+
+    Parameters
+    ----------
+    widths, dilations : sequence of int
+        See `ContextNetwork`.
+    dropout : float
+        Fraction of channels dropped in training.
+    """
+
+    def __init__(self, widths: Sequence[int], dilations: Sequence[int], dropout: float):
+        super().__init__()
+        self.network = ContextNetwork(widths, dilations, dropout)
+        self.channels = self.network.width
+        self.fine = nn.Linear(self.channels, self.channels)
+        self.coarse = nn.Linear(self.channels, self.channels)
+
+    def forward(self, one_hot: Tensor, states: Tensor, base_tokens: Tensor, mask: Tensor) -> Tensor:
+        """Compute the context of each bin; tokens are not read.
+
+        Parameters
+        ----------
+        one_hot : Tensor
+            float, shape (batch, 4, bases), of whole bins; 0 at N and padding.
+        states, base_tokens, mask : Tensor
+            As `BinContext.forward` takes them.
+
+        Returns
+        -------
+        Tensor
+            float, shape (batch, bins, channels).
+        """
+        bases = one_hot.shape[-1]
+        letters = F.pad(one_hot, (0, -bases % COARSE_BIN)).transpose(1, 2)
+        hidden, _ = self.read(letters)
+        bins = hidden.repeat_interleave(FINE_BIN // BIN_SIZE, dim=1)[:, : bases // BIN_SIZE]
+        # a term of value 0: gradients with respect to token embeddings exist, and are 0
+        return bins + 0 * states.mean(dim=(1, 2), keepdim=True)
+
+    def read(self, letters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hidden units of each 32-bp bin, and the states of each 128-bp bin.
+
+        Parameters
+        ----------
+        letters : Tensor
+            float, shape (batch, bases, 4), whose length is a multiple of 128.
+
+        Returns
+        -------
+        hidden : Tensor
+            float, shape (batch, bases / 32, channels).
+        coarse : Tensor
+            float, shape (batch, bases / 128, channels).
+        """
+        fine, coarse = self.network(letters)
+        wide = self.coarse(coarse).repeat_interleave(COARSE_BIN // FINE_BIN, dim=1)
+        return torch.relu(self.fine(fine) + wide), coarse
