@@ -138,14 +138,14 @@ def test_training_learns_tracks_that_follow_from_the_sequence(tmp_path):
     codes = np.concatenate([random.choice(4, 128, p=each) for each in odds]).astype(np.uint8)
     targets = ChromatinTargets(["rich"], np.packbits(rich[:, None], axis=1), {"chr1": 0})
     settings = ContextTraining(
-        steps=100, window=1024, batch_size=8, learning_rate=1e-2, warmup=5, call_weight=0.0, average=0.9
+        steps=100, window=1024, batch_size=8, learning_rate=1e-2, warmup=20, call_weight=0.0, average=0.9
     )
     sampler = ContextWindows(
         {"chr1": codes}, targets, {"chr1": np.array([[10, 20]])}, {"chr1": np.array([True])}, settings
     )
     torch.manual_seed(0)
-    context = WideContext(widths=(8, 8, 8), dilations=(1,), dropout=0.0)
-    trained = ContextModule(context, torch.nn.Linear(8, 1), TrackReadout(8, 1), 1)
+    context = WideContext(widths=(16, 16, 16), dilations=(1,), dropout=0.0)
+    trained = ContextModule(context, torch.nn.Linear(16, 1), TrackReadout(16, 1), 1)
     train_context(trained, sampler, tmp_path, torch.float32)
     trained.eval()
     batch = sampler.batch(1000)

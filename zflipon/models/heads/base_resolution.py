@@ -5,7 +5,7 @@ Its context network, k-mer tables, omics head and nucleotide inputs are in the m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from zflipon.models.heads.base_inputs import ZHUNT_CHANNELS, BaseInputs, one_hot
 from zflipon.models.heads.bin_context import BIN_SIZE, BinContext, interpolate_bins, pad_to_bins
 from zflipon.models.heads.kmers import KMER_RADII, KmerTables, append_kmer_means
 from zflipon.models.heads.omics import OmicsHead
+from zflipon.models.heads.wide_context import WideContext
 
 HEAD_DEFAULTS = {
     "channels": 32,
@@ -26,6 +27,7 @@ HEAD_DEFAULTS = {
     "dropout": 0.1,
     "context": 96,
     "context_dilations": [1, 2, 4, 8, 16],
+    "wide_context": None,
     "zhunt": [6, 12],
     "tracks": 0,
     "kmer_size": 0,
@@ -106,6 +108,9 @@ class BaseHead(nn.Module):
         Dinucleotides of the shortest and longest Z-HUNT window; empty: Z-HUNT is not used.
     tracks : int
         Number of tracks that the context also learns to predict in training.
+    wide_context : mapping, optional
+        ``widths`` and ``dilations`` of `zflipon.models.heads.wide_context.WideContext`, which then takes the place of
+        motifs and token states.
     kmer_size : int
         Bases of the k-mers whose log-odds are read around each bin; 0: none.
     features : int
@@ -127,6 +132,7 @@ class BaseHead(nn.Module):
         context_dilations: Sequence[int],
         zhunt: Sequence[int],
         tracks: int,
+        wide_context: Mapping[str, Sequence[int]] | None = None,
         kmer_size: int = 0,
         features: int = 0,
         distances: Sequence[int] = (0,),
@@ -142,7 +148,11 @@ class BaseHead(nn.Module):
         )
         self.reach = kernel // 2 * (1 + sum(dilations))  # bases on either side that the first factor reads
         self.can_form = nn.Linear(channels, 1)
-        self.context = BinContext(hidden_size, context, context_dilations, dropout)
+        if wide_context:
+            self.context = WideContext(**wide_context, dropout=dropout)
+            context = self.context.channels
+        else:
+            self.context = BinContext(hidden_size, context, context_dilations, dropout)
         self.tracks = nn.Linear(context, tracks) if tracks else None
         self.dropout = nn.Dropout(dropout)
         self.kmers = KmerTables(kmer_size) if kmer_size else None
