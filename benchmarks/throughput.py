@@ -1,16 +1,18 @@
-"""How fast a genome is annotated, what the time goes into, and beside what others do.
+"""Throughput of `zflipon annotate`: bases per second, time by stage, share of the matrix rate, and other programs.
 
 python benchmarks/throughput.py GENOME.fa [--model compact] [--device auto] [--megabases 1 10 40] [--loops 64]
     [--screen] [--num-processes N] [--peers]
 
---model is a bundled name or a checkpoint; ``dnabert2-117m`` and ``dnabert-6mer-86m`` are made here, of the published
-shape with random weights. Each size is a run of ``zflipon annotate`` of its own, FASTA to finished bigWig, on the
-first bases of the longest contigs. Printed are bases and tokens a second, the share of wall time of each stage (they
-run side by side, so that shares may add up to more than one), the share of the device's own matrix-multiply rate,
-measured in the same run, that the model's operations reach, and the peaks of memory. Then everything but the model,
-whose place a stub takes, and with --peers, in the same run: (a) one window of 128 bp at a time, tokenized when its
-turn comes, as the published evaluation does; (b) 512 overlapping 6-mers at a time, as Z-DNABERT's notebook does; (c)
-the token-classification pipeline of transformers, 32 windows a batch.
+--model is a bundled model or a checkpoint. ``dnabert2-117m`` and ``dnabert-6mer-86m`` are created here with the
+published shapes and random weights. Each size is one run of ``zflipon annotate``, from FASTA to finished bigWig, on the
+first bases of the longest contigs.
+
+Printed are bases and tokens per second, the share of wall time of each stage (stages overlap, so shares may add up to
+more than one), the model's operations per second as a share of the device's matrix-multiply rate measured in the same
+run, and peak memory. Then the rate of everything except the model, which is replaced by constants. With --peers, in
+the same run: (a) one window of 128 bp at a time, tokenized one by one, as the published evaluation does; (b) 512
+overlapping 6-mers at a time, as Z-DNABERT's notebook does; (c) the token-classification pipeline of transformers, 32
+windows per batch.
 """
 
 from __future__ import annotations
@@ -42,39 +44,44 @@ from zflipon.tokenization.tokenizers import KmerTokenizer
 from zflipon.workflows.annotate import annotate
 
 WINDOW = 128
+"""Bases of a published window."""
+
 SIX_MERS = 512
+"""6-mers of a window of Z-DNABERT."""
+
 MATRIX = {"cpu": 2048, "cuda": 8192}
+"""Rows and columns of the matrices whose product is timed, by device."""
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the tables."""
     arguments = parse()
     with tempfile.TemporaryDirectory(prefix="throughput-") as scratch, Genome(arguments.genome) as genome:
-        name = made(arguments.model, Path(scratch), genome)
+        name = resolve_model(arguments.model, Path(scratch), genome)
         checkpoint = load(name)
         device = resolve_device(arguments.device)
         dtype = resolve_precision(arguments.precision, device, count_parameters(checkpoint.module))
         peak = matrix_rate(device, dtype)
         print(
-            f"{arguments.model} on {told(device)}, {torch.get_num_threads()} threads, {str(dtype)[6:]}; "
+            f"{arguments.model} on {device_name(device)}, {torch.get_num_threads()} threads, {str(dtype)[6:]}; "
             f"matrix products run at {peak / 1e12:.3f} TFLOP/s"
         )
         predictor = Predictor(
             checkpoint, InferenceConfig(device=arguments.device, precision=arguments.precision)
         )
-        per_base, tokens_per_base = operations(checkpoint.module, predictor, genome)
+        operations_per_base, tokens_per_base = cost_per_base(checkpoint.module, predictor, genome)
         rows = []
         for megabases in arguments.megabases:
             regions = first_bases(genome, int(megabases * 1e6))
-            report = run(arguments, name, regions, Path(scratch))
-            rows.append(row(megabases, report, per_base, tokens_per_base, peak))
-        table(rows)
+            report = annotate_regions(arguments, name, regions, Path(scratch))
+            rows.append(table_row(megabases, report, operations_per_base, tokens_per_base, peak))
+        print_table(rows)
         rate = without_model(arguments, name, whole_contigs(genome, 20_000_000), Path(scratch))
-        print(f"\neverything but the model: {rate / 1e6:.2f} Mb/s")
+        print(f"\neverything except the model: {rate / 1e6:.2f} Mb/s")
         if arguments.peers:
             ours = rows[-1]["Mb/s"] * 1e6
             for label, bases in peers(checkpoint, predictor, genome, arguments.loops, Path(scratch)):
-                print(f"{label}: {bases:,.0f} bases/s; ours {ours / bases:.2f} x")
+                print(f"{label}: {bases:,.0f} bases/s; zflipon is {ours / bases:.2f} x as fast")
 
 
 def parse() -> argparse.Namespace:
@@ -94,12 +101,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def made(name: str, scratch: Path, genome: Genome) -> str:
-    """Return a model's name or folder; the published shapes are made, with random weights."""
+def resolve_model(name: str, scratch: Path, genome: Genome) -> str:
+    """Return the name or folder of a model; the published shapes are created with random weights."""
     if name == "dnabert2-117m":
-        text = genome.fetch(*longest(genome, 2_000_000))
+        text = genome.fetch(*middle_of_longest_contig(genome, 2_000_000))
         tokenizer = train_bpe([text[i : i + 4000] for i in range(0, len(text), 4000)], 4096, 5)
-        # tokens of at most 5 bases are some 1,400; the embedding table has the published 4,096 rows
+        # there are about 1,400 tokens of at most 5 bases; the embedding table has the published 4,096 rows
         checkpoint = create("dnabert2", "token", tokenizer, vocab_size=4096)
     elif name == "dnabert-6mer-86m":
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -111,15 +118,15 @@ def made(name: str, scratch: Path, genome: Genome) -> str:
     return str(scratch / name)
 
 
-def longest(genome: Genome, bases: int) -> tuple[str, int, int]:
-    """Return a stretch in the middle of the longest contig."""
+def middle_of_longest_contig(genome: Genome, bases: int) -> tuple[str, int, int]:
+    """Return a region in the middle of the longest contig: contig, start, end."""
     contig = max(genome.lengths, key=genome.lengths.get)
     start = max(0, genome.lengths[contig] // 2 - bases // 2)
     return contig, start, min(genome.lengths[contig], start + bases)
 
 
 def first_bases(genome: Genome, bases: int) -> tuple[str, ...]:
-    """Return regions of so many bases, of the longest contigs first."""
+    """Return regions with a given total of bases, from the longest contigs first."""
     regions = []
     for contig in sorted(genome.lengths, key=genome.lengths.get, reverse=True):
         size = min(bases, genome.lengths[contig])
@@ -131,37 +138,37 @@ def first_bases(genome: Genome, bases: int) -> tuple[str, ...]:
 
 
 def whole_contigs(genome: Genome, bases: int) -> tuple[str, ...]:
-    """Return contigs of so many bases or more together, the shortest first."""
-    chosen, total = [], 0
+    """Return the shortest contigs whose lengths add up to at least a given number of bases."""
+    contigs, total = [], 0
     for contig in sorted(genome.lengths, key=genome.lengths.get):
         if total < bases:
-            chosen.append(contig)
+            contigs.append(contig)
             total += genome.lengths[contig]
-    return tuple(chosen)
+    return tuple(contigs)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the best rate of square matrix products: operations a second."""
+    """Return the best of eight rates of a square matrix product, in operations per second."""
     size = MATRIX.get(device.type, 2048)
-    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = 0.0
     for _ in range(8):
-        settle(device)
-        began = time.perf_counter()
-        one @ other
-        settle(device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+        synchronize(device)
+        started = time.perf_counter()
+        left @ right
+        synchronize(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best
 
 
-def settle(device: torch.device) -> None:
-    """Wait for a GPU."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
-def told(device: torch.device) -> str:
-    """Return what a device calls itself."""
+def device_name(device: torch.device) -> str:
+    """Return the product name of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -169,35 +176,35 @@ def told(device: torch.device) -> str:
 
 
 @torch.inference_mode()
-def operations(module: torch.nn.Module, predictor: Predictor, genome: Genome) -> tuple[float, float]:
-    """Return the model's operations (of matrix products and convolutions) and tokens for each base decided."""
-    contig, start, end = longest(genome, 200_000)
+def cost_per_base(module: torch.nn.Module, predictor: Predictor, genome: Genome) -> tuple[float, float]:
+    """Return operations of matrix products and convolutions, and tokens, per base of a core."""
+    contig, start, end = middle_of_longest_contig(genome, 200_000)
     windows = tile_windows(start, end, predictor.metadata.window, predictor.metadata.margin)[1:-1][:64]
-    text = [genome.fetch(contig, int(w["start"]), int(w["end"])) for w in windows]
-    decided = int((windows["core_end"] - windows["core_start"]).sum())
+    sequences = [genome.fetch(contig, int(w["start"]), int(w["end"])) for w in windows]
+    core_bases = int((windows["core_end"] - windows["core_start"]).sum())
     cores = np.stack(
         [windows["core_start"] - windows["start"], windows["core_end"] - windows["start"]], axis=1
     )
-    counted, tokens = 0, 0
-    for batch in predictor.batches(text, cores):
-        tokens += sum(len(each.ids) for each in batch.tokens)
-        # fused attention on CPUs is not counted; the plain one is
+    count, tokens = 0, 0
+    for batch in predictor.batches(sequences, cores):
+        tokens += len(batch.tokens.ids)
+        inputs = {name: tensor.to(predictor.device) for name, tensor in batch.inputs.items()}
+        # the counter knows plain attention, but not the fused attention of CPUs
         with (
             FlopCounterMode(display=False) as counter,
             torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         ):
-            # in this thread, where they are counted
-            module(
-                **{name: each.to(predictor.device) for name, each in batch.inputs.items()}, core=batch.core
-            )
-        counted += counter.get_total_flops()
-    return counted / decided, tokens / decided
+            module(**inputs, core=batch.core)  # in this thread, because the counter does not see others
+        count += counter.get_total_flops()
+    return count / core_bases, tokens / core_bases
 
 
-def run(arguments: argparse.Namespace, model: str, regions: tuple[str, ...], scratch: Path) -> dict:
-    """Annotate regions in a process of its own; return the sidecar."""
+def annotate_regions(
+    arguments: argparse.Namespace, model: str, regions: tuple[str, ...], scratch: Path
+) -> dict:
+    """Annotate regions in another process; return its run record and the wall time."""
     out = scratch / "track.bw"
-    words = [
+    command = [
         sys.executable,
         "-m",
         "zflipon",
@@ -210,17 +217,19 @@ def run(arguments: argparse.Namespace, model: str, regions: tuple[str, ...], scr
         "--force",
         "-q",
     ]
-    words += ["--device", arguments.device, "--precision", arguments.precision]
-    words += ["-n", arguments.num_processes] + ["--screen"] * arguments.screen
-    words += [word for region in regions for word in ("--region", region)]
-    began = time.perf_counter()
-    subprocess.run([str(word) for word in words], check=True)
+    command += ["--device", arguments.device, "--precision", arguments.precision]
+    command += ["-n", arguments.num_processes] + ["--screen"] * arguments.screen
+    command += [word for region in regions for word in ("--region", region)]
+    started = time.perf_counter()
+    subprocess.run([str(word) for word in command], check=True)
     report = json.loads((scratch / "track.bw.json").read_text())
-    return {**report, "wall": time.perf_counter() - began}
+    return {**report, "wall": time.perf_counter() - started}
 
 
-def row(megabases: float, report: dict, per_base: float, tokens_per_base: float, peak: float) -> dict:
-    """Return a row of the table."""
+def table_row(
+    megabases: float, report: dict, operations_per_base: float, tokens_per_base: float, peak: float
+) -> dict:
+    """Return a row of the table, from a run record."""
     seconds, read = report["seconds"], report["tracks"]["windows_read"] / max(1, report["windows"])
     strands = 1 + report["predict"]["both_strands"]
     speed = report["bases"] / seconds
@@ -229,20 +238,20 @@ def row(megabases: float, report: dict, per_base: float, tokens_per_base: float,
         "seconds": seconds,
         "Mb/s": speed / 1e6,
         "kilotokens/s": speed * tokens_per_base * read * strands / 1e3,
-        **{stage: spent / seconds for stage, spent in report["seconds_in"].items()},
+        **{stage: stage_seconds / seconds for stage, stage_seconds in report["seconds_in"].items()},
         "windows read": read,
-        "of matrix rate": speed * per_base * read * strands / peak,
+        "of matrix rate": speed * operations_per_base * read * strands / peak,
         "host GiB": report["memory"]["host"] / 2**30,
         "device GiB": report["memory"]["device"] / 2**30,
     }
 
 
-def table(rows: list[dict]) -> None:
-    """Print rows as Markdown."""
-    names = list(dict.fromkeys(name for each in rows for name in each))
+def print_table(rows: list[dict]) -> None:
+    """Print rows as a Markdown table."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
     print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
-    for each in rows:
-        print("| " + " | ".join(f"{each.get(name, 0):.3g}" for name in names) + " |")
+    for row in rows:
+        print("| " + " | ".join(f"{row.get(name, 0):.3g}" for name in names) + " |")
 
 
 def without_model(
@@ -287,14 +296,14 @@ def without_model(
 def peers(
     checkpoint: Checkpoint, predictor: Predictor, genome: Genome, loops: int, scratch: Path
 ) -> Iterator[tuple[str, float]]:
-    """Yield label and bases a second of what others do, on as many windows each."""
-    contig, start, _ = longest(genome, loops * SIX_MERS * 2)
-    text = [genome.fetch(contig, start + i * WINDOW, start + (i + 1) * WINDOW) for i in range(loops)]
+    """Yield label and bases per second of each other program, on the same number of windows."""
+    contig, start, _ = middle_of_longest_contig(genome, loops * SIX_MERS * 2)
+    sequences = [genome.fetch(contig, start + i * WINDOW, start + (i + 1) * WINDOW) for i in range(loops)]
     module, device = checkpoint.module, predictor.device
 
     @torch.inference_mode()
     def one_at_a_time() -> None:
-        for sequence in text:
+        for sequence in sequences:
             (tokens,) = checkpoint.tokenizer.encode([sequence])
             ids = torch.from_numpy(tokens.ids)[None].to(device)
             module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.argmax(-1).cpu()
@@ -305,27 +314,27 @@ def peers(
         if pipeline is not None:
             yield (
                 "(c) transformers' pipeline, batches of 32",
-                rate(lambda: list(pipeline(text, batch_size=32)), loops * WINDOW),
+                rate(lambda: list(pipeline(sequences, batch_size=32)), loops * WINDOW),
             )
-    six = load(made("dnabert-6mer-86m", scratch, genome))
-    notebook = six.module.to(device).eval()
-    stretches = [
+    six = load(resolve_model("dnabert-6mer-86m", scratch, genome))
+    six_mer_module = six.module.to(device).eval()
+    long_sequences = [
         genome.fetch(contig, start + i * SIX_MERS, start + (i + 1) * SIX_MERS + 5)
         for i in range(max(1, loops // 8))
     ]
 
     @torch.inference_mode()
     def six_mers() -> None:
-        for sequence in stretches:
+        for sequence in long_sequences:
             (tokens,) = six.tokenizer.encode([sequence])
             ids = torch.from_numpy(tokens.ids[1:-1])[None].to(device)
-            notebook(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.softmax(-1).cpu()
+            six_mer_module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.softmax(-1).cpu()
 
-    yield "(b) 512 6-mers at a time, DNABERT of 86 M", rate(six_mers, len(stretches) * SIX_MERS)
+    yield "(b) 512 6-mers at a time, DNABERT of 86 M", rate(six_mers, len(long_sequences) * SIX_MERS)
 
 
 def token_pipeline(checkpoint: Checkpoint, device: torch.device) -> Callable | None:
-    """Return transformers' pipeline over the same model, or None where it has no tokenizer for it."""
+    """Return the pipeline of transformers with the same model; None if transformers cannot use its tokenizer."""
     from transformers import PreTrainedTokenizerFast, TokenClassificationPipeline, logging
 
     logging.set_verbosity_error()
@@ -337,12 +346,12 @@ def token_pipeline(checkpoint: Checkpoint, device: torch.device) -> Callable | N
     return TokenClassificationPipeline(model=checkpoint.module, tokenizer=tokenizer, device=device)
 
 
-def rate(work: Callable[[], None], bases: int) -> float:
-    """Return bases a second of the second of two runs."""
+def rate(work: Callable[[], object], bases: int) -> float:
+    """Return bases per second of the second of two calls."""
     work()
-    began = time.perf_counter()
+    started = time.perf_counter()
     work()
-    return bases / (time.perf_counter() - began)
+    return bases / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

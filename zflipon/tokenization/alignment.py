@@ -14,7 +14,7 @@ IGNORE = -100
 """Label of a token that holds no base: the ``ignore_index`` of cross-entropy."""
 
 COMPARISONS: dict[str, Callable] = {">=": np.greater_equal, ">": np.greater}
-"""How the labelled fraction of a token is compared with the threshold: ``>=`` in DNABERT-2's code, ``>`` in GENA-LM's."""
+"""How the labelled fraction of a token is compared with the threshold: ``>=`` in DNABERT-2, ``>`` in GENA-LM."""
 
 
 def labels_to_tokens(
