@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from zflipon.genome.tiled_windows import (
-    build_tiled_windows,
-    cross_validation_split,
-    sample_windows,
-    stratified_split,
-)
+from zflipon.genome.tiled_windows import build_tiled_windows, sample_windows
 
 
 def rows(*pairs):
@@ -90,30 +85,3 @@ def test_a_choice_among_some_stays_among_them(world):
     chosen = sample_windows(windows, 0, 2, 5, among)
     assert among[chosen].all()
     assert set(np.flatnonzero(among & windows.labelled)) <= set(chosen)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_split_is_alike_in_every_stratum(seed):
-    strata = np.random.default_rng(seed).choice(5, 2_003, p=[0.6, 0.2, 0.1, 0.08, 0.02])
-    shares = {"train": 0.56, "validation": 0.24, "test": 0.20}
-    parts = stratified_split(strata, shares, seed)
-    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(2_003))
-    for name, share in shares.items():
-        assert abs(len(parts[name]) - share * 2_003) <= 1
-        for stratum in range(5):
-            size = (strata == stratum).sum()
-            assert abs((strata[parts[name]] == stratum).sum() - share * size) <= 1.01
-    assert stratified_split(strata, shares, seed)["test"].tolist() == parts["test"].tolist()
-    assert stratified_split(strata, shares, seed + 100)["test"].tolist() != parts["test"].tolist()
-
-
-@pytest.mark.parametrize(("count", "share", "size"), [(5, 0.24, 1), (10, 0.24, 2), (3, 0.24, 1), (3, 0.9, 1)])
-def test_folds_test_every_part_once(count, share, size):
-    tested = []
-    for fold in range(1, count + 1):
-        parts = cross_validation_split(count, fold, share)
-        assert sorted(i for part in parts.values() for i in part) == list(range(count))
-        assert len(parts["validation"]) == size
-        assert parts["train"]
-        tested += parts["test"]
-    assert sorted(tested) == list(range(count))

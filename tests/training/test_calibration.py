@@ -1,4 +1,4 @@
-"""Platt scaling on simulated log-odds."""
+"""Calibration of simulated log-odds."""
 
 import numpy as np
 import pytest
@@ -21,23 +21,23 @@ def likelihood(scores, labels, scale, bias):
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (0.5, -4.0), (2.0, 3.0), (1.0, -6.0), (-0.7, 1.0)])
-def test_known_scale_and_bias_come_back(scale, bias):
+def test_platt_finds_a_known_scale_and_bias(scale, bias):
     rng = np.random.default_rng(0)
     scores = np.round(rng.normal(0, 2, 200_000), 2)
     labels = rng.random(len(scores)) < 1 / (1 + np.exp(-(scale * scores + bias)))
-    found = fit_platt(histogram(scores, labels))
+    estimate = fit_platt(histogram(scores, labels))
     # standard errors, from the information that the sample holds
     p = 1 / (1 + np.exp(-(scale * scores + bias)))
     design = np.stack([scores, np.ones_like(scores)])
     errors = np.sqrt(np.diag(np.linalg.inv((design * p * (1 - p)) @ design.T)))
-    assert np.abs(np.array(found) - (scale, bias)).max() < 4 * errors.max()
+    assert np.abs(np.array(estimate) - (scale, bias)).max() < 4 * errors.max()
 
 
-def test_calibrated_probabilities_mean_what_they_say():
+def test_calibrated_probabilities_equal_frequencies():
     rng = np.random.default_rng(1)
     odds = rng.normal(-4, 2, 200_000)
     labels = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
-    scores = (odds + 9) / 0.3  # a model that is far too sure
+    scores = (odds + 9) / 0.3  # a model that is far too confident
     scale, bias = fit_platt(histogram(scores, labels))
     p = 1 / (1 + np.exp(-(scale * scores + bias)))
     assert p.sum() == pytest.approx(labels.sum(), rel=0.01)
@@ -46,10 +46,10 @@ def test_calibrated_probabilities_mean_what_they_say():
         assert p[chosen].mean() == pytest.approx(labels[chosen].mean(), rel=0.1)
 
 
-def test_no_other_line_is_likelier():
+def test_platt_maximises_the_likelihood():
     rng = np.random.default_rng(2)
     scores = np.round(rng.normal(0, 3, 5000), 1)
-    labels = rng.random(5000) < 0.2 / (1 + np.exp(-scores))  # no line is the truth
+    labels = rng.random(5000) < 0.2 / (1 + np.exp(-scores))  # not a logistic function
     scale, bias = fit_platt(histogram(scores, labels))
     best = likelihood(scores, labels, scale, bias)
     for step in (0.03, 0.3):
@@ -58,13 +58,13 @@ def test_no_other_line_is_likelier():
 
 
 @pytest.mark.parametrize("label", [False, True])
-def test_labels_that_are_all_alike_fit_nothing(label):
+def test_platt_without_both_labels_changes_nothing(label):
     assert fit_platt(histogram([-1.0, 0.0, 3.0], [label] * 3)) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("score", [0.0, 0.1, -60.0])
 @pytest.mark.parametrize("count", [10, 1_000_000])
-def test_scores_that_are_all_alike_give_the_base_rate(score, count):
+def test_platt_of_a_single_score_gives_the_base_rate(score, count):
     scale, bias = fit_platt(histogram(np.full(count, score), np.arange(count) < count // 10))
     assert scale == pytest.approx(0, abs=1e-9)
     targets = count // 10 / count
@@ -73,7 +73,7 @@ def test_scores_that_are_all_alike_give_the_base_rate(score, count):
 
 @pytest.mark.parametrize("width", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("shift", [0.0, -50.0])
-def test_cleanly_parted_labels_give_a_finite_scale(width, shift):
+def test_platt_of_separated_labels_has_a_finite_scale(width, shift):
     scores = np.array([-2.0, -1.0, 1.0, 2.0]) * width + shift
     labels = scores > shift
     scale, bias = fit_platt(histogram(scores, labels))
@@ -91,19 +91,19 @@ def test_cleanly_parted_labels_give_a_finite_scale(width, shift):
         ([-30.0, -29.9, -29.8, 80.0], [0, 1, 0, 1]),
     ],
 )
-def test_extreme_log_odds_never_make_it_worse_than_the_base_rate(scores, labels):
+def test_platt_of_extreme_scores_is_not_worse_than_the_base_rate(scores, labels):
     scale, bias = fit_platt(histogram(scores, labels))
     rate = np.log(sum(labels) / (len(labels) - sum(labels)))
     assert np.isfinite([scale, bias]).all()
-    # pseudo-counts may cost a little
+    # pseudo-counts cost a little
     assert likelihood(scores, labels, scale, bias) > likelihood(scores, labels, 0.0, rate) - 0.5
 
 
-def test_a_model_too_sure_of_its_best_is_bent_and_stays_in_order():
+def test_correction_of_an_overconfident_model_preserves_the_order():
     rng = np.random.default_rng(3)
     scores = np.concatenate([rng.normal(-9, 1, 400_000), rng.uniform(-4, 4, 40_000)])
     truth = 1 / (1 + np.exp(-scores))
-    truth[scores > -4] = 0.35 + 0.08 * scores[scores > -4]  # flatter than any logistic
+    truth[scores > -4] = 0.35 + 0.08 * scores[scores > -4]  # flatter than any logistic function
     truth = np.clip(truth, 0, 1)
     labels = rng.random(len(scores)) < truth
     counts = histogram(np.round(scores, 2), labels)
@@ -120,14 +120,14 @@ def test_a_model_too_sure_of_its_best_is_bent_and_stays_in_order():
     assert calibrate(np.array([-30.0]), calibration) == pytest.approx(scale * -30 + bias)
 
 
-def test_a_line_that_fits_is_hardly_bent():
+def test_correction_of_a_calibrated_model_is_small():
     rng = np.random.default_rng(4)
     scores = rng.normal(-3, 3, 200_000)
     labels = rng.random(len(scores)) < 1 / (1 + np.exp(-scores))
-    found = fit_correction(histogram(np.round(scores, 2), labels), 1.0, 0.0)
-    assert found[0] == (-6.0, 0.0)
-    assert max(abs(added) for _, added in found) < 0.2
+    points = fit_correction(histogram(np.round(scores, 2), labels), 1.0, 0.0)
+    assert points[0] == (-6.0, 0.0)
+    assert max(abs(added) for _, added in points) < 0.2
 
 
-def test_labels_that_are_all_alike_bend_nothing():
+def test_no_correction_without_both_labels():
     assert fit_correction(histogram([-1.0, 0.0, 3.0], [True] * 3), 1.0, 0.0) == ()

@@ -1,4 +1,4 @@
-"""Stored windows, tables of sequences, and batches that processes share."""
+"""Labelled windows, tables of sequences, and batches that are divided among processes."""
 
 from types import SimpleNamespace
 
@@ -28,83 +28,84 @@ def rows(*pairs):
 
 
 @pytest.fixture
-def stored():
-    """Return ten windows of which each has its own number as a label's place."""
+def windows():
+    """Return ten windows; window i has its label at base i."""
     labels = np.zeros((10, 40), dtype=np.int8)
     labels[np.arange(10), np.arange(10)] = 1
     return LabelledWindows([dna(40, seed) for seed in range(10)], labels)
 
 
-def number(known):
-    return int(np.flatnonzero(known["labels"] == 1)[0])
+def number(targets):
+    """Return the number of a window of the fixture."""
+    return int(np.flatnonzero(targets["labels"] == 1)[0])
 
 
-# ---- cutting ------------------------------------------------------------------------------------------------
+# ---- reading ------------------------------------------------------------------------------------------------
 
 
-def test_windows_are_the_genome_and_its_labels(tmp_path):
+def test_windows_have_the_sequence_and_labels_of_the_genome(tmp_path):
     contigs = {"one": dna(200, 1), "two": dna(50, 2) + "N" * 20 + dna(90, 3)}
     path = make_fasta(tmp_path, contigs)
     labels = {"one": rows((10, 20), (75, 85)), "two": rows((45, 55))}
     lengths = {name: len(text) for name, text in contigs.items()}
     with Genome(path) as genome:
-        stretches = {name: genome.scan(name, min_gap=1).segments for name in contigs}
-        tiled = build_tiled_windows(lengths, labels, stretches, {}, 40)
+        segments = {name: genome.scan(name, min_gap=1).segments for name in contigs}
+        tiled = build_tiled_windows(lengths, labels, segments, {}, 40)
         chosen = np.array([0, 1, 5, 6])
-        found = read_windows(genome, tiled, chosen, labels, {"one": rows((0, 5))}, {"two": rows((0, 41))})
+        read = read_windows(genome, tiled, chosen, labels, {"one": rows((0, 5))}, {"two": rows((0, 41))})
     for i, index in enumerate(chosen):
         contig, start = tiled.contigs[tiled.contig[index]], int(tiled.start[index])
         text = contigs[contig][start : start + 40]
-        assert found.sequences[i] == text
+        assert read.sequences[i] == text
         for base in range(40):
-            place = start + base
-            inside = any(low <= place < high for low, high in labels[contig].tolist())
-            unknown = text[base] == "N" or (contig == "one" and place < 5)
-            assert found.labels[i, base] == (IGNORE if unknown else inside)
+            position = start + base
+            inside = any(low <= position < high for low, high in labels[contig].tolist())
+            unknown = text[base] == "N" or (contig == "one" and position < 5)
+            assert read.labels[i, base] == (IGNORE if unknown else inside)
             if not unknown:
-                assert found.candidates[i, base] == (contig == "two" and place < 41)
-    assert found.positive.tolist() == [True, True, False, True]
+                assert read.candidates[i, base] == (contig == "two" and position < 41)
+    assert read.positive.tolist() == [True, True, False, True]
 
 
 # ---- epochs -------------------------------------------------------------------------------------------------
 
 
-def test_each_epoch_has_every_window_once(stored):
-    source = EpochBatches(stored, STAGE)
+def test_each_epoch_contains_every_window_once(windows):
+    source = EpochBatches(windows, STAGE)
     assert source.steps == 5
-    dealt = [number(known) for step in range(source.steps) for _, known in source.batch(step)]
-    assert sorted(dealt[:10]) == sorted(dealt[10:20]) == list(range(10))
-    assert dealt[:10] != dealt[10:20]
-    again = EpochBatches(stored, STAGE)
-    assert [number(known) for _, known in again.batch(3)] == dealt[12:16]
-    for sequence, known in source.batch(2):
-        assert sequence == stored.sequences[number(known)]
+    order = [number(targets) for step in range(source.steps) for _, targets in source.batch(step)]
+    assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
+    assert order[:10] != order[10:20]
+    again = EpochBatches(windows, STAGE)
+    assert [number(targets) for _, targets in again.batch(3)] == order[12:16]
+    for sequence, targets in source.batch(2):
+        assert sequence == windows.sequences[number(targets)]
 
 
-def test_a_turned_window_has_its_labels_turned(stored):
+def test_reverse_complement_reverses_the_labels(windows):
     stage = StageConfig(objective="token", window=40, margin=0, batch_size=10, steps=3)
-    turned = 0
+    reversed_windows = 0
     for step in range(3):
-        for sequence, known in EpochBatches(stored, stage).batch(step):
-            at = number(known)
+        for sequence, targets in EpochBatches(windows, stage).batch(step):
+            at = number(targets)
             if at < 10:
-                assert sequence == stored.sequences[at]
+                assert sequence == windows.sequences[at]
             else:
-                assert reverse_complement(sequence) == stored.sequences[39 - at]
-                turned += 1
-    assert 5 < turned < 25
+                assert reverse_complement(sequence) == windows.sequences[39 - at]
+                reversed_windows += 1
+    assert 5 < reversed_windows < 25
 
 
 @pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (1, 2), (2, 2), (3, 1)])
-def test_parts_of_a_batch_make_it_up(stored, tokenizer, processes, accumulation):
+def test_parts_of_a_batch_add_up_to_it(windows, tokenizer, processes, accumulation):
     stage = StageConfig(
         objective="token", window=40, margin=0, batch_size=12, steps=4, gradient_accumulation=accumulation
     )
     whole = BatchDataset(
-        EpochBatches(stored, StageConfig(**{**vars(stage), "gradient_accumulation": 1})), tokenizer
+        EpochBatches(windows, StageConfig(**{**vars(stage), "gradient_accumulation": 1})), tokenizer
     )
     parts = [
-        BatchDataset(EpochBatches(stored, stage), tokenizer, processes, rank) for rank in range(processes)
+        BatchDataset(EpochBatches(windows, stage), tokenizer, processes, rank) for rank in range(processes)
     ]
     assert all(len(each) == 4 * accumulation for each in parts)
     for step in range(4):
@@ -121,16 +122,16 @@ def test_parts_of_a_batch_make_it_up(stored, tokenizer, processes, accumulation)
 # ---- objectives ---------------------------------------------------------------------------------------------
 
 
-def test_a_sequence_is_positive_if_any_base_is(stored, tokenizer):
+def test_sequence_is_positive_if_any_base_is(windows, tokenizer):
     stage = StageConfig(objective="sequence", window=40, margin=0)
-    stored.labels[3] = 0
-    batch = build_batch([stored.window(i) for i in range(5)], tokenizer, stage, np.random.default_rng(0))
+    windows.labels[3] = 0
+    batch = build_batch([windows.window(i) for i in range(5)], tokenizer, stage, np.random.default_rng(0))
     assert batch["labels"].tolist() == [1, 1, 1, 0, 1]
 
 
-def test_hidden_tokens_are_told_and_the_others_stay(tokenizer):
+def test_masked_tokens_have_labels_and_the_others_are_unchanged(tokenizer):
     rng = np.random.default_rng(1)
-    hidden = kept = replaced = total = 0
+    masked = unchanged = replaced = total = 0
     for seed in range(200):
         tokens = tokenizer.encode([dna(300, seed)])[0]
         ids, labels = mask_tokens(tokens, tokenizer, 0.15, rng)
@@ -139,16 +140,16 @@ def test_hidden_tokens_are_told_and_the_others_stay(tokenizer):
         assert (ids[~chosen] == tokens.ids[~chosen]).all()
         assert not chosen[tokens.lengths == 0].any()
         assert chosen.sum() == round(0.15 * (tokens.lengths > 0).sum())
-        hidden += (ids[chosen] == tokenizer.mask_id).sum()
-        kept += (ids[chosen] == tokens.ids[chosen]).sum()
+        masked += (ids[chosen] == tokenizer.mask_id).sum()
+        unchanged += (ids[chosen] == tokens.ids[chosen]).sum()
         replaced += ((ids[chosen] != tokenizer.mask_id) & (ids[chosen] != tokens.ids[chosen])).sum()
         total += chosen.sum()
-    assert abs(hidden / total - 0.8) < 0.03
-    assert abs(kept / total - 0.1) < 0.03
+    assert abs(masked / total - 0.8) < 0.03
+    assert abs(unchanged / total - 0.1) < 0.03
     assert abs(replaced / total - 0.1) < 0.03
 
 
-def test_overlapping_tokens_are_hidden_in_runs():
+def test_overlapping_tokens_are_masked_in_runs():
     words = [
         "[PAD]",
         "[UNK]",
@@ -172,43 +173,44 @@ def test_overlapping_tokens_are_hidden_in_runs():
     "text",
     [
         "sequence,label\nACGT,1\nttga,0\n",
+        "\ufeffsequence,label\nACGT,1\nttga,0\n",
         "Label\tname\tSequence\r\n1\tx\tACGT\r\n0.0\ty\tTTGA\r\n",
         '"sequence","label"\n"ACGT","1"\n"TTGA","0"\n\n',
     ],
 )
-def test_tables_are_read(tmp_path, text):
+def test_reads_tables(tmp_path, text):
     (tmp_path / "table.csv").write_bytes(text.encode())
-    found = read_sequences(tmp_path / "table.csv")
-    assert found.sequences == ["ACGT", "TTGA"]
-    assert found.labels.tolist() == [1, 0]
+    table = read_sequences(tmp_path / "table.csv")
+    assert table.sequences == ["ACGT", "TTGA"]
+    assert table.labels.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("seq,label\nACGT,1\n", "expected the columns sequence and label, found seq, label"),
-        ("sequence,label\n", "no sequences below the heading"),
+        ("sequence,label\n", "no sequences after the header"),
         ("sequence,label\nACGT,yes\n", "table.csv:2: expected a label of 0 or 1, found 'yes'"),
         ("sequence,label\nACGT,1\nAC GT,1\n", "table.csv:3: expected DNA letters, found 'AC GT'"),
         ("sequence,label\nACGT\n", "table.csv:2: expected a sequence and a label, found 'ACGT'"),
         ("", "expected the columns sequence and label"),
     ],
 )
-def test_tables_that_are_none(tmp_path, text, told):
+def test_malformed_tables_are_refused(tmp_path, text, message):
     path = tmp_path / "table.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
         read_sequences(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_table(tmp_path):
+def test_missing_table(tmp_path):
     with pytest.raises(InputError, match=r"none\.csv: cannot be read"):
         read_sequences(tmp_path / "none.csv")
 
 
-def test_batches_need_no_more_of_a_source_than_its_batches(tokenizer):
+def test_dataset_needs_only_the_batches_of_a_source(tokenizer):
     stage = StageConfig(objective="sequence", window=40, margin=0, batch_size=2)
     source = SimpleNamespace(stage=stage, steps=1, batch=lambda _: [("ACGT", {"labels": np.array(1)})] * 2)
     batch = BatchDataset(source, tokenizer)[0]

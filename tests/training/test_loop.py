@@ -1,4 +1,5 @@
-"""`zflipon train` by the published protocol and beside it: tiles, tables, masked tokens, sweeps, folds, processes."""
+"""Training by the protocol of the paper and its variations: tiled windows, tables, masked tokens, sweeps, folds,
+processes, interruptions."""
 
 import json
 import subprocess
@@ -21,7 +22,6 @@ from zflipon.training.dataset import read_training_data
 from zflipon.training.history import best_row, read_rows
 from zflipon.training.pipeline import train
 from zflipon.training.recipe import load_recipe, planned_runs
-from zflipon.training.resume import last_checkpoint
 from zflipon.training.sweeps import train_all
 
 MOTIF = "CGCGCGCGCGCG"
@@ -76,7 +76,7 @@ evaluations = 3
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with a genome of three contigs in which a motif is planted and labelled, and a recipe."""
+    """Return a folder with a recipe and a genome of three contigs with a labelled motif."""
     rng = np.random.default_rng(5)
     contigs, labels = {}, []
     for name, length in (("one", 20_000), ("two", 12_000), ("three", 8_000)):
@@ -109,10 +109,10 @@ def table(path, count, seed):
 
 
 @pytest.mark.parametrize("objective", ["token", "base"])
-def test_tiled_windows_teach_a_motif(folder, objective):
+def test_learns_a_motif_from_tiled_windows(folder, objective):
     made = train(plan(folder, f"stage.objective={objective}"), folder / "out")
     quality = made.metadata.quality
-    # a fortieth of the bases is motif: a model that has learnt nothing has an F1 of 0.06 at best
+    # 1 of 40 bases is in a motif, so that a random model has an F1 of at most 0.06
     assert quality["validation"]["best_f1"] > 0.5
     assert quality["test"]["sampled"]["best_f1"] > 0.5
     assert quality["test"]["sampled"]["windows"] > 20
@@ -130,7 +130,7 @@ def test_tiled_windows_teach_a_motif(folder, objective):
     assert load(folder / "out").metadata.quality == quality
 
 
-def test_contigs_kept_apart_are_counted_base_by_base(folder):
+def test_test_contigs_are_evaluated_base_by_base(folder):
     made = train(
         plan(
             folder,
@@ -145,9 +145,9 @@ def test_contigs_kept_apart_are_counted_base_by_base(folder):
     test = made.metadata.quality["test"]
     assert (test["on"], test["genome"]["estimated"]) == ("three", False)
     assert made.metadata.training["contigs"] == ["one"]
-    words = ["annotate", f"{folder}/genome.fa", "-o", f"{folder}/z.bw", "--model", f"{folder}/out"]
-    assert CliRunner().invoke(cli, [*words, "--contigs", "three", "--device", "cpu"]).exit_code == 0
-    words = [
+    command = ["annotate", f"{folder}/genome.fa", "-o", f"{folder}/z.bw", "--model", f"{folder}/out"]
+    assert CliRunner().invoke(cli, [*command, "--contigs", "three", "--device", "cpu"]).exit_code == 0
+    command = [
         "evaluate",
         f"{folder}/z.bw",
         "--labels",
@@ -156,13 +156,13 @@ def test_contigs_kept_apart_are_counted_base_by_base(folder):
         f"{folder}/genome.fa",
     ]
     CliRunner().invoke(
-        cli, [*words, "--contigs", "three", "--json", f"{folder}/z.json"], catch_exceptions=False
+        cli, [*command, "--contigs", "three", "--json", f"{folder}/z.json"], catch_exceptions=False
     )
-    told = json.loads((folder / "z.json").read_text())["tracks"]["z.bw"]["genome"]
-    assert told["average_precision"] == pytest.approx(test["genome"]["average_precision"], abs=0.02)
+    figures = json.loads((folder / "z.json").read_text())["tracks"]["z.bw"]["genome"]
+    assert figures["average_precision"] == pytest.approx(test["genome"]["average_precision"], abs=0.02)
 
 
-def test_a_table_of_sequences_teaches_sequences(folder):
+def test_learns_from_tables_of_sequences(folder):
     for name, count in (("train", 300), ("dev", 60), ("test", 60)):
         table(folder / f"{name}.csv", count, len(name))
     made = train(
@@ -185,7 +185,7 @@ def test_a_table_of_sequences_teaches_sequences(folder):
     assert load(folder / "out", OBJECTIVES).metadata.objective == "sequence"
 
 
-def test_one_table_is_split_alike_in_labels(folder):
+def test_single_table_is_split_by_label(folder):
     table(folder / "train.csv", 400, 1)
     training_data = read_training_data(
         plan(folder, f"data.sequences={folder}/train.csv", "stage.objective=sequence").data
@@ -194,7 +194,7 @@ def test_one_table_is_split_alike_in_labels(folder):
     assert sizes == {"train": (224, 112), "validation": (96, 48), "test": (80, 40)}
 
 
-def test_a_language_is_learnt_then_labels_with_a_new_head(folder):
+def test_masked_tokens_then_labels_with_a_new_head(folder):
     text = (folder / "recipe.toml").read_text()
     language = """
 [[stage]]
@@ -212,7 +212,7 @@ evaluations = 2
     settings = ("data.split=contigs", "data.validation_contigs=['two']", "stage.all.evaluations=1")
     made = train(plan(folder, *settings), folder / "out")
     rows = read_rows(folder / "out" / "stages" / "1-language" / "validation.jsonl")
-    # 59 tokens that hold bases: chance is far below what their frequencies alone give
+    # by chance, the accuracy on 59 tokens is below 0.02
     assert rows[-1]["masked_accuracy"] > 0.05
     first, last = (
         load(folder / "out" / "stages" / name / "model", OBJECTIVES) for name in ("1-language", "2-all")
@@ -221,7 +221,7 @@ evaluations = 2
     assert made.metadata.objective == "token"
 
 
-def test_a_language_needs_no_labels(folder):
+def test_masked_tokens_need_no_labels(folder):
     settings = (
         "data.labels=''",
         "data.split=contigs",
@@ -233,7 +233,7 @@ def test_a_language_needs_no_labels(folder):
     assert made.metadata.objective == "mlm"
 
 
-def test_adapters_learn_beside_a_checkpoint_and_are_saved_by_themselves(folder):
+def test_adapters_are_trained_and_saved_without_the_base_weights(folder):
     base = make_small_models(folder / "models")["dnabert2"]
     text = (folder / "recipe.toml").read_text()
     before, _, rest = text.partition("[tokenizer]")
@@ -250,8 +250,8 @@ def test_adapters_learn_beside_a_checkpoint_and_are_saved_by_themselves(folder):
         plain = name.replace(".base_layer.", ".")
         if plain in encoder:
             assert each.equal(encoder[plain])
-    assert train(recipe, folder / "out").metadata == again.metadata  # finished: nothing is run again
-    words = [
+    assert train(recipe, folder / "out").metadata == again.metadata  # finished, so nothing is trained
+    command = [
         "annotate",
         f"{folder}/genome.fa",
         "-o",
@@ -261,26 +261,26 @@ def test_adapters_learn_beside_a_checkpoint_and_are_saved_by_themselves(folder):
         "--device",
         "cpu",
     ]
-    assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
     assert len((folder / "z.bed").read_text().splitlines()) > 20
 
 
-# ---- what is kept apart --------------------------------------------------------------------------------------
+# ---- splits --------------------------------------------------------------------------------------
 
 
-def test_parts_share_no_window_and_the_paper_s_shares_hold(folder):
+def test_stratified_parts_are_disjoint_with_the_shares_of_the_paper(folder):
     recipe = plan(folder)
     training_data = read_training_data(recipe.data)
     parts = training_data.tiled_split(recipe.stage[0]).parts
     count = sum(map(len, parts.values()))
     sequences = [sequence for windows in parts.values() for sequence in windows.sequences]
-    assert len(set(sequences)) == count  # random DNA: two windows are never alike
+    assert len(set(sequences)) == count  # random windows are all different
     for part, share in (("train", 0.56), ("validation", 0.24), ("test", 0.20)):
         assert len(parts[part]) == pytest.approx(share * count, abs=1)
         assert parts[part].positive.mean() == pytest.approx(0.25, abs=0.03)
 
 
-def test_an_estimate_stands_for_every_window(folder):
+def test_genome_estimate_represents_every_window(folder):
     recipe = plan(folder)
     training_data = read_training_data(recipe.data)
     tiled = training_data.tiled_split(recipe.stage[0]).tiled
@@ -293,24 +293,24 @@ def test_an_estimate_stands_for_every_window(folder):
 
 
 @pytest.mark.parametrize("split", ["contigs", "stratified"])
-def test_folds_are_run_and_summed_up(folder, split):
+def test_folds_are_run_and_averaged(folder, split):
     settings = [f"data.split={split}", "data.folds=3", "stage.epochs=1", "stage.evaluations=1"]
-    where, told = train_all(folder / "recipe.toml", settings, folder / "out")
-    rows = json.loads((where / "results.json").read_text())
+    out, table = train_all(folder / "recipe.toml", settings, folder / "out")
+    rows = json.loads((out / "results.json").read_text())
     assert [row["run"] for row in rows] == ["fold-1", "fold-2", "fold-3"]
     values = [row["quality"]["test"]["sampled"]["f1"] for row in rows]
-    assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in told
+    assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in table
     if split == "contigs":
         tested = [name for row in rows for name in row["quality"]["test"]["on"].split(", ")]
         assert sorted(tested) == ["one", "three", "two"]
-    assert (where / "results.md").read_text().strip() == told.strip()
+    assert (out / "results.md").read_text().strip() == table.strip()
 
 
-def test_a_sweep_prints_its_table_and_finished_runs_stay(folder):
+def test_sweep_prints_a_table_and_keeps_finished_runs(folder):
     text = (folder / "recipe.toml").read_text()
     sweep = '\n[sweep]\n"tokenizer.max_token_length" = [3, 5]\n"stage.label_threshold" = [0.3, 0.7]\n'
     (folder / "recipe.toml").write_text(text.replace("\n[data]", sweep + "\n[data]"))
-    words = [
+    command = [
         "train",
         f"{folder}/recipe.toml",
         "-o",
@@ -320,11 +320,11 @@ def test_a_sweep_prints_its_table_and_finished_runs_stay(folder):
         "--set",
         "stage.evaluations=1",
     ]
-    found = CliRunner().invoke(cli, words, catch_exceptions=False)
-    assert found.exit_code == 0
-    assert "max_token_length" in found.stdout
-    assert "label_threshold" in found.stdout
-    assert found.stdout.count("0.7") >= 2
+    result = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "max_token_length" in result.stdout
+    assert "label_threshold" in result.stdout
+    assert result.stdout.count("0.7") >= 2
     names = sorted(path.name for path in (folder / "out").iterdir() if path.is_dir())
     assert names == [f"max_token_length-{n}_label_threshold-{t}" for n in (3, 5) for t in (0.3, 0.7)]
     for name in names:
@@ -332,18 +332,18 @@ def test_a_sweep_prints_its_table_and_finished_runs_stay(folder):
         assert f"label_threshold-{made.metadata.label_threshold}" in name
         assert made.tokenizer.max_token_length <= int(name[17])
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").glob("*/model.safetensors")}
-    CliRunner().invoke(cli, words, catch_exceptions=False)
+    CliRunner().invoke(cli, command, catch_exceptions=False)
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_a_sweep_s_mistakes_are_told_before_anything_runs(folder):
+def test_mistakes_in_a_sweep_are_found_before_training(folder):
     text = (folder / "recipe.toml").read_text()
     sweep = '\n[sweep]\n"stage.label_threshold" = [0.3, 7]\n"stage.lr" = [1]\n'
     (folder / "recipe.toml").write_text(text.replace("\n[data]", sweep + "\n[data]"))
     with pytest.raises(RecipeError) as caught:
         planned_runs(folder / "recipe.toml")
     assert "found 7" in str(caught.value)
-    assert "unknown key 'stage.all.lr'" in str(caught.value)
+    assert "stage.all.lr: unknown key" in str(caught.value)
 
 
 # ---- the run -------------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def weights(folder):
     return load(folder).module.state_dict()
 
 
-def test_parts_of_a_batch_give_the_same_weights(folder):
+def test_gradient_accumulation_gives_the_same_weights(folder):
     train(plan(folder, "stage.epochs=1", "stage.objective=base", "stage.evaluations=0"), folder / "whole")
     train(
         plan(
@@ -371,15 +371,15 @@ def test_parts_of_a_batch_give_the_same_weights(folder):
         torch.testing.assert_close(one[name], other[name], atol=2e-3, rtol=2e-2)
 
 
-def test_two_processes_give_the_weights_of_one_and_write_once(folder):
+def test_two_processes_give_the_weights_of_one(folder):
     settings = ["stage.epochs=1", "stage.objective=base", "stage.evaluations=1"]
     train(plan(folder, *settings), folder / "one")
     launch = ["torch.distributed.run", "--nproc_per_node", "2", "-m", "zflipon", "train"]
-    words = [f"{folder}/recipe.toml", "-o", f"{folder}/two", "-t", "1"]
-    words += [word for setting in settings for word in ("--set", setting)]
-    found = subprocess.run([sys.executable, "-m", *launch, *words], capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert found.stderr.count("validation: average precision") == 1
+    command = [f"{folder}/recipe.toml", "-o", f"{folder}/two", "-t", "1"]
+    command += [word for setting in settings for word in ("--set", setting)]
+    result = subprocess.run([sys.executable, "-m", *launch, *command], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("validation: average precision") == 1
     one, two = weights(folder / "one"), weights(folder / "two")
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=2e-3, rtol=2e-2)
@@ -388,11 +388,11 @@ def test_two_processes_give_the_weights_of_one_and_write_once(folder):
     assert rows[0][0]["average_precision"] == pytest.approx(rows[1][0]["average_precision"], abs=0.01)
 
 
-def test_patience_ends_a_stage_and_the_best_weights_stay(folder, monkeypatch):
-    told = iter([0.1, 0.5, 0.4, 0.3, 0.6, 0.7])
+def test_patience_stops_a_stage_with_its_best_weights(folder, monkeypatch):
+    values = iter([0.1, 0.5, 0.4, 0.3, 0.6, 0.7])
     monkeypatch.setattr(
         "zflipon.training.evaluators.WindowEvaluator.measure",
-        lambda *_: {"token_f1": next(told), "average_precision": 0.0},
+        lambda *_: {"token_f1": next(values), "average_precision": 0.0},
     )
     monkeypatch.setattr("zflipon.training.assessment._test_figures", lambda *_: {})
     monkeypatch.setattr("zflipon.training.dataset.TrainingData.genome_evaluator", lambda *_: None)
@@ -407,18 +407,18 @@ def test_patience_ends_a_stage_and_the_best_weights_stay(folder, monkeypatch):
         assert each.equal(best[name])
 
 
-def test_a_run_killed_while_saving_ends_like_one_that_was_not(folder, monkeypatch):
+def test_run_killed_while_saving_resumes_from_the_checkpoint_before(folder, monkeypatch):
     train(plan(folder), folder / "whole")
     save = loop.StageTrainer._save_checkpoint
 
-    def read_windows(self, *rest):
+    def truncate(self, *rest):
         save(self, *rest)
-        if self.state.global_step > 10:  # the disk has half of it, then the power goes
-            saved = last_checkpoint(Path(self.args.output_dir))
+        if self.state.global_step > 10:  # as after a power failure
+            saved = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             (saved / "trainer_state.json").write_text('{"half":')
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.StageTrainer, "_save_checkpoint", cut)
+    monkeypatch.setattr(loop.StageTrainer, "_save_checkpoint", truncate)
     with pytest.raises(KeyboardInterrupt):
         train(plan(folder), folder / "cut")
     monkeypatch.setattr(loop.StageTrainer, "_save_checkpoint", save)
@@ -434,7 +434,7 @@ def test_a_run_killed_while_saving_ends_like_one_that_was_not(folder, monkeypatc
     assert names[0] == names[1]
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on(folder, monkeypatch):
+def test_full_disk_is_reported_and_the_run_resumes(folder, monkeypatch):
     real = torch.save
     calls = []
 
@@ -445,14 +445,14 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(folder, monkeypatch):
         return real(*arguments, **named)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match=r"cannot be saved \(No space left on device\); make room"):
+    with pytest.raises(OutputError, match=r"cannot be saved \(No space left on device\); free some space"):
         train(plan(folder), folder / "out")
     monkeypatch.setattr(torch, "save", real)
     assert train(plan(folder), folder / "out").metadata.quality["validation"]["step"] > 0
 
 
-def test_values_that_are_no_numbers_stop_the_run_and_good_weights_stay(folder):
-    with pytest.raises(ZfliponError, match=r"stage 1-all: .*lower the learning rate") as caught:
+def test_diverged_training_stops_and_saved_weights_are_finite(folder):
+    with pytest.raises(ZfliponError, match=r"stage 1-all: .*Lower the learning rate") as caught:
         train(plan(folder, "stage.learning_rate=1e30", "stage.warmup=0"), folder / "out")
     assert "\n" not in str(caught.value)
     for saved in (folder / "out" / "stages" / "1-all").glob("checkpoint-*"):
@@ -461,19 +461,19 @@ def test_values_that_are_no_numbers_stop_the_run_and_good_weights_stay(folder):
         assert all(each.isfinite().all() for each in load_file(saved / "model.safetensors").values())
 
 
-def test_a_logger_that_is_not_there(folder, monkeypatch):
+def test_missing_logger(folder, monkeypatch):
     monkeypatch.setattr(loop.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match=r"needs tensorboard.*zflipon\[log\]"):
         train(plan(folder, "report_to=['tensorboard']"), folder / "out")
 
 
-def test_a_batch_too_small_for_its_processes(folder, monkeypatch):
+def test_batch_size_must_be_divisible_by_the_processes(folder, monkeypatch):
     recipe = plan(folder, "stage.batch_size=1")
     monkeypatch.setattr(
-        fit, "process_state", lambda: type("State", (), {"num_processes": 2, "process_index": 0})
+        loop, "process_state", lambda: type("State", (), {"num_processes": 2, "process_index": 0})
     )
     training_data = read_training_data(recipe.data)
-    with pytest.raises(RecipeError, match="a batch of 1 windows cannot be shared by 2 processes"):
+    with pytest.raises(RecipeError, match="batch_size: expected a multiple of 2"):
         loop.train_stage(None, training_data.batch_source(recipe.stage[0]), None, folder / "out")
 
 
@@ -481,34 +481,35 @@ def test_a_batch_too_small_for_its_processes(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         ("one\t10\t999999\n", "passes the end of the contig"),
         ("chr1\t10\t20\n", "no labels on the genome's contigs"),
-        ("", "no labels in it"),
+        ("", "no labels; expected BED lines"),
         ("one\t10\t20\n", "has a label"),
     ],
 )
-def test_labels_that_do_not_fit(folder, labels, told):
+def test_labels_of_another_assembly_are_refused(folder, labels, message):
     (folder / "labels.bed").write_text(labels)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         train(plan(folder), folder / "out")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
-        (["data.folds=9", "data.split=contigs"], "9 folds of 3 contigs"),
-        (["data.test_contigs=['tow']"], r"data\.test_contigs: tow not in .*did you mean 'two'"),
+        (["data.folds=9", "data.split=contigs"], "3 contigs cannot make 9 folds"),
+        (["data.test_contigs=['tow']"], r"data\.test_contigs: tow not among the contigs.*did you mean 'two'"),
     ],
 )
-def test_contigs_that_do_not_fit(folder, settings, told):
-    with pytest.raises(InputError, match=told):
-        train(planned_runs(folder / "recipe.toml", settings)[0][1], folder / "out")
+def test_unusable_contigs_are_refused(folder, settings, message):
+    with pytest.raises(InputError, match=message):
+        train(planned_runs(folder / "recipe.toml", settings)[0].recipe, folder / "out")
 
 
-def test_the_best_is_the_first_of_equals():
+def test_best_evaluation_is_the_first_of_equals():
     rows = [{"step": 1, "x": 0.2}, {"step": 2, "x": 0.5}, {"step": 3, "x": 0.5}]
     assert best_row(rows, "x")["step"] == 2
     assert best_row([], "x") is None
+    assert best_row([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}], "loss")["step"] == 2

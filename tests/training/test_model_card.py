@@ -1,4 +1,4 @@
-"""What a training run leaves for people to read: tables, curves, the card."""
+"""Tables, training curves and the model card."""
 
 import json
 import math
@@ -50,15 +50,15 @@ QUALITY = {
 
 
 def read_tables(text):
-    """Read every Markdown table of a text: a list of rows (head → cell), the first column's head '' or its key."""
-    found = []
+    """Return the Markdown tables in a text, each as a list of rows (heading → cell)."""
+    read = []
     for block in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
         lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in block.splitlines()]
-        found.append([dict(zip(lines[0], line, strict=True)) for line in lines[2:]])
-    return found
+        read.append([dict(zip(lines[0], line, strict=True)) for line in lines[2:]])
+    return read
 
 
-def test_the_test_table_has_the_papers_shape_first():
+def test_test_table_starts_with_the_columns_of_the_paper():
     sampled, genome = read_tables(tables.test_table({"DNABERT-2": QUALITY}))
     assert list(sampled[0]) == ["", "F1", "MCC", "Precision", "Recall"]
     assert list(sampled[0].values()) == ["DNABERT-2", "0.8908", "0.8878", "0.8399", "0.9500"]
@@ -74,7 +74,7 @@ def test_the_test_table_has_the_papers_shape_first():
     ]
 
 
-def test_a_missing_figure_is_blank():
+def test_missing_figure_is_blank():
     token = {"test": {"sampled": {**SAMPLED, **TOKENS, "precision": None, "recall": math.nan}}}
     sampled, genome = read_tables(tables.test_table({"with": QUALITY, "with|out": token}))
     assert [row["token F1"] for row in sampled] == ["", "0.8100"]
@@ -84,17 +84,17 @@ def test_a_missing_figure_is_blank():
     assert tables.test_table({"nothing": {}}) == tables.test_table({}) == tables.folds_table([]) == ""
 
 
-def test_what_was_tested_and_how_it_was_called_stands_above():
+def test_title_names_the_data_and_the_threshold():
     other = {"test": {"on": "chrX", "sampled": {**SAMPLED, "threshold": 0.25}}}
     text = tables.test_table({"one": QUALITY, "other": other})
     above = [line for line in text.splitlines() if line.endswith(":")]
     assert "(chr22; chrX)" in above[0]
-    assert above[0].endswith("called from the probability 'at', or 0.5 where there is none:")
+    assert above[0].endswith("called at the probability 'at', or 0.5 where it is missing:")
     assert "(chr22)" in above[1]
-    assert "called from a probability of 0.5:" in tables.test_table({"one": QUALITY})
+    assert "called at a probability of 0.5:" in tables.test_table({"one": QUALITY})
 
 
-def test_an_estimate_is_said_to_be_one():
+def test_estimated_figures_are_marked():
     estimated = {**QUALITY, "test": {"sampled": SAMPLED, "genome": {**GENOME, "estimated": True}}}
     text = tables.test_table({"one": estimated, "other": QUALITY})
     assert [row[""] for row in read_tables(text)[1]] == ["one †", "other"]
@@ -103,24 +103,24 @@ def test_an_estimate_is_said_to_be_one():
     assert "genome AP †" in tables.sweep_table([({"a.b": 1}, estimated), ({"a.b": 2}, estimated)])
 
 
-def test_sequences_and_hidden_tokens_have_tables_of_their_own():
+def test_sequences_and_masked_tokens_have_separate_tables():
     results = {
         "bases": QUALITY,
         "promoters": {"test": {"sampled": SEQUENCES}},
         "language": {"test": {"sampled": {"masked_accuracy": 0.4}}},
     }
-    sampled, genome, sequences, hidden = read_tables(tables.test_table(results))
-    assert [len(table) for table in (sampled, genome, sequences, hidden)] == [1, 1, 1, 1]
+    sampled, genome, sequences, masked = read_tables(tables.test_table(results))
+    assert [len(table) for table in (sampled, genome, sequences, masked)] == [1, 1, 1, 1]
     assert list(sequences[0]) == ["", "MCC", "F1", "Accuracy", "Precision", "Recall"]
     assert list(sequences[0].values())[:4] == ["promoters", "0.7000", "0.8000", "0.8500"]
-    assert hidden == [{"": "language", "Accuracy": "0.4000"}]
+    assert masked == [{"": "language", "Accuracy": "0.4000"}]
 
 
 def sweep(f1, **test):
     return {"validation": {"base_f1": f1, "base_mcc": 0.5, "base_precision": 0.25}, **test}
 
 
-def test_the_best_f1_of_a_sweep_is_in_bold():
+def test_best_f1_of_a_sweep_is_bold():
     key = ("tokenizer.max_token_length", "stage.label_threshold")
     runs = [((5, 0.66), 0.855), ((5, 0.7), 0.8614), ((6, 0.7), 0.815)]
     (rows,) = read_tables(
@@ -151,7 +151,7 @@ def test_the_best_f1_of_a_sweep_is_in_bold():
     ]
 
 
-def test_a_sweeps_test_figures_stand_beside_and_equals_are_all_bold():
+def test_sweep_shows_test_figures_and_all_equal_best_runs_in_bold():
     tested = {"test": {"sampled": SAMPLED, "genome": GENOME}}
     runs = [({"stage.window": 70}, sweep(0.8, **tested)), ({"stage.window": 110}, sweep(0.80004))]
     runs.append(({"stage.window": 510}, {}))
@@ -161,7 +161,7 @@ def test_a_sweeps_test_figures_stand_beside_and_equals_are_all_bold():
     assert [row["genome AP"] for row in rows] == ["0.4500", "", ""]
 
 
-def test_keys_that_end_alike_are_named_in_full():
+def test_ambiguous_keys_are_shown_in_full():
     settings = {
         "stage.a.window": 70,
         "stage.b.window": 510,
@@ -177,23 +177,23 @@ def test_keys_that_end_alike_are_named_in_full():
     ]
 
 
-def test_a_sweep_of_sequences_and_one_that_never_evaluated():
+def test_sweep_of_sequences_and_sweep_without_evaluations():
     (rows,) = read_tables(tables.sweep_table([({"stage.seed": 1}, {"validation": SEQUENCES})]))
     assert rows == [{"seed": "1", "F1": "**0.8000**", "MCC": "0.7000", "Accuracy": "0.8500"}]
-    never = {name: value for name, value in QUALITY.items() if name not in ("validation", "test")}
-    text = tables.sweep_table([({"stage.seed": 1}, never)])
+    without = {name: value for name, value in QUALITY.items() if name not in ("validation", "test")}
+    text = tables.sweep_table([({"stage.seed": 1}, without)])
     assert "best threshold" in text
     assert read_tables(text) == [[{"seed": "1", "F1": "**0.7169**", "MCC": "0.7220", "Precision": "0.6364"}]]
     assert read_tables(tables.sweep_table([({"stage.seed": 1}, {})])) == [[{"seed": "1"}]]
 
 
-def test_folds_of_one_combination_are_one_row_of_a_sweep():
+def test_folds_of_one_combination_share_a_row():
     runs = [({"stage.seed": seed}, sweep(f1)) for seed, f1 in ((1, 0.7), (1, 0.8), (2, 0.76), (2, 0.76))]
     (rows,) = read_tables(tables.sweep_table(runs))
     assert [row["F1"] for row in rows] == ["0.7500 ± 0.0707", "**0.7600 ± 0.0000**"]
 
 
-def test_folds_end_with_mean_and_sample_deviation():
+def test_folds_table_ends_with_mean_and_sample_deviation():
     runs = [
         {"test": {"on": f"fold {n} of 3", "sampled": {"f1": f1}}} for n, f1 in enumerate((0.7, 0.8, 0.9), 1)
     ]
@@ -203,7 +203,7 @@ def test_folds_end_with_mean_and_sample_deviation():
     assert [row["F1"] for row in rows] == ["0.7000", "0.8000", "0.9000", "0.8000 ± 0.1000"]
 
 
-def test_a_fold_of_contigs_names_them_and_one_alone_has_no_deviation():
+def test_fold_names_its_contigs_and_a_single_fold_has_no_deviation():
     sampled, genome = read_tables(tables.folds_table([QUALITY]))
     assert [row[""] for row in sampled] == ["fold 1 (chr22)", "mean ± sd"]
     assert [row["F1"] for row in sampled] == ["0.8908", "0.8908"]
@@ -225,7 +225,7 @@ def pixels(png):
     return imread(png)[..., :3]
 
 
-def test_curves_are_drawn(tmp_path):
+def test_draws_curves(tmp_path):
     measures = [{"token_f1": 0.5, "base_f1": 0.6}, {"token_f1": 0.7, "base_f1": 0.65}]
     first = write_stage(tmp_path / "1-language", [3, 2, 1, 0.1], [{"masked_accuracy": 0.3}])
     second = write_stage(tmp_path / "2-width-510", [0.3, 0.2, 0.1, 0.05], measures)
@@ -238,37 +238,37 @@ def test_curves_are_drawn(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1-language", "2-width-510", "curves.png"]
 
 
-def test_stages_lie_side_by_side_and_the_caller_may_say_what_chose(tmp_path):
+def test_stages_share_an_axis_and_the_caller_can_choose_the_measure(tmp_path):
     measures = [{"average_precision": 0.5, "base_f1": 0.8}, {"average_precision": 0.6, "base_f1": 0.7}]
     folders = [
         write_stage(tmp_path / f"{n}-{name}", [1, 2, 3, 4], measures) for n, name in ((1, "a"), (2, "b-2"))
     ]
-    first, second = curves._read_stages(folders, ["base_f1"])
+    first, second = curves.read_curves(folders, ["base_f1"])
     assert (first.name, first.start, first.end) == ("a", 0, 200)
     assert (second.name, second.start, second.end) == ("b-2", 200, 400)
-    assert (first.monitor, second.monitor) == ("base_f1", "average_precision")
-    assert curves._points(second, second.validation, "base_f1") == ([300, 400], [0.8, 0.7])
+    assert (first.measure, second.measure) == ("base_f1", "average_precision")
+    assert second.points(second.validation, "base_f1") == ([300, 400], [0.8, 0.7])
 
 
 @pytest.mark.parametrize(
     ("losses", "evaluations"),
     [([1.0], []), ([], [{"mcc": 0.1, "accuracy": 0.6}]), ([0.0, 5.0], [{"base_f1": None}, {"base_f1": 0.5}])],
 )
-def test_stages_that_lack_something_are_drawn(tmp_path, losses, evaluations):
+def test_draws_stages_with_missing_rows(tmp_path, losses, evaluations):
     folders = [tmp_path / "1-absent", write_stage(tmp_path / "2-here", losses, evaluations)]
     assert curves.plot_curves(folders, tmp_path / "curves.png")
     assert pixels(tmp_path / "curves.png").std() > 0.01
 
 
-def test_a_line_that_was_cut_short_is_left_out(tmp_path):
+def test_incomplete_line_is_ignored(tmp_path):
     folder = write_stage(tmp_path / "1-a", [2.0, 1.0])
     with open(folder / "history.jsonl", "a") as lines:
         lines.write('{"step": 150, "lo')
-    (stage,) = curves._read_stages([folder], ())
-    assert stage.end == 100
+    (curve,) = curves.read_curves([folder], ())
+    assert curve.end == 100
 
 
-def test_no_picture_without_figures_or_matplotlib(tmp_path, monkeypatch):
+def test_no_figure_without_rows_or_matplotlib(tmp_path, monkeypatch):
     assert curves.plot_curves([write_stage(tmp_path / "1-empty")], tmp_path / "curves.png") is False
     folder = write_stage(tmp_path / "2-full", [1.0, 0.5])
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -276,7 +276,7 @@ def test_no_picture_without_figures_or_matplotlib(tmp_path, monkeypatch):
     assert not (tmp_path / "curves.png").exists()
 
 
-def token_story(**changes):
+def token_metadata(**changes):
     first = StageConfig(
         name="wide", objective="token", window=510, margin=0, epochs=10.0, class_weights=(1.0, 2.0)
     )
@@ -309,51 +309,51 @@ def token_story(**changes):
     return replace(metadata, **changes)
 
 
-def written(folder, metadata, curves=False):
+def write(folder, metadata, curves=False):
     card.write_card(folder, "gena-z", metadata, 110_000_123, curves)
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_card_tells_the_story(tmp_path):
-    text = written(tmp_path, token_story(), curves=True)
+def test_card_contains_the_metadata(tmp_path):
+    text = write(tmp_path, token_metadata(), curves=True)
     front = text.split("---\n")[1]
     assert front.splitlines()[:2] == ["library_name: zflipon", "tags:"]
     assert "license" not in front
-    for told in (
+    for expected in (
         "# gena-z\n",
         "GENA-LM in two stages.",
         "110,000,123",
-        "110 bases, of which the middle 90 are decided (margin 10)",
+        "110 bases, of which the middle 90 are predicted (margin 10)",
         "at most 5 bases",
-        "where more than 0.66 of its bases are labelled",
+        "Z-DNA if more than 0.66 of its bases are labelled",
         "log-odds × 0.55 − 0.136\n",
         "zflipon annotate GENOME.fa -o zdna.bw --model FOLDER",
         "chr1, chr2; 32,100,813 bases, 1,068 labelled regions",
         "validated on: chr14, chr21",
         "tested on: chr22",
         "![Training loss and validation measures against steps](training.png)",
-        "The sample flatters every model",
+        "Figures on sampled windows are too optimistic",
         "Note: the threshold was chosen on these contigs.",
-        "by default 0.39",
+        "default 0.39",
         "- torch 2.9",
     ):
-        assert told in text
+        assert expected in text
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
-def test_a_stage_tells_what_it_changes_and_only_what_it_uses(tmp_path):
-    first, second = re.findall(r"^\d\. (.*)$", written(tmp_path, token_story()), re.MULTILINE)
+def test_stages_list_changes_and_only_used_settings(tmp_path):
+    first, second = re.findall(r"^\d\. (.*)$", write(tmp_path, token_metadata()), re.MULTILINE)
     assert second == (
         "**narrow**: `window` 110 (was 510), `label_threshold` 0.66 (was 0.7), `class_weights` unset (was [1, 2])"
     )
     assert "`epochs` 10" in first
-    assert "`steps`" not in first  # epochs count
-    assert "`masked`" not in first
+    assert "`steps`" not in first  # unused with epochs
+    assert "`mlm_probability`" not in first
     assert "`dropout`" not in first
 
 
-def test_the_cards_figures_are_the_storys(tmp_path):
-    sampled, genome, validation, every, at = read_tables(written(tmp_path, token_story()))
+def test_card_has_the_figures_of_the_metadata(tmp_path):
+    sampled, genome, validation, every_base, thresholds = read_tables(write(tmp_path, token_metadata()))
     assert (sampled[0]["F1"], genome[0]["AP"]) == ("0.8908", "0.4500")
     assert validation[0] == {
         "": "gena-z",
@@ -363,16 +363,16 @@ def test_the_cards_figures_are_the_storys(tmp_path):
         "token F1": "0.8100",
         "token MCC": "0.8000",
     }
-    assert (every[0]["AP"], every[0]["F1"]) == ("0.6885", "0.7169")
-    assert at == [
-        {"called from": "0.3", "Precision": "0.606", "Recall": "0.869"},
-        {"called from": "0.8", "Precision": "", "Recall": "0.040"},
+    assert (every_base[0]["AP"], every_base[0]["F1"]) == ("0.6885", "0.7169")
+    assert thresholds == [
+        {"threshold": "0.3", "Precision": "0.606", "Recall": "0.869"},
+        {"threshold": "0.8", "Precision": "", "Recall": "0.040"},
     ]
 
 
-def test_figures_of_windows_are_not_told_as_figures_of_contigs(tmp_path):
+def test_figures_of_windows_are_marked_as_estimated(tmp_path):
     quality = {**QUALITY, "contigs": "24 % of the windows, at random"}
-    text = written(tmp_path, token_story(quality=quality))
+    text = write(tmp_path, token_metadata(quality=quality))
     assert "(24 % of the windows, at random)" in text
     assert "gena-z †" in text
     assert "† estimated from" in text
@@ -380,32 +380,32 @@ def test_figures_of_windows_are_not_told_as_figures_of_contigs(tmp_path):
 
 @pytest.mark.parametrize("objective", ["token", "base", "sequence", "mlm", None])
 @pytest.mark.parametrize("full", [True, False])
-def test_what_a_story_lacks_is_left_out(tmp_path, objective, full):
+def test_missing_metadata_are_omitted(tmp_path, objective, full):
     metadata = ModelMetadata("gena", objective, 512, 64)
     if full:
-        metadata = token_story(objective=objective, max_token_length=None)
-    text = written(tmp_path, metadata)
+        metadata = token_metadata(objective=objective, max_token_length=None)
+    text = write(tmp_path, metadata)
     assert "None" not in text
     assert "none" not in text
     assert "nan" not in re.findall(r"\w+", text)
     assert "training.png" not in text
     assert ("zflipon annotate GENOME.fa" in text) == (objective in ("token", "base"))
     if not full:
-        heads = re.findall("^## (.*)$", text, re.MULTILINE)
-        assert heads == ["What it is", "How to use it", "Limits"]
+        headings = re.findall("^## (.*)$", text, re.MULTILINE)
+        assert headings == ["What it is", "How to use it", "Limits"]
 
 
-def test_the_card_of_a_sequence_model(tmp_path):
+def test_card_of_a_sequence_model(tmp_path):
     training = {"recipe": "promoters", "sequences": ["train.csv", "test.csv"], "labels": 1200}
     quality = {"validation": {"on": "dev.csv", **SEQUENCES}, "test": {"on": "test.csv", "sampled": SEQUENCES}}
-    text = written(tmp_path, ModelMetadata("dnabert2", "sequence", 70, 0, training=training, quality=quality))
-    assert "trained on: train.csv, test.csv; 1,200 training sequences of label 1" in text
+    text = write(tmp_path, ModelMetadata("dnabert2", "sequence", 70, 0, training=training, quality=quality))
+    assert "trained on: train.csv, test.csv; 1,200 training sequences with label 1" in text
     tested, validated = read_tables(text)
     assert tested == validated
-    assert "flatters" not in text
+    assert "too optimistic" not in text
 
 
-def test_the_use_of_a_sequence_model_runs(tmp_path, tokenizer, capsys):
+def test_code_in_the_card_of_a_sequence_model_runs(tmp_path, tokenizer, capsys):
     import torch
 
     from zflipon.models import create, save
@@ -414,13 +414,13 @@ def test_the_use_of_a_sequence_model_runs(tmp_path, tokenizer, capsys):
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     made = create("compact", "sequence", tokenizer, **shape)
     save(made, tmp_path)
-    (code,) = re.findall("```python\n(.*?)```", written(tmp_path, made.metadata), re.DOTALL)
+    (code,) = re.findall("```python\n(.*?)```", write(tmp_path, made.metadata), re.DOTALL)
     exec(code.replace("FOLDER", str(tmp_path)), {})
-    told = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
-    assert len(told) == 2
-    assert all(0 < probability < 1 for probability in told)
+    probabilities = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    assert len(probabilities) == 2
+    assert all(0 < probability < 1 for probability in probabilities)
 
 
-def test_a_card_that_cannot_be_written_is_one_line(tmp_path):
+def test_unwritable_card_raises_output_error(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         card.write_card(tmp_path / "absent", "x", ModelMetadata("gena", "token", 512, 64), 1, False)

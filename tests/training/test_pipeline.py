@@ -372,9 +372,9 @@ def test_held_out_contigs_are_checked_before_training(recipe, tmp_path):
         ('[["val"], ["val2", "val"]]', "each contig in one list"),
         ('[["val", "train"]]', "no contig is left to train on"),
     ):
+        settings = (*SHORT, "data.validation_contigs=[]", f"data.held_out_models={contigs}")
         with pytest.raises(ZfliponError, match=message):
-            settings = ("data.validation_contigs=[]", f"data.held_out_models={contigs}")
-            train(recipe("base", *SHORT, *settings), tmp_path / "out")
+            train(recipe("base", *settings), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
 

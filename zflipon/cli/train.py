@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from zflipon.cli.options import limit_threads, log_to_stderr, quiet_option, threads_option
 from zflipon.errors import Stopped
+from zflipon.jobs.signals import stop_on_signals
 from zflipon.training.output_folder import describe_progress
 from zflipon.training.recipe import load_recipe
 
@@ -60,7 +60,7 @@ def train(
     folder = (
         output or Path("runs") / load_recipe(recipe, settings).name
     )  # mistakes are found before torch is loaded
-    with _stop_signals(folder):
+    with stop_on_signals(), _explain_stop(folder):
         from zflipon.training.sweeps import RESULTS_TABLE, train_all
 
         folder, table = train_all(recipe, settings, folder, restart)
@@ -74,20 +74,9 @@ def train(
 
 
 @contextmanager
-def _stop_signals(folder: Path) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Stopped`, with a message about saved steps and how to resume."""
-    received = []
-
-    def interrupt(number: int, _frame: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+def _explain_stop(folder: Path) -> Iterator[None]:
+    """Add to a `Stopped` which steps are saved and how to resume."""
     try:
         yield
-    except KeyboardInterrupt:
-        number = received[0] if received else signal.SIGINT
-        raise Stopped(number, describe_progress(folder)) from None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    except Stopped as stopped:
+        raise Stopped(stopped.signal_number, describe_progress(folder)) from None

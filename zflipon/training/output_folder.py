@@ -1,23 +1,19 @@
-"""Output folder of a training run: who may write to it, and where its files are.
+"""Output folder of a training run: the recipe it belongs to, and where its files are.
 
-The finished checkpoint is written by `zflipon.models.save`, its card by `zflipon.training.model_card`.
+The finished checkpoint is written by `zflipon.models.save`, its card by `zflipon.training.model_card`. Locks are in
+`zflipon.jobs.locks`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from zflipon.config import HELD_OUT_FOLDER, Recipe
 from zflipon.errors import OutputError
 from zflipon.training.history import HISTORY, read_rows
-
-_LOCK = ".lock"
 
 
 class OutputFolder:
@@ -49,34 +45,6 @@ class OutputFolder:
         """Return the folder of a held-out model; they are numbered from 1."""
         return self.path / HELD_OUT_FOLDER / str(number)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Prevent other runs from writing to the folder inside the block.
-
-        Raises
-        ------
-        OutputError
-            If another run is writing there, or the folder cannot be created.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with open(self.path / _LOCK, "a", encoding="utf-8") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise OutputError(
-                        f"{self.path}: another run is writing there; wait until it has ended, or choose another "
-                        "--output"
-                    ) from None
-                try:
-                    yield
-                finally:
-                    (self.path / _LOCK).unlink(missing_ok=True)
-        except OSError as error:
-            if error.filename is None or Path(error.filename) not in (self.path, self.path / _LOCK):
-                raise
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
-
     def prepare(self, recipe: Recipe, restart: bool) -> bool:
         """Reserve the folder for a recipe, or check that it is reserved for it.
 
@@ -103,7 +71,7 @@ class OutputFolder:
         resumed = self.recipe.exists()
         if resumed:
             self._require_same(content)
-        elif not restart and any(path.name != _LOCK for path in self.path.glob("*")):
+        elif not restart and any(self.path.glob("*")):
             raise OutputError(
                 f"{self.path}: is not empty; add --restart to replace what it contains, or choose another --output"
             )

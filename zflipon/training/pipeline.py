@@ -14,9 +14,11 @@ from pathlib import Path
 from zflipon.config import HELD_OUT_FOLDER, Recipe, StageConfig
 from zflipon.errors import format_names
 from zflipon.jobs.distributed import broadcast_from_main, process_state
+from zflipon.jobs.locks import OutputLocks
 from zflipon.models import Checkpoint, load, save
 from zflipon.models.hub import locate
 from zflipon.models.metadata import OBJECTIVES
+from zflipon.tracks.atomic import raise_output_errors
 from zflipon.training.assessment import assess
 from zflipon.training.calibration import require_scikit_learn
 from zflipon.training.curves import CURVES, plot_curves
@@ -63,7 +65,9 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
     with ExitStack() as stack:
 
         def prepare() -> bool:
-            stack.enter_context(output.locked())
+            with raise_output_errors(output.path):
+                output.path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(OutputLocks([output.path]))
             if output.prepare(recipe, restart):
                 log.info("resuming the run in %s", output.path)
             return output.is_finished
