@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from html import escape
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -103,13 +103,21 @@ def check_figure_path(path: str | Path) -> None:
 def figure_style() -> Iterator[None]:
     """Apply `STYLE` to everything that is drawn and saved inside the block."""
     require_matplotlib()
-    from matplotlib import rc_context
-
-    with rc_context(STYLE):
+    with _settings():
         yield
 
 
-def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
+def _settings(**settings: Any) -> AbstractContextManager[None]:
+    """Return matplotlib's context of `STYLE` and further settings, whose names have ``_`` for the ``.``."""
+    from matplotlib import rc_context
+
+    further = {name.replace("_", ".", 1): value for name, value in settings.items()}
+    return rc_context(cast(Any, {**STYLE, **further}))
+
+
+def new_figure(
+    width: float, height: float, layout: Literal["constrained", "compressed", "tight"] | None = "constrained"
+) -> Figure:
     """Create an empty figure that needs no screen and does not touch pyplot's state.
 
     Parameters
@@ -150,10 +158,8 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
         If the extension is not in `FIGURE_FORMATS`, or the file cannot be written.
     """
     check_figure_path(path)
-    from matplotlib import rc_context
-
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same data give the same bytes
-    with rc_context(STYLE), atomic_file(path) as part:
+    with _settings(), atomic_file(path) as part:
         figure.savefig(part, dpi=dpi, metadata=dated.get(Path(path).suffix.lower()))
 
 
@@ -168,11 +174,9 @@ def figure_svg(figure: Figure, name: str, description: str) -> str:
     description : str
         Text for screen readers.
     """
-    from matplotlib import rc_context
-
     text = io.StringIO()
     # letters stay text: smaller, searchable, and in the font of the page
-    with rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
+    with _settings(svg_fonttype="none", svg_hashsalt=name):
         figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     element = text.getvalue().partition("<svg ")[2]
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, flags=re.DOTALL)

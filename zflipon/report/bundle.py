@@ -83,7 +83,7 @@ def bundle(
     labels: Path | None = None,
     email: str = DEFAULT_EMAIL,
     force: bool = False,
-    progress: Callable[[int], None] = lambda bases: None,
+    progress: Callable[[int], object] = lambda bases: None,
 ) -> Bundle:
     """Write tracks to a folder that genome browsers open.
 
@@ -200,7 +200,7 @@ def _write_run(
     folder: Path,
     reference: Genome | None,
     known_zdna: Mapping[str, np.ndarray],
-    progress: Callable[[int], None],
+    progress: Callable[[int], object],
 ) -> tuple[Section, list[BrowserTrack]]:
     """Write a run's files; return what the report shows of it, and its browser tracks."""
     summary = summarize_run(run, lengths, progress)

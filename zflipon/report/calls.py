@@ -99,7 +99,7 @@ def top_calls(
 
 
 def summarize_run(
-    run: Run, lengths: Mapping[str, int], progress: Callable[[int], None] = lambda bases: None
+    run: Run, lengths: Mapping[str, int], progress: Callable[[int], object] = lambda bases: None
 ) -> RunSummary:
     """Read a run's tracks once.
 
@@ -233,7 +233,7 @@ class SignalFile:
         return np.where(np.isinf(values), np.float32(np.nan), values)
 
     def count_values(
-        self, lengths: Mapping[str, int], progress: Callable[[int], None] = lambda bases: None
+        self, lengths: Mapping[str, int], progress: Callable[[int], object] = lambda bases: None
     ) -> tuple[dict[str, int], np.ndarray | None]:
         """Count the bases with a value, by contig and by probability.
 
@@ -265,7 +265,7 @@ class SignalFile:
         self,
         lengths: Mapping[str, int],
         settings: Mapping,
-        progress: Callable[[int], None] = lambda bases: None,
+        progress: Callable[[int], object] = lambda bases: None,
     ) -> dict[str, np.ndarray]:
         """Call intervals as annotate does.
 
@@ -291,7 +291,7 @@ class SignalFile:
         return {contig: rows for contig, rows in calls.items() if len(rows)}
 
     def _contigs(
-        self, lengths: Mapping[str, int], progress: Callable[[int], None] = lambda bases: None
+        self, lengths: Mapping[str, int], progress: Callable[[int], object] = lambda bases: None
     ) -> Iterator[tuple[str, _Chunks]]:
         in_file = self._file.lengths
         for contig, length in lengths.items():
@@ -309,7 +309,7 @@ class _LazyTrack(ContigTrack):
 class _Chunks(Sequence):
     """Chunks of a contig's probabilities, each read when it is accessed; memory does not grow with the contig."""
 
-    def __init__(self, signal: SignalFile, contig: str, length: int, progress: Callable[[int], None]):
+    def __init__(self, signal: SignalFile, contig: str, length: int, progress: Callable[[int], object]):
         self._signal, self._contig, self._progress = signal, contig, progress
         self.bounds = [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 

@@ -157,7 +157,7 @@ def _draw_panel(axes, protocol: str, report: Report) -> None:
     for number, (name, result) in enumerate(report.tracks.items()):
         tally = result.protocols[protocol]
         style = series_style(number)
-        if result.scored:
+        if tally.histogram is not None:
             _, precision, recall = tally.histogram.curve()
             shown = _thin(recall)
             axes.plot(recall[shown], precision[shown], color=style["color"], linestyle=style["linestyle"])
@@ -184,7 +184,8 @@ def _legend_text(name: str, report: Report) -> str:
     result = report.tracks[name]
     values = []
     for protocol, tally in result.protocols.items():
-        value = tally.histogram.average_precision() if result.scored else tally.confusion.f1
+        histogram = tally.histogram
+        value = tally.confusion.f1 if histogram is None else histogram.average_precision()
         values.append(f"{value:.3f} {protocol}" if len(result.protocols) > 1 else f"{value:.3f}")
     measure = "AP" if result.scored else "F1"
     marker = f"; marker: threshold {report.settings['threshold']:g}" if result.scored else ""

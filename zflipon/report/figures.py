@@ -53,7 +53,7 @@ def histogram(
         if log:
             axes.set_yscale("symlog", linthresh=1)
         else:
-            axes.yaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="y", integer=True)
         axes.set_ylim(0, max(1, max(counts, default=1)) * (2 if log else 1.05))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

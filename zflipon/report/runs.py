@@ -77,7 +77,8 @@ def group_tracks(tracks: Sequence[Path]) -> list[Run]:
     InputError
         If a track is missing, has an unknown extension or is given twice, or a record is invalid.
     """
-    groups: dict[tuple, dict] = {}
+    groups: dict[tuple, dict[str, Path]] = {}
+    records: dict[tuple, Mapping] = {}
     for path in tracks:
         kind = track_kind(path)
         record = read_record(path)
@@ -85,17 +86,18 @@ def group_tracks(tracks: Sequence[Path]) -> list[Run]:
             key = (str(record.get("started")), str(record.get("command")))
         else:
             key = (path.absolute().parent, base_name(path))
-        group = groups.setdefault(key, {"record": record})
+        group = groups.setdefault(key, {})
+        records.setdefault(key, record)
         if kind in group:
             raise InputError(
                 f"{path}: {group[kind]} is a {kind} track of the same run and kind; give only one of them"
             )
         group[kind] = path
     runs: list[Run] = []
-    for group in groups.values():
+    for key, group in groups.items():
         signal, calls = group.get("signal"), group.get("calls")
-        name = _unique_name(base_name(signal or calls), {LABELS_NAME, *(run.name for run in runs)})
-        runs.append(Run(name, signal, calls, group["record"]))
+        name = _unique_name(base_name(signal or group["calls"]), {LABELS_NAME, *(run.name for run in runs)})
+        runs.append(Run(name, signal, calls, records[key]))
     return runs
 
 
@@ -141,7 +143,7 @@ def contig_lengths(runs: Sequence[Run], genome: Mapping[str, int] | None) -> dic
     lengths: dict[str, tuple[int, str]] = {}
     for source, contigs in _length_sources(runs, genome):
         unknown = [contig for contig in contigs if contig not in genome] if genome is not None else []
-        if unknown:
+        if genome is not None and unknown:
             raise InputError(
                 f"{source}: has contigs that the genome lacks ({format_names(unknown)}; the genome has "
                 f"{format_names(genome)}). Give the genome that the track was made from"

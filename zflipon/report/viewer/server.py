@@ -129,8 +129,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         """Limit the time that the connection may be idle."""
-        self.timeout = self.server.connection_timeout
         super().setup()
+        self.connection.settimeout(self.server.connection_timeout)
 
     def do_GET(self) -> None:
         """Send headers and content."""
@@ -152,10 +152,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             size = content.size
-            byte_range = parse_range(self.headers.get("Range"), size)
         except OSError:
             self.send_error(404, "the file was removed")
             return
+        try:
+            byte_range = parse_range(self.headers.get("Range"), size)
         except ValueError:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{size}")

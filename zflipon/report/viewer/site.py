@@ -48,7 +48,7 @@ def build_site(
     genome: Genome,
     labels: Path | None = None,
     region: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Site:
     """Check the inputs and collect what the viewer serves.
 
@@ -183,7 +183,7 @@ def _listed_calls(
     runs: Sequence[Run],
     signals: Mapping[str, SignalFile],
     lengths: Mapping[str, int],
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], object],
 ) -> tuple[str, dict[str, np.ndarray]]:
     """Return a caption for the table, and the calls of the first run that has any."""
     # read every BED first: an invalid one must fail before the browser opens
@@ -200,7 +200,7 @@ def _listed_calls(
 
 
 def _calls_of_signal(
-    signal: SignalFile, settings: Mapping, lengths: Mapping[str, int], progress: Callable[[int, int], None]
+    signal: SignalFile, settings: Mapping, lengths: Mapping[str, int], progress: Callable[[int, int], object]
 ) -> dict[str, np.ndarray]:
     """Return the calls that annotate makes of a bigWig with recorded settings; none without a threshold."""
     if settings.get("threshold") is None or not signal.is_probability:

@@ -1,0 +1,19 @@
+"""The examples in docstrings print what they show."""
+
+import doctest
+import importlib
+
+import pytest
+from architecture.module_graph import module_files
+
+WITH_EXAMPLES = [name for name, path in module_files().items() if ">>> " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_of_a_module(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(
+        importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    assert result.attempted
+    assert not result.failed
