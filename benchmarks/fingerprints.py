@@ -9,7 +9,7 @@ import json
 
 from zflipon.config import InferenceConfig
 from zflipon.models import load
-from zflipon.models.hub import bundled
+from zflipon.models.files import bundled
 from zflipon.workflows.doctor import predict_reference
 from zflipon.workflows.reference_sequences import FINGERPRINTS, fingerprint
 

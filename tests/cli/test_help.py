@@ -11,7 +11,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from zflipon.cli import cli
-from zflipon.models.hub import bundled
+from zflipon.models.files import bundled
 
 
 def commands(command=cli, path=("zflipon",)):

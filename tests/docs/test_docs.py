@@ -9,7 +9,7 @@ import pytest
 from zflipon.cli import COMMANDS, cli
 from zflipon.cli.explain import COMMANDS as EXPLAIN_COMMANDS
 from zflipon.models import family_names
-from zflipon.models.hub import bundled
+from zflipon.models.files import bundled
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from small_models import _tokenizer
 from zflipon.cli.explain.attributions import attributions as command
 from zflipon.config import AttributionConfig, InferenceConfig, LoraConfig, Selection
 from zflipon.errors import InputError, MissingExtraError, ModelError, OutputError
-from zflipon.explain.attribution import AttributionTarget, Attributor, class_log_odds
+from zflipon.explain.attribution import AttributionTarget, Attributor
 from zflipon.explain.token_tables import (
     Labelled,
     TokenScores,
@@ -34,6 +34,7 @@ from zflipon.inference.predictor import Predictor
 from zflipon.models import Calibration, ModelMetadata, create, family_names, get_family, load, save
 from zflipon.models.adapters import attach
 from zflipon.models.base import DnaOutput
+from zflipon.models.labels import class_log_odds
 from zflipon.tokenization.tokens import Tokens
 
 TRAINED = [name for name in family_names() if get_family(name).reads_tokens]

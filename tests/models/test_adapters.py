@@ -4,11 +4,12 @@ import json
 import shutil
 from dataclasses import replace
 
+import peft
 import pytest
 import torch
 from click.testing import CliRunner
 from conftest import dna, make_fasta
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from small_models import SHAPE, make_small_models
 from transformers import Trainer, TrainingArguments
@@ -17,10 +18,11 @@ from zflipon.cli import cli
 from zflipon.config import LoraConfig, StageConfig
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import create, family_names, get_family, load, load_module, save, start
-from zflipon.models.adapters import attach, is_adapted, merge, thaw
+from zflipon.models.adapters import attach, is_adapted, unfreeze
 from zflipon.models.collate import collate
+from zflipon.models.files import locate
 from zflipon.models.heads.standard import HEAD_PREFIXES
-from zflipon.models.hub import locate
+from zflipon.models.importers import merge_adapters
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.training.initialization import freeze_weights
 from zflipon.training.loop import StageTrainer
@@ -76,7 +78,7 @@ def test_saved_and_loaded_they_say_the_same_to_us_and_to_peft(bases, tmp_path, n
     theirs = PeftModel.from_pretrained(plain, str(tmp_path / "lora")).eval()
     torch.testing.assert_close(outputs(made, theirs), said, atol=1e-4, rtol=0)
     count = sum(weights.numel() for weights in again.module.parameters())
-    assert sum(locate(tmp_path / "lora").parameters().values()) == count
+    assert sum(locate(tmp_path / "lora").tensor_sizes().values()) == count
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -91,12 +93,12 @@ def test_by_default_every_attention_layer_gets_them(bases, name):
 def test_merged_they_say_the_same_without_them(bases, name):
     made = adapted(bases[name], "base")
     before = outputs(made)
-    merged = merge(made)
+    merged = merge_adapters(made)
     assert not is_adapted(merged.module)
     assert not any("lora" in key for key in merged.module.state_dict())
     torch.testing.assert_close(torch.sigmoid(outputs(merged)), torch.sigmoid(before), atol=1e-5, rtol=0)
     with pytest.raises(ModelError, match="has no adapters to merge"):
-        merge(merged)
+        merge_adapters(merged)
 
 
 def test_merged_weights_are_the_base_s_and_a_product(bases):
@@ -104,7 +106,7 @@ def test_merged_weights_are_the_base_s_and_a_product(bases):
     layer = made.module.bert.encoder.layer[0].attention.self.Wqkv
     base, a, b = layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight
     expected = (base + LORA.alpha / LORA.r * b @ a).detach().clone()
-    found = merge(made).module.bert.encoder.layer[0].attention.self.Wqkv.weight
+    found = merge_adapters(made).module.bert.encoder.layer[0].attention.self.Wqkv.weight
     torch.testing.assert_close(found, expected)
 
 
@@ -128,9 +130,7 @@ def test_peft_leaves_the_head_alone_too_where_its_layers_have_the_targets_names(
     bases, tmp_path, objective, bias
 ):
     made = adapted(bases["dnabert"], objective, replace(LORA, targets=("dense",), bias=bias))
-    assert not any(
-        "lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEAD_PREFIXES)
-    )
+    assert not any("lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEAD_PREFIXES))
     save(made, tmp_path / "lora")
     theirs = PeftModel.from_pretrained(
         load_module(bases["dnabert"], objective), str(tmp_path / "lora")
@@ -177,7 +177,7 @@ def test_what_a_stage_froze_is_saved_and_thawed(bases, tmp_path):
     save(made, tmp_path / "lora")
     again = load(tmp_path / "lora").module.state_dict()  # logits differ in their last digit by what is frozen
     assert all(each.equal(again[name]) for name, each in made.module.state_dict().items())
-    thaw(made.module)
+    unfreeze(made.module)
     assert {name for name, weights in made.module.named_parameters() if weights.requires_grad} == trained
 
 
@@ -189,7 +189,7 @@ def test_whole_weights_take_the_place_of_adapters_and_adapters_not_that_of_their
         save(made, base)
     save(adapted(bases["dnabert2"], "base"), tmp_path / "lora")
     said = outputs(made)
-    save(merge(made), tmp_path / "lora")
+    save(merge_adapters(made), tmp_path / "lora")
     again = load(tmp_path / "lora")
     assert not is_adapted(again.module)
     torch.testing.assert_close(outputs(again), said)
@@ -227,11 +227,22 @@ def test_layers_that_are_not_there(bases):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("use_rslora", True, "only plain LoRA is read, not use_rslora"),
-        ("peft_type", "IA3", "only plain LoRA is read, not IA3"),
-        ("target_modules", "all-linear", "target_modules a list of names"),
+        ("use_qalora", True, "setting use_qalora is not supported; merge the adapters with peft"),
+        ("trainable_token_indices", [1], "setting trainable_token_indices is not supported"),
+        ("use_dorra", True, r"setting use_dorra is unknown \(did you mean 'use_dora'\?\)"),
+        ("init_lora_weights", "pissa_niter_4", "init_lora_weights 'pissa_niter_4' is not supported"),
+        ("init_lora_weights", "corda", "init_lora_weights 'corda' is not supported"),
+        ("init_lora_weights", "loftq", "init_lora_weights 'loftq' is not supported"),
+        ("lora_alpha", None, "lora_alpha must be a positive number, not None"),
+        ("lora_alpha", "8", "lora_alpha must be a positive number, not '8'"),
+        ("r", 0, "r must be a positive integer, not 0"),
+        ("r", True, "r must be a positive integer, not True"),
+        ("bias", "some", "bias must be none, all or lora_only, not 'some'"),
+        ("target_modules", 3, "target_modules must be a list of names, or one regular expression"),
+        ("target_modules", ["nothing"], "adapter_config.json: No modules were targeted"),
+        ("peft_type", "IA3", "only LoRA adapters are supported, not IA3"),
         ("base_model_name_or_path", None, "names no base model"),
-        ("base_model_name_or_path", "{folder}", "holds adapters itself, no whole weights"),
+        ("base_model_name_or_path", "{folder}", "holds adapters, not whole weights"),
     ],
 )
 def test_a_config_that_asks_for_something_else(bases, tmp_path, key, value, said):
@@ -256,24 +267,182 @@ def test_a_base_that_is_gone_or_another(bases, tmp_path):
         load(tmp_path / "lora")
     assert "\n" not in str(caught.value)
     shutil.rmtree(base)
-    with pytest.raises(ModelError, match="the base model of these adapters is not to be had"):
+    with pytest.raises(ModelError, match="the base model of these adapters cannot be loaded"):
         load(tmp_path / "lora")
 
 
-def test_adapters_that_do_not_fit(bases, tmp_path):
+def without_checksum(folder):
+    """Remove the recorded checksum, so that the weights may be changed."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["zflipon_sha256"]
+    path.write_text(json.dumps(config))
+
+
+def test_adapters_that_do_not_fit_are_refused(bases, tmp_path):
     save(adapted(bases["dnabert2"]), tmp_path / "lora")
+    without_checksum(tmp_path / "lora")
     path = tmp_path / "lora" / "adapter_model.safetensors"
     stored = load_file(path)
     name = next(name for name in stored if "lora_A" in name)
-    save_file({key: each for key, each in stored.items() if key != name}, path)
-    with pytest.raises(ModelError, match=r"the adapters do not fit DnaBert2Model: .*lora_A"):
+    for changed, message in (
+        ({key: each for key, each in stored.items() if key != name}, "1 tensors are missing: .*lora_A"),
+        ({**stored, "base_model.model.score.weight": torch.ones(1)}, "1 tensors are unknown: score.weight"),
+        ({**stored, name: torch.ones(1, 2)}, "1 tensors have the wrong shape: .*lora_A"),
+    ):
+        save_file(changed, path)
+        with pytest.raises(ModelError, match=f"the adapters do not fit DnaBert2Model: {message}"):
+            load(tmp_path / "lora")
+    head = {key: each for key, each in stored.items() if "classifier" not in key}
+    save_file(head, path)
+    with pytest.raises(ModelError, match=r"modules_to_save names classifier, but classifier\..* is not in"):
         load(tmp_path / "lora")
+    save_file(stored, path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ModelError, match="not a safetensors file, or cut short"):
         load(tmp_path / "lora")
     path.unlink()
     with pytest.raises(ModelError, match=r"no adapter_model\.safetensors"):
         load(tmp_path / "lora")
+
+
+def peft_layout(base, folder, lora, weights="adapter_model.safetensors", config=True, change=None):
+    """Train adapters with peft alone and save them as peft does; return the network in peft's own class.
+
+    Parameters
+    ----------
+    base : Path
+    folder : Path
+        Gets the adapters, and the config and tokenizer of the base if `config`.
+    lora : peft.LoraConfig
+    weights : str
+        Name of the file of weights.
+    config : bool
+    change : callable, optional
+        Changes the adapter config on disk.
+    """
+    torch.manual_seed(5)
+    model = get_peft_model(load_module(base, "token"), lora)
+    with torch.no_grad():
+        for each in model.parameters():
+            if each.requires_grad:
+                each.add_(0.2 * torch.randn_like(each))
+    model.save_pretrained(str(folder), safe_serialization=weights.endswith(".safetensors"))
+    path = folder / "adapter_config.json"
+    stored = json.loads(path.read_text()) | {"base_model_name_or_path": str(base)}
+    if change:
+        change(stored)
+    path.write_text(json.dumps(stored))
+    if config:
+        for name in ("config.json", "tokenizer.json"):
+            shutil.copy(base / name, folder)
+        edited = json.loads((folder / "config.json").read_text())
+        edited["architectures"] = ["BertForTokenClassification"]
+        (folder / "config.json").write_text(json.dumps(edited))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def token_base(bases, tmp_path_factory):
+    """Return the folder of a small DNABERT-2 with a token head, in the layout of transformers."""
+    torch.manual_seed(7)
+    folder = tmp_path_factory.mktemp("token") / "dnabert2"
+    shutil.copytree(bases["dnabert2"], folder)
+    torch.save(start(bases["dnabert2"], "token").module.state_dict(), folder / "pytorch_model.bin")
+    return folder
+
+
+LORA_VARIANTS = {
+    "plain": {},
+    "rank-stabilized": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "gaussian": {"init_lora_weights": "gaussian"},
+    "pissa": {"init_lora_weights": "pissa"},
+    "olora": {"init_lora_weights": "olora"},
+    "orthogonal": {"init_lora_weights": "orthogonal"},
+    "bias-all": {"bias": "all"},
+    "lora-bias": {"lora_bias": True},
+    "ranks": {
+        "rank_pattern": {"layer.0.attention.self.Wqkv": 2},
+        "alpha_pattern": {"layer.1.attention.self.Wqkv": 3},
+    },
+    "one-layer": {"layers_to_transform": [1]},
+    "regular-expression": {"target_modules": r".*layer\.1\..*Wqkv"},
+    "excluded": {"exclude_modules": ["layer.0.attention.self.Wqkv"]},
+    "whole-head": {"modules_to_save": ["classifier"]},
+    "mlp": {"target_modules": ["Wqkv", "gated_layers", "wo"]},
+}
+
+
+@pytest.mark.parametrize("variant", LORA_VARIANTS)
+def test_adapters_of_peft_give_the_probabilities_of_peft(token_base, tmp_path, variant):
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["Wqkv"], **LORA_VARIANTS[variant]}
+    theirs = peft_layout(token_base, tmp_path / "lora", peft.LoraConfig(**settings))
+    ours = load(tmp_path / "lora")
+    expected = outputs(ours, theirs).softmax(-1)
+    torch.testing.assert_close(outputs(ours).softmax(-1), expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(
+        outputs(ours, load_module(token_base, "token")).softmax(-1), expected, atol=1e-3
+    )
+    save(ours, tmp_path / "again")
+    torch.testing.assert_close(outputs(load(tmp_path / "again")).softmax(-1), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs(merge_adapters(ours)).softmax(-1), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("weights", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_adapters_without_a_config_use_that_of_their_base(token_base, tmp_path, weights):
+    lora = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["Wqkv"], modules_to_save=["classifier"])
+    theirs = peft_layout(token_base, tmp_path / "lora", lora, config=False)
+    path = tmp_path / "lora" / "adapter_model.safetensors"
+    if weights.endswith(".bin"):
+        torch.save(load_file(path), path.with_name(weights))
+        path.unlink()
+    ours = load(tmp_path / "lora")
+    assert (ours.metadata.family, ours.metadata.objective) == ("dnabert2", "token")
+    torch.testing.assert_close(outputs(ours), outputs(ours, theirs), atol=1e-5, rtol=0)
+    assert "LoRA, r 4" in CliRunner().invoke(cli, ["models", "show", str(tmp_path / "lora")]).output
+
+
+def test_missing_settings_of_adapters_take_the_defaults_of_peft(token_base, tmp_path):
+    def remove(config):
+        del config["lora_alpha"], config["lora_dropout"], config["bias"]
+
+    theirs = peft_layout(
+        token_base, tmp_path / "lora", peft.LoraConfig(r=4, target_modules=["Wqkv"]), change=remove
+    )
+    ours = load(tmp_path / "lora")
+    assert ours.module.lora.alpha == peft.LoraConfig().lora_alpha == 8
+    torch.testing.assert_close(outputs(ours), outputs(ours, theirs), atol=1e-5, rtol=0)
+
+
+def test_heads_under_the_names_of_older_peft_versions_are_used(token_base, tmp_path):
+    lora = peft.LoraConfig(r=4, target_modules=["Wqkv"], modules_to_save=["classifier"])
+    theirs = peft_layout(token_base, tmp_path / "lora", lora)
+    path = tmp_path / "lora" / "adapter_model.safetensors"
+    for infix in ("modules_to_save", "modules_to_save.default"):
+        stored = {
+            name.replace(".classifier.", f".classifier.{infix}."): each
+            for name, each in load_file(path).items()
+        }
+        (tmp_path / infix).mkdir()
+        for name in ("config.json", "tokenizer.json", "adapter_config.json"):
+            shutil.copy(tmp_path / "lora" / name, tmp_path / infix)
+        save_file(stored, tmp_path / infix / path.name)
+        ours = load(tmp_path / infix)
+        torch.testing.assert_close(outputs(ours), outputs(ours, theirs), atol=1e-5, rtol=0)
+
+
+def test_a_base_is_found_relative_to_the_adapters(token_base, tmp_path):
+    shutil.copytree(token_base, tmp_path / "base")
+
+    def relative(config):
+        config["base_model_name_or_path"] = "../base"
+
+    theirs = peft_layout(
+        token_base, tmp_path / "lora", peft.LoraConfig(target_modules=["Wqkv"]), change=relative
+    )
+    ours = load(tmp_path / "lora")
+    torch.testing.assert_close(outputs(ours), outputs(ours, theirs), atol=1e-5, rtol=0)
 
 
 def test_on_the_command_line(bases, tmp_path):

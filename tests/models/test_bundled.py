@@ -13,7 +13,7 @@ from zflipon.config import DEFAULT_MODEL, InferenceConfig
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import get_family, load
-from zflipon.models.hub import BUNDLED, bundled
+from zflipon.models.files import BUNDLED, bundled
 
 TWINS = Path(__file__).parents[2] / "benchmarks" / "twins"
 
@@ -54,7 +54,7 @@ def test_it_tells_its_story(name):
         name for each in metadata.quality["held_out_models"] for name in each["contigs"]
     ]
     assert 0 < metadata.quality["average_precision"] < 1
-    shown = CliRunner().invoke(cli, ["models", "show", name])
+    shown = CliRunner().invoke(cli, ["models", "show", name, "--full"])
     assert shown.exit_code == 0
     assert "average_precision" in shown.output
 

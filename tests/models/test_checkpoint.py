@@ -22,6 +22,7 @@ from zflipon.models import (
     ModelMetadata,
     create,
     family_names,
+    files,
     get_family,
     load,
     load_module,
@@ -29,7 +30,6 @@ from zflipon.models import (
     save,
     start,
 )
-from zflipon.models import hub as files
 from zflipon.models.metadata import FORMAT_VERSION, OBJECTIVES, Feature
 from zflipon.tokenization.bpe_training import SPECIAL_TOKENS, train_bpe
 from zflipon.tokenization.tokenizers import KmerTokenizer
@@ -86,7 +86,8 @@ def edit_config(folder, **values):
 
 
 def edit_weights(folder, change):
-    """Apply `change` to the state dict on disk."""
+    """Apply `change` to the state dict on disk, and remove the recorded checksum."""
+    edit_config(folder, zflipon_sha256=...)
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -228,7 +229,7 @@ def test_shards(suffix, make, tmp_path):
     assert torch.equal(run(saved), run(loaded))
     assert len(loaded.sha256) == 64
     (tmp_path / f"{stem}-1.{suffix}").unlink()
-    with pytest.raises(ModelError, match=rf"names {stem}-1\.{suffix}, which is not there"):
+    with pytest.raises(ModelError, match=rf"names {stem}-1\.{suffix}, which does not exist"):
         load(tmp_path)
 
 
@@ -317,12 +318,12 @@ def test_unknown_family(config, folder):
         (lambda f: (f / "config.json").write_text("[]"), r"config.json: expected a JSON object, found list"),
         (lambda f: (f / "model.safetensors").unlink(), r"no weights"),
         (lambda f: (f / "tokenizer.json").unlink(), r"tokenizer.json: no such file"),
-        (lambda f: (f / "tokenizer.json").write_text("{}"), r"tokenizer.json: not a tokenizer.json"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), r"tokenizer.json: not a valid tokenizer.json"),
         (
             lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
-            r"model.safetensors: not a safetensors file, or cut short",
+            r"model.safetensors: the weights are damaged or were replaced: their SHA-256 is",
         ),
-        (lambda f: (f / "model.safetensors").write_bytes(b""), r"not a safetensors file, or cut short"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), r"damaged or were replaced"),
     ],
 )
 def test_incomplete(damage, message, folder):
@@ -463,7 +464,7 @@ def test_start_keeps_the_encoder_and_says_that_the_head_is_new(name, make, tmp_p
     save(pretrained, tmp_path)
     with caplog.at_level(logging.WARNING, logger="zflipon"):
         started = start(tmp_path, "base", class_weights=[1.0, 8.0], base_head={"channels": 8})
-    assert "no trained head for 'base'; base_head starts anew" in caplog.text
+    assert "no trained head for 'base'; base_head starts with random weights" in caplog.text
     assert started.metadata.objective == started.module.objective == "base"
     assert started.module.config.class_weights == [1.0, 8.0]
     encoder = started.module.base_model.state_dict()
@@ -482,7 +483,7 @@ def test_start_keeps_a_head_of_the_same_kind(folder, caplog):
 def test_start_replaces_a_head_of_another_shape(folder, caplog):
     with caplog.at_level(logging.WARNING, logger="zflipon"):
         started = start(folder, "token", num_labels=3)
-    assert "classifier starts anew" in caplog.text
+    assert "classifier starts with random weights" in caplog.text
     assert run(started).shape[-1] == 3
 
 
@@ -613,11 +614,11 @@ def test_invalid_metadata_is_refused(values, message, folder):
 
 
 def test_models_lists_bundled_ones_and_families(folder, monkeypatch):
-    for module in ("zflipon.models.hub.BUNDLED", "zflipon.cli.models.BUNDLED"):
+    for module in ("zflipon.models.files.BUNDLED", "zflipon.cli.models.BUNDLED"):
         monkeypatch.setattr(module, folder.parent)
     result = CliRunner().invoke(models, [])
     assert result.exit_code == 0
-    assert "model  dnabert2, decides per token, 128 bp windows" in result.stdout
+    assert "model  dnabert2, calls each token, 128 bp windows" in result.stdout
     assert all(f"  {name} " in result.stdout for name in family_names())
 
 
@@ -627,9 +628,16 @@ def test_models_show(make, tmp_path):
         "gena", "token", 110, 10, 5, 0.66, ">", 0.25, quality={"genome": {"f1": 0.61}}
     )
     save(saved, tmp_path)
-    text = CliRunner().invoke(models, ["show", str(tmp_path)]).stdout
+    text = CliRunner().invoke(models, ["show", str(tmp_path), "--full"]).stdout
     count = sum(value.numel() for value in saved.module.parameters())
-    lines = ["110 bp, 10 bp", "at most 5 bp", "probability >= 0.25", "> 0.66", "0.61", f"{count:,}"]
+    lines = [
+        "110 bp, with a margin of 10 bp",
+        "at most 5 bp",
+        "probability >= 0.25",
+        "> 0.66",
+        "0.61",
+        f"{count:,}",
+    ]
     assert all(line in text for line in lines)
     facts = json.loads(CliRunner().invoke(models, ["show", str(tmp_path), "--json"]).stdout)
     assert facts == describe(tmp_path)

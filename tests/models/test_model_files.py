@@ -68,7 +68,7 @@ def sha256(path):
 def test_a_state_dict_takes_config_and_tokenizer_of_its_base(published, finetuned, tmp_path):
     path, made = finetuned("gena")
     status, told, _ = run("import", path, "--base", published["gena"], "--window", 70, "--label-threshold", 0.66,
-                          "-o", tmp_path / "out")  # fmt: skip
+                          "--max-token-length", 0, "-o", tmp_path / "out")  # fmt: skip
     assert status == 0, told
     found = load(tmp_path / "out")
     assert torch.equal(logits(found), logits(made))
@@ -139,11 +139,11 @@ def test_what_cannot_be_imported(published, finetuned, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
     for words, kind, said in (
-        ([path], ModelError, "say with --base which model they come from"),
+        ([path], ModelError, "name the model they were fine-tuned from with --base"),
         ([tmp_path / "no.pt", "--base", published["gena"]], ModelError, "no such file or folder"),
         ([path, "--base", published["modernbert"]], ModelError, "the weights do not fit"),
         (
-            [path, "--base", published["gena"], "--window", 20, "--margin", 10],
+            [path, "--base", published["gena"], "--max-token-length", 0, "--window", 20, "--margin", 10],
             ModelError,
             "less than half of the window",
         ),
@@ -174,12 +174,12 @@ def test_a_checkpoint_is_replaced_by_force_alone_and_as_a_whole(published, tmp_p
         (tmp_path / "config.json").write_text("{}")  # as if a checkpoint lay there
         _, _, failure = run("convert", tmp_path / "out", "-o", place, "--force")
         (tmp_path / "config.json").unlink()
-        assert "holds what is read" in str(failure)
+        assert "holds an input" in str(failure)
         assert untouched()
     with monkeypatch.context() as patched:
         patched.setattr("torch.equal", lambda *_: False)
         _, _, failure = run("convert", published["dnabert2"], "-o", tmp_path / "out", "--force")
-    assert "came back changed" in str(failure)
+    assert "tensors differ after writing" in str(failure)
     assert untouched()
     assert run("convert", published["dnabert2"], "-o", tmp_path / "out", "--force")[0] == 0
     assert not (tmp_path / "out" / "pytorch_model.bin").exists()
@@ -192,7 +192,9 @@ def test_a_base_gives_its_shape_and_not_its_story(published, finetuned, tmp_path
     config["zflipon"] |= {"window": 200, "threshold": 0.9, "quality": {"f1": 1}, "training": {"by": "base"}}
     (tmp_path / "base" / "config.json").write_text(json.dumps(config))
     path, made = finetuned("gena")
-    status, told, _ = run("import", path, "--base", tmp_path / "base", "-o", tmp_path / "out")
+    status, told, _ = run(
+        "import", path, "--base", tmp_path / "base", "--max-token-length", 0, "-o", tmp_path / "out"
+    )
     assert status == 0, told
     found = load(tmp_path / "out")
     assert torch.equal(logits(found), logits(made))
@@ -241,7 +243,7 @@ def test_adapters_are_merged_and_not_converted(published, tmp_path):
     _, _, failure = run("convert", tmp_path / "lora", "-o", tmp_path / "out")
     assert "zflipon models merge" in str(failure)
     _, _, failure = run("merge", tmp_path / "lora", "-o", published["dnabert2"], "--force")
-    assert "holds what is read" in str(failure)
+    assert "holds an input" in str(failure)
     status, told, _ = run("merge", tmp_path / "lora", "-o", tmp_path / "out")
     assert status == 0
     assert "pytorch_model.bin, adapter_model.safetensors, as read" in told
@@ -277,7 +279,7 @@ def test_pull_prints_where_files_lie_and_their_checksums(published, monkeypatch)
     assert first == str(published["dnabert2"])
     for path in published["dnabert2"].iterdir():
         assert f"{sha256(path)}  {path.name}" in rest
-    assert f"dnabert2; use it by --model {published['dnabert2']}" in told
+    assert f"dnabert2; use it with --model {published['dnabert2']}" in told
     assert "--model zhihan1996/DNABERT-2-117M" in run("pull", "zhihan1996/DNABERT-2-117M")[1]
 
 
@@ -297,9 +299,9 @@ def test_pull_says_what_to_do(monkeypatch, tmp_path):
         return snapshot_download
 
     for kind, said in (
-        (errors.GatedRepoError, "accept them on its page"),
+        (errors.GatedRepoError, "access needs an agreement to its terms; accept them on its page"),
         (errors.RepositoryNotFoundError, "no such model on the hub; check the name"),
-        (errors.RevisionNotFoundError, "the hub has no revision 'v9' of it"),
+        (errors.RevisionNotFoundError, "the hub has no revision 'v9' of it; name an existing branch"),
     ):
         monkeypatch.setattr("huggingface_hub.snapshot_download", answer(kind))
         status, _, failure = run("pull", "owner/name", "--revision", "v9")
@@ -314,7 +316,7 @@ def test_pull_says_what_to_do(monkeypatch, tmp_path):
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "HF_HUB_OFFLINE forbids to fetch it; unset that" in done.stderr
+    assert "HF_HUB_OFFLINE forbids downloads; unset HF_HUB_OFFLINE" in done.stderr
 
 
 def test_pull_without_a_connection_is_one_clear_line(monkeypatch):
@@ -324,7 +326,7 @@ def test_pull_without_a_connection_is_one_clear_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     status, _, failure = run("pull", "owner/name")
     assert status == 1
-    assert "the hub did not give it (offline mode is on)" in str(failure)
+    assert "the download from the hub failed (offline mode is on)" in str(failure)
     assert "\n" not in str(failure)
     _, _, failure = run("pull", "nothing-of-the-kind")
     assert "expected a hub id, OWNER/NAME" in str(failure)

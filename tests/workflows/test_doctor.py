@@ -13,7 +13,7 @@ import zflipon.workflows.environment
 from zflipon.cli import cli
 from zflipon.config import DEFAULT_MODEL
 from zflipon.models import load
-from zflipon.models.hub import BUNDLED, WEIGHTS_SHA256, bundled
+from zflipon.models.files import BUNDLED, WEIGHTS_SHA256, bundled
 from zflipon.workflows.doctor import Trial, check_model
 from zflipon.workflows.reference_sequences import bundled_fingerprints, reference_sequences
 
@@ -81,7 +81,7 @@ def test_changed_weights_do_not_match_the_recorded_checksum(damaged):
     weights[name][0] += 1e-3
     save_file(weights, damaged / "model.safetensors")
     (problem,) = check_model(str(damaged), threads=1).problems
-    assert "not those that were saved with this config.json" in problem
+    assert "the weights are damaged or were replaced" in problem
 
 
 def test_a_missing_tokenizer(damaged):

@@ -31,7 +31,7 @@ from zflipon.cli.options import (
     verbose_option,
 )
 from zflipon.config import DEFAULT_MODEL, CallConfig, InferenceConfig, Selection
-from zflipon.models.hub import locate
+from zflipon.models.files import locate
 
 EPILOG = """\b
 Examples:

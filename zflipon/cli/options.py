@@ -75,7 +75,7 @@ class LocalPath(click.Path):
 
 def complete_models(_context, _parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a model: the names of bundled models, or else folders."""
-    from zflipon.models.hub import bundled
+    from zflipon.models.files import bundled
 
     names = [CompletionItem(name) for name in bundled() if name.startswith(incomplete)]
     return names or [CompletionItem(incomplete, type="dir")]

@@ -29,6 +29,7 @@ from zflipon.inference.predictor import check_features
 from zflipon.models import get_family
 from zflipon.models.collate import collate, pad
 from zflipon.models.heads.base_inputs import BaseInputs
+from zflipon.models.labels import class_log_odds, find_z_output
 from zflipon.omics.features import MAX_DISTANCE, FeatureTracks
 from zflipon.tokenization.tokenizers import DnaTokenizer
 from zflipon.tokenization.tokens import Tokens
@@ -430,6 +431,7 @@ class _Problem:
     ):
         self.inputs, self.baselines, self.given = inputs, baselines, tuple(given.values())
         self._module, self._of_probability = module, scalar == "probability"
+        self._z_output = find_z_output(module.config) if module.objective == "token" else 1
         self._names, self._core, self._is_base, self.read = list(given), core, is_base, read
 
     def scalar(self, *tensors: Tensor | None) -> Tensor:
@@ -447,15 +449,9 @@ class _Problem:
             )
             given["core"] = self._core
         logits = self._module(inputs_embeds=embeddings, **given).logits
-        odds = logits if self._is_base else class_log_odds(logits)
+        odds = logits if self._is_base else class_log_odds(logits, self._z_output)
         odds = odds.unsqueeze(1) if odds.ndim == 1 else odds
         return ((torch.sigmoid(odds) if self._of_probability else odds) * weights).sum(1)
-
-
-def class_log_odds(logits: Tensor) -> Tensor:
-    """Return the log-odds of class 1 against all others: shape (…,) of (…, classes)."""
-    others = torch.cat([logits[..., :1], logits[..., 2:]], dim=-1)
-    return logits[..., 1] - torch.logsumexp(others, dim=-1)
 
 
 def _span(weights: Tensor) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from zflipon.inference.batching import Batch
 from zflipon.inference.concurrency import StageTimer, WorkerPool
 from zflipon.inference.devices import DeviceProfile, device_profile, is_out_of_memory
 from zflipon.inference.settings import InferenceSettings
+from zflipon.models.labels import find_z_output, to_binary_logits
 
 log = logging.getLogger("zflipon")
 
@@ -80,6 +81,8 @@ class Executor:
         self.profile = profile or device_profile(self.device)
         self._workers = WorkerPool(settings.threads) if self.device.type == "cpu" else None
         self._max_pending = 2 if self._workers is None else self._workers.threads + 1
+        is_token_head = getattr(module, "objective", None) == "token"
+        self._z_output = find_z_output(module.config) if is_token_head else None
         self._token_limit: int | None = None
         """Tokens of a batch that fitted the memory after a larger one did not."""
 
@@ -194,7 +197,8 @@ class Executor:
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     output = self.module(**moved, core=core)
                 if not return_factors:
-                    return output.logits.float()
+                    logits = output.logits.float()
+                    return logits if self._z_output is None else to_binary_logits(logits, self._z_output)
                 log_odds = torch.stack([output.can_form_logit, output.is_formed_logit], 1).float()
                 # the sigmoid of infinite log-odds is finite, but they are an error too
                 return log_odds.sigmoid().where(log_odds.isfinite(), torch.nan)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
+from zflipon.checksums import sha256_of
 from zflipon.models import Checkpoint
-from zflipon.models.hub import sha256_of
 from zflipon.omics.features import FeatureTracks
 from zflipon.tracks.atomic import atomic_file, record_path
 

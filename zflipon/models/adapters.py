@@ -1,64 +1,105 @@
-"""Low-rank adapters (LoRA; Hu et al., arXiv:2106.09685) beside the weights of a checkpoint, through peft.
+"""Low-rank adapters (LoRA; Hu et al., arXiv:2106.09685): attaching, loading, saving and merging them, all through peft.
 
-Adapters are put into the module itself, so that all that runs or trains it goes on as before. They are saved by
-themselves, in peft's layout: the adapters, the head, the biases that were trained, and the name of the base.
-
-A module keeps its class and the state dict of a plain one with more names in it (``lora_A``, ``base_layer``), so the
-`StageTrainer` saves it and goes on from it with no adapter code of its own: attach the adapters before it is made.
-
-peft is imported where there are adapters: it takes longer than loading a small model without them.
+Layers with adapters replace linear layers inside the network, so it runs and trains as before. Its state dict gains
+``lora_A``, ``lora_B`` and ``base_layer`` names. Where the files of adapters are found is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from zflipon.config import LoraConfig
-from zflipon.errors import ModelError, format_names
+from zflipon.errors import ModelError, format_names, suggest
 from zflipon.models.base import DnaModel
+from zflipon.models.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_PREFIX,
+    ADAPTER_WEIGHTS,
+    BASE_SHA256,
+    BUNDLED,
+    CheckpointFiles,
+    plain_name,
+)
 from zflipon.models.heads.standard import HEAD_PREFIXES
-from zflipon.models.hub import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS, BASE_SHA256, BUNDLED, Files
+from zflipon.models.weight_files import read_state_dict
 from zflipon.models.weights import current_name
 
 if TYPE_CHECKING:
-    from zflipon.models.checkpoint import Checkpoint
+    import peft
+
+# peft is imported inside functions: that takes longer than loading a small model without adapters
 
 _NAME = "default"
-"""Of the adapter, inside the module; peft leaves it out of files."""
+"""Name of the adapters inside the network; peft leaves it out of files."""
 
-_BEYOND = (
-    "use_rslora",
-    "use_dora",
-    "rank_pattern",
-    "alpha_pattern",
-    "layers_to_transform",
-    "target_parameters",
+SUPPORTED_SETTINGS = frozenset(
+    {
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "lora_bias",
+        "bias",
+        "target_modules",
+        "exclude_modules",
+        "modules_to_save",
+        "layers_to_transform",
+        "layers_pattern",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "use_dora",
+        "init_lora_weights",
+    }
 )
-"""Settings of peft's that would make other adapters of the same files: none of ours has them."""
+"""Settings of peft's LoRA that may differ from their default."""
+
+DESCRIPTIVE_SETTINGS = frozenset(
+    {
+        "peft_type",
+        "peft_version",
+        "task_type",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "fan_in_fan_out",
+        "runtime_config",
+        "ephemeral_gpu_offload",
+        "megatron_core",
+        "qalora_group_size",
+        "loftq_config",
+    }
+)
+"""Settings that change nothing in a network of linear layers, or only together with others that are refused."""
+
+SUPPORTED_INITIALIZATIONS = ("gaussian", "pissa", "olora", "eva", "orthogonal", "mica")
+"""Names for ``init_lora_weights``. For pissa and olora, peft subtracts a reproducible part from the base weights."""
 
 
 def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
-    """Put adapters into a module, and freeze all but these, the head and the biases asked for.
+    """Add new adapters to a network and freeze all but these, the head and the requested biases.
 
     Parameters
     ----------
     module : DnaModel
+        Changed in place.
     lora : LoraConfig
     targets : sequence of str
-        The family's ``lora_targets``, for where the config names none.
+        The family's ``lora_targets``, used if the config names none.
 
     Raises
     ------
     ModelError
-        If the rank is not positive, the module has adapters already, or it has no layer of the names.
+        If the rank is not positive, the network has adapters already, or no layer has a target name.
     """
     if lora.r < 1:
         raise ModelError(f"lora.r must be 1 or more for adapters, not {lora.r}; 0 trains without them")
@@ -66,16 +107,12 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
         raise ModelError(
             "the checkpoint has adapters already; train these (r = 0), or merge them first: zflipon models merge"
         )
-    linear = {
-        name
-        for name, each in module.named_modules()
-        if isinstance(each, nn.Linear) and not name.startswith(HEAD_PREFIXES)
-    }
-    wanted = tuple(lora.targets or targets)
-    unknown = [end for end in wanted if not any(_ends(name, [end]) for name in linear)]
+    linear = _linear_layers(module)
+    names = tuple(lora.targets or targets)
+    unknown = [end for end in names if not any(_ends_with(name, [end]) for name in linear)]
     if not linear:
-        raise ModelError(f"{type(module).__name__} has no linear layers that adapters could lie beside")
-    if unknown or not wanted:
+        raise ModelError(f"{type(module).__name__} has no linear layers for adapters")
+    if unknown or not names:
         ends = sorted({name.rpartition(".")[2] for name in linear})
         problem = (
             f"no layer is called {format_names(unknown)}" if unknown else "this family has none by default"
@@ -88,48 +125,45 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         bias=lora.bias,
-        target_modules=sorted(name for name in linear if _ends(name, wanted)),
+        target_modules=sorted(name for name in linear if _ends_with(name, names)),
     )
     peft.inject_adapter_in_model(config, module, adapter_name=_NAME)
-    module.lora = replace(lora, targets=wanted)
-    thaw(module)
+    config.target_modules = set(names)  # as it is saved
+    module.lora = replace(lora, targets=names)
+    unfreeze(module)
 
 
-def thaw(module: DnaModel) -> None:
-    """Let all weights be trained; where there are adapters, these, the head and the biases asked for.
-
-    What a stage froze beyond that is trained again.
-    """
+def unfreeze(module: DnaModel) -> None:
+    """Make all weights trainable; of a network with adapters, these, the head and the requested biases."""
     for name, weights in module.named_parameters():
         weights.requires_grad = not is_adapted(module) or _is_trained(name, module)
 
 
 def is_adapted(module: nn.Module) -> bool:
-    """Tell whether a module has adapters."""
+    """Return whether a network has adapters."""
     return getattr(module, "lora", None) is not None
 
 
-def merge(checkpoint: Checkpoint) -> Checkpoint:
-    """Fold adapters into the weights that they lie beside.
+def merge(module: DnaModel) -> dict[str, Any]:
+    """Add the product of the adapters to the weights of their layers, and remove the adapters.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-        Its module is changed.
+    module : DnaModel
+        Changed in place.
 
     Returns
     -------
-    Checkpoint
-        A plain one, of the same probabilities; its story tells of the merge.
+    dict
+        Rank, alpha and targets of the adapters, for the metadata.
 
     Raises
     ------
     ModelError
         If there are no adapters.
     """
-    module = checkpoint.module
     if not is_adapted(module):
-        raise ModelError(f"{checkpoint.path}: has no adapters to merge; it is a whole checkpoint already")
+        raise ModelError("the checkpoint has no adapters to merge; its weights are whole already")
     from peft.tuners.lora import LoraLayer
 
     for name, layer in list(module.named_modules()):
@@ -139,166 +173,290 @@ def merge(checkpoint: Checkpoint) -> Checkpoint:
             setattr(module.get_submodule(parent), last, layer.get_base_layer())
     lora, module.lora = module.lora, None
     del module.peft_config
-    thaw(module)
-    told = {"r": lora.r, "alpha": lora.alpha, "targets": list(lora.targets)}
-    base = checkpoint.files.base.name if checkpoint.files and checkpoint.files.base else None
-    training = {**checkpoint.metadata.training, "merged": {**told, "base": base}}
-    return replace(checkpoint, metadata=replace(checkpoint.metadata, training=training), files=None)
+    unfreeze(module)
+    return {"r": lora.r, "alpha": lora.alpha, "targets": list(lora.targets)}
 
 
-def save(module: DnaModel, files: Files | None, folder: Path) -> None:
-    """Write adapters, head, trained biases and the config.
+def save(module: DnaModel, files: CheckpointFiles | None, folder: Path) -> None:
+    """Write adapters, head, trained biases and the config of the network, in the layout of peft.
 
     Parameters
     ----------
     module : DnaModel
-    files : Files or None
-        Of the base, or of an earlier save of the adapters.
+    files : CheckpointFiles or None
+        Files of the base, or of an earlier save of the adapters.
     folder : Path
 
     Raises
     ------
     ModelError
-        If there is no base on disk that the adapters could be put beside.
+        If the base is not on disk.
     """
-    import peft
-
     base = files and (files.base or files)
     if base is None:
         raise ModelError("adapters need a base on disk; save the model without them first")
-    lora = module.lora
-    config = peft.LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        bias=lora.bias,
-        target_modules=list(lora.targets),
-        modules_to_save=_whole_heads(module) or None,
-        inference_mode=True,
-        base_model_name_or_path=_lasting_name(base),
-    ).to_dict()
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    _write_peft_config(module, base, folder / ADAPTER_CONFIG)
     trained = {
-        ADAPTER_PREFIX + _stored(name): weights.detach().contiguous()
-        for name, weights in module.named_parameters()  # tied ones once
-        if _is_trained(name, module)  # a stage may have frozen some of it for a while
+        ADAPTER_PREFIX + _name_in_file(name): weights.detach().contiguous()
+        for name, weights in module.named_parameters()  # lists tied parameters once
+        if _is_trained(name, module)  # not by requires_grad: a training stage may have frozen some
     }
-    save_file(trained, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    save_file(trained, folder / ADAPTER_WEIGHTS[0], metadata={"format": "pt"})
     setattr(module.config, BASE_SHA256, base.sha256())
-    module.config.save_pretrained(folder)
-    delattr(module.config, BASE_SHA256)
+    try:
+        module.config.save_pretrained(folder)
+    finally:
+        delattr(module.config, BASE_SHA256)
 
 
-def restore(
-    module: DnaModel, files: Files, targets: Sequence[str], fill: Callable[[Mapping[str, Tensor]], None]
-) -> None:
-    """Fill a module with its base's weights and put the adapters of a folder beside them.
+def restore(module: DnaModel, files: CheckpointFiles, fill: Callable[[Mapping[str, Tensor]], None]) -> None:
+    """Fill a network with the weights of its base and load the adapters from a folder.
 
     Parameters
     ----------
     module : DnaModel
-    files : Files
-        Of the adapters.
-    targets : sequence of str
-        The family's ``lora_targets``.
+        Changed in place.
+    files : CheckpointFiles
+        Files of the adapters.
     fill : callable
-        Fills the module with the base's tensors; takes tensors of the module's own names that go over them.
+        Fills the network with the tensors of the base; takes tensors that replace some of them.
 
     Raises
     ------
     ModelError
-        If the files do not fit the module.
+        If a setting or a tensor is not understood, or does not fit the network.
     """
-    try:
-        stored = load_file(files.weights[0])
-    except Exception as error:  # a damaged file makes the Rust library raise nearly any kind
-        raise ModelError(f"{files.weights[0]}: not a safetensors file, or cut short ({error})") from error
+    import peft
+
+    path = files.folder / ADAPTER_CONFIG
+    config = read_peft_config(files.adapter, path)
     stored = {
-        current_name(_plain(name.removeprefix(ADAPTER_PREFIX))): tensor for name, tensor in stored.items()
+        current_name(_without_adapter_name(plain_name(name))): each
+        for name, each in read_state_dict(files.weights).items()
     }
     own = module.state_dict()
-    fill(over={name: tensor for name, tensor in stored.items() if name in own})
-    attach(module, _told(files), targets)
-    expected = {_stored(name): weights for name, weights in module.named_parameters() if "lora_" in name}
-    lacking = [
-        name
-        for name, weights in expected.items()
-        if name not in stored or stored[name].shape != weights.shape
-    ]
-    extra = [name for name in stored if "lora_" in name and name not in expected]
-    if lacking or extra:
-        raise ModelError(
-            f"{files.folder}: the adapters do not fit {type(module).__name__}: {format_names(lacking + extra, 3)}"
-        )
-    with torch.no_grad():
-        for name, weights in expected.items():
-            weights.copy_(stored[name])
+    absent = tuple(
+        head for head in HEAD_PREFIXES if not any(name.startswith(head) for name in own)
+    )  # of another objective
+    stored = {
+        name: each.float() if each.is_floating_point() else each
+        for name, each in stored.items()
+        if not name.startswith(absent)
+    }
+    whole = {name: each for name, each in stored.items() if name in own}
+    lora = {name: each for name, each in stored.items() if name not in own}
+    _require_saved_modules(config.modules_to_save, whole, module, files.folder)
+    fill(whole)
+    _inject(config, module, list(lora), path)
+    expected = {_name_in_file(name): each for name, each in module.named_parameters() if "lora_" in name}
+    missing = [name for name in expected if name not in lora]
+    unknown = [name for name in lora if name not in expected]
+    shapes = [name for name in expected if name in lora and lora[name].shape != expected[name].shape]
+    for names, problem in (
+        (missing, "are missing"),
+        (unknown, "are unknown"),
+        (shapes, "have the wrong shape"),
+    ):
+        if names:
+            raise ModelError(
+                f"{files.folder}: the adapters do not fit {type(module).__name__}: {len(names)} tensors {problem}: "
+                f"{format_names(names, 3)}"
+            )
+    peft.set_peft_model_state_dict(module, lora, adapter_name=_NAME)
+    unfreeze(module)
 
 
-def _told(files: Files) -> LoraConfig:
-    """Read peft's config; raise `ModelError` where it asks for more than plain adapters."""
-    told = files.adapter
-    beyond = [key for key in _BEYOND if told.get(key)]
-    if told.get("peft_type", "LORA") != "LORA" or beyond:
+def read_peft_config(settings: Mapping[str, Any], path: Path) -> peft.LoraConfig:
+    """Return peft's LoRA configuration of a file, of which every setting is understood.
+
+    Parameters
+    ----------
+    settings : mapping
+        Content of ``adapter_config.json``.
+    path : Path
+        Named in errors.
+
+    Raises
+    ------
+    ModelError
+        If a setting is unknown, unsupported or of the wrong type.
+    """
+    import peft
+
+    if settings.get("peft_type", "LORA") != "LORA":
         raise ModelError(
-            f"{files.folder / ADAPTER_CONFIG}: only plain LoRA is read, not "
-            f"{format_names(beyond) if beyond else told['peft_type']}; merge it with peft"
+            f"{path}: only LoRA adapters are supported, not {settings['peft_type']}; merge them with peft"
         )
-    ends = told.get("target_modules")
-    if not isinstance(told.get("r"), int) or not isinstance(ends, list):
-        raise ModelError(
-            f"{files.folder / ADAPTER_CONFIG}: r must be a number, target_modules a list of names"
-        )
-    return LoraConfig(
-        r=told["r"],
-        alpha=told.get("lora_alpha", LoraConfig.alpha),
-        dropout=told.get("lora_dropout", 0.0),
-        bias=told.get("bias", "none"),
-        targets=tuple(ends),
+    defaults = peft.LoraConfig().to_dict()
+    for key, value in settings.items():
+        if (
+            key in SUPPORTED_SETTINGS
+            or key in DESCRIPTIVE_SETTINGS
+            or not value
+            or value == defaults.get(key)
+        ):
+            continue
+        known = "is not supported" if key in defaults else f"is unknown{suggest(key, SUPPORTED_SETTINGS)}"
+        raise ModelError(f"{path}: setting {key} {known}; merge the adapters with peft")
+    chosen = {key: settings[key] for key in SUPPORTED_SETTINGS if key in settings}
+    _check_types(chosen, path)
+    _check_initialization(chosen.get("init_lora_weights", True), path)
+    try:
+        return peft.LoraConfig(**chosen, inference_mode=False)
+    except Exception as error:  # peft raises several types for combinations that it refuses
+        raise ModelError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _check_types(settings: Mapping[str, Any], path: Path) -> None:
+    """Refuse values of the wrong type, which peft would accept and fail on later."""
+    names = "a list of names, or one regular expression"
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "r": (lambda value: _is_number(value, int) and value > 0, "a positive integer"),
+        "lora_alpha": (lambda value: _is_number(value, int, float) and value > 0, "a positive number"),
+        "lora_dropout": (lambda value: _is_number(value, int, float) and 0 <= value < 1, "from 0 to below 1"),
+        "bias": (lambda value: value in ("none", "all", "lora_only"), "none, all or lora_only"),
+        "target_modules": (_is_names, names),
+        "exclude_modules": (lambda value: value is None or _is_names(value), names),
+        "modules_to_save": (lambda value: value is None or (_is_names(value) and not isinstance(value, str)),
+                            "a list of names"),
+    }  # fmt: skip
+    if "target_modules" not in settings:
+        raise ModelError(f"{path}: target_modules is missing")
+    for key, (is_valid, expected) in checks.items():
+        if key in settings and not is_valid(settings[key]):
+            raise ModelError(f"{path}: {key} must be {expected}, not {settings[key]!r}")
+
+
+def _is_number(value: Any, *types: type) -> bool:
+    return isinstance(value, types) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _is_names(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value)
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+def _check_initialization(value: Any, path: Path) -> None:
+    """Refuse initializations that changed the base weights in a way that cannot be repeated here."""
+    if isinstance(value, bool) or (isinstance(value, str) and value.lower() in SUPPORTED_INITIALIZATIONS):
+        return
+    raise ModelError(
+        f"{path}: init_lora_weights '{value}' is not supported: it changed the base weights in a way that cannot be "
+        "repeated here; convert the adapters to plain LoRA with peft (save_pretrained with "
+        "path_initial_model_for_weight_conversion), or merge them with peft"
     )
 
 
-def _ends(name: str, ends: Sequence[str]) -> bool:
+def _require_saved_modules(
+    names: Sequence[str] | None, whole: Mapping[str, Tensor], module: nn.Module, folder: Path
+) -> None:
+    """Require all tensors of the modules that the adapters replace, such as the head."""
+    for name in names or ():
+        expected = [key for key in module.state_dict() if f".{name}." in f".{key}"]
+        missing = [key for key in expected if key not in whole]
+        if missing:
+            raise ModelError(
+                f"{folder}: modules_to_save names {name}, but {format_names(missing, 3)} is not in the file of weights"
+            )
+
+
+def _inject(config: peft.LoraConfig, module: DnaModel, adapted: Sequence[str], path: Path) -> None:
+    """Let peft add the adapters, and note their settings in the network.
+
+    As in peft, modules that are saved as a whole get no adapters. Neither does a head of which the file has none:
+    networks of other code may lack its layers.
+    """
+    import peft
+
+    targets, excluded, saved = config.target_modules, config.exclude_modules, config.modules_to_save
+    heads = [
+        name for name in _whole_heads(module) if not any(each.startswith(f"{name}.") for each in adapted)
+    ]
+    patterns = [rf"(.*\.)?{re.escape(name)}(\..*)?" for name in dict.fromkeys((*(saved or ()), *heads))]
+    if isinstance(excluded, str):
+        patterns.append(excluded)
+    else:
+        patterns += [rf"(.*\.)?{re.escape(name)}" for name in sorted(excluded or ())]
+    config.modules_to_save = None  # their tensors are in the network already
+    config.exclude_modules = "|".join(f"({each})" for each in patterns) or None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft warns if exclude_modules excludes nothing
+            peft.inject_adapter_in_model(config, module, adapter_name=_NAME)
+    except Exception as error:  # peft raises several types
+        raise ModelError(f"{path}: {' '.join(str(error).split())[:300]}") from error
+    config.exclude_modules, config.modules_to_save = excluded, saved
+    names = (targets,) if isinstance(targets, str) else tuple(sorted(targets))
+    module.lora = LoraConfig(
+        r=config.r, alpha=config.lora_alpha, dropout=config.lora_dropout, bias=config.bias, targets=names
+    )
+
+
+def _write_peft_config(module: DnaModel, base: CheckpointFiles, path: Path) -> None:
+    """Write ``adapter_config.json``: the settings of the adapters as they were made or loaded."""
+    config = module.peft_config[_NAME].to_dict()
+    config |= {
+        "modules_to_save": sorted({*(config["modules_to_save"] or ()), *_whole_heads(module)}) or None,
+        "inference_mode": True,
+        "base_model_name_or_path": _portable_name(base),
+    }
+    content = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _linear_layers(module: nn.Module) -> set[str]:
+    """Return the names of the linear layers outside the head."""
+    return {
+        name
+        for name, each in module.named_modules()
+        if isinstance(each, nn.Linear) and not name.startswith(HEAD_PREFIXES)
+    }
+
+
+def _ends_with(name: str, ends: Sequence[str]) -> bool:
     return any(name == end or name.endswith(f".{end}") for end in ends)
 
 
 def _whole_heads(module: DnaModel) -> list[str]:
-    """Return the head's modules of which peft can keep a copy: no containers, and nothing tied to the encoder.
+    """Return the modules of the head that peft can copy: no containers, and nothing tied to the encoder.
 
-    What is in none of them stands in the file under its own name, where peft finds it too. Nor does peft put adapters
-    into these, whatever the names of their layers.
+    Parameters of the head outside these are stored under their own names, where peft finds them too.
     """
-    found: list[str] = []
-    for name, each in module.named_modules():  # a module comes before what it holds
-        inside = name.startswith(tuple(f"{outer}." for outer in found))
+    names: list[str] = []
+    for name, each in module.named_modules():  # a module comes before its parts
+        inside = name.startswith(tuple(f"{outer}." for outer in names))
         head = f"{name}.".startswith(HEAD_PREFIXES) and any(True for _ in each.parameters())
         tied = any(key.startswith(f"{name}.") for key in module.all_tied_weights_keys)
         if head and not inside and not tied and not isinstance(each, nn.ModuleDict | nn.ModuleList):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _is_trained(name: str, module: DnaModel) -> bool:
     if not is_adapted(module) or "lora_" in name or name.startswith(HEAD_PREFIXES):
+        return True
+    saved = getattr(module.peft_config[_NAME], "modules_to_save", None)
+    if any(f".{each}." in f".{name}" for each in saved or ()):
         return True
     if not name.endswith(".bias") or module.lora.bias == "none":
         return False
     return module.lora.bias == "all" or name.endswith(".base_layer.bias")
 
 
-def _stored(name: str) -> str:
-    """Return a parameter's name as peft's files have it."""
-    return name.replace(f".{_NAME}.", ".") if "lora_" in name else name
+def _name_in_file(name: str) -> str:
+    """Return the name that a parameter has in peft's files, without the prefix."""
+    if "lora_magnitude_vector" in name:
+        name = name.removesuffix(".weight")
+    return _without_adapter_name(name) if "lora_" in name else name
 
 
-def _plain(name: str) -> str:
-    """Return the name that a parameter had before adapters came."""
-    return name.replace(".base_layer.", ".")
+def _without_adapter_name(name: str) -> str:
+    return f"{name}.".replace(f".{_NAME}.", ".").removesuffix(".")
 
 
-def _lasting_name(base: Files) -> str:
-    """Return a name under which the base will be found from anywhere."""
+def _portable_name(base: CheckpointFiles) -> str:
+    """Return a name of the base that does not depend on the current folder."""
     if base.folder.parent == BUNDLED:
         return base.folder.name
     path = Path(base.name)

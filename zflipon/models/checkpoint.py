@@ -1,62 +1,51 @@
-"""Loading, starting and saving checkpoints, strictly: what does not fit is named, never skipped.
+"""Loading, starting, creating and saving checkpoints: a network with its tokenizer and metadata.
 
-`load` gives a checkpoint to predict with, `start` one to train on, `create` one
-with random weights, `load_module` the bare module.
+Files are found in `zflipon.models.files`; tensors are matched with a network in `zflipon.models.state_dicts`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
+import math
 import os
-import pickle
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from zflipon import __version__
+from zflipon.checksums import sha256_of
 from zflipon.errors import ModelError, OutputError, format_names, suggest
 from zflipon.models import adapters
 from zflipon.models.base import DnaModel
-from zflipon.models.heads.standard import HEAD_PREFIXES
-from zflipon.models.hub import (
+from zflipon.models.files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     BASE_SHA256,
+    CONFIG,
     WEIGHTS_SHA256,
-    Files,
-    find_weights,
-    infer_objective,
+    CheckpointFiles,
+    default_metadata,
     locate,
-    sha256_of,
+    plain_name,
 )
+from zflipon.models.labels import find_z_output
 from zflipon.models.metadata import ModelMetadata
 from zflipon.models.registry import ModelFamily, get_family, recognize_family
-from zflipon.models.weights import build_empty, current_name, load_weights
-from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer
+from zflipon.models.state_dicts import fill
+from zflipon.models.weight_files import find_weights, read_tensor_sizes, read_tensors
+from zflipon.models.weights import build_empty, current_name
+from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer, KmerTokenizer
 
-log = logging.getLogger("zflipon")
-
-WRAPPERS = ("model_state_dict", "state_dict", "model")
-"""Keys under which training scripts keep the state dict in a ``.pt``."""
-
-PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before each name."""
-
-HARMLESS = re.compile(r"(^|\.)(position_ids|inv_freq|alibi)$")
-"""Buffers that are computed, and that older releases saved all the same."""
-
-FOREIGN_KEYS = (
+IGNORED_CONFIG_KEYS = (
     "model_type",
     "architectures",
     "auto_map",
@@ -67,36 +56,52 @@ FOREIGN_KEYS = (
     BASE_SHA256,
     WEIGHTS_SHA256,
 )
-"""Keys of a ``config.json`` that say nothing of the shape: not taken over."""
+"""Keys of a ``config.json`` that do not describe the network."""
+
+EXTRA_SETTINGS = ("class_weights", "base_head", "features", "num_labels", "classifier_dropout")
+"""Settings that every family accepts, beyond those of its config class."""
+
+LARGEST_SETTINGS = {
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 1_000,
+    "hidden_size": 100_000,
+    "intermediate_size": 1_000_000,
+    "vocab_size": 10_000_000,
+    "max_position_embeddings": 10_000_000,
+}
+"""Largest plausible values in a ``config.json``; beyond them building the network would exhaust time and memory."""
+
+UNSUPPORTED_BERT_KEYS = ("sparse_config_cls", "sparse_attention", "rotary_dim", "rotary_base", "use_rope")
+"""Keys of GENA-LM's sparse and rotary models, which compute attention in another way."""
 
 
 @dataclass
 class Checkpoint:
-    """A model with all that is needed to use it.
+    """A network with its tokenizer and metadata.
 
     Attributes
     ----------
     module : DnaModel
         In eval mode after loading.
     tokenizer : DnaTokenizer
-    story : Story
-    files : Files or None
-        Where it was loaded from; None for a fresh one.
+    metadata : ModelMetadata
+    files : CheckpointFiles or None
+        Files that it was loaded from; None for a new one.
     """
 
     module: DnaModel
     tokenizer: DnaTokenizer
     metadata: ModelMetadata
-    files: Files | None = None
+    files: CheckpointFiles | None = None
 
     @property
     def path(self) -> Path | None:
-        """The folder it was loaded from."""
+        """The folder that it was loaded from."""
         return self.files.folder if self.files else None
 
     @cached_property
     def sha256(self) -> str | None:
-        """SHA-256 of the weights on disk, as hex; None for a fresh checkpoint."""
+        """SHA-256 of the weights on disk, as hex; None for a new checkpoint."""
         return self.files.sha256() if self.files else None
 
 
@@ -106,10 +111,10 @@ def load(name: str | Path, objectives: tuple[str, ...] = ("token", "base")) -> C
     Parameters
     ----------
     name : str or Path
-        A bundled model, a folder in the official layout, a file of weights beside its
+        A bundled model, a folder in the layout of transformers or peft, a file of weights next to its
         ``config.json``, or a hub id ``owner/name``.
     objectives : tuple of str
-        Heads that will do.
+        Accepted objectives of the head.
 
     Returns
     -------
@@ -119,51 +124,58 @@ def load(name: str | Path, objectives: tuple[str, ...] = ("token", "base")) -> C
     Raises
     ------
     ModelError
-        If it is missing, incomplete or of an unknown family, if its tensors do not fit
-        its config, or if it has no trained head of these kinds.
+        If the checkpoint is missing, incomplete, damaged or of an unknown family, its tensors do not fit its config,
+        or it has no trained head with one of the objectives.
+
+    Examples
+    --------
+    >>> load("zhunt").metadata.window
+    4096
     """
     return load_files(locate(name), objectives)
 
 
 def load_files(
-    files: Files, objectives: tuple[str, ...], tokenizer: DnaTokenizer | None = None, **metadata
+    files: CheckpointFiles,
+    objectives: tuple[str, ...],
+    tokenizer: DnaTokenizer | None = None,
+    **metadata: Any,
 ) -> Checkpoint:
-    """Load the checkpoint that lies in given files, as `load` does.
+    """Load the checkpoint in given files, as `load` does.
 
     Parameters
     ----------
-    files : Files
+    files : CheckpointFiles
     objectives : tuple of str
-        Heads that will do.
+        Accepted objectives of the head.
     tokenizer : DnaTokenizer, optional
-        In the place of the folder's.
-    **story
-        Fields of the story, in the place of what the config tells.
+        Replaces the one in the folder.
+    **metadata
+        Fields that replace those of the checkpoint.
     """
-    tensors = read_tensors(files)
-    objective = infer_objective(files.config, tensors)
+    tensors = _read_verified(files)
+    objective = files.objective(list(tensors))
     if objective not in objectives:
-        raise ModelError(
-            f"{files.name}: this checkpoint has no {' or '.join(objectives)} head "
-            f"(it has {objective or 'none'}); train it first: zflipon train"
-        )
-    metadata = replace(files.metadata(objective), **metadata)
-    tokenizer = tokenizer or read_tokenizer(files, metadata)
-    module = _module(files, metadata.family, objective, tensors, fresh_head=False)
+        raise ModelError(_no_head(files, objective, objectives, tensors))
+    stored = replace(files.metadata(objective), objective=objective, **metadata)
+    tokenizer = tokenizer or read_tokenizer(files, stored)
+    module = _build(files, stored.family, objective, tensors, allow_new_head=False)
     _check_vocabulary(files, module, tokenizer)
-    return Checkpoint(module.eval(), tokenizer, replace(metadata, objective=objective), files)
+    if objective == "token":
+        _require_z_output(files, module.config)
+    return Checkpoint(module.eval(), tokenizer, stored, files)
 
 
 def load_module(path: str | Path, objective: str) -> DnaModel:
-    """Load the module alone, for a given objective; no tokenizer is needed.
+    """Load a network alone, with a head for the given objective; no tokenizer is needed.
 
     Parameters
     ----------
     path : str or Path
-        As `load`'s `name`.
+        As the `name` of `load`.
     objective : str
-        ``'token'``, ``'base'``, ``'sequence'`` or ``'mlm'``. A head that the checkpoint
-        lacks is made anew, with a warning.
+        ``'token'``, ``'base'``, ``'sequence'`` or ``'mlm'``. A head that the checkpoint lacks starts with random
+        weights, with a warning.
 
     Returns
     -------
@@ -176,28 +188,30 @@ def load_module(path: str | Path, objective: str) -> DnaModel:
         As `load`.
     """
     files = locate(path)
-    name = recognize_family(files.config, files.folder)
-    return _module(files, name, objective, read_tensors(files), fresh_head=True).eval()
+    family = recognize_family(files.config, files.folder)
+    return _build(files, family, objective, _read_verified(files), allow_new_head=True).eval()
 
 
-def start(name: str | Path, objective: str, max_token_length: int | None = None, **settings) -> Checkpoint:
-    """Load a checkpoint to train on; a head that it lacks, or of another shape, is made anew with a warning.
+def start(
+    name: str | Path, objective: str, max_token_length: int | None = None, **settings: Any
+) -> Checkpoint:
+    """Load a checkpoint for training; a head that it lacks starts with random weights, with a warning.
 
     Parameters
     ----------
     name : str or Path
         As in `load`.
     objective : str
-        Of the training to come.
+        Objective of the training.
     max_token_length : int, optional
         Bases; limits the tokenizer (see `zflipon.tokenization.limit_token_length`).
     **settings
-        Override config values, such as ``class_weights``, ``base_head`` or ``hidden_dropout_prob``.
+        Replace values of the config, such as ``class_weights``, ``base_head`` or ``hidden_dropout_prob``.
 
     Returns
     -------
     Checkpoint
-        Its story is the loaded one's, with `objective` and the versions of today, and no quality.
+        With the metadata of the loaded one, but the given `objective`, present versions and no quality.
 
     Raises
     ------
@@ -205,24 +219,30 @@ def start(name: str | Path, objective: str, max_token_length: int | None = None,
         As `load`, and for unknown settings.
     """
     files = locate(name)
-    tensors = read_tensors(files)
-    metadata = files.metadata(infer_objective(files.config, tensors))
+    tensors = _read_verified(files)
+    stored_objective = files.objective(list(tensors))
+    metadata = files.metadata(stored_objective)
+    if stored_objective != objective:
+        defaults = default_metadata(metadata.family, objective)
+        metadata = replace(metadata, special_tokens=defaults.get("special_tokens", True))
     if max_token_length is not None:
         metadata = replace(metadata, max_token_length=max_token_length)
     tokenizer = read_tokenizer(files, metadata)
-    module = _module(files, metadata.family, objective, tensors, fresh_head=True, **settings)
+    module = _build(files, metadata.family, objective, tensors, allow_new_head=True, **settings)
     _check_vocabulary(files, module, tokenizer)
+    if objective == "token":
+        _require_standard_labels(files, module.config)
     metadata = replace(metadata, objective=objective, quality={}, versions=_versions())
     return Checkpoint(module, tokenizer, metadata, files)
 
 
-def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> Checkpoint:
-    """Make a model with random weights.
+def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings: Any) -> Checkpoint:
+    """Create a checkpoint with random weights.
 
     Parameters
     ----------
     family : str
-        A key of `zflipon.models.registry.family_names`.
+        One of `zflipon.models.registry.family_names`.
     objective : str
         One of `zflipon.models.metadata.OBJECTIVES`.
     tokenizer : DnaTokenizer
@@ -237,31 +257,33 @@ def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings) -> 
     """
     kind = get_family(family)
     values = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id, **settings}
-    module = kind.model(_config(kind, {}, objective, f"family '{family}'", **values))
-    metadata = {"family": family, "objective": objective, "versions": _versions()}
-    return Checkpoint(
-        module,
-        tokenizer,
-        ModelMetadata.from_dict(
-            {**metadata, "max_token_length": tokenizer.max_token_length}, **kind.default_metadata
-        ),
+    module = kind.model(build_config(kind, {}, objective, f"family '{family}'", **values))
+    metadata = ModelMetadata.from_dict(
+        {
+            **default_metadata(family, objective),
+            "family": family,
+            "objective": objective,
+            "versions": _versions(),
+            "max_token_length": tokenizer.max_token_length,
+        }
     )
+    return Checkpoint(module, _with_special_tokens(tokenizer, metadata, family), metadata)
 
 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:
-    """Write ``config.json`` with the story, ``model.safetensors`` and the tokenizer.
+    """Write ``config.json`` with the metadata, ``model.safetensors`` and the tokenizer.
 
-    Of a module with low-rank adapters, these and the head are written, with the name of their base.
+    Of a network with low-rank adapters, the adapters and the head are written, with the name of their base.
 
-    Each file gets its name only once all of them are whole; other files in the folder stay, but for adapters
-    where whole weights are written now: they would be taken for the checkpoint.
+    Files get their final names when all are complete, ``config.json`` last. Other files in the folder stay, except
+    adapters where whole weights are written now: they would hide the new weights.
 
     Raises
     ------
     OutputError
         If the folder cannot be written, or holds the base of the adapters.
     ModelError
-        If adapters have no base on disk.
+        If the base of the adapters is not on disk.
     """
     folder = Path(folder)
     module = checkpoint.module
@@ -279,16 +301,12 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
                 adapters.save(module, checkpoint.files, part)
             else:
                 module.save_pretrained(part)
-            _record_weights(part, (part / ADAPTER_WEIGHTS,) if adapted else find_weights(part))
+            _record_weights(part, (part / ADAPTER_WEIGHTS[0],) if adapted else find_weights(part))
             checkpoint.tokenizer.save(part)
             if not adapted:
-                for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+                for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS):
                     (folder / name).unlink(missing_ok=True)
-            mode = (part / "config.json").stat().st_mode  # safetensors keeps its files to their owner
-            # the config goes last: a folder without it is no checkpoint
-            for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
-                path.chmod(mode)
-                os.replace(path, folder / path.name)
+            _move_files(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except (OSError, SafetensorError) as error:
@@ -297,74 +315,82 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
         ) from error
 
 
+def _move_files(part: Path, folder: Path) -> None:
+    """Give files their final names; the config goes last, since a folder without it is not a checkpoint."""
+    mode = (part / CONFIG).stat().st_mode  # safetensors makes its files readable by the owner only
+    for path in sorted(part.iterdir(), key=lambda path: path.name == CONFIG):
+        path.chmod(mode)
+        os.replace(path, folder / path.name)
+
+
 def _record_weights(folder: Path, weights: Iterable[Path]) -> None:
-    """Write the SHA-256 of the weights into the config beside them, so that damage is seen."""
-    path = folder / "config.json"
+    """Write the SHA-256 of the weights into the config, so that `load` detects damage."""
+    path = folder / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
-    told = json.dumps({**config, WEIGHTS_SHA256: sha256_of(*weights)}, indent=2, sort_keys=True)
-    path.write_text(told + "\n", encoding="utf-8")
+    content = json.dumps({**config, WEIGHTS_SHA256: sha256_of(*weights)}, indent=2, sort_keys=True)
+    path.write_text(content + "\n", encoding="utf-8")
 
 
-def read_tensors(files: Files) -> dict[str, Tensor]:
-    """Read a state dict from its file or shards (of adapters, their base's); floating-point tensors become float32.
-
-    Raises
-    ------
-    ModelError
-        If a file is cut short or holds anything but tensors.
-    """
-    tensors: dict[str, Tensor] = {}
-    for path in files.base.weights if files.base else files.weights:
-        tensors.update(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
-    while tensors and any(all(name.startswith(prefix) for name in tensors) for prefix in PREFIXES):
-        tensors = {name.split(".", 1)[1]: tensor for name, tensor in tensors.items()}
-    return {
-        current_name(name): tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: not a safetensors file, or cut short ({error})") from error
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path}: holds more than tensors, or is no file of weights; "
-            "save model.state_dict() with torch.save, or use safetensors"
-        ) from error
-    except Exception as error:  # a damaged file makes torch raise nearly any kind
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: not a file of weights, or cut short ({reason})") from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(
-            f"{path}: holds no state dict (name → tensor); save model.state_dict() with torch.save"
-        )
-    return dict(content)
-
-
-def read_tokenizer(files: Files, metadata: ModelMetadata, path: Path | None = None) -> DnaTokenizer:
-    """Load the folder's tokenizer, or that of a file, limited as the story says."""
+def read_tokenizer(files: CheckpointFiles, metadata: ModelMetadata, path: Path | None = None) -> DnaTokenizer:
+    """Load the tokenizer of a checkpoint, or that in the file `path`, with the token length of the metadata."""
     kind = get_family(metadata.family)
-    tokenizer = kind.tokenizer.from_file(path or files.folder / kind.tokenizer_file)
+    tokenizer = kind.tokenizer.from_file(path or files.find_tokenizer(kind.tokenizer_file))
     limit = metadata.max_token_length
     if limit is not None and limit < tokenizer.max_token_length:
         if not isinstance(tokenizer, BpeTokenizer):
             raise ModelError(f"{files.folder}: tokens of this family cannot be limited to {limit} bases")
         tokenizer = tokenizer.with_max_token_length(limit)
-    return tokenizer
+    return _with_special_tokens(tokenizer, metadata, files.folder)
 
 
-def _check_vocabulary(files: Files, module: DnaModel, tokenizer: DnaTokenizer) -> None:
+def _with_special_tokens(tokenizer: DnaTokenizer, metadata: ModelMetadata, source: object) -> DnaTokenizer:
+    """Return the tokenizer with or without ``[CLS]`` and ``[SEP]``, as in the metadata."""
+    if metadata.special_tokens == getattr(tokenizer, "special_tokens", True):
+        return tokenizer
+    if not isinstance(tokenizer, KmerTokenizer):
+        raise ModelError(f"{source}: special_tokens = false is possible with k-mers only")
+    return tokenizer.with_special_tokens(metadata.special_tokens)
+
+
+def _read_verified(files: CheckpointFiles) -> dict[str, Tensor]:
+    """Read the tensors of the weights, or of the base of adapters, after a comparison of checksums."""
+    files.verify_weights()
+    tensors = read_tensors(files.base.weights if files.base else files.weights)
+    return {current_name(name): tensor for name, tensor in tensors.items()}
+
+
+def _no_head(
+    files: CheckpointFiles, objective: str | None, objectives: tuple[str, ...], tensors: Mapping[str, Tensor]
+) -> str:
+    """Return the message about a checkpoint without a head of the accepted objectives."""
+    expected = " or ".join(objectives)
+    if objective is not None:
+        return f"{files.name}: this checkpoint has no {expected} head (it has {objective}); train it first: zflipon train"
+    own = [plain_name(name) for name in read_tensor_sizes(files.weights)] if files.adapter else list(tensors)
+    return (
+        f"{files.name}: this checkpoint has no {expected} head: none of its {len(own)} tensors "
+        f"({format_names(sorted(own), 2)}) belongs to one. Train it first: zflipon train; "
+        "if it is trained, rename its tensors as transformers does (classifier.weight, …)"
+    )
+
+
+def _require_z_output(files: CheckpointFiles, config: PretrainedConfig) -> int:
+    try:
+        return find_z_output(config)
+    except ModelError as error:
+        raise ModelError(f"{files.folder / CONFIG}: {error}") from error
+
+
+def _require_standard_labels(files: CheckpointFiles, config: PretrainedConfig) -> None:
+    """Refuse to train a head with other outputs than (not Z-DNA, Z-DNA), as the labels have them."""
+    if config.num_labels == 2 and _require_z_output(files, config) != 1:
+        raise ModelError(
+            f"{files.folder / CONFIG}: output 0 means Z-DNA in id2label, but training uses output 1; "
+            "swap the rows of the classifier and the labels"
+        )
+
+
+def _check_vocabulary(files: CheckpointFiles, module: DnaModel, tokenizer: DnaTokenizer) -> None:
     if tokenizer.vocab_size > module.config.vocab_size:
         raise ModelError(
             f"{files.folder}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, "
@@ -379,137 +405,83 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _config(kind: ModelFamily, raw: dict, objective: str, where: object, **settings):
-    """Build a family's config from a ``config.json`` and the settings over it."""
-    known = {
-        *kind.config().to_dict(),
-        "class_weights",
-        "base_head",
-        "features",
-        "num_labels",
-        "classifier_dropout",
-    }
-    for key in settings:
-        if key not in known:
-            raise ModelError(f"{where}: unknown setting '{key}'{suggest(key, known)}")
-    values = {key: value for key, value in raw.items() if key not in FOREIGN_KEYS}
-    if "num_labels" in settings:  # names of labels would win over their number
-        values = {key: value for key, value in values.items() if key not in ("id2label", "label2id")}
-    try:
-        config = kind.config(**{**values, **settings, "objective": objective})
-    except Exception as error:  # the config classes raise kinds of their own
-        raise ModelError(f"{where}: {' '.join(str(error).split())}") from error
-    return config
-
-
-def _module(
-    files: Files, name: str, objective: str, tensors: dict[str, Tensor], fresh_head: bool, **settings
-) -> DnaModel:
-    """Build a family's module and fill it."""
-    kind = get_family(name)
-    config = _config(kind, files.config, objective, files.folder / "config.json", **settings)
-    module = build_empty(kind.model, config)
-    if files.adapter is None:
-        fill(module, tensors, files.folder, fresh_head)
-    else:
-        adapters.restore(
-            module, files, kind.lora_targets, partial(fill, module, tensors, files.folder, fresh_head)
-        )
-    return module
-
-
-def fill(
-    module: DnaModel,
-    tensors: dict[str, Tensor],
-    where: object,
-    fresh_head: bool,
-    over: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Put tensors into a module, strictly.
-
-    Parameters
-    ----------
-    module : DnaModel
-    tensors : dict of str to Tensor
-        Of the official names, the encoder's with or without its prefix.
-    where : object
-        Named in errors.
-    fresh_head : bool
-        Whether a task head may stay as it was initialised; it is said in a warning.
-    over : mapping of str to Tensor, optional
-        Of the module's own names: taken in the place of those in `tensors`.
+def build_config(
+    kind: ModelFamily, stored: Mapping[str, Any], objective: str, source: object, **settings: Any
+) -> PretrainedConfig:
+    """Build a family's config from a ``config.json`` and settings that replace some of its values.
 
     Raises
     ------
     ModelError
-        If an encoder tensor is missing, unexpected or of another shape, or a head is and may not be new.
+        If a setting is unknown, or a value impossible or of the wrong type.
     """
-    expected = module.state_dict()
-    tied = module.all_tied_weights_keys
-    over = {tied.get(name, name): tensor for name, tensor in (over or {}).items()}
-    tensors = {**_official(tensors, module, expected), **over}
-    unexpected = [name for name in tensors if name not in expected]
-    missing = [name for name in expected if name not in tensors and name not in tied]
-    shapes = [
-        f"{name} is {_spoken(tensors[name])} where config.json asks for {_spoken(expected[name])}"
-        for name in tensors
-        if name in expected and tensors[name].shape != expected[name].shape
-    ]
-    new = _new_heads(missing, shapes, tensors)
-    if fresh_head and new:
-        names = format_names(sorted(head.rstrip(".") for head in new))
-        log.warning("%s: no trained head for '%s'; %s starts anew", where, module.objective, names)
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(new))}
-        missing, shapes = (
-            [name for name in names if not name.startswith(tuple(new))] for names in (missing, shapes)
+    known = {*kind.config().to_dict(), *EXTRA_SETTINGS}
+    for key in settings:
+        if key not in known:
+            raise ModelError(f"{source}: unknown setting '{key}'{suggest(key, known)}")
+    values = {key: value for key, value in stored.items() if key not in IGNORED_CONFIG_KEYS}
+    if "num_labels" in settings:  # names of labels would take precedence over their number
+        values = {key: value for key, value in values.items() if key not in ("id2label", "label2id")}
+    _check_values({**values, **settings}, known, source)
+    try:
+        return kind.config(**{**values, **settings, "objective": objective})
+    except Exception as error:  # config classes raise several types
+        raise ModelError(f"{source}: {' '.join(str(error).split())}") from error
+
+
+def _check_values(values: Mapping[str, Any], known: set[str], source: object) -> None:
+    """Refuse impossible values, and settings of networks that are computed in another way."""
+    for key, largest in LARGEST_SETTINGS.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= largest:
+            raise ModelError(f"{source}: {key} must be an integer from 1 to {largest:,}, not {value!r}")
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ModelError(f"{source}: {key} must be a finite number, not {value}")
+    unsupported = [key for key in UNSUPPORTED_BERT_KEYS if values.get(key) and key not in known]
+    if unsupported:
+        raise ModelError(
+            f"{source}: {format_names(unsupported)} asks for sparse or rotary attention, which is not supported for "
+            "this family; use a dense checkpoint"
         )
-    problems = [
-        f"{len(names)} {what}: {format_names(names, 3)}"
-        for what, names in (
-            ("tensors are missing", missing),
-            ("tensors are unexpected", unexpected),
-            ("tensors have the wrong shape", shapes),
+    positions = values.get("position_embedding_type")
+    if positions not in (None, "absolute") and "alibi_starting_size" not in values:
+        raise ModelError(
+            f"{source}: position_embedding_type '{positions}' is not supported; only absolute is"
         )
-        if names
-    ]
-    if problems:
-        raise ModelError(f"{where}: the weights do not fit {type(module).__name__}; {'; '.join(problems)}")
-    load_weights(module, tensors)
+    if values.get("attention_type") not in (None, "original_full"):
+        raise ModelError(f"{source}: attention_type '{values['attention_type']}' is not supported")
 
 
-def _new_heads(missing: list[str], shapes: list[str], tensors: Mapping[str, Tensor]) -> set[str]:
-    """Return the heads of which a checkpoint holds nothing, or tensors of another shape."""
-    new = set()
-    for head in HEAD_PREFIXES:
-        absent = any(name.startswith(head) for name in missing) and not any(
-            name.startswith(head) for name in tensors
+def _build(
+    files: CheckpointFiles,
+    family: str,
+    objective: str,
+    tensors: Mapping[str, Tensor],
+    allow_new_head: bool,
+    **settings: Any,
+) -> DnaModel:
+    """Build a family's network and fill it with tensors, and with adapters if the files have some."""
+    kind = get_family(family)
+    source = files.folder / CONFIG
+    config = build_config(kind, files.config, objective, source, **settings)
+    module = _build_network(kind, config, source)
+    if files.adapter is None:
+        fill(module, tensors, files.folder, allow_new_head)
+    else:
+        adapters.restore(
+            module, files, lambda whole: fill(module, tensors, files.folder, allow_new_head, whole)
         )
-        if absent or any(name.startswith(head) for name in shapes):
-            new.add(head)
-    return new
+    return module
 
 
-def _official(
-    tensors: dict[str, Tensor], module: DnaModel, expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Give tensors the module's names; leave out computed buffers and heads that it has none of."""
-    prefix = module.base_model_prefix + "."
-    if not any(name.startswith(prefix) for name in tensors):  # a bare encoder was saved
-        tensors = {
-            prefix + name if prefix + name in expected else name: value for name, value in tensors.items()
-        }
-    absent = tuple(head for head in HEAD_PREFIXES if not any(name.startswith(head) for name in expected))
-    kept = {
-        name: value
-        for name, value in tensors.items()
-        if name in expected or not (HARMLESS.search(name) or name.startswith(absent))
-    }
-    for target, source in module.all_tied_weights_keys.items():
-        value = kept.pop(target, None)
-        if value is not None:
-            kept.setdefault(source, value)
-    return kept
-
-
-def _spoken(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a number"
+def _build_network(kind: ModelFamily, config: PretrainedConfig, source: object) -> DnaModel:
+    try:
+        return build_empty(kind.model, config)
+    except ModelError:
+        raise
+    except Exception as error:  # networks raise several types for values that they cannot use
+        reason = " ".join((str(error) or type(error).__name__).split())
+        raise ModelError(f"{source}: no network can be built from these values ({reason})") from error

@@ -193,7 +193,7 @@ def register_auto_classes() -> None:
     --------
     >>> from transformers import AutoConfig
     >>> from zflipon.models import register_auto_classes
-    >>> from zflipon.models.hub import BUNDLED
+    >>> from zflipon.models.files import BUNDLED
     >>> register_auto_classes()
     >>> type(AutoConfig.from_pretrained(BUNDLED / "compact")).__name__
     'CompactConfig'

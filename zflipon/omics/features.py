@@ -27,7 +27,7 @@ import numpy as np
 from zflipon.errors import InputError, format_names, suggest
 from zflipon.genome.interval_files import read_bed, read_bedgraph
 from zflipon.genome.intervals import Intervals, count_covered, merge, merged_interval_mask
-from zflipon.models.hub import sha256_of
+from zflipon.checksums import sha256_of
 from zflipon.models.metadata import FEATURE_KINDS, Feature, View
 from zflipon.tracks.base import paint_intervals
 from zflipon.tracks.bigwig import BigWigReader as BigWigTrack

@@ -25,6 +25,9 @@ from zflipon.tokenization.tokens import TokenBatch, Tokens, concatenate_batches
 
 _NUCLEOTIDE_WORD = re.compile("[ACGT]*")
 
+LARGEST_VOCABULARY = 1 << 24
+"""Largest number of token ids; beyond it the table of token lengths would exhaust memory."""
+
 _MIN_SEQUENCES_FOR_TABLES = 64
 """Number of sequences from which `FastBpe` is faster than the threads of the tokenizers library."""
 
@@ -93,6 +96,10 @@ class BpeTokenizer:
         self.mask_id: int | None = vocabulary.get("[MASK]")
         self.tokens_per_base = 1
         self.vocab_size: int = max(vocabulary.values()) + 1
+        if self.vocab_size > LARGEST_VOCABULARY:
+            raise ModelError(
+                f"the tokenizer has a token with id {self.vocab_size - 1:,}; ids up to {LARGEST_VOCABULARY:,} are supported"
+            )
         special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         self._token_length = np.zeros(self.vocab_size, dtype=np.int64)
         for token, token_id in vocabulary.items():
@@ -187,6 +194,8 @@ class KmerTokenizer:
     ----------
     vocabulary : dict of str to int
         Token → id: the special tokens and every k-mer of A, C, G and T.
+    special_tokens : bool
+        Whether ``[CLS]`` and ``[SEP]`` surround the tokens of a sequence.
 
     Raises
     ------
@@ -194,8 +203,9 @@ class KmerTokenizer:
         If a special token or a k-mer is missing.
     """
 
-    def __init__(self, vocabulary: dict[str, int]):
+    def __init__(self, vocabulary: dict[str, int], special_tokens: bool = True):
         self.vocabulary = dict(vocabulary)
+        self.special_tokens = special_tokens
         self.k = max((len(token) for token in vocabulary if _NUCLEOTIDE_WORD.fullmatch(token)), default=0)
         try:
             self._unk, self._cls, self._sep, self.pad_id = (
@@ -238,12 +248,21 @@ class KmerTokenizer:
         for offset in range(self.k):
             kmers[codes[:, offset : offset + starts] >= UNKNOWN_BASE] = -1  # the last entry, [UNK]
         kmer_ids = self._ids_by_kmer[kmers[np.arange(starts) < kmer_counts[:, None]]]
+        remaining = (widths - kmer_counts + 1)[kmer_counts > 0]
+        if not self.special_tokens:
+            lengths = np.ones(len(kmer_ids), dtype=np.int64)
+            lengths[(np.cumsum(kmer_counts) - 1)[kmer_counts > 0]] = remaining
+            return TokenBatch(kmer_ids, lengths, kmer_counts)
         ids, counts = add_special_tokens(kmer_ids, kmer_counts, [self._cls], [self._sep])
         ends = np.cumsum(counts)
         lengths = np.ones(len(ids), dtype=np.int64)
         lengths[ends - counts] = lengths[ends - 1] = 0
-        lengths[(ends - 2)[kmer_counts > 0]] = (widths - kmer_counts + 1)[kmer_counts > 0]
+        lengths[(ends - 2)[kmer_counts > 0]] = remaining
         return TokenBatch(ids, lengths, counts)
+
+    def with_special_tokens(self, special_tokens: bool) -> KmerTokenizer:
+        """Return this tokenizer with or without ``[CLS]`` and ``[SEP]`` around each sequence."""
+        return KmerTokenizer(self.vocabulary, special_tokens)
 
     def names(self) -> list[str]:
         """Return the name of each token by its id; an empty string for an id without a token."""

@@ -15,7 +15,7 @@ from zflipon.config import Recipe, StageConfig
 from zflipon.errors import RecipeError, format_names
 from zflipon.inference.settings import resolve_strands
 from zflipon.models import Checkpoint, create, get_family, start
-from zflipon.models.adapters import attach, thaw
+from zflipon.models.adapters import attach, unfreeze
 from zflipon.models.metadata import ModelMetadata
 from zflipon.models.weights import current_name
 from zflipon.tokenization.bpe_training import train_bpe
@@ -208,7 +208,7 @@ def freeze_weights(module: torch.nn.Module, stage: StageConfig) -> None:
     for prefix, current in zip(stage.freeze, frozen, strict=True):
         if not any(name.startswith(current) for name in names):
             raise RecipeError(f"stage {stage.name}: freeze: no name of a weight starts with '{prefix}'")
-    thaw(module)
+    unfreeze(module)
     for name, weights in module.named_parameters():
         if name.startswith(frozen):
             weights.requires_grad = False

@@ -16,7 +16,7 @@ from zflipon.errors import format_names
 from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.locks import OutputLocks
 from zflipon.models import Checkpoint, load, save
-from zflipon.models.hub import locate
+from zflipon.models.files import locate
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.tracks.atomic import raise_output_errors
 from zflipon.training.assessment import assess

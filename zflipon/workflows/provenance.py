@@ -22,7 +22,7 @@ from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, load
-from zflipon.models.hub import sha256_of
+from zflipon.checksums import sha256_of
 from zflipon.omics.features import FeatureTracks, open_features
 from zflipon.tracks.atomic import INDEX_SUFFIXES, read_record, record_path
 from zflipon.tracks.bigwig import BigWig

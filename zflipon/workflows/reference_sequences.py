@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 
-from zflipon.models.hub import BUNDLED
+from zflipon.models.files import BUNDLED
 
 FINGERPRINTS = BUNDLED / "fingerprints.json"
 """Fingerprints of the bundled models on the reference sequences; ``benchmarks/fingerprints.py`` writes it."""

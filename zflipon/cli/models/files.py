@@ -1,17 +1,25 @@
-"""``zflipon models pull``, ``import``, ``convert`` and ``merge``: checkpoints brought here and made whole."""
+"""``zflipon models pull``, ``import``, ``convert`` and ``merge``: commands that write checkpoints.
+
+Each parses its options and calls `zflipon.models.importers`; the command group is in the package.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from zflipon.cli.models import models
+from zflipon.checksums import sha256_of
 from zflipon.cli.options import complete_models, default_of
 from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError, OutputError
-from zflipon.models.hub import CONFIG, WEIGHTS, Files
+from zflipon.models.files import CONFIG, CheckpointFiles
 from zflipon.models.metadata import OBJECTIVES, ModelMetadata
+from zflipon.models.weight_files import WEIGHT_FILES
+
+if TYPE_CHECKING:
+    from zflipon.models import Checkpoint
 
 PULL = """\b
 Examples:
@@ -44,41 +52,40 @@ output_option = click.option(
     required=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Folder to write, of config, safetensors and tokenizer.",
+    help="Folder to write: config, weights as safetensors, and tokenizer.",
 )
-force_option = click.option(
-    "--force", is_flag=True, help="Replace a checkpoint that exists, with all that is in its folder."
-)
+force_option = click.option("--force", is_flag=True, help="Replace an existing checkpoint and its folder.")
 
 
-@models.command(epilog=PULL, short_help="Fetch a checkpoint from the Hugging Face hub.")
+@click.command(epilog=PULL, short_help="Download a checkpoint from the Hugging Face hub.")
 @click.argument("repository", metavar="OWNER/NAME")
 @click.option(
     "--revision",
     metavar="NAME",
-    help="Branch, tag or commit; --model then takes the folder.  [default: main]",
+    help="Branch, tag or commit; use the printed folder as --model then.  [default: main]",
 )
 def pull(repository: str, revision: str | None) -> None:
-    """Fetch the checkpoint OWNER/NAME from the Hugging Face hub into its cache, where --model finds it by that name.
+    """Download the checkpoint OWNER/NAME from the Hugging Face hub into its cache, where --model finds it.
 
-    Weights, config and tokenizer are fetched, and no code. Prints the folder and the SHA-256 of each file. What is in
-    the cache is not fetched again; HF_HOME says where that lies.
+    Weights, config and tokenizer are downloaded, never code. Prints the folder and the SHA-256 of each file. Files in
+    the cache are not downloaded again; HF_HOME sets its folder.
     """
-    from zflipon.models.hub import fetch, is_hub_id, locate, sha256_of
+    from zflipon.models.files import locate
+    from zflipon.models.hub import download, is_hub_id
 
     if not is_hub_id(repository):
         raise ModelError(f"{repository}: expected a hub id, OWNER/NAME")
-    folder = fetch(repository, revision)
-    metadata = locate(folder).metadata(None)  # tells what is missing, or that no family knows it
+    folder = download(repository, revision)
+    metadata = locate(folder).metadata()  # raises if files are missing or the family is unknown
     click.echo(str(folder))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         click.echo(f"{sha256_of(path)}  {path.relative_to(folder)}")
     click.echo(
-        f"{repository}: {metadata.family}; use it by --model {folder if revision else repository}", err=True
+        f"{repository}: {metadata.family}; use it with --model {folder if revision else repository}", err=True
     )
 
 
-@models.command("import", epilog=IMPORT, short_help="Make a whole checkpoint of files from elsewhere.")
+@click.command("import", epilog=IMPORT, short_help="Make a checkpoint of files that other code has written.")
 @click.argument("source", type=click.Path(path_type=Path))
 @output_option
 @click.option(
@@ -91,63 +98,65 @@ def pull(repository: str, revision: str | None) -> None:
     "--tokenizer",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="tokenizer.json or vocab.txt in the place of the one that lies there.",
+    help="tokenizer.json or vocab.txt to use instead of the one in the folder.",
 )
 @click.option(
     "--objective",
     type=click.Choice(OBJECTIVES),
-    help="What the head decides.  [default: as config and tensors tell; token where it could be sequence]",
+    help="Objective of the head.  [default: from config and tensors; token if it could be sequence]",
 )
 @click.option(
     "--window",
     type=click.IntRange(1),
-    help="Bases that the model reads at once.  [default: as told there, or the family's]",
+    help="Bases per window.  [default: from the checkpoint, or its family's]",
 )
 @click.option(
     "--margin",
     type=click.IntRange(0),
-    help="Bases of context at either side, where nothing is decided.  [default: as told there, or the family's; at "
-    f"most 1/{WINDOW_TO_MARGIN_RATIO} of --window]",
+    help="Bases of context on each side that are read but not called.  [default: from the checkpoint, or its "
+    f"family's; at most 1/{WINDOW_TO_MARGIN_RATIO} of --window]",
 )
 @click.option(
     "--max-token-length",
-    type=click.IntRange(1),
-    help="Limit tokens to so many bases; the paper's models have 5.  [default: no limit]",
+    type=click.IntRange(0),
+    help="Longest token in bases; the paper's models have 5, and 0 is no limit.  [default: from the checkpoint; with "
+    "--base, from the embeddings that training changed]",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
-    help=f"Probability from which a base is called.  [default: as told there, or {default_of(ModelMetadata, 'threshold')}]",
+    help="Probability from which a base is called.  [default: from the checkpoint, or "
+    f"{default_of(ModelMetadata, 'threshold')}]",
 )
 @click.option(
     "--label-threshold",
     type=click.FloatRange(0, 1),
-    help="Labelled share of a token's bases that made it a positive in training.  [default: as told there, or the "
-    "family's]",
+    help="Labelled share of a token's bases that made it a positive in training.  [default: from the checkpoint, or "
+    "its family's]",
 )
 @force_option
 def import_(
-    source,
-    output,
-    base,
-    tokenizer,
-    objective,
-    window,
-    margin,
-    max_token_length,
-    threshold,
-    label_threshold,
-    force,
+    source: Path,
+    output: Path,
+    base: str | None,
+    tokenizer: Path | None,
+    objective: str | None,
+    window: int | None,
+    margin: int | None,
+    max_token_length: int | None,
+    threshold: float | None,
+    label_threshold: float | None,
+    force: bool,
 ) -> None:
-    """Make a whole checkpoint of SOURCE: a state dict (.pt, .bin), or a folder in the official layout.
+    """Make a complete checkpoint of SOURCE: a state dict (.pt, .bin, .ckpt), or a folder in the layout of transformers.
 
-    The paper's own files come so: GENA-LM as a state dict, DNABERT-2 as a folder with another tokenizer, Z-DNABERT as a
-    folder of BERT with k-mers. Nothing in them is executed. Prints the SHA-256 of the weights before and after.
+    The files of the paper have these forms: GENA-LM a state dict, DNABERT-2 a folder with another tokenizer, Z-DNABERT
+    a BERT folder with k-mers. Nothing in them is executed. Prints the SHA-256 of the weights before and after.
     """
-    _refuse(output, force)
-    from zflipon.models.importers import read_foreign
+    _check_output(output, force)
+    from zflipon.models.importers import import_checkpoint
 
-    found = read_foreign(
+    checkpoint = import_checkpoint(
         source,
         base,
         tokenizer,
@@ -158,39 +167,40 @@ def import_(
         threshold=threshold,
         label_threshold=label_threshold,
     )
-    _save(found, output)
+    _save(checkpoint, output)
 
 
-@models.command(epilog=CONVERT, short_help="Write a checkpoint of any layout as safetensors with a story.")
+@click.command(epilog=CONVERT, short_help="Write a checkpoint of any layout as safetensors with metadata.")
 @click.argument("name", shell_complete=complete_models)
 @output_option
 @force_option
 def convert(name: str, output: Path, force: bool) -> None:
-    """Write the checkpoint NAME, of whatever layout, as safetensors with tokenizer and story; no number changes.
+    """Write the checkpoint NAME, of any supported layout, as safetensors with tokenizer and metadata.
 
-    Prints the SHA-256 of the weights before and after.
+    Values do not change; damaged weights are refused. Prints the SHA-256 of the weights before and after.
     """
-    _refuse(output, force)
-    from zflipon.models.importers import read_any
+    _check_output(output, force)
+    from zflipon.models.importers import read_for_conversion
 
-    _save(read_any(name), output)
+    _save(read_for_conversion(name), output)
 
 
-@models.command(epilog=MERGE, short_help="Fold low-rank adapters into the weights that they belong to.")
+@click.command(epilog=MERGE, short_help="Merge low-rank adapters into the weights of their base.")
 @click.argument("name", shell_complete=complete_models)
 @output_option
 @force_option
 def merge(name: str, output: Path, force: bool) -> None:
-    """Fold the low-rank adapters of the checkpoint NAME into the weights that they belong to."""
-    _refuse(output, force)
-    from zflipon.models import adapters, load
+    """Merge the low-rank adapters of the checkpoint NAME into the weights of their base; probabilities stay equal."""
+    _check_output(output, force)
+    from zflipon.models import load
+    from zflipon.models.importers import merge_adapters
 
-    found = load(name, OBJECTIVES)
-    _save(adapters.merge(found), output, found.files)
+    checkpoint = load(name, OBJECTIVES)
+    _save(merge_adapters(checkpoint), output, checkpoint.files)
 
 
-def _refuse(output: Path, force: bool) -> None:
-    """Refuse a folder that could not be written at the end, before any work is done for it."""
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse an output that cannot be written, before any work is done."""
     from zflipon.tracks.atomic import check_output_folder, raise_output_errors
 
     with raise_output_errors(output):
@@ -198,22 +208,31 @@ def _refuse(output: Path, force: bool) -> None:
     check_output_folder(output, force, [CONFIG])
 
 
-def _save(checkpoint, output: Path, source: Files | None = None) -> None:
-    """Write a checkpoint, and print the checksums of the weights before and after."""
-    from zflipon.models.importers import save_checked
+def _save(checkpoint: Checkpoint, output: Path, source: CheckpointFiles | None = None) -> None:
+    """Write a checkpoint, and print the checksums of the weights before and after.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    output : Path
+    source : CheckpointFiles, optional
+        Files that it was made of; None: those that it was loaded from.
+    """
+    from zflipon.models.importers import save_and_verify
     from zflipon.tracks.atomic import atomic_folder
 
     source = source or checkpoint.files
-    read = [source.folder, *(path.parent for each in (source, source.base) if each for path in each.weights)]
-    if any(place.resolve().is_relative_to(output.resolve()) for place in read):
-        raise OutputError(f"{output}: holds what is read; name another folder to write")
+    inputs = [source.folder, *(path.parent for path in source.all_weights)]
+    if any(folder.resolve().is_relative_to(output.resolve()) for folder in inputs):
+        raise OutputError(f"{output}: holds an input; name another folder to write")
     before, metadata = source.sha256(), checkpoint.metadata
     with atomic_folder(output) as part:
-        after = save_checked(checkpoint, part)
-    weights = (*(source.base.weights if source.base else ()), *source.weights)
-    click.echo(f"{before}  {', '.join(path.name for path in weights)}, as read")
-    click.echo(f"{after}  {WEIGHTS[0]}, as written")
+        after = save_and_verify(checkpoint, part)
+    click.echo(f"{before}  {', '.join(path.name for path in source.all_weights)}, as read")
+    click.echo(f"{after}  {WEIGHT_FILES[0]}, as written")
+    tokens = f", tokens of at most {metadata.max_token_length} bp" if metadata.max_token_length else ""
     click.echo(
-        f"{metadata.family}, objective {metadata.objective}, windows of {metadata.window} bp with a margin of {metadata.margin}"
+        f"{metadata.family}, objective {metadata.objective}, windows of {metadata.window} bp with a margin of "
+        f"{metadata.margin} bp{tokens}"
     )
-    click.echo(f"{output}: the whole checkpoint is ready; zflipon models show {output}", err=True)
+    click.echo(f"{output}: the checkpoint is ready; zflipon models show {output}", err=True)
