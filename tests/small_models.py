@@ -1,10 +1,10 @@
-"""Makes small models with random weights in the layouts of the published ones, so that recipes run in minutes.
+"""Create small models with random weights in the layouts of published ones, so that recipes run in minutes.
 
 python tests/small_models.py OUT [--tokenizers FOLDER]
 
-OUT gets ``dnabert2``, ``gena``, ``dnabert`` and ``modernbert``, each with ``config.json`` (official keys, no story of
-ours), ``pytorch_model.bin`` (encoder and masked-LM head) and the tokenizer. FOLDER holds the
-published tokenizers (``dnabert2_max5.json``, ``gena_t2t_32k.json``); without it a tokenizer is trained on random DNA.
+Writes the folders ``dnabert2``, ``gena``, ``dnabert`` and ``modernbert`` into OUT, each with ``config.json`` (published
+keys, no metadata of zflipon), ``pytorch_model.bin`` (encoder and masked-LM head) and the tokenizer. FOLDER holds the
+published tokenizers (``dnabert2_max5.json``, ``gena_t2t_32k.json``); without it, tokenizers are trained on random DNA.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OFFICIAL = {
     "dnabert": {"model_type": "bert", "architectures": ["BertForMaskedLM"], "max_position_embeddings": 512},
     "modernbert": {"model_type": "modernbert", "architectures": ["ModernBertForMaskedLM"]},
 }
-"""What a published ``config.json`` says beside the shape."""
+"""Keys of a published ``config.json``, without the shape."""
 
 PUBLISHED = {"dnabert2": "dnabert2_max5.json", "gena": "gena_t2t_32k.json"}
 

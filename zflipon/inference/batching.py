@@ -13,7 +13,7 @@ import torch
 
 from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.inference.devices import DeviceProfile, device_profile
-from zflipon.models.collate import collate, part_of
+from zflipon.models.collate import collate, select_rows
 from zflipon.tokenization.tokenizers import DnaTokenizer
 from zflipon.tokenization.tokens import TokenBatch
 
@@ -124,7 +124,7 @@ class Batcher:
                 present=present,
             )
             for rows in self._split(tokens.counts):
-                batch_inputs = part_of(inputs, rows, tokens.counts[rows], pool.widths[rows])
+                batch_inputs = select_rows(inputs, rows, tokens.counts[rows], pool.widths[rows])
                 if self.device.type == "cuda":
                     batch_inputs = {
                         name: tensor.contiguous().pin_memory() for name, tensor in batch_inputs.items()

@@ -59,7 +59,7 @@ class DnaModel(PreTrainedModel):
     Parameters
     ----------
     config : transformers.PretrainedConfig
-        Beside the shape of the encoder: ``objective``, ``class_weights``, ``base_head`` (see
+        The shape of the encoder, and ``objective``, ``class_weights``, ``base_head`` (see
         `zflipon.models.heads.base_resolution.HEAD_DEFAULTS`) and ``features``, the number of omics tracks.
 
     Raises
@@ -184,7 +184,7 @@ class DnaModel(PreTrainedModel):
         Parameters
         ----------
         input_ids, attention_mask : Tensor
-            int64, shape (batch, tokens); the mask is 0 at padding, and may be left out if there is none.
+            int64, shape (batch, tokens); the mask is 0 at padding; None means no padding.
         base_tokens, bases, core, base_inputs, features, present
             For the base objective, see `zflipon.models.heads.base_resolution.BaseHead.forward`.
         labels : Tensor, optional

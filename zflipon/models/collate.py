@@ -1,4 +1,7 @@
-"""Tokens and sequences → the padded tensors of one forward pass."""
+"""Collating tokenized sequences into the padded tensors of one forward pass.
+
+Which sequences form a batch is decided elsewhere, in `zflipon.inference.batching` and `zflipon.training.batching`.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +30,26 @@ def collate(
     ----------
     tokens : sequence of Tokens
     sequences : sequence of str
-        The same sequences, upper case.
+        The same sequences in upper case.
     pad_id : int
         Token id of the padding.
     with_bases : bool
-        Whether the model decides per base and so reads nucleotides too.
+        Whether the model has the base objective and needs nucleotide codes.
     features : sequence of numpy.ndarray, optional
-        Omics tracks of each: float32, shape (tracks, steps).
+        Omics tracks of each sequence: float32, shape (tracks, steps).
     present : numpy.ndarray, optional
-        Which of them there are: float32, shape (tracks,) or (batch, tracks).
+        Which tracks are present: float32, shape (tracks,) or (batch, tracks).
 
     Returns
     -------
     dict of str to Tensor
-        ``input_ids`` and ``attention_mask``, int64 of shape (batch, tokens); with bases also ``base_tokens`` and
-        ``bases``, int64 of shape (batch, bases); with features also ``features``, float32 of shape
-        (batch, tracks, steps), and ``present``, float32 of shape (batch, tracks). The mask is left out where
-        nothing is padded, since attention without one is faster and gives the same.
+        Arguments of `zflipon.models.base.DnaModel.forward`:
+
+        - ``input_ids`` and ``attention_mask``, int64, shape (batch, tokens). Without padding there is no mask:
+          attention gives the same result faster.
+        - with bases: ``base_tokens`` and ``bases``, int64, shape (batch, bases).
+        - with features: ``features``, float32, shape (batch, tracks, steps), and ``present``, float32, shape
+          (batch, tracks).
     """
     tokens = TokenBatch.from_tokens(tokens)
     batch = {"input_ids": torch.from_numpy(pad_rows(tokens.ids, tokens.counts, pad_id))}
@@ -63,35 +69,36 @@ def collate(
     return batch
 
 
-def part_of(
+def select_rows(
     inputs: dict[str, Tensor], rows: slice, counts: np.ndarray, widths: np.ndarray
 ) -> dict[str, Tensor]:
-    """Cut some rows out of what `collate` returned, no longer than the longest of them.
+    """Select some rows of a collated batch, without the padding that these rows do not need.
 
     Parameters
     ----------
     inputs : dict of str to Tensor
+        As returned by `collate`.
     rows : slice
     counts, widths : numpy.ndarray
-        int64, shape (rows,): tokens and bases of each.
+        int64, shape (rows,): tokens and bases of the selected rows.
 
     Returns
     -------
     dict of str to Tensor
-        As `collate` has it of these rows alone; views.
+        What `collate` would return for these rows; views of `inputs`.
     """
-    longest = dict.fromkeys(("input_ids", "attention_mask"), int(counts.max()))
-    longest |= dict.fromkeys(("base_tokens", "bases"), int(widths.max()))
-    part = {name: tensor[rows, ..., : longest.get(name)] for name, tensor in inputs.items()}
+    lengths = dict.fromkeys(("input_ids", "attention_mask"), int(counts.max()))
+    lengths |= dict.fromkeys(("base_tokens", "bases"), int(widths.max()))
+    selected = {name: tensor[rows, ..., : lengths.get(name)] for name, tensor in inputs.items()}
     if counts.min() == counts.max():
-        part.pop("attention_mask", None)
-    return part
+        selected.pop("attention_mask", None)
+    return selected
 
 
-def pad(rows: Sequence[np.ndarray], value: float) -> Tensor:
-    """Stack rows of unequal length, filled up with `value`: shape (rows, …, longest)."""
-    width = max(row.shape[-1] for row in rows)
-    filled = np.full((len(rows), *rows[0].shape[:-1], width), value, dtype=rows[0].dtype)
-    for line, row in zip(filled, rows, strict=True):
-        line[..., : row.shape[-1]] = row
-    return torch.from_numpy(filled)
+def pad(rows: Sequence[np.ndarray], fill_value: float) -> Tensor:
+    """Stack arrays of different length along their last axis, padded: shape (rows, ..., longest)."""
+    length = max(row.shape[-1] for row in rows)
+    padded = np.full((len(rows), *rows[0].shape[:-1], length), fill_value, dtype=rows[0].dtype)
+    for target, row in zip(padded, rows, strict=True):
+        target[..., : row.shape[-1]] = row
+    return torch.from_numpy(padded)

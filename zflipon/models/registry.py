@@ -51,14 +51,14 @@ class ModelFamily:
     model : type of DnaModel
         The network.
     config : type of PretrainedConfig
-        Its configuration.
+        Its configuration; accepts at least ``vocab_size`` and ``pad_token_id``, which come from the tokenizer.
     tokenizer : type of DnaTokenizer
     recognizes : callable
         Takes the content of a ``config.json``; returns True if the checkpoint belongs to this family.
     tokenizer_file : str
         Name of the tokenizer's file in a checkpoint folder; empty if the tokenizer needs none.
     default_metadata : mapping
-        Fields of `zflipon.models.metadata.ModelMetadata` for checkpoints without metadata of their own.
+        Fields of `zflipon.models.metadata.ModelMetadata` for checkpoints that store none.
     lora_targets : tuple of str
         Names of the linear layers that get low-rank adapters by default.
     trainable : bool

@@ -1,6 +1,6 @@
 """The base-resolution head: a probability for each base, as the product of two factors.
 
-Its context network, k-mer tables, omics head and nucleotide inputs are in the modules beside this one.
+Its context, k-mer tables, omics head and nucleotide inputs are in the other modules of this package.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class BaseHead(nn.Module):
     kmer_size : int
         Bases of the k-mers whose log-odds are read around each bin; 0: none.
     features : int
-        Number of omics tracks read beside the sequence.
+        Number of omics tracks.
     distances : sequence of int
         Bases on either side of a bin over which these are averaged.
     omics : int

@@ -40,7 +40,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor, positive_weight: Tensor | None = None) -> Tensor:
-    """Return the mean binary cross-entropy over labelled positions; 0 if there are none.
+    """Return the mean binary cross-entropy over labelled positions; 0 without labels.
 
     Parameters
     ----------
