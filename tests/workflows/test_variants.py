@@ -1,4 +1,4 @@
-"""What alleles do to the probability of Z-DNA."""
+"""Scores of alleles: known answers, coordinates, reasons, formats."""
 
 import numpy as np
 import pysam
@@ -18,7 +18,9 @@ from zflipon.workflows.variants import (
     score_variants,
 )
 
-QUIET = dna(3000, 1, "AGG")  # purines alone do not turn; their G gives the context that the model asks for
+QUIET = dna(
+    3000, 1, "AGG"
+)  # purines alone do not form Z-DNA; their G gives the context that the model expects
 REPEAT = "CG" * 12
 GENOME = {
     "chr1": QUIET + REPEAT + QUIET,
@@ -29,7 +31,7 @@ AT = len(QUIET) + 1  # 1-based, of the repeat's first base
 
 
 def alternation(sequences):
-    """The share of the 12 bases around each that are C or G: a slow, deterministic predictor."""
+    """The share of the 12 bases around each that are C or G: slow and deterministic."""
     found = []
     for text in sequences:
         strong = np.array([letter in "CG" for letter in text], dtype=float)
@@ -74,9 +76,9 @@ def run(tmp_path, genome, rows, name="out.vcf.gz", model="compact", config=None,
 
 
 @pytest.mark.parametrize("pairs", [6, 12])
-def test_a_break_loses_a_mend_gains_and_far_away_is_nothing(tmp_path, pairs):
-    """By the bundled model. (CG)6 in two halves turns no more at its ends, half of (CG)12 still does as a whole."""
-    # runs of purines and of pyrimidines do not turn; their G and C give the context that the model asks for
+def test_breaking_a_repeat_loses_mending_it_gains_and_distant_variants_do_nothing(tmp_path, pairs):
+    """With the bundled model: each half of (CG)6 is too short for Z-DNA, each half of (CG)12 is not."""
+    # runs of purines and of pyrimidines do not form Z-DNA; their G and C give the context that the model expects
     flank = "".join(dna(20, i, "CCCCT" if i % 2 else "AGGGG") for i in range(150))
     whole, middle, far = "CG" * pairs, pairs - 1, AT - 300
     broken = whole[:middle] + "T" + whole[middle + 1 :]
@@ -87,8 +89,8 @@ def test_a_break_loses_a_mend_gains_and_far_away_is_nothing(tmp_path, pairs):
         ("chr1", AT + middle, whole[middle], "T"),
         ("chr2", AT + middle, "T", whole[middle]),
     ]
-    _, found = run(tmp_path, make_fasta(tmp_path, contigs), rows, contigs=contigs)
-    away, breaks, mends = ({name: found.info[name][0] for name in list(FIELDS)[:6]} for found in found)
+    _, records = run(tmp_path, make_fasta(tmp_path, contigs), rows, contigs=contigs)
+    away, breaks, mends = ({name: record.info[name][0] for name in list(FIELDS)[:6]} for record in records)
     if pairs == 6:
         assert breaks["ZF_LOSS"] < -0.2
         assert -breaks["ZF_LOSS"] > 2 * breaks["ZF_GAIN"]
@@ -102,14 +104,14 @@ def test_a_break_loses_a_mend_gains_and_far_away_is_nothing(tmp_path, pairs):
     assert max(away["ZF_GAIN"], -away["ZF_LOSS"]) < 0.02
 
 
-def test_the_same_allele_is_nothing(tmp_path, genome, stub):
+def test_an_allele_equal_to_the_reference_changes_nothing(tmp_path, genome, stub):
     _, (record,) = run(tmp_path, genome, [("chr1", AT, "C", "C")])
     assert record.info["ZF_GAIN"] == record.info["ZF_LOSS"] == record.info["ZF_SUM"] == (0,)
     assert record.info["ZF_POS"] == (AT,)
 
 
-def slow(text, start, ref, alt, low, high):
-    """Column by column: (place, before, after), by the whole contig's probabilities."""
+def align_slowly(text, start, ref, alt, low, high):
+    """Return (position, before, after) for each column of the alignment, from the whole contigs."""
     other = text[:start] + alt + text[start + len(ref) :]
     before, after = alternation([text, other])
     columns = [(at, before[at], after[at]) for at in range(low, start)]
@@ -156,7 +158,7 @@ def test_coordinates_line_up(genome, contig, at, ref, alt, shifts):
     assert all(len(sequence) <= 512 for sequence in batch.sequences)
     assert pair.low <= at - 1
     assert pair.high >= at - 1 + len(ref)
-    columns = slow(text, at - 1, ref, alt, pair.low, pair.high)
+    columns = align_slowly(text, at - 1, ref, alt, pair.low, pair.high)
     delta = np.array([after - before for _, before, after in columns])
     assert found["gain"] == pytest.approx(max(0, delta.max()), abs=1e-6)
     assert found["loss"] == pytest.approx(min(0, delta.min()), abs=1e-6)
@@ -174,7 +176,7 @@ def test_coordinates_line_up(genome, contig, at, ref, alt, shifts):
     ("ref", "alt", "expected"),
     [("A", "AT", 1), ("AT", "A", 1), ("A", "C", 1), ("CAT", "CT", 1), ("AC", "GTT", 2), ("AA", "A", 1)],
 )
-def test_where_the_bases_stand_that_one_allele_has(ref, alt, expected):
+def test_insertion_point(ref, alt, expected):
     assert insertion_point(ref, alt) == expected
 
 
@@ -189,14 +191,14 @@ def test_every_allele_has_scores_or_a_reason(tmp_path, genome, stub):
         ("chr1", 90000, "C", "A"),
         ("chrUn", 5, "C", "A"),
     ]
-    counts, found = run(tmp_path, genome, rows, contigs={**GENOME, "chrUn": "ACGTACGT"})
-    assert [record.pos for record in found] == [row[1] for row in rows]
-    assert found[0].info["ZF_WHY"] == (None, "spanning_deletion", "symbolic", None)
-    assert [value is None for value in found[0].info["ZF_LOSS"]] == [False, True, True, False]
-    assert [record.info.get("ZF_WHY", (None,))[0] for record in found[1:]] == [
+    counts, records = run(tmp_path, genome, rows, contigs={**GENOME, "chrUn": "ACGTACGT"})
+    assert [record.pos for record in records] == [row[1] for row in rows]
+    assert records[0].info["ZF_WHY"] == (None, "spanning_deletion", "symbolic", None)
+    assert [value is None for value in records[0].info["ZF_LOSS"]] == [False, True, True, False]
+    assert [record.info.get("ZF_WHY", (None,))[0] for record in records[1:]] == [
         *("ref_mismatch", "not_acgt", "too_long", None, "symbolic", "off_contig", "off_contig")
     ]
-    assert all("ZF_GAIN" not in record.info for record in found[1:])
+    assert all("ZF_GAIN" not in record.info for record in records[1:])
     assert counts["alleles"] == 2
     assert counts["ref_mismatch"] == 1
     assert counts["written"] == len(rows)
@@ -208,8 +210,8 @@ def test_ten_thousand_records_stay_in_order(tmp_path, genome, stub):
         contig, place = ("chr1", at) if at <= 5000 else ("chr2", at - 5000)
         base = GENOME[contig][place - 1]
         rows.append((contig, place, base, "G" if base == "A" else "A"))
-    _, found = run(tmp_path, genome, rows, header=["##kept=yes"])
-    assert [(one.contig, one.pos, one.ref, one.alts[0]) for one in found] == rows
+    _, records = run(tmp_path, genome, rows, header=["##kept=yes"])
+    assert [(one.contig, one.pos, one.ref, one.alts[0]) for one in records] == rows
     assert sum(stub) < 10_000 * 1.1  # neighbours share the reference's windows
     with pysam.VariantFile(str(tmp_path / "out.vcf.gz")) as file:
         assert "##kept=yes" in str(file.header)
@@ -236,7 +238,7 @@ def test_a_run_over_its_own_output_replaces_its_fields(tmp_path, genome, stub):
     assert dict(one.info) == dict(two.info)
 
 
-def test_tsv_has_a_row_an_allele(tmp_path, genome, stub):
+def test_a_table_has_a_row_per_allele(tmp_path, genome, stub):
     path = write_vcf(tmp_path / "in.vcf", [("chr1", AT + 4, "C", "A,*")])
     score_variants(path, genome, tmp_path / "out.tsv", "compact")
     lines = [line for line in (tmp_path / "out.tsv").read_text().splitlines() if not line.startswith("#")]
@@ -269,8 +271,8 @@ def test_small_changes_and_other_regions_are_left_out(tmp_path, genome, stub):
         ("chr2", AT, "C", "A"),
     ]
     region = f"chr1:{AT}-{AT + 30}"
-    counts, found = run(tmp_path, genome, rows, config=VariantConfig(min_delta=0.05, regions=(region,)))
-    assert [record.pos for record in found] == [AT + 6, AT + 7]  # what has no scores stays
+    counts, records = run(tmp_path, genome, rows, config=VariantConfig(min_delta=0.05, regions=(region,)))
+    assert [record.pos for record in records] == [AT + 6, AT + 7]  # records without scores are written
     assert counts["records"] == 3
 
 
@@ -278,25 +280,17 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path, genome, stub)
     good = write_vcf(tmp_path / "in.vcf", [("chr1", 5, "A", "C")])
     text = good.read_text()
     cases = {
-        "bare": "".join(line for line in text.splitlines(True) if "##contig" not in line),
-        "filter": text.replace("PASS", "q10"),
-        "foreign": text.replace("chr", ""),
-        "unsorted": text + "chr1\t2\t.\tA\tC\t.\tPASS\tDP=7\n",
-        "torn": text + "chr1\tx\n",
-        "none": "hello\n",
+        "renamed": (text.replace("chr", ""), "none of its contigs"),
+        "unsorted": (text + "chr1\t2\t.\tA\tC\t.\tPASS\tDP=7\n", "out of order"),
+        "few columns": (text + "chr1\tx\n", r"vcf:8: expected 8 columns"),
+        "no position": (text.replace("\t5\t", "\tfive\t"), r"vcf:7: POS should be a whole number"),
+        "no VCF": ("hello\n", "cannot be read as VCF"),
+        "no records": ("##fileformat=VCFv4.2\n", "no line of column names"),
     }
-    words = {
-        "bare": "does not declare contig chr1",
-        "filter": "does not declare FILTER q10",
-        "foreign": "none of its contigs",
-        "unsorted": "out of order",
-        "torn": "record 2",
-        "none": "cannot be read",
-    }
-    for name, content in cases.items():
+    for name, (content, message) in cases.items():
         bad = tmp_path / f"{name}.vcf"
         bad.write_text(content)
-        with pytest.raises(InputError, match=words[name]):
+        with pytest.raises(InputError, match=message):
             score_variants(bad, genome, tmp_path / "out.vcf.gz", "compact")
     with pytest.raises(InputError, match="no such file"):
         score_variants(tmp_path / "absent.vcf", genome, tmp_path / "out.vcf.gz", "compact")

@@ -1,4 +1,4 @@
-"""Runs over a VCF: their record, going on after a stop, several processes, odd headers, long contigs."""
+"""Runs over a VCF: their record, resuming, several processes, incomplete headers, long contigs, packings."""
 
 import json
 import multiprocessing
@@ -73,27 +73,27 @@ def out(tmp_path):
 
 
 @pytest.fixture
-def whole(vcf, fasta, tiny_checkpoint, tmp_path):
-    """Return the bytes of a run that nothing stopped."""
-    (tmp_path / "whole").mkdir()
-    score(vcf, fasta, tiny_checkpoint, tmp_path / "whole")
-    return contents(tmp_path / "whole")
+def complete(vcf, fasta, tiny_checkpoint, tmp_path):
+    """Return the bytes of an uninterrupted run."""
+    (tmp_path / "complete").mkdir()
+    score(vcf, fasta, tiny_checkpoint, tmp_path / "complete")
+    return contents(tmp_path / "complete")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (OUTPUT, f"{OUTPUT}.tbi")}
 
 
-def test_the_record_tells_how_the_output_was_made(vcf, fasta, tiny_checkpoint, out):
+def test_the_record_says_how_the_output_was_made(vcf, fasta, tiny_checkpoint, out):
     config = VariantConfig(shifts=2, min_delta=0.01)
-    told = score(vcf, fasta, tiny_checkpoint, out, config=config)
+    counts = score(vcf, fasta, tiny_checkpoint, out, config=config)
     record = json.loads((out / f"{OUTPUT}.json").read_text())
     number = len(list(rows()))
-    assert record["counts"] == told
-    assert told["records"] == number + 2
-    assert told["alleles"] == number
-    assert 2 <= told["written"] < number + 2
-    assert (told["ref_mismatch"], told["spanning_deletion"], told["symbolic"]) == (1, 1, 1)
+    assert record["counts"] == counts
+    assert counts["records"] == number + 2
+    assert counts["alleles"] == number
+    assert 2 <= counts["written"] < number + 2
+    assert (counts["ref_mismatch"], counts["spanning_deletion"], counts["symbolic"]) == (1, 1, 1)
     assert record["variants"] | {"shifts": 2, "min_delta": 0.01, "regions": []} == record["variants"]
     assert len(record["geometry"]["offsets"]) == 2
     assert len(record["model"]["sha256"]) == 64
@@ -104,7 +104,7 @@ def test_the_record_tells_how_the_output_was_made(vcf, fasta, tiny_checkpoint, o
     assert not list(out.glob("*.unfinished"))
 
 
-def test_killed_at_random_instants_a_run_ends_with_the_same_bytes(vcf, fasta, tiny_checkpoint, whole, out):
+def test_killed_at_random_instants_a_run_ends_with_the_same_bytes(vcf, fasta, tiny_checkpoint, complete, out):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["zflipon.workflows.variants", "zflipon.models.families.compact", "test_variants_runs"]
@@ -116,12 +116,12 @@ def test_killed_at_random_instants_a_run_ends_with_the_same_bytes(vcf, fasta, ti
         process.start()
         process.join()
         took = time.monotonic() - started
-    assert contents(out) == whole
+    assert contents(out) == complete
     instants = np.random.default_rng(7)
     kills = resumed = 0
     while kills < KILLS:
         if (out / f"{OUTPUT}.json").exists() and not list(out.glob("*.unfinished")):
-            assert contents(out) == whole
+            assert contents(out) == complete
             for path in out.iterdir():
                 path.unlink()
         resumed += bool(list(out.glob("*.unfinished/*.shard")))
@@ -134,17 +134,17 @@ def test_killed_at_random_instants_a_run_ends_with_the_same_bytes(vcf, fasta, ti
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         if (out / OUTPUT).exists():
-            assert contents(out) == whole
+            assert contents(out) == complete
     if list(out.glob("*.unfinished")) or not (out / OUTPUT).exists():
         score(*arguments)
-    assert contents(out) == whole
+    assert contents(out) == complete
     assert resumed
     assert {path.name for path in out.iterdir()} == {OUTPUT, f"{OUTPUT}.tbi", f"{OUTPUT}.json"}
 
 
 @pytest.fixture
 def half_done(vcf, fasta, tiny_checkpoint, out, monkeypatch):
-    """Leave a run whose disk was full after five pools."""
+    """Leave a run whose disk was full after five batches."""
     from zflipon.jobs.journal import Journal
 
     write = Journal.write
@@ -163,8 +163,8 @@ def half_done(vcf, fasta, tiny_checkpoint, out, monkeypatch):
 
 
 @pytest.fixture
-def pools_read(monkeypatch):
-    """Count the pools that are scored."""
+def batches_scored(monkeypatch):
+    """Return a list that grows by one with each scored batch."""
     from zflipon.inference.predictor import Predictor
 
     read, plain = [], Predictor.predict_probabilities
@@ -174,39 +174,45 @@ def pools_read(monkeypatch):
     return read
 
 
-def test_what_is_done_is_not_done_again(half_done, vcf, fasta, tiny_checkpoint, whole, pools_read):
+def test_finished_batches_are_not_scored_again(
+    half_done, vcf, fasta, tiny_checkpoint, complete, batches_scored
+):
     torn = sorted((half_done / f"{OUTPUT}.unfinished").glob("*.shard"))[2]
     torn.write_bytes(torn.read_bytes()[:-3])
     score(vcf, fasta, tiny_checkpoint, half_done)
-    assert len(pools_read) == -(-(len(list(rows())) + 2) // SMALL_BATCH) - 4
-    assert contents(half_done) == whole
+    assert len(batches_scored) == -(-(len(list(rows())) + 2) // SMALL_BATCH) - 4
+    assert contents(half_done) == complete
 
 
-def test_another_command_says_what_differs(half_done, vcf, fasta, tiny_checkpoint, whole, pools_read):
+def test_other_settings_are_refused_and_named(
+    half_done, vcf, fasta, tiny_checkpoint, complete, batches_scored
+):
     arguments = (vcf, fasta, tiny_checkpoint, half_done)
-    for config, words in [
+    for config, message in [
         (VariantConfig(shifts=3), r"differs in shifts \(1, now 3\)"),
         (VariantConfig(flank=5), r"differs in flank"),
         (VariantConfig(regions=("two",)), r"differs in records .*regions \(all, now two\)"),
     ]:
-        with pytest.raises(ZfliponError, match=words):
+        with pytest.raises(ZfliponError, match=message):
             score(*arguments, config=config)
     write_vcf(vcf, list(rows())[1:])
     with pytest.raises(ZfliponError, match="differs in records"):
         score(*arguments)
-    assert not pools_read
+    assert not batches_scored
     score(*arguments, restart=True)
-    assert len(pools_read) == -(-(len(list(rows())) - 1) // SMALL_BATCH)
-    assert contents(half_done) != whole
+    assert len(batches_scored) == -(-(len(list(rows())) - 1) // SMALL_BATCH)
+    assert contents(half_done) != complete
 
 
-def test_what_is_written_may_be_chosen_anew(half_done, vcf, fasta, tiny_checkpoint, pools_read):
-    """Scores do not follow from it."""
+def test_a_rerun_may_write_other_records(half_done, vcf, fasta, tiny_checkpoint, batches_scored):
+    """`min_delta` does not change the scores."""
     score(vcf, fasta, tiny_checkpoint, half_done, config=VariantConfig(min_delta=0.5))
-    assert len(pools_read) < 11
+    assert len(batches_scored) < 11
 
 
-def test_a_signal_stops_and_says_how_to_go_on(vcf, fasta, tiny_checkpoint, out, whole, monkeypatch):
+def test_a_signal_stops_the_run_and_explains_how_to_resume(
+    vcf, fasta, tiny_checkpoint, out, complete, monkeypatch
+):
     from zflipon.inference.predictor import Predictor
 
     plain, seen = Predictor.predict_probabilities, []
@@ -223,11 +229,11 @@ def test_a_signal_stops_and_says_how_to_go_on(vcf, fasta, tiny_checkpoint, out, 
             score(vcf, fasta, tiny_checkpoint, out)
     assert caught.value.signal_number == signal.SIGTERM
     score(vcf, fasta, tiny_checkpoint, out)
-    assert contents(out) == whole
+    assert contents(out) == complete
 
 
 def command(folder: Path, *words, small: bool = False):
-    """Run the command line; in small pools where asked for."""
+    """Run the command line; optionally with small batches."""
     environment = dict(os.environ)
     if small:
         patched = folder / "patched"
@@ -248,12 +254,12 @@ def command(folder: Path, *words, small: bool = False):
     )
 
 
-def test_two_processes_write_the_same_bytes(vcf, fasta, tiny_checkpoint, out, whole):
+def test_two_processes_write_the_same_bytes(vcf, fasta, tiny_checkpoint, out, complete):
     words = [vcf, "--genome", fasta, "--model", tiny_checkpoint, "-o", OUTPUT, "--batch-size", 8]
     found = command(out, *words, "--num-processes", 2, small=True)
     assert found.returncode == 0, found.stderr
     assert "2 processes" in found.stderr
-    assert contents(out) == whole
+    assert contents(out) == complete
     record = json.loads((out / f"{OUTPUT}.json").read_text())
     assert record["processes"] == 2
     assert record["counts"]["alleles"] == len(list(rows()))
@@ -265,13 +271,15 @@ def test_two_processes_write_the_same_bytes(vcf, fasta, tiny_checkpoint, out, wh
     ]
 
 
-def test_an_odd_header_is_one_line_whatever_the_processes(fasta, tiny_checkpoint, tmp_path):
-    bare = write_vcf(tmp_path / "bare.vcf", list(rows())[:3], header=[])
-    found = command(tmp_path, bare, "--genome", fasta, "--model", tiny_checkpoint, "-o", "x.vcf.gz", "-n", 2)
+def test_an_error_is_one_line_whatever_the_number_of_processes(fasta, tiny_checkpoint, tmp_path):
+    foreign = write_vcf(tmp_path / "foreign.vcf", [("other", 5, "A", "C")])
+    found = command(
+        tmp_path, foreign, "--genome", fasta, "--model", tiny_checkpoint, "-o", "x.vcf.gz", "-n", 2
+    )
     assert found.returncode == 1
     (line,) = found.stderr.splitlines()
     assert line.startswith("zflipon: error: ")
-    assert "does not declare contig one" in line
+    assert "the file has other, the genome one, two; rename" in line
     assert not list(tmp_path.glob("x*"))
 
 
@@ -280,27 +288,46 @@ REF = CONTIGS["one"][4]
 
 
 @pytest.mark.parametrize(
-    ("record", "header", "words"),
+    ("record", "header", "message"),
     [
-        (("one", 5, REF, "A", "q10", "."), DECLARED, "does not declare FILTER q10"),
-        (("one", 5, REF, "A", "PASS", "XX=5"), DECLARED, "does not declare INFO XX"),
-        (("three", 5, REF, "A"), DECLARED, "does not declare contig three"),
         (("chrone", 5, REF, "A"), ["##contig=<ID=chrone>"], "they differ by 'chr'; rename"),
         (("other", 5, REF, "A"), ["##contig=<ID=other>"], "the file has other, the genome one, two; rename"),
     ],
 )
-def test_what_the_header_lacks_is_named(fasta, tiny_checkpoint, out, record, header, words):
+def test_a_file_of_another_genome_is_refused(fasta, tiny_checkpoint, out, record, header, message):
     bad = write_vcf(out / "bad.vcf", [record], header=header)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         score(bad, fasta, tiny_checkpoint, out)
     assert [path.name for path in out.iterdir()] == ["bad.vcf"]
 
 
-def test_a_format_that_the_header_lacks_is_named(fasta, tiny_checkpoint, out):
-    bad = write_vcf(out / "bad.vcf", [("one", 5, REF, "A", "PASS", ".", "GT:ZZ", "0/1:5")])
-    bad.write_text(bad.read_text().replace("FILTER\tINFO", "FILTER\tINFO\tFORMAT\ts1"))
-    with pytest.raises(InputError, match="does not declare FORMAT GT, FORMAT ZZ"):
-        score(bad, fasta, tiny_checkpoint, out)
+@pytest.mark.parametrize("name", ["z.vcf", "z.vcf.gz", "z.bcf"])
+def test_names_that_the_header_lacks_are_declared(fasta, tiny_checkpoint, out, caplog, name):
+    records = [("one", 5, REF, "A", "q10", "XX=5;FLAG"), ("three", 7, "A", "C", "PASS", "XX=a,b")]
+    path = write_vcf(out / "bare.vcf", records, header=[])
+    counts = score(path, fasta, tiny_checkpoint, out, name)
+    assert (counts["alleles"], counts["off_contig"]) == (1, 1)
+    with pysam.VariantFile(str(out / name)) as file:
+        first, second = file
+        assert file.header.contigs["one"].length == len(CONTIGS["one"])
+        assert (first.info["XX"], first.info["FLAG"], list(first.filter)) == (("5",), True, ["q10"])
+        assert (second.contig, second.info["XX"]) == ("three", ("a", "b"))
+    assert "does not declare contig three, FILTER q10, INFO XX, INFO FLAG" in caplog.text
+
+
+def test_declared_names_cause_no_warning(vcf, fasta, tiny_checkpoint, out, caplog):
+    score(vcf, fasta, tiny_checkpoint, out)
+    assert "does not declare" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["z.vcf", "z.vcf.gz", "z.bcf"])
+def test_formats_that_the_header_lacks_are_declared(fasta, tiny_checkpoint, out, name):
+    path = write_vcf(out / "in.vcf", [("one", 5, REF, "A", "PASS", ".", "GT:ZZ", "0/1:5")])
+    path.write_text(path.read_text().replace("FILTER\tINFO", "FILTER\tINFO\tFORMAT\ts1"))
+    score(path, fasta, tiny_checkpoint, out, name)
+    with pysam.VariantFile(str(out / name)) as file:
+        (record,) = file
+        assert (record.samples["s1"]["GT"], record.samples["s1"]["ZZ"]) == ((0, 1), ("5",))
 
 
 def test_a_compressed_vcf_that_was_cut_is_refused(vcf, fasta, tiny_checkpoint, out):
@@ -314,29 +341,14 @@ def test_a_compressed_vcf_that_was_cut_is_refused(vcf, fasta, tiny_checkpoint, o
         score(out / "cut.vcf.gz", fasta, tiny_checkpoint, out)
 
 
-@pytest.mark.parametrize("name", ["z.vcf", "z.vcf.gz", "z.bcf"])
-def test_records_with_symbolic_alleles_stay_as_they_are(fasta, tiny_checkpoint, out, name):
-    """As GATK's gVCF has them; pysam adds an END to such, which a BCF may hold and a VCF need not."""
-    ref = CONTIGS["one"][7]
-    path = write_vcf(out / "in.vcf", [("one", 5, REF, "A,<NON_REF>"), ("one", 8, ref, "<DEL>")])
-    score(path, fasta, tiny_checkpoint, out, name)
-    with pysam.VariantFile(str(out / name)) as file:
-        first, second = file
-        assert first.alts == ("A", "<NON_REF>")
-        assert first.info["ZF_WHY"] == (None, "symbolic")
-        assert second.info["ZF_WHY"] == ("symbolic",)
-        assert (first.stop, second.stop) == (5, 8)
-        assert ("END" in str(file.header)) == (name == "z.bcf")
-
-
 @pytest.mark.parametrize("name", ["z.vcf.gz", "z.bcf"])
 def test_contigs_beyond_half_a_gigabase_have_an_index_that_reaches(fasta, tiny_checkpoint, out, name):
     """Their records are off the FASTA's contigs, and kept."""
     far = 700_000_000
     lengths = {"one": len(CONTIGS["one"]), "long": 800_000_000}
     path = write_vcf(out / "in.vcf", [("one", 5, REF, "A,C"), ("long", far, "A", "C")], lengths=lengths)
-    told = score(path, fasta, tiny_checkpoint, out, name)
-    assert told["off_contig"] == 1
+    counts = score(path, fasta, tiny_checkpoint, out, name)
+    assert counts["off_contig"] == 1
     assert (out / f"{name}.csi").is_file()
     assert not (out / f"{name}.tbi").exists()
     with pysam.VariantFile(str(out / name)) as file:
@@ -344,17 +356,19 @@ def test_contigs_beyond_half_a_gigabase_have_an_index_that_reaches(fasta, tiny_c
         assert [record.pos for record in file.fetch("one")] == [5]
 
 
-def test_bcf_in_and_compressed_vcf_in_give_what_the_plain_vcf_gives(vcf, fasta, tiny_checkpoint, out, whole):
+def test_bcf_in_and_compressed_vcf_in_give_what_the_plain_vcf_gives(
+    vcf, fasta, tiny_checkpoint, out, complete
+):
     score(vcf, fasta, tiny_checkpoint, out, "in.bcf")
     pysam.tabix_compress(str(vcf), str(out / "in.vcf.gz"))
-    expected = list(told(out.parent / "whole" / OUTPUT))
+    expected = list(parsed(out.parent / "complete" / OUTPUT))
     for name in ("in.bcf", "in.vcf.gz"):
         score(out / name, fasta, tiny_checkpoint, out, force=True)
-        assert list(told(out / OUTPUT)) == expected
+        assert list(parsed(out / OUTPUT)) == expected
     assert len(expected) == len(list(rows())) + 2
 
 
-def told(path):
+def parsed(path):
     with pysam.VariantFile(str(path)) as file:
         for record in file:
             yield record.contig, record.pos, record.alts, dict(record.info)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pysam
+import pysam.bcftools
 
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError, printable
 from zflipon.workflows.variants.alleles import SKIP_REASONS
 from zflipon.workflows.variants.scoring import SCORE_DTYPE
-from zflipon.workflows.variants.vcf import ENCODING, VcfHeader, VcfRecord
+from zflipon.workflows.variants.vcf import ENCODING, VcfHeader, VcfRecord, open_vcf
 
 Scores = tuple[float | int | str | None, ...]
 """Scores of an allele, in the order of `FIELDS`; None: missing."""
@@ -167,11 +170,22 @@ def write_index(part: Path, kind: str, longest: int) -> None:
 def require_convertible(path: Path) -> None:
     """Raise `InputError` if a VCF cannot be written as BCF, which is stricter about types than text."""
     try:
-        pysam.bcftools.view("--no-version", "-Ou", "-o", "/dev/null", str(path), catch_stdout=False)
-    except pysam.SamtoolsError as error:
-        raise InputError(
-            f"{path}: cannot be written as BCF ({_bcftools_reason(error)}); name an output that ends in .vcf.gz"
-        ) from error
+        _convert_to_bcf(path, Path(os.devnull))
+        return
+    except OSError:  # perhaps for a reason that our output does not share, such as a blank line
+        pass
+    with tempfile.TemporaryDirectory(prefix="zflipon-") as folder, open_vcf(path) as (header, records):
+        copy = Path(folder) / "copy.vcf.gz"
+        with pysam.BGZFile(str(copy), "w") as file:
+            file.write(header.text().encode(**ENCODING))
+            for record in records:
+                file.write(("\t".join(record.columns) + "\n").encode(**ENCODING))
+        try:
+            _convert_to_bcf(copy, Path(os.devnull))
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written as BCF ({error}); name an output that ends in .vcf.gz"
+            ) from error
 
 
 def _convert_to_bcf(text: Path, part: Path) -> None:
@@ -183,20 +197,21 @@ def _convert_to_bcf(text: Path, part: Path) -> None:
 
 
 def _bcftools_reason(error: Exception) -> str:
-    lines = [line for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]
-    return printable(lines[-1].strip("' ()")) if lines else "no reason given"
+    lines = [line.strip("' ()\t") for line in str(error).replace("\\n", "\n").splitlines()]
+    return printable(next((line for line in reversed(lines) if line), "the columns do not fit the header"))
 
 
 def _declare_fields(header: VcfHeader, settings: Mapping[str, object]) -> VcfHeader:
     """Add our INFO fields to a header; those of an earlier run are replaced."""
     earlier = tuple(f"##INFO=<ID={name}," for name in FIELDS)
-    lines = [line for line in header.lines if not line.startswith(earlier)]
+    history = "##zflipon_variants=" + ";".join(f"{name}={value}" for name, value in settings.items())
+    lines = [line for line in header.lines if not line.startswith(earlier) and line != history]
     for name, (kind, description) in FIELDS.items():
         lines.append(
             f'##INFO=<ID={name},Number=A,Type={kind},Description="{description}",'
             f'Source="zflipon {settings["model"]}",Version="{__version__}">'
         )
-    lines.append("##zflipon_variants=" + ";".join(f"{name}={value}" for name, value in settings.items()))
+    lines.append(history)
     return replace(header, lines=tuple(lines))
 
 
