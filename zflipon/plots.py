@@ -138,7 +138,7 @@ def new_figure(
     ...     figure = new_figure(4, 3)
     ...     axes = figure.subplots()
     ...     _ = axes.plot([0, 1], [0, 1], color=PALETTE[0])
-    ...     save_figure(figure, "line.png")  # doctest: +SKIP
+    ...     save_figure(figure, "line.png")
     """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
