@@ -19,9 +19,9 @@ HELD_OUT_FOLDER = "held-out"
 suffix of a held-out model's name."""
 
 Objective = Literal["base", "token", "sequence", "mlm"]
-Target = Literal["labels", "candidates", "tracks"]
+Target = Literal["labels", "candidates", "tracks", "chromatin"]
 
-TARGETS = ("labels", "candidates", "tracks")
+TARGETS = ("labels", "candidates", "tracks", "chromatin")
 """Intervals that a stage can learn."""
 
 _BASE_MEASURES = ("average_precision", "base_f1", "base_mcc", "base_precision", "base_recall", "best_f1")
@@ -74,8 +74,12 @@ class DataConfig:
     tracks : str or None
         Folder of BED files, such as chromatin marks, that a stage can learn to predict from sequence. The finished
         model does not need them.
+    chromatin : str or None
+        ``.npz`` file of chromatin tracks in 128-bp bins (`zflipon.training.context.ChromatinTargets`), for a stage with
+        the target ``'chromatin'``.
     contigs, exclude_contigs : tuple of str
-        Contigs to use (default: all), and contigs to leave out, such as alternative loci.
+        Contigs to use (default: all), and contigs to leave out, such as alternative loci. Here and in the other lists
+        of contigs, ``*`` and ``?`` match any text and any letter: ``chr20*``.
     sequences, validation_sequences, test_sequences : str or None
         CSV or TSV with the columns ``sequence`` and ``label``, instead of a genome with labels. If only `sequences` is
         given, it is split by `validation_share` and `test_share`.
@@ -103,6 +107,7 @@ class DataConfig:
     candidates: str | None = None
     blacklist: str | None = None
     tracks: str | None = None
+    chromatin: str | None = None
     contigs: Names = ()
     exclude_contigs: Names = ()
     sequences: str | None = None
@@ -257,8 +262,10 @@ class StageConfig:
     objective : {'base', 'token', 'sequence', 'mlm'}
         Kind of prediction: a probability for each base, token or sequence, or masked tokens (needs no labels). If the
         objective differs from that of the stage before, the encoder is kept and the head is initialised anew.
-    target : {'labels', 'candidates', 'tracks'}
-        Intervals to learn. Windows are placed around them, or anywhere for ``'tracks'``.
+    target : {'labels', 'candidates', 'tracks', 'chromatin'}
+        Intervals to learn. Windows are placed around them, or anywhere for ``'tracks'``. ``'chromatin'`` trains a wide
+        context on the tracks of ``data.chromatin`` and on labelled candidates at once; `positives` and `background`
+        are the frequencies of windows around candidates and anywhere.
     auxiliary : tuple of str
         Further targets that the base objective learns at the same time.
     sampling : {'random', 'tiled'}
@@ -455,6 +462,10 @@ class Recipe:
             yield "sampling: expected 'tiled' with data.split = 'stratified' or data.folds, found 'random'"
         if self.features.tracks and (stage.objective, stage.sampling) != ("base", "random"):
             yield "objective: expected 'base' with sampling = 'random' for a model that reads features.tracks"
+        if stage.target == "chromatin" and not (data.chromatin and data.candidates):
+            yield "target: 'chromatin' needs data.chromatin and data.candidates"
+        if stage.target == "chromatin" and stage.window % 128:
+            yield f"window: expected a multiple of 128 with target = 'chromatin', found {stage.window}"
         without_genome = data.sequences or (stage.objective == "sequence" and not data.genome)
         if stage.epochs and stage.sampling == "random" and not without_genome:
             yield "epochs: random sampling has no epochs; set steps instead"

@@ -435,8 +435,9 @@ def _check_values(values: Mapping[str, Any], known: set[str], source: object) ->
         value = values.get(key)
         if value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= largest:
-            raise ModelError(f"{source}: {key} must be an integer from 1 to {largest:,}, not {value!r}")
+        least = 0 if key == "num_hidden_layers" else 1  # a compact model with a wide context has no layers
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= largest:
+            raise ModelError(f"{source}: {key} must be an integer from {least} to {largest:,}, not {value!r}")
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ModelError(f"{source}: {key} must be a finite number, not {value}")

@@ -226,6 +226,12 @@ class ContextWindows:
         self.chromosomes = sorted(set(chromosomes))
         self._group = [self.chromosomes.index(chromosome) for chromosome in chromosomes]
 
+    @property
+    def calls_per_chromosome(self) -> list[int]:
+        """Number of calls of each of `chromosomes`."""
+        groups = [self._group[call.contig] for call in self._calls]
+        return np.bincount(groups, minlength=len(self.chromosomes)).tolist()
+
     def batch(self, step: int) -> Batch:
         """Return the batch of a step; it depends on the seed and the step alone."""
         random = np.random.default_rng([self.settings.seed, step])

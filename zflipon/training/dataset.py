@@ -161,7 +161,7 @@ class TrainingData:
         windows = self._evaluation_windows(stage, "validation")
         if windows is not None:
             return WindowEvaluator(windows) if len(windows) else None
-        if not self.contigs["validation"] or stage.target == "tracks":
+        if not self.contigs["validation"] or stage.target in ("tracks", "chromatin"):
             return None
         return self._contig_evaluator(stage, "validation")
 
@@ -215,7 +215,7 @@ class TrainingData:
         )
 
     def _targets(self, stage: StageConfig) -> Intervals:
-        return self.labels if stage.target == "labels" else self.candidates
+        return self.candidates if stage.target == "candidates" else self.labels
 
     def _evaluation_windows(self, stage: StageConfig, part: str) -> LabelledWindows | None:
         """Return the windows of a part; None if whole contigs are evaluated base by base."""

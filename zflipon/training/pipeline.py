@@ -21,6 +21,7 @@ from zflipon.models.metadata import OBJECTIVES
 from zflipon.tracks.atomic import raise_output_errors
 from zflipon.training.assessment import assess
 from zflipon.training.calibration import require_scikit_learn
+from zflipon.training.context_stage import train_context_stage
 from zflipon.training.curves import CURVES, plot_curves
 from zflipon.training.dataset import TrainingData, read_training_data
 from zflipon.training.evaluators import Histograms, read_histograms
@@ -155,7 +156,9 @@ def _run_stage(
         log.info("stage %s is already finished", stage.name)
         return load(finished, OBJECTIVES)
     checkpoint = configure_stage(checkpoint, stage)
-    if stage.trains:
+    if stage.target == "chromatin":
+        train_context_stage(checkpoint, stage, training_data, folder)
+    elif stage.trains:
         source, evaluator = training_data.batch_source(stage), training_data.evaluator(stage)
         train_stage(checkpoint, source, evaluator, folder, report_to)
     if stage.readout_penalty:

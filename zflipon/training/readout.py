@@ -182,7 +182,7 @@ def _fit_context(
     numpy.ndarray
         float32, shape (candidates, features): the context with the k-mer log-odds that the head reads from now on.
     """
-    width = head.context.output_norm.normalized_shape[0]
+    width = head.context.channels
     features, penalties = context[:, :width], np.full(width, penalty)
     if kmers is not None and tables is not None:
         features = np.concatenate([features, kmers.reshape(len(kmers), -1)], axis=1)

@@ -5,7 +5,9 @@ Works on arrays and names alone; `zflipon.training.dataset` applies the splits t
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from zflipon.config import DataConfig
 from zflipon.errors import InputError, format_names, suggest
 
 PARTS = ("train", "validation", "test")
+
+CONTIG_LISTS = ("contigs", "exclude_contigs", "validation_contigs", "test_contigs")
+"""Keys of a recipe's data section that list contigs."""
 
 
 def stratified_split(strata: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
@@ -116,6 +121,7 @@ def split_contigs(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, dic
     InputError
         If a contig is unknown, or no contig is left to train on.
     """
+    data = expand_patterns(data, lengths)
     lengths = _selected_contigs(data, lengths)
     lists = {f"held_out_models[{number}]": contigs for number, contigs in enumerate(data.held_out_models)}
     lists |= {"validation_contigs": data.validation_contigs, "test_contigs": data.test_contigs}
@@ -134,6 +140,24 @@ def split_contigs(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, dic
             "data: no contig is left to train on; take some out of held_out_models, validation_contigs or test_contigs"
         )
     return {part: parts[part] for part in PARTS}
+
+
+def expand_patterns(data: DataConfig, lengths: Mapping[str, int]) -> DataConfig:
+    """Replace patterns such as ``chr20*`` in all lists of contigs by the contigs that match.
+
+    A pattern without a match stays as it is, and is reported as unknown.
+    """
+
+    def expand(names: tuple[str, ...]) -> tuple[str, ...]:
+        found = [fnmatch.filter(lengths, name) if set(name) & set("*?[") else [name] for name in names]
+        return tuple(
+            dict.fromkeys(
+                contig for name, each in zip(names, found, strict=True) for contig in each or [name]
+            )
+        )
+
+    lists = {key: expand(getattr(data, key)) for key in CONTIG_LISTS}
+    return replace(data, **lists, held_out_models=tuple(map(expand, data.held_out_models)))
 
 
 def _selected_contigs(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, int]:

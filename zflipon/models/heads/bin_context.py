@@ -43,6 +43,7 @@ class BinContext(nn.Module):
 
     def __init__(self, hidden_size: int, channels: int, dilations: Sequence[int], dropout: float):
         super().__init__()
+        self.channels = channels
         self.motifs = nn.Conv1d(len(NUCLEOTIDES), channels, _MOTIF_WIDTH, padding=_MOTIF_WIDTH // 2)
         self.motif_norm = nn.LayerNorm(channels)
         self.motif_pairs = nn.Conv1d(channels, channels, _MOTIF_PAIR_WIDTH, padding=_MOTIF_PAIR_WIDTH // 2)
