@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from zflipon.config import AttributionConfig
-from zflipon.explain.attribution import OBJECTIVES, AttributionTarget, Attributor
+from zflipon.explain.attribution import AttributionTarget
+from zflipon.explain.integrated_gradients import OBJECTIVES, IntegratedGradientsExplainer
 from zflipon.models import Checkpoint, create, load
 from zflipon.tokenization.bpe_training import train_bpe
 
@@ -33,7 +34,7 @@ def main() -> None:
     arguments = parse()
     checkpoint = model(arguments.model)
     sequences = dna(arguments.windows, arguments.width)
-    attributor = Attributor(checkpoint, AttributionConfig(arguments.steps), arguments.device)
+    attributor = IntegratedGradientsExplainer(checkpoint, AttributionConfig(arguments.steps), arguments.device)
     aims = [AttributionTarget(index, weights(attributor, text)) for index, text in enumerate(sequences)]
     few = aims[: arguments.alone]
     for aim in few[:1]:  # first calls are slow

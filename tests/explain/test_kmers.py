@@ -1,4 +1,4 @@
-"""k-mers of regions against shuffles, and the classes of Z-forming DNA: data with known answers."""
+"""Enrichment of k-mers over shuffles, and the classes of Z-forming DNA, on data with known answers."""
 
 import math
 from collections import Counter
@@ -12,78 +12,78 @@ from zflipon.errors import InputError, ZfliponError
 from zflipon.explain.kmers import (
     CLASSES,
     alternation,
+    benjamini_hochberg,
     classify,
-    enrichment,
-    false_discovery,
+    kmer_enrichment,
     region_codes,
-    shuffled,
+    shuffle_dinucleotides,
 )
 from zflipon.genome.alphabet import base_codes
 from zflipon.genome.fasta import Genome
 
 
-def test_a_shuffle_keeps_dinucleotides_and_ends():
+def test_a_shuffle_keeps_dinucleotide_counts_and_ends():
     rng = np.random.default_rng(1)
     for seed in range(20):
         codes = base_codes(dna(60, seed)).tolist()
-        found = shuffled(codes, rng)
-        assert Counter(pairwise(found)) == Counter(pairwise(codes))
-        assert (found[0], found[-1]) == (codes[0], codes[-1])
-        assert found != codes
+        shuffle = shuffle_dinucleotides(codes, rng)
+        assert Counter(pairwise(shuffle)) == Counter(pairwise(codes))
+        assert (shuffle[0], shuffle[-1]) == (codes[0], codes[-1])
+        assert shuffle != codes
 
 
 def test_all_shuffles_are_equally_likely():
-    """ACATAGA has six orders of its three ways round A, of which each must come up one time in six."""
+    """The three loops of ACATAGA from A back to A have six orders."""
     rng = np.random.default_rng(2)
     codes = base_codes("ACATAGA").tolist()
-    seen = Counter(tuple(shuffled(codes, rng)) for _ in range(6000))
-    assert len(seen) == 6
-    assert all(abs(count - 1000) < 5 * math.sqrt(1000) for count in seen.values())
+    counts = Counter(tuple(shuffle_dinucleotides(codes, rng)) for _ in range(6000))
+    assert len(counts) == 6
+    assert all(abs(count - 1000) < 5 * math.sqrt(1000) for count in counts.values())
 
 
-def test_a_planted_kmer_stands_out_and_its_reverse_complement_is_the_same():
+def test_a_planted_kmer_is_enriched_together_with_its_reverse_complement():
     rng = np.random.default_rng(3)
     sequences = []
     for number in range(300):
         middle = "TGACGTAG" if number % 2 else "CTACGTCA"
         sequences.append(base_codes(dna(16, 500 + number) + middle + dna(16, 900 + number)))
-    table = enrichment(sequences, 8, shuffles=20)
+    table = kmer_enrichment(sequences, 8, shuffles=20)
     assert table[0].kmer == "CTACGTCA"
     assert table[0].observed >= 300
     assert table[0].fold > 20
     assert table[0].q < 1e-6
-    parts = {turned[at : at + 4] for turned in ("TGACGTAG", "CTACGTCA") for at in range(5)}
+    parts = {strand[i : i + 4] for strand in ("TGACGTAG", "CTACGTCA") for i in range(5)}
     enriched = [row.kmer for row in table if row.q < 0.01]
-    assert all(any(part in kmer for part in parts) for kmer in enriched)  # it and what overlaps it
-    none = enrichment(
+    assert all(any(part in kmer for part in parts) for kmer in enriched)  # it, and those that overlap it
+    random = kmer_enrichment(
         [base_codes(dna(40, int(seed))) for seed in rng.integers(1e6, size=300)], 6, shuffles=20
     )
-    assert sum(row.q < 0.01 for row in none) == 0
+    assert sum(row.q < 0.01 for row in random) == 0
 
 
-def test_what_dinucleotides_explain_is_not_enriched():
-    table = enrichment([base_codes("CG" * 12)] * 50, 6, shuffles=5)
+def test_kmers_that_follow_from_dinucleotides_are_not_enriched():
+    table = kmer_enrichment([base_codes("CG" * 12)] * 50, 6, shuffles=5)
     assert {row.kmer for row in table} == {"CGCGCG", "GCGCGC"}
     assert all(row.observed == row.expected for row in table)
     assert all(row.q > 0.4 for row in table)
 
 
-def test_counts_are_those_of_a_plain_loop_and_leave_unknown_bases_out():
-    text = [dna(30, 5), "ACGTN" + dna(20, 6), "NNN"]
-    turn = str.maketrans("ACGT", "TGCA")
+def test_counts_equal_a_plain_loop_without_unknown_bases():
+    texts = [dna(30, 5), "ACGTN" + dna(20, 6), "NNN"]
+    complement = str.maketrans("ACGT", "TGCA")
     expected = Counter()
-    for sequence in text:
-        for at in range(len(sequence) - 3):
-            kmer = sequence[at : at + 4]
+    for sequence in texts:
+        for i in range(len(sequence) - 3):
+            kmer = sequence[i : i + 4]
             if "N" not in kmer:
-                expected[min(kmer, kmer.translate(turn)[::-1])] += 1
-    found = enrichment([base_codes(sequence) for sequence in text], 4, shuffles=2)
-    assert {row.kmer: row.observed for row in found if row.observed} == dict(expected)
+                expected[min(kmer, kmer.translate(complement)[::-1])] += 1
+    table = kmer_enrichment([base_codes(sequence) for sequence in texts], 4, shuffles=2)
+    assert {row.kmer: row.observed for row in table if row.observed} == dict(expected)
 
 
 def test_q_values_by_hand():
     p = np.array([0.01, 0.04, 0.03, 0.5])
-    np.testing.assert_allclose(false_discovery(p), [0.04, 0.16 / 3, 0.16 / 3, 0.5])
+    np.testing.assert_allclose(benjamini_hochberg(p), [0.04, 0.16 / 3, 0.16 / 3, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_classes(text, share, kind):
     assert kind in CLASSES
 
 
-def test_bad_requests(tmp_path):
+def test_unusable_requests_are_refused(tmp_path):
     with pytest.raises(ZfliponError, match="k-mers of 2"):
-        enrichment([base_codes("ACGT")], 2)
+        kmer_enrichment([base_codes("ACGT")], 2)
     with pytest.raises(ZfliponError, match="1 shuffles"):
-        enrichment([base_codes("ACGT")], 4, shuffles=1)
+        kmer_enrichment([base_codes("ACGT")], 4, shuffles=1)
     with (
         Genome(make_fasta(tmp_path, {"c": "N" * 50 + "ACGT"})) as genome,
         pytest.raises(InputError, match="hold no sequence"),

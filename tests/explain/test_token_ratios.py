@@ -1,4 +1,4 @@
-"""True-positive ratios of tokens: counted by hand, and by a slow loop over windows."""
+"""True-positive ratios of tokens equal counts by hand, and a slow loop over windows."""
 
 import csv
 from collections import Counter
@@ -15,9 +15,9 @@ from tokenizers.models import BPE
 from zflipon.cli import cli
 from zflipon.config import InferenceConfig, TokenRatioConfig
 from zflipon.errors import InputError, ModelError
-from zflipon.explain.ranking import rank
+from zflipon.explain.ranking import rank_tokens
 from zflipon.explain.table_files import read_table
-from zflipon.explain.token_ratios import count, token_ratios
+from zflipon.explain.token_ratios import count_tokens, token_ratios
 from zflipon.genome.fasta import Genome
 from zflipon.genome.tiled_windows import TiledWindows
 from zflipon.inference.batching import Batcher
@@ -40,7 +40,7 @@ def cg_tokenizer():
 
 
 class Oracle(Predictor):
-    """Calls every C and every G at a probability of 0.6; anything else gets 0.1."""
+    """Predicts a probability of 0.6 for C and G, and 0.1 for other bases."""
 
     def __init__(self, tokenizer, **metadata):
         self.tokenizer = tokenizer
@@ -64,7 +64,7 @@ class Oracle(Predictor):
 
 @pytest.mark.parametrize(("comparison", "true_positives"), [(">=", 3), (">", 2)])
 def test_counts_by_hand(tmp_path, cg_tokenizer, comparison, true_positives):
-    # CG CG A T A T | A C T CG A A A | G G CG T T T T, and a window that is not asked for
+    # CG CG A T A T | A C T CG A A A | G G CG T T T T, and a window that is not chosen
     sequence = "CGCGATAT" + "ACTCGAAA" + "GGCGTTTT" + "CGCGCGCG"
     labels = {"one": np.array([[0, 3], [11, 14]])}  # CG and half a CG; CG and an A
     tiled = TiledWindows(
@@ -72,7 +72,7 @@ def test_counts_by_hand(tmp_path, cg_tokenizer, comparison, true_positives):
     )
     with Genome(make_fasta(tmp_path, {"one": sequence})) as genome:
         oracle = Oracle(cg_tokenizer, label_comparison=comparison)
-        counts = count(oracle, genome, tiled, np.array([0, 1, 2]), labels)
+        counts = count_tokens(oracle, genome, tiled, np.array([0, 1, 2]), labels)
     names = cg_tokenizer.names()
     total = {names[i]: int(n) for i, n in enumerate(counts.total) if n}
     assert total == {"CG": 4, "A": 6, "T": 7, "C": 1, "G": 2}
@@ -81,18 +81,18 @@ def test_counts_by_hand(tmp_path, cg_tokenizer, comparison, true_positives):
     assert {names[i]: int(n) for i, n in enumerate(counts.labelled) if n} == {"CG": true_positives, "A": 1}
 
 
-def test_a_threshold_of_ones_own(tmp_path, cg_tokenizer):
+def test_the_threshold_can_be_set(tmp_path, cg_tokenizer):
     tiled = TiledWindows(8, ("one",), np.zeros(1, int), np.zeros(1, int), np.ones(1, bool), np.zeros(1, bool))
     with Genome(make_fasta(tmp_path, {"one": "CGCGATAT"})) as genome:
-        given = [
-            count(Oracle(cg_tokenizer), genome, tiled, np.array([0]), {}, threshold)
+        counts = [
+            count_tokens(Oracle(cg_tokenizer), genome, tiled, np.array([0]), {}, threshold)
             for threshold in (0.61, 0.1)
         ]
-    assert [int(counts.called.sum()) for counts in given] == [0, 6]
+    assert [int(each.called.sum()) for each in counts] == [0, 6]
 
 
 class World:
-    """A genome with N, labels and a blacklist, as files and as one value a base."""
+    """A genome with N, labels and a blacklist, as files and as arrays of one value per base."""
 
     def __init__(self, folder):
         rng = np.random.default_rng(5)
@@ -117,7 +117,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def token_checkpoint(tmp_path_factory, tokenizer):
-    """Return a compact checkpoint that decides tokens, about half of which it calls."""
+    """Return a compact checkpoint with a token head, which calls about half of all tokens."""
     torch.manual_seed(3)
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     made = create("compact", "token", tokenizer, initializer_range=0.5, **shape)
@@ -128,10 +128,10 @@ def token_checkpoint(tmp_path_factory, tokenizer):
 
 
 def slow(world, folder, width, contigs):
-    """Count one window at a time, with every window that has a label and none that has not."""
+    """Count the windows with a label, one at a time."""
     checkpoint = load(folder)
     metadata, names, predictor = checkpoint.metadata, checkpoint.tokenizer.names(), Predictor(checkpoint, CPU)
-    total, right = Counter(), Counter()
+    total, true_positives = Counter(), Counter()
     for contig in contigs:
         text, label = world.sequence[contig], world.label[contig]
         for start in range(0, len(text) - width + 1, width):
@@ -141,23 +141,23 @@ def slow(world, folder, width, contigs):
                 continue
             (called,) = (values >= metadata.threshold for values in predictor.predict_probabilities([window]))
             (tokens,) = checkpoint.tokenizer.encode([window])
-            at = 0
+            end = 0
             for index, length in zip(tokens.ids, tokens.lengths, strict=True):
-                own = slice(at, at + length)
-                at += length
+                bases = slice(end, end + length)
+                end += length
                 if length:
                     total[names[index]] += 1
-                    shares = truth[own].mean(), called[own].mean()
-                    right[names[index]] += min(shares) >= metadata.label_threshold
-    return {name: (right[name], n) for name, n in total.items()}
+                    shares = truth[bases].mean(), called[bases].mean()
+                    true_positives[names[index]] += min(shares) >= metadata.label_threshold
+    return {name: (true_positives[name], n) for name, n in total.items()}
 
 
 @pytest.mark.parametrize("kind", ["base", "token"])
 @pytest.mark.parametrize("batch_size", [None, 3])
-def test_batches_count_as_one_window_at_a_time(world, tiny_checkpoint, token_checkpoint, kind, batch_size):
+def test_batches_equal_one_window_at_a_time(world, tiny_checkpoint, token_checkpoint, kind, batch_size):
     folder = tiny_checkpoint if kind == "base" else token_checkpoint
     width, contigs = load(folder).metadata.window, ["one", "two"]
-    found = token_ratios(
+    ratios = token_ratios(
         world.genome,
         world.labels,
         folder,
@@ -167,13 +167,13 @@ def test_batches_count_as_one_window_at_a_time(world, tiny_checkpoint, token_che
         replace(CPU, batch_size=batch_size),
     )
     expected = slow(world, folder, width, contigs)
-    assert sum(right for right, _ in expected.values()) > 10
-    assert {token: (tp, total) for token, tp, total, _ in found.rows()} == expected
-    for _, tp, total, ratio in found.rows():
+    assert sum(tp for tp, _ in expected.values()) > 10
+    assert {token: (tp, total) for token, tp, total, _ in ratios.rows()} == expected
+    for _, tp, total, ratio in ratios.rows():
         assert ratio == tp / total
 
 
-def test_negatives_count_too_and_do_no_harm_to_true_positives(world, token_checkpoint):
+def test_negatives_add_tokens_but_no_true_positives(world, token_checkpoint):
     def counted(negatives, seed=42):
         config = TokenRatioConfig(negatives=negatives, seed=seed)
         return token_ratios(world.genome, world.labels, token_checkpoint, config=config, predict=CPU).counts
@@ -186,9 +186,9 @@ def test_negatives_count_too_and_do_no_harm_to_true_positives(world, token_check
         np.testing.assert_array_equal(counts.labelled, none.labelled)
 
 
-def test_special_tokens_hold_no_base_and_are_not_counted(world, token_checkpoint):
-    found = token_ratios(world.genome, world.labels, token_checkpoint, predict=CPU)
-    assert not {"[CLS]", "[SEP]", "[PAD]"} & {row[0] for row in found.rows()}
+def test_special_tokens_are_not_counted(world, token_checkpoint):
+    ratios = token_ratios(world.genome, world.labels, token_checkpoint, predict=CPU)
+    assert not {"[CLS]", "[SEP]", "[PAD]"} & {row[0] for row in ratios.rows()}
 
 
 def run(world, folder, *arguments):
@@ -201,16 +201,25 @@ def test_the_csv_file_can_be_ranked(tmp_path, world, token_checkpoint):
     done = run(world, token_checkpoint, "--blacklist", world.blacklist, "-o", out, "--top", 3)
     assert done.exit_code == 0, done.output
     assert len(done.stdout.splitlines()) == 5
-    about = read_table(out).about
-    assert about["model"] == token_checkpoint.name
-    assert about["labels"] == "labels.bed"
-    assert about["contigs"] == "one, two, three"
-    assert set(about) >= {"sha256", "genome", "blacklist", "windows", "seed", "called", "labelled", "zflipon"}
+    header = read_table(out).header
+    assert header["model"] == token_checkpoint.name
+    assert header["labels"] == "labels.bed"
+    assert header["contigs"] == "one, two, three"
+    assert set(header) >= {
+        "sha256",
+        "genome",
+        "blacklist",
+        "windows",
+        "seed",
+        "called",
+        "labelled",
+        "zflipon",
+    }
     rows = list(csv.DictReader(line for line in out.read_text().splitlines() if not line.startswith("#")))
     assert list(rows[0]) == ["token", "tp", "total", "tp_percent"]
     ratios = [float(row["tp_percent"]) for row in rows]
     assert ratios == sorted(ratios, reverse=True)
-    assert rank([out]).models == (token_checkpoint.name,)
+    assert rank_tokens([out]).models == (token_checkpoint.name,)
 
 
 def test_the_csv_file_on_stdout(world, token_checkpoint):
@@ -226,19 +235,19 @@ def test_no_true_positive_is_one_clear_error(world, token_checkpoint):
     assert "\n" not in str(done.exception)
 
 
-def test_mistakes_in_the_data(tmp_path, world, token_checkpoint):
+def test_unusable_labels_and_contigs_are_refused(tmp_path, world, token_checkpoint):
     with pytest.raises(InputError, match="no contig 'chr1'"):
         token_ratios(world.genome, world.labels, token_checkpoint, contigs=["chr1"])
     labels = tmp_path / "labels.bed"
     labels.write_text("two\t10\t20\n")
-    with pytest.raises(InputError, match="no label on the contigs"):
+    with pytest.raises(InputError, match="no label on the selected contigs"):
         token_ratios(world.genome, labels, token_checkpoint, contigs=["one"])
     labels.write_text("one\t310\t320\n")
     with pytest.raises(InputError, match="no window of 128 bases has a label"):
         token_ratios(world.genome, labels, token_checkpoint, contigs=["one"])
 
 
-def test_a_model_that_calls_no_bases_is_refused(tmp_path, world, tokenizer):
+def test_a_model_without_base_calls_is_refused(tmp_path, world, tokenizer):
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     save(create("compact", "sequence", tokenizer, **shape), tmp_path / "sequence")
     with pytest.raises(ModelError, match="no token or base head"):

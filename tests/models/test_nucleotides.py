@@ -166,17 +166,18 @@ def test_every_base_sees_its_own_tracks(family, variant):
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
 def test_attributions_add_up(family, variant):
     pytest.importorskip("captum")
-    from zflipon.explain.attribution import AttributionTarget, Attributor
+    from zflipon.explain.attribution import AttributionTarget
+    from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
 
     checkpoint = made(family, variant)
     sequence = dna(40, 5) + "CG" * 8 + dna(40, 6)
     weights = np.zeros(len(sequence), dtype=np.float32)
     weights[40:56] = 1 / 16
-    (found,) = Attributor(checkpoint, AttributionConfig(steps=128), "cpu").attribute(
+    (found,) = IntegratedGradientsExplainer(checkpoint, AttributionConfig(steps=128), "cpu").attribute(
         [sequence], [AttributionTarget(0, weights)]
     )
-    assert abs(found.delta) < 0.02 * max(0.05, abs(found.output - found.reference))
-    assert found.per_base().sum() == pytest.approx(found.attributed, abs=1e-4)
+    assert abs(found.completeness_error) < 0.02 * max(0.05, abs(found.output - found.baseline_output))
+    assert found.per_base().sum() == pytest.approx(found.total, abs=1e-4)
 
 
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)

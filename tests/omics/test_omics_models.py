@@ -15,9 +15,10 @@ from conftest import dna, make_fasta
 
 from zflipon.config import AttributionConfig, DataConfig, FeaturesConfig, InferenceConfig
 from zflipon.errors import ModelError, ZfliponError
-from zflipon.explain.attribution import AttributionTarget, Attributor
-from zflipon.explain.locus import omics_shares
-from zflipon.explain.token_tables import seen_in
+from zflipon.explain.attribution import AttributionTarget
+from zflipon.explain.calls import read_track_inputs
+from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
+from zflipon.explain.locus import omics_contributions
 from zflipon.genome.windows import tile_windows
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
@@ -379,22 +380,22 @@ def test_explain_tracks_asks_for_tracks(genome, saved):
 def test_attributions_of_tracks_add_up_and_name_the_one_that_decides(trained):
     pytest.importorskip("captum")
     made, training_data = trained
-    attributor = Attributor(made, AttributionConfig(steps=64), "cpu", training_data.features)
+    explainer = IntegratedGradientsExplainer(made, AttributionConfig(steps=64), "cpu", training_data.features)
     flips = training_data.labels["c"][1]
     places = [("c", int(flips[0]) - 120, int(flips[0]) + 136)]
     sequences = [training_data.genome.fetch(*place) for place in places]
     weights = np.zeros(256, dtype=np.float32)
     weights[120:136] = 1 / 16
-    (found,) = attributor.attribute(
-        sequences, [AttributionTarget(0, weights)], seen=seen_in(attributor, places)
+    (found,) = explainer.attribute(
+        sequences, [AttributionTarget(0, weights)], track_inputs=read_track_inputs(explainer, places)
     )
-    assert abs(found.delta) < 0.01 * abs(found.output - found.reference)
-    (first, most), (second, other) = omics_shares(attributor, [found])
+    assert abs(found.completeness_error) < 0.01 * abs(found.output - found.baseline_output)
+    (first, most), (second, other) = omics_contributions(explainer, [found])
     assert (first, second) == ("decides", "idle")
     assert most > 3 * abs(other)
     # without its intervals the track gives nothing, and the output falls by about its share
-    emptied = [each * np.array([[0], [1]], dtype=np.float32) for each in seen_in(attributor, places)]
-    (without,) = attributor.attribute(sequences, [AttributionTarget(0, weights)], seen=emptied)
+    emptied = [each * np.array([[0], [1]], dtype=np.float32) for each in read_track_inputs(explainer, places)]
+    (without,) = explainer.attribute(sequences, [AttributionTarget(0, weights)], track_inputs=emptied)
     assert without.tracks[0] == pytest.approx(np.zeros_like(without.tracks[0]))
     assert found.output - without.output == pytest.approx(most, rel=0.3)
 
@@ -408,4 +409,4 @@ def test_a_picture_of_a_locus_shows_tracks(genome, saved, tmp_path):
         "--features", genome / "tracks.tsv", "--threads", 1, "--steps", 8, "-o", out,
     )  # fmt: skip
     assert status == 0, words
-    assert "from omics tracks" in out.read_text()
+    assert "attribution of omics tracks" in out.read_text()

@@ -1,1 +1,4 @@
-"""Which sequence made the call: tokens, attributions, rankings, k-mers, and all of it at one locus."""
+"""Explanations of a model's calls: token tables, attributions, rankings, k-mers, omics tracks, and figures.
+
+Nothing here trains or annotates.
+"""

@@ -1,8 +1,7 @@
-"""What called regions are made of: k-mers held against shuffled sequence, and the classes of Z-forming DNA.
+"""k-mers that are enriched in called regions compared with shuffled sequence, and the classes of Z-forming DNA.
 
-A shuffle keeps each region's dinucleotides to the last count (Altschul & Erickson, Mol Biol Evol 2:526, 1985), so
-that a k-mer is enriched only by its order, and not because the region is rich in CG. A k-mer and its reverse complement
-count as one, since a region has no strand.
+A shuffle keeps the dinucleotide counts of each region (Altschul & Erickson, Mol Biol Evol 2:526, 1985), so that a
+region that is merely rich in CG enriches no k-mer. A k-mer and its reverse complement count as one.
 """
 
 from __future__ import annotations
@@ -16,41 +15,50 @@ from itertools import pairwise
 import numpy as np
 
 from zflipon.errors import InputError, ZfliponError
-from zflipon.explain.table_files import aligned
+from zflipon.explain.table_files import align_columns
 from zflipon.genome.alphabet import NUCLEOTIDES, UNKNOWN_BASE, base_codes
 from zflipon.genome.fasta import Genome
 
+SHORTEST_KMER = 3
+"""A shuffle keeps the counts of shorter k-mers."""
+
 LONGEST_KMER = 10
+"""Counts are arrays of 4^k entries."""
 
 COLUMNS = ("kmer", "observed", "expected", "spread", "fold", "z", "p", "q")
-"""Of the table of k-mers."""
+"""Columns of the table; the fields of `KmerEnrichment`."""
 
 CLASSES = ("(CG)n", "(TG)n/(CA)n", "(TA)n", "mixed alternating", "not alternating")
 """Classes of a region; see `classify`."""
 
-_STRETCH, _PURE = 8, 0.75
+_MIN_ALTERNATING = 8
+"""Bases of an alternating run from which a region counts as alternating."""
+
+_MIN_PURITY = 0.75
+"""Share of the steps of a run that must be of one kind for the kind to name the class."""
+
 _LETTERS = np.array(list(NUCLEOTIDES))
-_PURINE = np.array([True, False, True, False, False])
+_IS_PURINE = np.array([True, False, True, False, False])
 
 
 @dataclass(frozen=True)
-class Kmer:
-    """One k-mer and its reverse complement.
+class KmerEnrichment:
+    """Observed and expected counts of a k-mer and its reverse complement.
 
     Attributes
     ----------
     kmer : str
-        The lesser of the two, by the alphabet.
+        The first of the two in alphabetical order.
     observed : int
         Occurrences in the regions.
     expected, spread : float
-        Mean and standard deviation of its occurrences in the shuffles.
+        Mean and standard deviation of the occurrences in the shuffles.
     fold : float
-        Observed over expected, one added to both.
+        (observed + 1) / (expected + 1).
     z : float
-        Standard scores above the expected.
+        Standard score of the observed count.
     p, q : float
-        One-sided, by the normal law, and after Benjamini & Hochberg.
+        One-sided p-value of `z` under the normal distribution; the same after Benjamini & Hochberg.
     """
 
     kmer: str
@@ -64,119 +72,123 @@ class Kmer:
 
 
 @dataclass(frozen=True)
-class Composition:
-    """What regions are made of.
+class RegionComposition:
+    """Classes and k-mers of regions.
 
     Attributes
     ----------
     sequences : sequence of numpy.ndarray
-        Nucleotide codes of the regions.
-    kmers : list of Kmer
+        Nucleotide codes of each region.
+    kmers : list of KmerEnrichment
     """
 
     sequences: Sequence[np.ndarray]
-    kmers: list[Kmer]
+    kmers: list[KmerEnrichment]
 
-    def about(self) -> dict[str, object]:
-        """Return what the table tells above its columns: regions, classes, share of alternating steps."""
-        kinds = Counter(map(classify, self.sequences))
+    def header(self) -> dict[str, object]:
+        """Return number of regions, classes and share of alternating steps, for the header of the CSV file."""
+        counts = Counter(map(classify, self.sequences))
         shares = [alternation(codes) for codes in self.sequences]
         return {
             "number of regions": len(self.sequences),
-            "classes": ", ".join(f"{kind} {kinds[kind]}" for kind in CLASSES if kinds[kind]),
+            "classes": ", ".join(f"{name} {counts[name]}" for name in CLASSES if counts[name]),
             "alternating purine-pyrimidine steps, mean": f"{np.nanmean(shares):.4f}",
         }
 
     def rows(self) -> list[tuple]:
-        """Return the rows of the table, the most enriched first."""
-        return [astuple(each) for each in self.kmers]
+        """Return the rows of `COLUMNS`, the most enriched first."""
+        return [astuple(kmer) for kmer in self.kmers]
 
-    def told(self, top: int) -> str:
-        """Return the first rows and the classes, for people."""
+    def to_text(self, count: int) -> str:
+        """Return the header and the first `count` rows as text for the console."""
         rows = [
             [row.kmer, f"{row.observed:,}", f"{row.expected:,.1f}", f"{row.fold:.2f}", f"{row.q:.2g}"]
-            for row in self.kmers[:top]
+            for row in self.kmers[:count]
         ]
-        lines = [f"{key}: {value}" for key, value in self.about().items()]
-        return "\n".join(
-            [*lines, "", aligned(("k-mer", "observed", "expected", "fold", "q"), rows, ("k-mer",))]
-        )
+        lines = [f"{key}: {value}" for key, value in self.header().items()]
+        table = align_columns(("k-mer", "observed", "expected", "fold", "q"), rows, ("k-mer",))
+        return "\n".join([*lines, "", table])
 
 
 def region_codes(genome: Genome, regions: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Return the nucleotide codes of regions: int64 arrays of shape (bases,).
 
+    Regions of N only are left out.
+
     Raises
     ------
     InputError
-        If there are no regions, or none of them has sequence.
+        If there is no region with sequence.
     """
-    found = [
+    codes = [
         base_codes(genome.fetch(contig, int(start), int(end)))
-        for contig, rows in regions.items()
-        for start, end in rows
+        for contig, intervals in regions.items()
+        for start, end in intervals
     ]
-    found = [codes for codes in found if (codes != UNKNOWN_BASE).any()]
-    if not found:
-        raise InputError("the regions hold no sequence (A, C, G, T); are they of this genome?")
-    return found
+    codes = [each for each in codes if (each != UNKNOWN_BASE).any()]
+    if not codes:
+        raise InputError("the regions hold no sequence (A, C, G, T); check that they belong to this genome")
+    return codes
 
 
-def enrichment(
+def kmer_enrichment(
     sequences: Sequence[np.ndarray],
     k: int,
     shuffles: int = 50,
     seed: int = 42,
-    progress: Callable[[int], None] = lambda rounds: None,
-) -> list[Kmer]:
-    """Hold the k-mers of sequences against shuffles of them that keep dinucleotides.
+    progress: Callable[[int], object] = lambda shuffles: None,
+) -> list[KmerEnrichment]:
+    """Compare the k-mer counts of sequences with those of dinucleotide-preserving shuffles.
 
     Parameters
     ----------
     sequences : sequence of numpy.ndarray
         int64 nucleotide codes; a k-mer with an unknown base does not count.
     k : int
-        3 to `LONGEST_KMER`: shorter ones are what a shuffle keeps.
+        `SHORTEST_KMER` to `LONGEST_KMER`.
     shuffles : int
-        At least 2.
+        Shuffles of each sequence, at least 2.
     seed : int
     progress : callable
         Called with 1 after each shuffle of all sequences.
 
     Returns
     -------
-    list of Kmer
-        Those that occur or are expected at all, by q, then by z, best first.
+    list of KmerEnrichment
+        k-mers that occur in the sequences or in a shuffle, by ascending q, then by descending z.
 
     Raises
     ------
     ZfliponError
         If `k` or `shuffles` is out of range.
     """
-    if not 3 <= k <= LONGEST_KMER:
-        raise ZfliponError(f"k-mers of {k} bases; expected 3 to {LONGEST_KMER}: a shuffle keeps shorter ones")
+    if not SHORTEST_KMER <= k <= LONGEST_KMER:
+        raise ZfliponError(
+            f"k-mers of {k} bases: expected {SHORTEST_KMER} to {LONGEST_KMER}; a shuffle keeps the counts of shorter "
+            "k-mers"
+        )
     if shuffles < 2:
-        raise ZfliponError(f"{shuffles} shuffles tell no spread; expected 2 or more")
+        raise ZfliponError(f"{shuffles} shuffles: expected at least 2, for a standard deviation")
     rng = np.random.default_rng(seed)
-    canonical = _canonical(k)
-    observed = _counts(sequences, k, canonical)
+    canonical = _canonical_indices(k)
+    observed = _count_kmers(sequences, k, canonical)
     runs = [run.tolist() for codes in sequences for run in _known_runs(codes)]
     total, squares = np.zeros(len(observed)), np.zeros(len(observed))
     for _ in range(shuffles):
-        counts = _counts([np.array(shuffled(run, rng)) for run in runs], k, canonical)
+        counts = _count_kmers([np.array(shuffle_dinucleotides(run, rng)) for run in runs], k, canonical)
         total += counts
         squares += counts.astype(float) ** 2
         progress(1)
     expected = total / shuffles
     spread = np.sqrt(np.maximum(squares - shuffles * expected**2, 0) / (shuffles - 1))
-    return _tested(observed, expected, spread, k)
+    return _enrichment_table(observed, expected, spread, k)
 
 
-def shuffled(codes: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """Return a random sequence with the same dinucleotides, first and last base; all such are equally likely.
+def shuffle_dinucleotides(codes: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """Return a random sequence with the same dinucleotide counts and the same first and last base.
 
-    Altschul & Erickson (1985): the last step away from each letter is drawn such that these steps lead to the last
-    letter; the other steps are shuffled.
+    All such sequences are equally likely (Altschul & Erickson 1985): the last step from each letter is drawn such that
+    these steps lead to the last letter of the sequence; all other steps are shuffled.
 
     Parameters
     ----------
@@ -185,59 +197,60 @@ def shuffled(codes: Sequence[int], rng: np.random.Generator) -> list[int]:
     """
     if len(codes) < 4:
         return list(codes)
-    steps: dict[int, list[int]] = {}
+    successors: dict[int, list[int]] = {}
     for one, other in pairwise(codes):
-        steps.setdefault(one, []).append(other)
+        successors.setdefault(one, []).append(other)
     end = codes[-1]
     while True:
-        last = {
-            letter: after[int(rng.integers(len(after)))] for letter, after in steps.items() if letter != end
+        last_step = {
+            letter: following[int(rng.integers(len(following)))]
+            for letter, following in successors.items()
+            if letter != end
         }
-        if all(_leads(letter, end, last) for letter in last):
+        if all(_leads_to(end, letter, last_step) for letter in last_step):
             break
-    for letter, after in steps.items():
-        if letter in last:
-            after.remove(last[letter])
-        rng.shuffle(after)
-        if letter in last:
-            after.append(last[letter])
-    walk, place = [codes[0]], dict.fromkeys(steps, 0)
+    for letter, following in successors.items():
+        if letter in last_step:
+            following.remove(last_step[letter])
+        rng.shuffle(following)
+        if letter in last_step:
+            following.append(last_step[letter])
+    walk, position = [codes[0]], dict.fromkeys(successors, 0)
     while len(walk) < len(codes):
         letter = walk[-1]
-        walk.append(steps[letter][place[letter]])
-        place[letter] += 1
+        walk.append(successors[letter][position[letter]])
+        position[letter] += 1
     return walk
 
 
 def alternation(codes: np.ndarray) -> float:
-    """Return the share of steps from a purine to a pyrimidine or back; NaN where no step has two known bases."""
+    """Return the share of steps from purine to pyrimidine or back; NaN if no two neighbouring bases are known."""
     known = codes != UNKNOWN_BASE
-    both = known[:-1] & known[1:]
-    if not both.any():
+    both_known = known[:-1] & known[1:]
+    if not both_known.any():
         return math.nan
-    purine = _PURINE[codes]
-    return float((purine[:-1] != purine[1:])[both].mean())
+    purine = _IS_PURINE[codes]
+    return float((purine[:-1] != purine[1:])[both_known].mean())
 
 
 def classify(codes: np.ndarray) -> str:
-    """Return the class of a region, one of `CLASSES`, by its longest stretch of alternating steps.
+    """Return the class of a region, one of `CLASSES`, by its longest alternating purine-pyrimidine run.
 
-    A stretch of less than eight bases makes it not alternating. Where three of four steps of the stretch are of
-    one kind (CG/GC; TG, GT, CA, AC; TA/AT), they name the class, else it is mixed.
+    A run shorter than eight bases makes the region not alternating. If three of four steps of the run are of one kind
+    (CG or GC; TG, GT, CA or AC; TA or AT), the kind names the class; otherwise the region is mixed.
     """
-    stretch = _alternating_stretch(codes)
-    if len(stretch) < _STRETCH:
+    run = _longest_alternating_run(codes)
+    if len(run) < _MIN_ALTERNATING:
         return CLASSES[-1]
-    strong = np.isin(stretch, (1, 2)).astype(int)
+    strong = np.isin(run, (1, 2)).astype(int)
     for name, count in zip(CLASSES, (2, 1, 0), strict=False):
-        if (strong[:-1] + strong[1:] == count).mean() >= _PURE:
+        if (strong[:-1] + strong[1:] == count).mean() >= _MIN_PURITY:
             return name
     return CLASSES[-2]
 
 
-def _alternating_stretch(codes: np.ndarray) -> np.ndarray:
-    """Return the longest part whose every step goes from a purine to a pyrimidine or back."""
-    purine, known = _PURINE[codes], codes != UNKNOWN_BASE
+def _longest_alternating_run(codes: np.ndarray) -> np.ndarray:
+    purine, known = _IS_PURINE[codes], codes != UNKNOWN_BASE
     step = (purine[:-1] != purine[1:]) & known[:-1] & known[1:]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], step, [False]]).astype(int))).reshape(-1, 2)
     if not len(edges):
@@ -246,67 +259,67 @@ def _alternating_stretch(codes: np.ndarray) -> np.ndarray:
     return codes[start : end + 1]
 
 
-def _leads(letter: int, end: int, last: Mapping[int, int]) -> bool:
-    for _ in range(len(last) + 1):
+def _leads_to(end: int, letter: int, last_step: Mapping[int, int]) -> bool:
+    for _ in range(len(last_step) + 1):
         if letter == end:
             return True
-        letter = last.get(letter, letter)
+        letter = last_step.get(letter, letter)
     return False
 
 
 def _known_runs(codes: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the stretches without an unknown base."""
+    """Yield the runs without an unknown base."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], codes != UNKNOWN_BASE, [False]]).astype(int)))
     for start, end in edges.reshape(-1, 2):
         yield codes[start:end]
 
 
-def _canonical(k: int) -> np.ndarray:
-    """Return, for each k-mer's index, that of the lesser of itself and its reverse complement."""
+def _canonical_indices(k: int) -> np.ndarray:
+    """Return, for the index of each k-mer, the smaller of it and the index of its reverse complement."""
     index = np.arange(4**k)
-    turned, rest = np.zeros_like(index), index
+    complement, rest = np.zeros_like(index), index
     for _ in range(k):
-        turned, rest = turned * 4 + 3 - rest % 4, rest // 4
-    return np.minimum(index, turned)
+        complement, rest = complement * 4 + 3 - rest % 4, rest // 4
+    return np.minimum(index, complement)
 
 
-def _counts(sequences: Sequence[np.ndarray], k: int, canonical: np.ndarray) -> np.ndarray:
-    """Count k-mers: int64, shape (4^k,), at the index of the canonical one."""
-    # unknown bases between sequences keep k-mers from reaching over
-    gap = np.array([UNKNOWN_BASE])
-    joined = np.concatenate([part for codes in sequences for part in (codes, gap)])
-    if len(joined) < k:
+def _count_kmers(sequences: Sequence[np.ndarray], k: int, canonical: np.ndarray) -> np.ndarray:
+    """Count k-mers at their canonical index: int64, shape (4^k,)."""
+    gap = np.array([UNKNOWN_BASE])  # no k-mer spans two sequences
+    codes = np.concatenate([part for each in sequences for part in (each, gap)])
+    if len(codes) < k:
         return np.zeros(4**k, dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(joined, k)
+    windows = np.lib.stride_tricks.sliding_window_view(codes, k)
     windows = windows[(windows != UNKNOWN_BASE).all(axis=1)]
     return np.bincount(canonical[windows @ (4 ** np.arange(k - 1, -1, -1))], minlength=4**k)
 
 
-def _tested(observed: np.ndarray, expected: np.ndarray, spread: np.ndarray, k: int) -> list[Kmer]:
-    """Return the table, with p by the normal law and q by Benjamini & Hochberg (1995)."""
-    chosen = np.flatnonzero((observed > 0) | (expected > 0))
-    # a few shuffles may agree by chance: no count is known better than a Poisson's
-    scale = np.maximum(spread, np.sqrt(np.maximum(expected, 1)))[chosen]
-    z = (observed - expected)[chosen] / scale
+def _enrichment_table(
+    observed: np.ndarray, expected: np.ndarray, spread: np.ndarray, k: int
+) -> list[KmerEnrichment]:
+    indices = np.flatnonzero((observed > 0) | (expected > 0))
+    # a few shuffles may agree by chance: no count is less variable than a Poisson count
+    scale = np.maximum(spread, np.sqrt(np.maximum(expected, 1)))[indices]
+    z = (observed - expected)[indices] / scale
     p = np.array([math.erfc(value / math.sqrt(2)) / 2 for value in z])
     rows = [
-        Kmer(
-            "".join(_LETTERS[(index // 4 ** np.arange(k - 1, -1, -1)) % 4]),
-            int(observed[index]),
-            float(expected[index]),
-            float(spread[index]),
-            float((observed[index] + 1) / (expected[index] + 1)),
-            float(z[place]),
-            float(p[place]),
-            float(q),
+        KmerEnrichment(
+            kmer="".join(_LETTERS[(index // 4 ** np.arange(k - 1, -1, -1)) % 4]),
+            observed=int(observed[index]),
+            expected=float(expected[index]),
+            spread=float(spread[index]),
+            fold=float((observed[index] + 1) / (expected[index] + 1)),
+            z=float(z[row]),
+            p=float(p[row]),
+            q=float(q),
         )
-        for place, (index, q) in enumerate(zip(chosen, false_discovery(p), strict=True))
+        for row, (index, q) in enumerate(zip(indices, benjamini_hochberg(p), strict=True))
     ]
     return sorted(rows, key=lambda row: (row.q, -row.z, row.kmer))
 
 
-def false_discovery(p: np.ndarray) -> np.ndarray:
-    """Return the q-values of p-values (Benjamini & Hochberg, J R Stat Soc B 57:289, 1995), of the same shape."""
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Return the q-values of p-values, of the same shape (Benjamini & Hochberg, J R Stat Soc B 57:289, 1995)."""
     order = np.argsort(p)[::-1]
     ranked = p[order] * len(p) / np.arange(len(p), 0, -1)
     q = np.empty_like(p)

@@ -1,4 +1,4 @@
-"""In-silico mutagenesis: every base of a region replaced by every other, and what that does to the region's call."""
+"""In-silico mutagenesis: the effect of every single-base substitution in a region on the probability of a call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from zflipon.genome.alphabet import NUCLEOTIDES
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 
-_POOL = 128
+_SEQUENCES_AT_ONCE = 128
+"""Mutated windows that are built together; results do not depend on it."""
 
 
 def mutagenesis(
@@ -21,64 +22,81 @@ def mutagenesis(
     start: int,
     end: int,
     target: np.ndarray,
-    progress: Callable[[int], object] = lambda sequences: None,
+    progress: Callable[[int, int], object] = lambda sequences, total: None,
 ) -> np.ndarray:
-    """Return what each substitution changes.
+    """Predict every substitution in a region.
 
-    All sequences are read in one window, in whose middle the region lies, so that they differ in one base alone.
+    All predictions use the same window, centred on the region, so that sequences differ in one base only.
 
     Parameters
     ----------
     predictor : Predictor
-        Of a model that decides bases or tokens.
+        Of a model that calls bases or tokens.
     genome : Genome
     contig : str
     start, end : int
         The region.
     target : numpy.ndarray
-        bool, shape (end - start,): the bases whose mean probability is looked at.
+        bool, shape (end - start,): the bases whose mean probability is compared.
     progress : callable
-        Told how many sequences have just been read.
+        Called with the number of sequences that were just predicted and the number of all sequences.
 
     Returns
     -------
     numpy.ndarray
-        float32, shape (4, end - start): change of the mean probability of the target with A, C, G or T at a
-        base; 0 at the letter that is there, NaN where that is unknown.
+        float32, shape (4, end - start): change of the mean probability of the target if the base becomes A, C, G or
+        T; 0 for the reference letter, NaN where the reference is unknown.
 
     Raises
     ------
     InputError
-        If the region is wider than the model's window, or holds no known base.
+        If the region is wider than the window of the model, or holds no known base.
     """
-    text, inside = around(genome, contig, start, end, predictor.metadata.window)
-    places = [place for place in range(inside, inside + end - start) if text[place] in NUCLEOTIDES]
-    if not places:
-        raise InputError(f"{contig}:{start + 1}-{end}: no known base to replace")
-    changes = [(place, letter) for place in places for letter in NUCLEOTIDES if letter != text[place]]
-    wanted = inside + np.flatnonzero(target)
-    low = start - inside
-    seen = predictor.read_features(contig, np.array([[low, low + len(text)]]))  # no substitution changes a track
-    (before,) = predictor.predict_probabilities([text], seen)
+    sequence, offset = centered_window(genome, contig, start, end, predictor.metadata.window)
+    positions = [p for p in range(offset, offset + end - start) if sequence[p] in NUCLEOTIDES]
+    if not positions:
+        raise InputError(f"{contig}:{start + 1}-{end}: no known base to substitute")
+    substitutions = [(p, letter) for p in positions for letter in NUCLEOTIDES if letter != sequence[p]]
+    target_positions = offset + np.flatnonzero(target)
+    window_start = start - offset
+    # a substitution does not change omics tracks, so that all sequences share them
+    tracks = predictor.read_features(contig, np.array([[window_start, window_start + len(sequence)]]))
+    (reference,) = predictor.predict_probabilities([sequence], tracks)
+    reference_mean = reference[target_positions].mean()
     effects = np.full((len(NUCLEOTIDES), end - start), np.nan, dtype=np.float32)
-    for place in places:
-        effects[NUCLEOTIDES[text[place]], place - inside] = 0
-    for first in range(0, len(changes), _POOL):
-        pool = changes[first : first + _POOL]
-        changed = [text[:place] + letter + text[place + 1 :] for place, letter in pool]
-        found = predictor.predict_probabilities(changed, seen and seen * len(pool))
-        for (place, letter), values in zip(pool, found, strict=True):
-            effects[NUCLEOTIDES[letter], place - inside] = values[wanted].mean() - before[wanted].mean()
-        progress(len(pool))
+    for position in positions:
+        effects[NUCLEOTIDES[sequence[position]], position - offset] = 0
+    for first in range(0, len(substitutions), _SEQUENCES_AT_ONCE):
+        chunk = substitutions[first : first + _SEQUENCES_AT_ONCE]
+        mutated = [sequence[:p] + letter + sequence[p + 1 :] for p, letter in chunk]
+        probabilities = predictor.predict_probabilities(mutated, tracks and tracks * len(chunk))
+        for (position, letter), values in zip(chunk, probabilities, strict=True):
+            change = values[target_positions].mean() - reference_mean
+            effects[NUCLEOTIDES[letter], position - offset] = change
+        progress(len(chunk), len(substitutions))
     return effects
 
 
-def around(genome: Genome, contig: str, start: int, end: int, window: int) -> tuple[str, int]:
-    """Return the window in whose middle a region lies, or that ends where the contig does, and the region's place."""
+def centered_window(genome: Genome, contig: str, start: int, end: int, window: int) -> tuple[str, int]:
+    """Fetch the window with a region at its centre, moved inwards at the ends of the contig.
+
+    Returns
+    -------
+    sequence : str
+        At most `window` bases.
+    offset : int
+        Where the region starts in it.
+
+    Raises
+    ------
+    InputError
+        If the region is wider than the window.
+    """
     if end - start > window:
         raise InputError(
-            f"{contig}:{start + 1}-{end}: {end - start} bases; the model reads {window} at once, take a shorter region"
+            f"{contig}:{start + 1}-{end}: the region has {end - start} bases, the window of the model {window}; use a "
+            "shorter region"
         )
     length = genome.length(contig)
-    low = max(0, min((start + end - window) // 2, length - window))
-    return genome.fetch(contig, low, min(length, low + window)), start - low
+    window_start = max(0, min((start + end - window) // 2, length - window))
+    return genome.fetch(contig, window_start, min(length, window_start + window)), start - window_start

@@ -1,7 +1,7 @@
-"""Tables of tokens as CSV files: ours tell above their columns of what they are, others' are read too.
+"""CSV files of tables, with a header of ``# key: value`` lines for the model, data and settings; and tables as text.
 
-What a table tells of itself stands in lines that begin with ``#``, ``# key: value``: pandas reads such a file with
-``read_csv(path, comment="#")``, R with ``read.csv(path, comment.char = "#")``.
+pandas reads such a file with ``read_csv(path, comment="#")``, R with ``read.csv(path, comment.char = "#")``. Tables
+of other programs, without a header, are read too.
 """
 
 from __future__ import annotations
@@ -17,81 +17,83 @@ from zflipon.errors import InputError, format_names
 from zflipon.tracks.atomic import atomic_file
 
 SEPARATORS = ",\t;"
-"""What may stand between the columns of others' tables; spreadsheets of some countries write semicolons."""
+"""Accepted column separators; spreadsheets write semicolons in some locales."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file as it was read.
+    """The content of a CSV file.
 
     Attributes
     ----------
     path : Path
-    about : dict of str to str
-        What it tells of itself, empty for a table that tells nothing.
+    header : dict of str to str
+        Its ``# key: value`` lines; empty if it has none.
     columns : tuple of str
-        Names as they are written.
+        Column names as written.
     rows : tuple of (int, tuple of str)
-        Line of the file, and the fields, as many as there are columns.
+        Line number and fields; every row has a field for each column.
     """
 
     path: Path
-    about: dict[str, str]
+    header: dict[str, str]
     columns: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
 
-    def column(self, names: Sequence[str]) -> int | None:
-        """Return the place of the first of `names` that is a column, whatever its case; None if there is none."""
-        written = [column.strip().lower() for column in self.columns]
-        return next((written.index(name) for name in names if name in written), None)
+    def column_index(self, names: Sequence[str]) -> int | None:
+        """Return the index of the first of `names` (lower case) that is a column in any case; None if none is."""
+        columns = [column.strip().lower() for column in self.columns]
+        return next((columns.index(name) for name in names if name in columns), None)
 
 
 def read_table(path: str | Path) -> Table:
-    """Read a table with a line of column names, separated by commas, tabs or semicolons.
+    """Read a CSV file with column names, separated by commas, tabs or semicolons.
 
     Raises
     ------
     InputError
-        If the file is missing, not text, empty, or a row has not as many fields as there are columns.
+        If the file is missing, not text or empty, or if a row has another number of fields than the column names.
     """
     path = Path(path)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets put a byte-order mark first
+        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise InputError(f"{path}: cannot be read as a table ({reason})") from error
-    told = [line[1:].partition(":") for line in lines if line.startswith("#")]
-    about = {key.strip(): value.strip() for key, colon, value in told if colon}
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise InputError(f"{path}: cannot read a table ({reason})") from error
+    comments = [line[1:].partition(":") for line in lines if line.startswith("#")]
+    header = {key.strip(): value.strip() for key, colon, value in comments if colon}
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not numbered:
-        raise InputError(f"{path}: holds no table; expected a line of column names and a row for each token")
+        raise InputError(
+            f"{path}: the table is empty; expected a line of column names and a row for each token"
+        )
     separator = max(SEPARATORS, key=numbered[0][1].count)
-    fields = csv.reader([line for _, line in numbered], delimiter=separator)
-    columns, *rows = (tuple(row) for row in fields)
-    for (number, _), row in zip(numbered[1:], rows, strict=True):
+    columns, *records = (
+        tuple(row) for row in csv.reader([line for _, line in numbered], delimiter=separator)
+    )
+    rows = tuple((number, row) for (number, _), row in zip(numbered[1:], records, strict=True))
+    for number, row in rows:
         if len(row) != len(columns):
             raise InputError(
                 f"{path}, line {number}: expected {len(columns)} fields ({format_names(columns)}), found {len(row)}"
             )
-    return Table(
-        path, about, columns, tuple((n, row) for (n, _), row in zip(numbered[1:], rows, strict=True))
-    )
+    return Table(path, header, columns, rows)
 
 
-def table_text(about: Mapping[str, object], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Lay out a table as the text of a CSV file.
+def table_text(header: Mapping[str, object], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as the text of a CSV file.
 
     Parameters
     ----------
-    about : mapping of str to object
-        Model, data and settings; None is left out, and zflipon's version is added.
+    header : mapping of str to object
+        Model, data and settings. Values of None are left out; the version of zflipon is added.
     columns : sequence of str
     rows : iterable of sequences
-        A field for each column; None and NaN are empty.
+        One field for each column; None and NaN become empty fields.
     """
     text = io.StringIO()
-    for key, value in {"zflipon": __version__, **about}.items():
+    for key, value in {"zflipon": __version__, **header}.items():
         if value is not None:
             text.write(f"# {key}: {' '.join(str(value).split())}\n")
     writer = csv.writer(text, lineterminator="\n")
@@ -101,15 +103,17 @@ def table_text(about: Mapping[str, object], columns: Sequence[str], rows: Iterab
 
 
 def write_table(
-    path: str | Path, about: Mapping[str, object], columns: Sequence[str], rows: Iterable[Sequence[object]]
+    path: str | Path, header: Mapping[str, object], columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """Write a table, whole or not at all; see `table_text`."""
+    """Write a table as a CSV file; the arguments are those of `table_text`."""
     with atomic_file(path) as part:
-        part.write_text(table_text(about, columns, rows), encoding="utf-8")
+        part.write_text(table_text(header, columns, rows), encoding="utf-8")
 
 
-def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ("token",)) -> str:
-    """Lay out rows for reading; columns stand to the right but for those named in `left`."""
+def align_columns(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ("token",)
+) -> str:
+    """Return rows as aligned text for the console; columns named in `left` are left-aligned, others right-aligned."""
     lines = [list(heads), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -122,4 +126,4 @@ def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[
 
 
 def _field(value: object) -> object:
-    return "" if value is None or value != value else value  # NaN alone differs from itself
+    return "" if value is None or value != value else value  # NaN is not equal to itself

@@ -1,12 +1,11 @@
-"""True-positive ratio of each token: of how often a token occurs, how often it is called and labelled.
+"""True-positive ratio of each token: the share of its occurrences that are both called and labelled.
 
-Libina & Skvortsova (2025), section 5.7.1 and Table 5.4. Windows are those that the published models were tested on
-(`zflipon.genome.tiled_windows`): tiled side by side, those with a label and some of the others.
+Libina & Skvortsova (2025), section 5.7.1 and Table 5.4. Windows are those on which the published models were tested
+(`zflipon.genome.tiled_windows`): all with a label, and a sample of the others.
 
-One rule tells tokens for every objective. A token is labelled where the share of its bases that is labelled passes
-the label threshold of the model's story, by which its training data were labelled. It is called where the share of its
-bases that is called passes the same threshold. A token head gives all bases of a token one probability,
-so that this is its own call; a base head's calls are put together to those of tokens as labels are.
+A token is labelled if the share of its bases that are labelled passes the label threshold in the metadata of the
+model, which is how its training data were labelled. It is called if the share of its bases that are called passes the
+same threshold. A token head gives all bases of a token one probability, so that this is the call of the head itself.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 
 from zflipon.config import DEFAULT_MODEL, InferenceConfig, TokenRatioConfig
 from zflipon.errors import InputError, format_names
-from zflipon.explain.table_files import aligned
+from zflipon.explain.table_files import align_columns
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import Intervals, contains_positions, merge_by_contig
@@ -36,18 +35,19 @@ if TYPE_CHECKING:
 
 COLUMNS = ("token", "tp", "total", "tp_percent")
 
-_POOL = 4096
-"""Windows that are read at a time, so that memory does not grow with the genome."""
+_WINDOWS_AT_ONCE = 4096
+"""Windows in memory at a time; results do not depend on it."""
 
 
 @dataclass
 class TokenCounts:
-    """How often each token of a vocabulary occurs, by id.
+    """Occurrences of each token of a vocabulary.
 
     Attributes
     ----------
     total, called, labelled, tp : numpy.ndarray
-        int64, shape (vocabulary,): all that hold a base, those called, those labelled, and those that are both.
+        int64, shape (vocabulary,), by token id: all occurrences, those that are called, those that are labelled, and
+        those that are both.
     """
 
     total: np.ndarray
@@ -56,12 +56,12 @@ class TokenCounts:
     tp: np.ndarray
 
     @classmethod
-    def none(cls, vocabulary: int) -> TokenCounts:
-        """Return counts of nothing."""
+    def zeros(cls, vocabulary: int) -> TokenCounts:
+        """Return counts of 0 for a vocabulary of this size."""
         return cls(*np.zeros((4, vocabulary), dtype=np.int64))
 
     def add(self, ids: np.ndarray, called: np.ndarray, labelled: np.ndarray) -> None:
-        """Count tokens.
+        """Count occurrences of tokens.
 
         Parameters
         ----------
@@ -79,38 +79,39 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class TokenRatios:
-    """What was counted, and of what.
+    """True-positive ratios of the tokens of a model.
 
     Attributes
     ----------
     names : list of str
-        Of the tokens, by id.
+        Text of each token, by id.
     counts : TokenCounts
     settings : dict
-        Model, data and settings, as the CSV file tells them.
+        Model, data and settings, for the header of the CSV file.
     """
 
     names: list[str]
     counts: TokenCounts
     settings: dict[str, object]
 
-    def about(self) -> dict[str, object]:
-        """Return what the CSV file tells of itself."""
+    def header(self) -> dict[str, object]:
+        """Return the header of the CSV file."""
         return {
             "table": "true positives of each token; tp_percent is tp / total, from 0 to 1",
             **self.settings,
         }
 
     def rows(self) -> list[tuple[str, int, int, float]]:
-        """Return a row of `COLUMNS` for each token that occurs: by falling ratio, then total, then token."""
+        """Return the rows of `COLUMNS` for tokens that occur: by descending ratio, descending total, then token."""
+        ids = np.flatnonzero(self.counts.total)
         rows = [
-            (self.names[i], int(self.counts.tp[i]), int(self.counts.total[i]), float(ratio))
-            for i, ratio in zip(*self._ratios(), strict=True)
+            (self.names[i], int(tp), int(total), float(tp / total))
+            for i, tp, total in zip(ids, self.counts.tp[ids], self.counts.total[ids], strict=True)
         ]
         return sorted(rows, key=lambda row: (-row[3], -row[2], row[0]))
 
-    def told(self, count: int) -> str:
-        """Lay the first `count` tokens out for reading."""
+    def to_text(self, count: int) -> str:
+        """Return the totals and the first `count` rows as text for the console."""
         rows = [
             [token, f"{tp:,}", f"{total:,}", f"{ratio:.4f}"]
             for token, tp, total, ratio in self.rows()[:count]
@@ -118,12 +119,8 @@ class TokenRatios:
         counts = self.counts
         return (
             f"{self.settings['windows']}: {counts.total.sum():,} tokens, {counts.labelled.sum():,} of them labelled, "
-            f"{counts.called.sum():,} called, {counts.tp.sum():,} both\n" + aligned(COLUMNS, rows)
+            f"{counts.called.sum():,} called, {counts.tp.sum():,} both\n" + align_columns(COLUMNS, rows)
         )
-
-    def _ratios(self) -> tuple[np.ndarray, np.ndarray]:
-        met = np.flatnonzero(self.counts.total)
-        return met, self.counts.tp[met] / self.counts.total[met]
 
 
 def token_ratios(
@@ -134,11 +131,11 @@ def token_ratios(
     contigs: Sequence[str] = (),
     config: TokenRatioConfig | None = None,
     predict: InferenceConfig | None = None,
-    advance: Callable[[int, int], object] = lambda windows, total: None,
+    progress: Callable[[int, int], object] = lambda windows, total: None,
     features: str | Path | None = None,
     missing_features: str = "error",
 ) -> TokenRatios:
-    """Count each token's true positives over the windows of the published protocol.
+    """Count the true positives of each token over the windows of the published protocol.
 
     Parameters
     ----------
@@ -147,18 +144,18 @@ def token_ratios(
     labels : str or Path
         BED of Z-DNA.
     model : str or Path
-        A checkpoint that calls tokens or bases, as `zflipon.models.load` finds it.
+        A checkpoint that calls tokens or bases, as `zflipon.models.load` accepts it.
     blacklist : str or Path, optional
         BED; windows that touch it are left out.
     contigs : sequence of str
-        The contigs to read; none means all.
+        Contigs to read; all if empty.
     config : TokenRatioConfig, optional
     predict : InferenceConfig, optional
-        How the model is run; one strand is read.
-    advance : callable
-        Told, now and again, the windows just done and the windows in all.
+        How the model is run. Only the forward strand is predicted.
+    progress : callable
+        Called with the number of windows that were just predicted and the number of all windows.
     features : str or Path, optional
-        Table of the omics tracks that the model reads; see `zflipon.omics.features`.
+        Table of omics tracks, for a model that reads them; see `zflipon.omics.features`.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
 
@@ -167,12 +164,12 @@ def token_ratios(
     InputError
         If a file cannot be used, no window has a label, or there is no true positive.
     ModelError
-        If the model calls neither tokens nor bases, or the device or precision is not there.
+        If the model calls neither tokens nor bases, or the device or precision is not available.
     """
     config = config or TokenRatioConfig()
     with Genome(genome) as source:
         lengths = source.select_contigs(contigs)
-        runs = _labels(source, labels, lengths)
+        label_intervals = _read_labels(source, labels, lengths)
         avoided = (
             merge_by_contig(read_bed(blacklist, source.lengths, "blacklisted regions"), lengths)
             if blacklist
@@ -181,15 +178,17 @@ def token_ratios(
         checkpoint = load(model)
         omics = open_model_features(checkpoint, features, source.lengths, missing_features)
         predictor = Predictor(checkpoint, predict, features=omics)
-        tiled = _tiled(source, lengths, runs, avoided, config.window or checkpoint.metadata.window)
+        width = config.window or checkpoint.metadata.window
+        segments = {contig: source.scan(contig, min_gap=1).segments for contig in lengths}
+        tiled = build_tiled_windows(lengths, label_intervals, segments, avoided, width)
         chosen = sample_windows(tiled, 0, config.negatives, config.seed)
         if not tiled.labelled.any():
             raise InputError(
-                f"{labels}: no window of {tiled.width} bases has a label; those that are mostly N or touch the "
+                f"{labels}: no window of {width} bases has a label; windows that are more than half N or touch the "
                 "blacklist are left out"
             )
-        counts = count(predictor, source, tiled, chosen, runs, config.threshold, advance)
-    settings = _settings(checkpoint, predictor, config, tiled, chosen) | {
+        counts = count_tokens(predictor, source, tiled, chosen, label_intervals, config.threshold, progress)
+    settings = _describe_settings(checkpoint, predictor, config, tiled, chosen) | {
         "genome": Path(genome).name,
         "labels": Path(labels).name,
         "blacklist": Path(blacklist).name if blacklist else "none",
@@ -199,16 +198,16 @@ def token_ratios(
     return TokenRatios(checkpoint.tokenizer.names(), counts, settings)
 
 
-def count(
+def count_tokens(
     predictor: Predictor,
     genome: Genome,
     tiled: TiledWindows,
     chosen: np.ndarray,
     labels: Intervals,
     threshold: float | None = None,
-    advance: Callable[[int, int], object] = lambda windows, total: None,
+    progress: Callable[[int, int], object] = lambda windows, total: None,
 ) -> TokenCounts:
-    """Count the tokens of windows, in batches.
+    """Count the tokens of windows.
 
     Parameters
     ----------
@@ -217,83 +216,77 @@ def count(
     genome : Genome
     tiled : TiledWindows
     chosen : numpy.ndarray
-        int64: the windows to read.
+        int64: indices of the windows to count.
     labels : Intervals
         Disjoint and sorted.
     threshold : float, optional
-        Probability from which a base is called; the model's own where nothing is said.
-    advance : callable
-        As `token_ratios` has it.
+        Probability from which a base is called; the threshold of the model by default.
+    progress : callable
+        As for `token_ratios`.
     """
     threshold = np.float32(predictor.metadata.threshold if threshold is None else threshold)
-    counts = TokenCounts.none(len(predictor.tokenizer.names()))
-    for first in range(0, len(chosen), _POOL):
-        windows = chosen[first : first + _POOL]
-        sequences, labelled = _read(genome, tiled, windows, labels)
-        for batch, logits in predictor.run_batches(sequences, features=_seen(predictor, tiled, windows)):
+    counts = TokenCounts.zeros(len(predictor.tokenizer.names()))
+    for first in range(0, len(chosen), _WINDOWS_AT_ONCE):
+        windows = chosen[first : first + _WINDOWS_AT_ONCE]
+        sequences, labelled = _read_windows(genome, tiled, windows, labels)
+        tracks = _read_tracks(predictor, tiled, windows)
+        for batch, logits in predictor.run_batches(sequences, features=tracks):
             called = predictor.base_values(batch, logits)[0] >= threshold
-            counts.add(*_tokens(batch, called, labelled[batch.indices].ravel(), predictor.metadata))
-            advance(len(batch.indices), len(chosen))
+            counts.add(*_classify_tokens(batch, called, labelled[batch.indices].ravel(), predictor.metadata))
+            progress(len(batch.indices), len(chosen))
     return counts
 
 
-def _tokens(
+def _classify_tokens(
     batch: Batch, called: np.ndarray, labelled: np.ndarray, metadata: ModelMetadata
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a batch's tokens that hold bases: ids, whether they are called and whether they are labelled."""
-    # tokens tile their windows, so that those of all windows are told in one go
+    """Return id, call and label of each token with bases in a batch; the bases of its windows are concatenated."""
     rule = (batch.tokens.lengths, metadata.label_threshold, metadata.label_comparison)
-    holding = batch.tokens.lengths > 0
-    told = (labels_to_tokens(bases, *rule)[holding] == 1 for bases in (called, labelled))
-    return batch.tokens.ids[holding], *told
+    has_bases = batch.tokens.lengths > 0
+    token_called, token_labelled = (
+        labels_to_tokens(bases, *rule)[has_bases] == 1 for bases in (called, labelled)
+    )
+    return batch.tokens.ids[has_bases], token_called, token_labelled
 
 
-def _seen(predictor: Predictor, tiled: TiledWindows, windows: np.ndarray) -> list[np.ndarray] | None:
-    """Return what the model sees of the tracks in windows; None for a model without."""
+def _read_tracks(predictor: Predictor, tiled: TiledWindows, windows: np.ndarray) -> list[np.ndarray] | None:
+    """Return the omics tracks of windows as the model reads them; None for a model without."""
     if predictor.features is None:
         return None
-    found = []
+    tracks = []
     for window in windows:
         start, contig = int(tiled.start[window]), tiled.contigs[tiled.contig[window]]
-        found += predictor.read_features(contig, np.array([[start, start + tiled.width]]))
-    return found
+        tracks += predictor.read_features(contig, np.array([[start, start + tiled.width]]))
+    return tracks
 
 
-def _read(
+def _read_windows(
     genome: Genome, tiled: TiledWindows, windows: np.ndarray, labels: Intervals
 ) -> tuple[list[str], np.ndarray]:
-    """Return the sequences of windows, and which of their bases are labelled: bool, shape (windows, width)."""
-    starts, numbers = tiled.start[windows], tiled.contig[windows]
-    contigs = [tiled.contigs[number] for number in numbers]
+    """Return the sequences of windows, and their labelled bases: bool, shape (windows, width)."""
+    starts, contig_numbers = tiled.start[windows], tiled.contig[windows]
     sequences = [
-        genome.fetch(contig, int(start), int(start) + tiled.width)
-        for contig, start in zip(contigs, starts, strict=True)
+        genome.fetch(tiled.contigs[number], int(start), int(start) + tiled.width)
+        for number, start in zip(contig_numbers, starts, strict=True)
     ]
-    places = starts[:, None] + np.arange(tiled.width)
-    labelled = np.zeros(places.shape, dtype=bool)
-    for number in np.unique(numbers):
-        own = numbers == number
-        labelled[own] = contains_positions(labels.get(tiled.contigs[number]), places[own])
+    positions = starts[:, None] + np.arange(tiled.width)
+    labelled = np.zeros(positions.shape, dtype=bool)
+    for number in np.unique(contig_numbers):
+        rows = contig_numbers == number
+        labelled[rows] = contains_positions(labels.get(tiled.contigs[number]), positions[rows])
     return sequences, labelled
 
 
-def _labels(genome: Genome, path: str | Path, lengths: dict[str, int]) -> Intervals:
-    runs = merge_by_contig(read_bed(path, genome.lengths, "labels"), lengths)
-    if not runs:
+def _read_labels(genome: Genome, path: str | Path, lengths: dict[str, int]) -> Intervals:
+    intervals = merge_by_contig(read_bed(path, genome.lengths, "labels"), lengths)
+    if not intervals:
         raise InputError(
-            f"{path}: no label on the contigs that are read ({format_names(lengths)}); expected a BED of Z-DNA"
+            f"{path}: no label on the selected contigs ({format_names(lengths)}); expected a BED of Z-DNA"
         )
-    return runs
+    return intervals
 
 
-def _tiled(
-    genome: Genome, lengths: dict[str, int], labels: Intervals, blacklist: Intervals, width: int
-) -> TiledWindows:
-    stretches = {contig: genome.scan(contig, min_gap=1).segments for contig in lengths}
-    return build_tiled_windows(lengths, labels, stretches, blacklist, width)
-
-
-def _settings(
+def _describe_settings(
     checkpoint: Checkpoint,
     predictor: Predictor,
     config: TokenRatioConfig,
@@ -303,7 +296,7 @@ def _settings(
     metadata = checkpoint.metadata
     positive = int(tiled.labelled.sum())
     threshold = metadata.threshold if config.threshold is None else config.threshold
-    kind = f"tokens of which a share {metadata.label_comparison} {metadata.label_threshold:g} of the bases"
+    rule = f"tokens with a share {metadata.label_comparison} {metadata.label_threshold:g} of their bases"
     return {
         "model": checkpoint.path.name if checkpoint.path else metadata.family,
         "sha256": checkpoint.sha256,
@@ -311,8 +304,8 @@ def _settings(
         "windows": f"{positive:,} windows of {tiled.width} bp with a label, {len(chosen) - positive:,} without",
         "negatives": f"{config.negatives:g} for each window with a label",
         "seed": config.seed,
-        "labelled": f"{kind} is labelled",
-        "called": f"{kind} has a probability >= {threshold:g}",
+        "labelled": f"{rule} labelled",
+        "called": f"{rule} at a probability >= {threshold:g}",
         "precision": str(predictor.dtype).removeprefix("torch."),
     }
 
@@ -321,6 +314,6 @@ def _require_true_positives(counts: TokenCounts, settings: dict[str, object]) ->
     if not counts.tp.any():
         raise InputError(
             f"no true positives in {settings['windows']}: of {counts.total.sum():,} tokens "
-            f"{counts.labelled.sum():,} are labelled and {counts.called.sum():,} called by {settings['model']}, none "
-            "both; try a lower --threshold, other contigs or another model"
+            f"{counts.labelled.sum():,} are labelled and {counts.called.sum():,} are called by {settings['model']}, "
+            "but none is both; use a lower --threshold, other contigs or another model"
         )

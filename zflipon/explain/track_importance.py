@@ -1,9 +1,8 @@
-"""Which omics tracks made the calls: what is lost over a genome when one of them is read elsewhere.
+"""Permutation importance of omics tracks: the loss in average precision if one track is read at the wrong place.
 
-A track that is read half a contig away from where it belongs still has its own intervals and gaps, and tells nothing
-of a place any more. What average precision loses by it is the track's importance (permutation importance, Breiman
-2001, with a shift in the place of a shuffle, which would break intervals up). Tracks that say the same stand in for
-each other.
+The track is read half a contig away, so that it keeps its intervals and gaps but carries no information about the
+place (Breiman 2001, with a shift instead of a shuffle, which would break intervals up). Tracks with the same
+information replace each other, so that each of them may have a low importance.
 """
 
 from __future__ import annotations
@@ -17,32 +16,33 @@ import numpy as np
 from zflipon.config import OMICS_MODEL, InferenceConfig, Selection
 from zflipon.energetics.screen import screen_windows
 from zflipon.errors import InputError
+from zflipon.explain.table_files import align_columns
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import Intervals, interval_mask, merge_by_contig
-from zflipon.genome.shards import Plan, make_plan
+from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
-from zflipon.models import load
+from zflipon.models import Checkpoint, load
 from zflipon.omics.features import FeatureTracks, open_model_features
 
 COLUMNS = ("track", "kind", "average_precision", "lost", "changed")
 
 
 @dataclass(frozen=True)
-class Importance:
-    """What a track is worth.
+class TrackImportance:
+    """Importance of one track.
 
     Attributes
     ----------
     track, kind : str
     average_precision : float
-        Over all bases, with this track read elsewhere.
+        Over all bases, with this track displaced.
     lost : float
-        By how much that is less than with all tracks in their places.
+        Average precision with all tracks in place, minus `average_precision`.
     changed : float
-        Mean change, up or down, of the probability of the bases that are called with all tracks in their places.
+        Mean absolute change of the probability, over the bases that are called with all tracks in place.
     """
 
     track: str
@@ -53,46 +53,45 @@ class Importance:
 
 
 @dataclass(frozen=True)
-class TrackTable:
-    """The tracks of a model by importance.
+class TrackImportanceTable:
+    """The tracks of a model, by descending importance.
 
     Attributes
     ----------
-    rows : list of Importance
-        The most important first.
+    tracks : list of TrackImportance
     average_precision : float
-        With all tracks in their places.
+        With all tracks in place.
     settings : dict
-        Model, data and settings.
+        Model, data and settings, for the header of the CSV file.
     """
 
-    rows: list[Importance]
+    tracks: list[TrackImportance]
     average_precision: float
     settings: dict[str, object]
 
-    def about(self) -> dict[str, object]:
-        """Return what the table tells of itself."""
-        return {"what": "average precision without each omics track", **self.settings,
-                "average_precision": round(self.average_precision, 4)}  # fmt: skip
+    def header(self) -> dict[str, object]:
+        """Return the header of the CSV file."""
+        return {
+            "what": "average precision without each omics track",
+            **self.settings,
+            "average_precision": round(self.average_precision, 4),
+        }
 
-    def fields(self) -> Iterator[tuple]:
-        """Yield the rows, in the order of `COLUMNS`."""
-        for row in self.rows:
-            figures = (round(value, 5) for value in (row.average_precision, row.lost, row.changed))
-            yield row.track, row.kind, *figures
+    def rows(self) -> Iterator[tuple]:
+        """Yield the rows of `COLUMNS`."""
+        for row in self.tracks:
+            numbers = (round(value, 5) for value in (row.average_precision, row.lost, row.changed))
+            yield row.track, row.kind, *numbers
 
-    def told(self, top: int) -> str:
-        """Lay the first rows out for reading."""
-        from zflipon.explain.table_files import aligned
-
+    def to_text(self, count: int) -> str:
+        """Return the first `count` rows as text for the console."""
         heads = ("track", "kind", "AP without", "lost", "change of P")
         rows = [
             (row.track, row.kind, f"{row.average_precision:.4f}", f"{row.lost:+.4f}", f"{row.changed:.4f}")
-            for row in self.rows[:top]
+            for row in self.tracks[:count]
         ]
-        return f"average precision with all tracks: {self.average_precision:.4f}\n" + aligned(
-            heads, rows, heads[:2]
-        )
+        table = align_columns(heads, rows, heads[:2])
+        return f"average precision with all tracks: {self.average_precision:.4f}\n{table}"
 
 
 def track_importance(
@@ -105,9 +104,9 @@ def track_importance(
     missing_features: str = "error",
     screen: bool = True,
     predict: InferenceConfig | None = None,
-    advance: Callable[[int, int], object] = lambda bases, total: None,
-) -> TrackTable:
-    """Read a genome once with all tracks, and once for each track with that one read elsewhere.
+    progress: Callable[[int, int], object] = lambda bases, total: None,
+) -> TrackImportanceTable:
+    """Predict a genome once with all tracks in place, and once for each track with this track displaced.
 
     Parameters
     ----------
@@ -118,18 +117,18 @@ def track_importance(
     features : str or Path
         Table of the omics tracks.
     model : str or Path
-        A checkpoint that reads them.
+        A checkpoint that reads omics tracks.
     blacklist : str or Path, optional
-        BED; bases here do not count.
+        BED; bases in it do not count.
     contigs : sequence of str
-        The contigs to read; none means all.
+        Contigs to read; all if empty.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
     screen : bool
-        Read only windows that can be called; other bases have a probability of 0.
+        Predict only the windows that pass the screen of the model; other bases get a probability of 0.
     predict : InferenceConfig, optional
-    advance : callable
-        Told, now and again, the bases just done and the bases in all.
+    progress : callable
+        Called with the number of bases that were just predicted and the number of all bases over all passes.
 
     Raises
     ------
@@ -138,35 +137,31 @@ def track_importance(
     """
     with Genome(genome) as source:
         lengths = source.select_contigs(contigs)
-        known = merge_by_contig(read_bed(labels, source.lengths, "labels"), lengths)
-        if not known:
-            raise InputError(
-                f"{labels}: no label on the contigs that are read; importance is measured by them"
-            )
+        label_intervals = merge_by_contig(read_bed(labels, source.lengths, "labels"), lengths)
+        if not label_intervals:
+            raise InputError(f"{labels}: no label on the selected contigs; average precision needs labels")
         ignored = (
             merge_by_contig(read_bed(blacklist, source.lengths, "blacklisted regions"), lengths)
             if blacklist
             else {}
         )
         checkpoint = load(model)
-        tracks = open_model_features(checkpoint, features, source.lengths, missing_features)
-        if tracks is None:
-            raise InputError(f"{model}: reads no omics tracks; give a --model that does")
-        if not tracks.readers:
-            raise InputError("no omics tracks are given; name their files with --features TABLE")
+        tracks = _open_tracks(checkpoint, model, features, source, missing_features)
         predictor = Predictor(checkpoint, predict, features=tracks)
-        metadata = checkpoint.metadata
-        plan = make_plan(source, Selection(contigs=tuple(lengths)), metadata.window, metadata.margin)
-        stretches = _stretches(source, plan, predictor, screen)
+        segments, bases = _plan_segments(source, tuple(lengths), predictor, screen)
         names = [feature.name for feature in tracks.features if feature.name in tracks.readers]
-        total = plan.bases * (1 + len(names))
-        survey = _Survey(source, stretches, predictor, known, ignored, lambda bases: advance(bases, total))
-        whole = survey.run(tracks)
-        called = [values >= metadata.threshold for values in whole.probabilities]
-        rows = []
-        for name in names:
-            found = survey.run(tracks.shift_track(name))
-            rows.append(_row(name, tracks, whole, found, called))
+        total = bases * (1 + len(names))
+        scorer = _GenomeScorer(source, segments, predictor, label_intervals, ignored)
+
+        def count_bases(done: int) -> None:
+            progress(done, total)
+
+        reference = scorer.score(tracks, count_bases)
+        rows = [
+            _compare(name, tracks, reference, scorer.score(tracks.shift_track(name), count_bases), checkpoint)
+            for name in names
+        ]
+    rows.sort(key=lambda row: (-row.lost, -row.changed))
     settings = {
         "model": checkpoint.path.name,
         "sha256": checkpoint.sha256,
@@ -177,67 +172,80 @@ def track_importance(
         "features": Path(features).name,
         "screen": "yes" if screen else "no",
     }
-    rows.sort(key=lambda row: (-row.lost, -row.changed))
-    return TrackTable(rows, whole.average_precision, settings)
+    return TrackImportanceTable(rows, reference.average_precision, settings)
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A reading of the genome: float32 probabilities of each stretch, and what they are worth."""
+class _GenomeScore:
+    """Probabilities of each segment, float32, and their average precision."""
 
     probabilities: list[np.ndarray]
     average_precision: float
 
 
-class _Survey:
-    """Reads the same stretches again and again, with other tracks each time."""
+class _GenomeScorer:
+    """Predicts the same segments with different tracks, and scores the predictions."""
 
     def __init__(
         self,
         genome: Genome,
-        stretches: list[ScanTask],
+        segments: list[ScanTask],
         predictor: Predictor,
         labels: Intervals,
         ignored: Intervals,
-        progress: Callable[[int], object],
     ):
-        self._genome, self._stretches, self._predictor = genome, stretches, predictor
-        self._labels, self._ignored, self._progress = labels, ignored, progress
+        self._genome, self._segments, self._predictor = genome, segments, predictor
+        self._labels, self._ignored = labels, ignored
 
-    def run(self, tracks: FeatureTracks) -> _Read:
+    def score(self, tracks: FeatureTracks, progress: Callable[[int], object]) -> _GenomeScore:
+        """Predict all segments; `progress` is called with the number of bases that were just predicted."""
         self._predictor.features = tracks
-        histogram, found = ScoreHistogram(), []
-        for stretch, values in scan_genome(
-            self._predictor, self._genome, self._stretches, self._progress
-        ):
-            start = int(stretch.windows["core_start"][0])
-            place = (stretch.contig, start, start + len(values))
-            counted = ~np.isnan(values) & ~interval_mask(self._ignored.get(place[0]), *place[1:])
-            histogram.add(
-                values[counted].astype(np.float64),
-                interval_mask(self._labels.get(place[0]), *place[1:])[counted],
-            )
-            found.append(values)
-        return _Read(found, histogram.average_precision())
+        histogram, probabilities = ScoreHistogram(), []
+        for segment, values in scan_genome(self._predictor, self._genome, self._segments, progress):
+            start = int(segment.windows["core_start"][0])
+            interval = (start, start + len(values))
+            counted = ~np.isnan(values) & ~interval_mask(self._ignored.get(segment.contig), *interval)
+            labelled = interval_mask(self._labels.get(segment.contig), *interval)
+            histogram.add(values[counted].astype(np.float64), labelled[counted])
+            probabilities.append(values)
+        return _GenomeScore(probabilities, histogram.average_precision())
 
 
-def _stretches(genome: Genome, plan: Plan, predictor: Predictor, screen: bool) -> list[ScanTask]:
-    """Return the windows of all shards, and which of them are worth reading."""
-    rule, found = predictor.metadata.screen, []
+def _open_tracks(
+    checkpoint: Checkpoint, model: str | Path, features: str | Path, genome: Genome, missing: str
+) -> FeatureTracks:
+    tracks = open_model_features(checkpoint, features, genome.lengths, missing)
+    if tracks is None:
+        raise InputError(f"{model}: this model reads no omics tracks; give a --model that does")
+    if not tracks.readers:
+        raise InputError("no omics tracks are given; list their files in a --features TABLE")
+    return tracks
+
+
+def _plan_segments(
+    genome: Genome, contigs: tuple[str, ...], predictor: Predictor, screen: bool
+) -> tuple[list[ScanTask], int]:
+    """Return the windows of all contigs, with those to predict, and the number of their bases."""
+    metadata, segments = predictor.metadata, []
+    plan = make_plan(genome, Selection(contigs=contigs), metadata.window, metadata.margin)
     for shard in plan.shards:
         windows = (shard.contig, shard.windows)
-        read = screen_windows(genome, *windows, rule, predictor.device) if screen else None
-        found.append(ScanTask(*windows, read))
-    return found
+        read = screen_windows(genome, *windows, metadata.screen, predictor.device) if screen else None
+        segments.append(ScanTask(*windows, read))
+    return segments, plan.bases
 
 
-def _row(
-    name: str, tracks: FeatureTracks, whole: _Read, found: _Read, called: list[np.ndarray]
-) -> Importance:
-    pairs = zip(whole.probabilities, found.probabilities, called, strict=True)
-    changes = np.concatenate([np.abs(one - other)[here] for one, other, here in pairs])
+def _compare(
+    name: str,
+    tracks: FeatureTracks,
+    reference: _GenomeScore,
+    displaced: _GenomeScore,
+    checkpoint: Checkpoint,
+) -> TrackImportance:
+    threshold = checkpoint.metadata.threshold
+    pairs = zip(reference.probabilities, displaced.probabilities, strict=True)
+    changes = np.concatenate([np.abs(one - other)[one >= threshold] for one, other in pairs])
     kind = next(feature.kind for feature in tracks.features if feature.name == name)
-    lost = whole.average_precision - found.average_precision
-    return Importance(
-        name, kind, found.average_precision, lost, float(changes.mean()) if len(changes) else 0.0
-    )
+    lost = reference.average_precision - displaced.average_precision
+    changed = float(changes.mean()) if len(changes) else 0.0
+    return TrackImportance(name, kind, displaced.average_precision, lost, changed)

@@ -17,7 +17,7 @@ import numpy as np
 
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError
-from zflipon.explain.kmers import Composition, enrichment, region_codes
+from zflipon.explain.kmers import RegionComposition, kmer_enrichment, region_codes
 from zflipon.genome.assemblies import assembly_name
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
@@ -268,7 +268,7 @@ def _count_labelled(summary: RunSummary, known_zdna: Mapping[str, np.ndarray]) -
     )
 
 
-def _call_kmers(reference: Genome, summary: RunSummary) -> Composition | None:
+def _call_kmers(reference: Genome, summary: RunSummary) -> RegionComposition | None:
     """Return the k-mers of the calls, or of a random sample if there are many, because shuffling is slow."""
     regions = [
         (contig, row) for contig, calls in summary.calls.items() for row in merge(call_intervals(calls))
@@ -281,4 +281,4 @@ def _call_kmers(reference: Genome, summary: RunSummary) -> Composition | None:
         contig, row = regions[number]
         sampled.setdefault(contig, []).append(row)
     codes = region_codes(reference, {contig: np.array(rows) for contig, rows in sampled.items()})
-    return Composition(codes, enrichment(codes, K, seed=SEED))
+    return RegionComposition(codes, kmer_enrichment(codes, K, seed=SEED))

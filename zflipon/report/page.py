@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from markupsafe import Markup
 
-from zflipon.explain.kmers import Composition
+from zflipon.explain.kmers import RegionComposition
 from zflipon.report.blocks import Link, Plot, Table
 from zflipon.report.calls import RunSummary, top_calls
 from zflipon.report.figures import bin_counts, calls_along_contigs, histogram
@@ -44,7 +44,7 @@ class Section:
     ----------
     run : Run
     summary : RunSummary
-    kmers : Composition or None
+    kmers : RegionComposition or None
         k-mers of the calls, or of a random sample of them; None without a genome.
     labelled_calls : int or None
         Number of calls that overlap known Z-DNA; None without labels.
@@ -54,7 +54,7 @@ class Section:
 
     run: Run
     summary: RunSummary
-    kmers: Composition | None
+    kmers: RegionComposition | None
     labelled_calls: int | None
     files: Sequence[str]
 
@@ -302,12 +302,12 @@ def probability_plot(number: int, summary: RunSummary) -> Plot | None:
     return Plot(Markup(svg), "Bases by probability, on a logarithmic axis.")
 
 
-def kmer_tables(number: int, kmers: Composition, calls: int) -> tuple[Table, Table, str]:
+def kmer_tables(number: int, kmers: RegionComposition, calls: int) -> tuple[Table, Table, str]:
     """Return the table of sequence classes, the table of k-mers, and a note on how they were counted."""
     classes = Table(
         f"classes-{number}",
         ["property", "value"],
-        [[name, _plain(value)] for name, value in kmers.about().items()],
+        [[name, _plain(value)] for name, value in kmers.header().items()],
         text_columns=2,
     )
     rows = [

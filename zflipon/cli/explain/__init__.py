@@ -1,4 +1,4 @@
-"""``zflipon explain``: which sequence made the call, a module for each of its verbs."""
+"""``zflipon explain``: a module for each of its subcommands."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import click
 from zflipon.cli.groups import CommandGroup
 
 COMMANDS = {
-    "tokens": "Share of each token's occurrences that are true positives.",
-    "attributions": "Tokens and bases that made the calls, by Integrated Gradients: tables and a track.",
-    "rank": "Rank tokens by the mean deviation of several tables.",
-    "kmers": "Enriched k-mers, classes and a logo of called regions.",
-    "tracks": "What each omics track is worth to a model that reads them.",
-    "locus": "One picture of a place: calls, attributions, tokens, substitutions, tracks.",
+    "tokens": "True-positive ratio of each token.",
+    "attributions": "Attribute calls to tokens and bases by Integrated Gradients: tables and a track.",
+    "rank": "Rank tokens by their mean deviation over several tables.",
+    "kmers": "Enriched k-mers, classes and a motif logo of called regions.",
+    "tracks": "Importance of each omics track for a model that reads them.",
+    "locus": "Draw one region: calls, attributions, tokens, substitutions, tracks.",
 }
-"""Verb → one line of help; the verb's click command has its name in ``zflipon.cli.explain.<verb>``."""
+"""Subcommand → one line of help; its click command has its name, in ``zflipon.cli.explain.<subcommand>``."""
 
 EPILOG = """\b
 Examples:
@@ -25,4 +25,4 @@ Examples:
 
 @click.group(cls=CommandGroup, sections={"Commands": COMMANDS}, package=__name__, epilog=EPILOG)
 def explain() -> None:
-    """Tell which sequence made a model's calls, as tables and pictures."""
+    """Find the sequence features behind the calls of a model, as tables and figures."""

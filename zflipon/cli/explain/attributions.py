@@ -1,4 +1,4 @@
-"""``zflipon explain attributions``: Integrated Gradients as the paper's tables and as a track."""
+"""``zflipon explain attributions``: Integrated Gradients, as tables of tokens and as a track."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Examples:
   zflipon explain attributions promoters/test.csv -o scores.csv --model runs/promoters
 """
 
-_SEQUENCES = (".csv", ".tsv", ".txt")
+_SEQUENCE_EXTENSIONS = (".csv", ".tsv", ".txt")
 _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed", "delta", "steps")
 
 
@@ -43,13 +43,13 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Repeatable: .csv is the table of tokens over true positives, .bw the signed attribution of each base.",
+    help="Repeatable: .csv for the table of tokens over true positives, .bw for the signed attribution of each base.",
 )
 @click.option(
     "--deltas",
     type=click.Path(path_type=Path),
     metavar="OUT.csv",
-    help="Write each attribution's completeness.",
+    help="Write the completeness error of each attribution.",
 )
 @model_option
 @click.option(
@@ -59,18 +59,18 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     "--blacklist",
     type=click.Path(path_type=Path),
     metavar="BED",
-    help="Windows here are left out of the table.",
+    help="Leave windows that touch these regions out of the table.",
 )
 @click.option(
-    "--window", type=click.IntRange(1), help="Bases of the table's windows.  [default: the model's]"
+    "--window", type=click.IntRange(1), help="Bases of a window of the table.  [default: those of the model]"
 )
 @click.option(
     "--limit",
     type=click.IntRange(1),
     metavar="N",
-    help="Make the table of N windows with a label, or of N sequences, at random.",
+    help="Use a random sample of N labelled windows or sequences for the table.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit's draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of --limit.")
 @click.option(
     "-r",
     "--region",
@@ -78,10 +78,14 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     multiple=True,
     metavar="CHR:START-END",
     shell_complete=complete_contigs,
-    help="For the track; repeatable.",
+    help="Region of the track, 1-based; repeatable.",
 )
 @click.option(
-    "--regions", "regions_bed", type=click.Path(), metavar="BED", help="For the track, from a BED file."
+    "--regions",
+    "regions_bed",
+    type=click.Path(),
+    metavar="BED",
+    help="Regions of the track, from a BED file.",
 )
 @contigs_option
 @click.option(
@@ -89,49 +93,53 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     type=click.Choice(["called", "all"]),
     default="called",
     show_default=True,
-    help="Of which bases of a window the track explains the mean.",
+    help="Bases of a window whose mean output the track explains.",
 )
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="Probability of a call.  [default: the model's]"
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Probability from which a base is called.  [default: that of the model]",
 )
 @click.option(
     "--steps",
     type=click.IntRange(1),
     default=default_of(AttributionConfig, "steps"),
     show_default=True,
-    help="From the baseline to the sequence; more of them miss less of what attributions must add up to.",
+    help="Interpolation steps from the baseline to the sequence; more steps give a smaller completeness error.",
 )
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, min_open=True),
     metavar="SHARE",
-    help="Double the steps where attributions miss more than this share of the change that they explain, such as "
-    "0.01.  [default: keep to --steps]",
+    help="Double the steps of attributions whose relative completeness error is larger, such as 0.01.  "
+    "[default: always --steps]",
 )
 @click.option(
     "--baseline",
     type=click.Choice(BASELINES),
     default=default_of(AttributionConfig, "baseline"),
     show_default=True,
-    help="In the place of tokens: their mean embedding, that of padding (as in the paper), or 0.",
+    help="Embedding of tokens in the baseline: the mean of all tokens, that of padding (as in the paper), or 0.",
 )
 @click.option(
     "--scalar",
     type=click.Choice(ATTRIBUTION_SCALARS),
     default=default_of(AttributionConfig, "scalar"),
     show_default=True,
-    help="What is explained of a call (the paper: probability).",
+    help="Output that is explained (in the paper: probability).",
 )
 @click.option(
     "--top",
     type=click.IntRange(1),
     default=default_of(AttributionConfig, "top"),
     show_default=True,
-    help="Tokens that count of each true positive token.",
+    help="Highest-scoring tokens that count for each true positive token.",
 )
 @click.option("--raw", is_flag=True, help="Do not normalise the scores of each attribution in the table.")
 @click.option(
-    "--batch-size", type=click.IntRange(1), help="Rows (sequences × steps) a pass.  [default: by device]"
+    "--batch-size",
+    type=click.IntRange(1),
+    help="Rows (sequences × steps) of a forward pass.  [default: depends on the device]",
 )
 @features_option
 @missing_features_option
@@ -144,20 +152,21 @@ def attributions(
     bases, threshold, steps, tolerance, baseline, scalar, top, raw, batch_size, features, missing_features,
     device, threads, force, quiet,
 ) -> None:  # fmt: skip
-    """Say which tokens and bases made the calls of a model, by Integrated Gradients.
+    """Attribute the calls of a model to tokens and bases, by Integrated Gradients.
 
-    Of a GENOME (FASTA), or of a TABLE of sequences and labels for a model that decides whole sequences. Scores are
-    signed: how much of the log-odds (or --scalar probability) of Z-DNA comes from a token or base, beside a
-    baseline without sequence.
+    The source is a GENOME (FASTA) or, for a model that classifies whole sequences, a TABLE of sequences and labels.
+    Scores are signed: the contribution of a token or base to the log-odds (or --scalar probability) of Z-DNA, compared
+    with a baseline without sequence.
     """
     limit_threads(threads)
     log_to_stderr(quiet)
-    tables, tracks = _kinds(outputs, regions or regions_bed, source, labels)
+    tables, tracks = _split_outputs(outputs, regions or regions_bed, source, labels)
 
     from zflipon.config import Selection
-    from zflipon.explain.attribution import OBJECTIVES, Attributor
+    from zflipon.explain.attribution import describe_completeness
+    from zflipon.explain.integrated_gradients import OBJECTIVES, IntegratedGradientsExplainer
     from zflipon.explain.table_files import write_table
-    from zflipon.explain.token_tables import completeness, heading
+    from zflipon.explain.token_tables import table_header
     from zflipon.models import load
     from zflipon.tracks.atomic import check_output_path
 
@@ -165,135 +174,144 @@ def attributions(
         check_output_path(path, force)
     checkpoint = load(model, OBJECTIVES)
     config = AttributionConfig(steps, tolerance, baseline, scalar, batch_size, top, not raw)
-    omics = _omics(checkpoint, source, features, missing_features)
-    attributor = Attributor(checkpoint, config, device, omics)
+    omics = _open_omics(checkpoint, source, features, missing_features)
+    explainer = IntegratedGradientsExplainer(checkpoint, config, device, omics)
     threshold = checkpoint.metadata.threshold if threshold is None else threshold
 
-    def told(data: dict, what: str) -> dict[str, object]:
-        name = {"model": checkpoint.path.name, "sha256": checkpoint.sha256}
-        return heading(attributor, name, {"source": source.name, "threshold": threshold, **data}, what)
+    def header(settings: dict, title: str) -> dict[str, object]:
+        model_lines = {"model": checkpoint.path.name, "sha256": checkpoint.sha256}
+        data_lines = {"source": source.name, "threshold": threshold, **settings}
+        return table_header(explainer, model_lines, data_lines, title)
 
-    done, data = [], {}
+    results, settings = [], {}
     if tables:
-        data = _asked(labels, blacklist, window or checkpoint.metadata.window, contigs, limit, seed)
-        known = _labelled(source, checkpoint.metadata, labels, blacklist, data)
-        done += _write_tables(tables, attributor, known, threshold, data, told, quiet)
+        settings = _table_settings(
+            labels, blacklist, window or checkpoint.metadata.window, contigs, limit, seed
+        )
+        data = _read_labelled(source, checkpoint.metadata, labels, blacklist, settings)
+        results += _write_tables(tables, explainer, data, threshold, settings, header, quiet)
     if tracks:
-        data |= {
+        settings |= {
             "regions": list(regions),
             "regions_bed": regions_bed,
             "contigs": list(contigs),
             "bases": bases,
         }
         selection = Selection(tuple(regions), regions_bed, contigs)
-        done += _write_tracks(tracks, attributor, source, selection, threshold, bases == "all", quiet)
+        results += _write_tracks(tracks, explainer, source, selection, threshold, bases == "all", quiet)
     if deltas:
-        rows = (
-            (*where, one.output, one.reference, one.attributed, one.delta, one.steps) for where, one in done
-        )
-        write_table(deltas, told(data, "what attributions add up to, and should"), _DELTA_COLUMNS, rows)
+        rows = (_completeness_row(interval, attribution) for interval, attribution in results)
+        write_table(deltas, header(settings, "completeness error of each attribution"), _DELTA_COLUMNS, rows)
     if not quiet:
-        click.echo(f"completeness: {completeness(one for _, one in done)}", err=True)
+        click.echo(f"completeness: {describe_completeness(each for _, each in results)}", err=True)
 
 
-def _omics(checkpoint, source, features, missing):
-    """Open what the model reads beside the sequence; nothing of a table of sequences, which have no place."""
+def _open_omics(checkpoint, source, features, missing):
+    """Open the omics tracks that the model reads. The sequences of a table have no coordinates, hence no tracks."""
     from zflipon.genome.fasta import Genome
     from zflipon.omics.features import open_model_features
 
-    if source.suffix.lower() in _SEQUENCES:
+    if source.suffix.lower() in _SEQUENCE_EXTENSIONS:
         return open_model_features(checkpoint, features, {}, missing)
     with Genome(source) as genome:
         return open_model_features(checkpoint, features, genome.lengths, missing)
 
 
-def _write_tables(tables, attributor, known, threshold, data, told, quiet) -> list[tuple]:
-    """Write the table of tokens; return the place of each attribution beside it."""
+def _write_tables(tables, explainer, data, threshold, settings, header, quiet) -> list[tuple]:
+    """Write the table of tokens; return (interval, attribution) pairs."""
+    from zflipon.explain.attribution import describe_completeness
     from zflipon.explain.table_files import write_table
-    from zflipon.explain.token_tables import completeness, token_table
-    from zflipon.progress import progress_bar
+    from zflipon.explain.token_tables import COLUMNS, table_title, token_table
+    from zflipon.progress import progress_bar, progress_callback
 
-    with progress_bar("windows", len(known.sequences), quiet=quiet) as bar:
-        scores, found = token_table(attributor, known, threshold, progress=bar.update)
-    data = {**data, "sequences": len(known.sequences), "true_positives": len(found)}
-    about = {**told(data, _what(attributor)), "completeness": completeness(found)}
+    with progress_bar("windows", quiet=quiet) as bar:
+        scores, attributions = token_table(explainer, data, threshold, progress=progress_callback(bar))
+    settings = {**settings, "sequences": len(data), "true_positives": len(attributions)}
+    lines = header(settings, table_title(explainer)) | {"completeness": describe_completeness(attributions)}
     for path in tables:
-        write_table(path, about, ("token", "score", "count"), scores.rows())
-    return [(known.places[one.aim.sequence], one) for one in found]
+        write_table(path, lines, COLUMNS, scores.rows())
+    return [(data.intervals[each.target.sequence], each) for each in attributions]
 
 
-def _write_tracks(tracks, attributor, source, selection, threshold, every_base, quiet) -> list[tuple]:
-    """Write the track; return the place of each attribution beside it."""
-    from zflipon.explain.token_tables import attribution_track
+def _write_tracks(tracks, explainer, source, selection, threshold, every_base, quiet) -> list[tuple]:
+    """Write the track; return (interval, attribution) pairs."""
+    from zflipon.explain.attribution_track import attribution_track
     from zflipon.genome.fasta import Genome
-    from zflipon.progress import progress_bar
+    from zflipon.progress import progress_bar, progress_callback
     from zflipon.tracks.bigwig import write_bigwig_values
 
     with Genome(source) as genome, progress_bar("windows", quiet=quiet) as bar:
-        pieces, found = attribution_track(
-            attributor, genome, selection, threshold, every_base, progress=bar.update
+        values, attributions = attribution_track(
+            explainer, genome, selection, threshold, every_base, progress=progress_callback(bar)
         )
         for path in tracks:
-            write_bigwig_values(path, genome.lengths, pieces)
-    return [((place.contig, place.start, place.end), one) for place, one in found]
+            write_bigwig_values(path, genome.lengths, values)
+    return [((window.contig, window.start, window.end), each) for window, each in attributions]
 
 
-def _asked(labels, blacklist, window, contigs, limit, seed) -> dict:
-    """Return what the table is made of; of a table of sequences, which has no windows, only the draw."""
-    drawn = {"limit": limit, "seed": seed}
+def _completeness_row(interval, attribution) -> tuple:
+    """Return a row of `_DELTA_COLUMNS`."""
+    return (
+        *interval,
+        attribution.output,
+        attribution.baseline_output,
+        attribution.total,
+        attribution.completeness_error,
+        attribution.steps,
+    )
+
+
+def _table_settings(labels, blacklist, window, contigs, limit, seed) -> dict:
+    """Return the settings of a token table for its header; a table of sequences has no windows or labels file."""
+    sample = {"limit": limit, "seed": seed}
     if labels is None:
-        return drawn
-    avoided = blacklist.name if blacklist else None
-    where = {"labels": labels.name, "window": window, "blacklist": avoided, "contigs": list(contigs)}
-    return {**where, **drawn}
+        return sample
+    blacklist_name = blacklist.name if blacklist else None
+    data = {"labels": labels.name, "window": window, "blacklist": blacklist_name, "contigs": list(contigs)}
+    return {**data, **sample}
 
 
-def _kinds(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]]:
-    """Tell tables from tracks, and refuse what lacks an input."""
+def _split_outputs(outputs, has_regions, source, labels) -> tuple[list[Path], list[Path]]:
+    """Split outputs into tables and tracks; raise `UsageError` if one lacks an option that it needs."""
     from zflipon.tracks.registry import BIGWIG
 
     tables = [path for path in outputs if path.suffix.lower() == ".csv"]
     tracks = [path for path in outputs if BIGWIG.matches(path)]
-    other = [str(path) for path in outputs if path not in tables + tracks]
-    is_table = source.suffix.lower() in _SEQUENCES
-    if other:
-        raise click.UsageError(f"{other[0]}: unknown extension; expected .csv or .bw")
+    unknown = [str(path) for path in outputs if path not in tables + tracks]
+    is_table = source.suffix.lower() in _SEQUENCE_EXTENSIONS
+    if unknown:
+        raise click.UsageError(f"{unknown[0]}: unknown extension; expected .csv or .bw")
     if tracks and is_table:
         raise click.UsageError("a track needs a genome (FASTA), not a table of sequences")
     if tracks and not has_regions:
-        raise click.UsageError("a track needs --region or --regions: say what to explain")
+        raise click.UsageError("a track needs --region or --regions, the regions to explain")
     if tables and not is_table and not labels:
-        raise click.UsageError("the table of a genome needs --labels: true positives are labelled")
+        raise click.UsageError("the table of a genome needs --labels, since it is over true positives")
     return tables, tracks
 
 
-def _labelled(source, metadata, labels, blacklist, asked):
-    """Read sequences and labels, from a table or off a genome."""
+def _read_labelled(source, metadata, labels, blacklist, settings):
+    """Read sequences and labels from a table, or labelled windows from a genome."""
     import numpy as np
 
     from zflipon.errors import InputError
-    from zflipon.explain.token_tables import labelled_sequences, labelled_windows
+    from zflipon.explain.labelled_sequences import label_whole_sequences, read_labelled_windows
     from zflipon.genome.fasta import Genome
     from zflipon.training.sequence_files import read_sequences
 
-    if source.suffix.lower() not in _SEQUENCES:
+    limit, seed = settings["limit"], settings["seed"]
+    if source.suffix.lower() not in _SEQUENCE_EXTENSIONS:
         with Genome(source) as genome:
-            return labelled_windows(
-                genome, labels, asked["window"], asked["contigs"], blacklist, asked["limit"], asked["seed"]
+            return read_labelled_windows(
+                genome, labels, settings["window"], settings["contigs"], blacklist, limit, seed
             )
     if metadata.objective != "sequence":
         raise InputError(
-            f"{source}: a table labels whole sequences, but the model has the objective '{metadata.objective}'; "
+            f"{source}: the table labels whole sequences, but the model has the objective '{metadata.objective}'; "
             "give a genome and --labels"
         )
     stored = read_sequences(source)
-    if asked["limit"] is not None and asked["limit"] < len(stored):
-        drawn = np.random.default_rng(asked["seed"]).choice(len(stored), asked["limit"], replace=False)
-        stored = stored[np.sort(drawn)]
-    return labelled_sequences(stored.sequences, stored.labels == 1)
-
-
-def _what(attributor) -> str:
-    if attributor.metadata.objective == "sequence":
-        return "mean score of tokens over true positive sequences"
-    return f"mean score of the {attributor.config.top} highest-attributed tokens of each true positive token"
+    if limit is not None and limit < len(stored):
+        sample = np.random.default_rng(seed).choice(len(stored), limit, replace=False)
+        stored = stored[np.sort(sample)]
+    return label_whole_sequences(stored.sequences, stored.labels == 1)

@@ -1,4 +1,4 @@
-"""``zflipon explain kmers``: what called regions are made of."""
+"""``zflipon explain kmers``: enriched k-mers, classes and the motif of called regions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.explain.options import (
+    check_output,
+    genome_option,
+    output_option,
+    print_and_write,
+    top_option,
+)
 from zflipon.cli.options import force_option
 
 EPILOG = """\b
@@ -17,67 +24,61 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("regions", type=click.Path(path_type=Path), metavar="BED")
-@click.option(
-    "--genome", required=True, type=click.Path(path_type=Path), metavar="FASTA", help="Plain, gzip or bgzip."
-)
+@genome_option
 @click.option("-k", "k", type=int, default=6, show_default=True, help="Bases of a k-mer, 3 to 10.")
+@click.option("--shuffles", type=int, default=50, show_default=True, help="Shuffles of each region.")
 @click.option(
-    "--shuffles", type=int, default=50, show_default=True, help="Of each region, that keep its dinucleotides."
+    "--seed", type=click.IntRange(0), default=42, show_default=True, help="Random seed of the shuffles."
 )
-@click.option("--seed", type=click.IntRange(0), default=42, show_default=True, help="Of the shuffles.")
 @click.option(
     "--logo",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw what the sites have in common: .png, .svg or .pdf.",
+    help="Draw the motif that the regions have in common: .png, .svg or .pdf.",
 )
 @click.option(
     "--attributions",
     type=click.Path(path_type=Path),
     metavar="BW",
-    help="For the logo: take each region around its highest attribution, the highest first.",
+    help="For the logo: centre each region on its highest attribution, and use those with the highest.",
 )
-@click.option("--sites", type=click.IntRange(2), default=500, show_default=True, help="Sites of the logo.")
+@click.option(
+    "--sites", type=click.IntRange(2), default=500, show_default=True, help="Regions that the logo uses."
+)
 @click.option("--width", type=click.IntRange(2, 60), default=12, show_default=True, help="Bases of the logo.")
-@click.option(
-    "--top", type=click.IntRange(1), default=10, show_default=True, help="k-mers of the table on the console."
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="CSV",
-    help="Write all k-mers; - is stdout, and the table goes to stderr.",
-)
+@top_option("k-mers")
+@output_option("k-mers")
 @force_option
 def kmers(
     regions, genome, k, shuffles, seed, logo, attributions, sites, width, top, output, force
 ) -> None:  # fmt: skip
-    """Tell which k-mers are enriched in the regions of a BED file, and of which class the regions are.
+    """Find k-mers that are enriched in the regions of a BED file, and count the classes of the regions.
 
-    A region is held against shuffles of itself with the same dinucleotides, so that a k-mer stands out by
-    its order alone; a k-mer and its reverse complement count as one. q is by Benjamini and Hochberg. A region's
-    class is that of its longest alternating purine–pyrimidine stretch.
+    Each region is compared with shuffles of itself that keep its dinucleotides. A k-mer and its reverse complement
+    count as one. q-values are by Benjamini and Hochberg. The class of a region is that of its longest alternating
+    purine-pyrimidine run.
     """
-    from zflipon.cli.explain.options import give, refuse
-    from zflipon.explain.kmers import COLUMNS, Composition, enrichment, region_codes
-    from zflipon.explain.logo import align, check_picture, draw_logo, find_sites
+    from zflipon.explain.figures import draw_motif_logo
+    from zflipon.explain.kmers import COLUMNS, RegionComposition, kmer_enrichment, region_codes
+    from zflipon.explain.motif import align_sites, find_sites
     from zflipon.genome.fasta import Genome
     from zflipon.genome.interval_files import read_bed
     from zflipon.genome.intervals import merge
+    from zflipon.plots import check_figure_path
     from zflipon.progress import progress_bar
 
-    refuse(output, force)
-    refuse(logo, force)
+    check_output(output, force)
+    check_output(logo, force)
     if logo:
-        check_picture(logo)
-    with Genome(genome) as reference:
-        places = {name: merge(rows) for name, rows in read_bed(regions, reference.lengths, "regions").items()}
-        codes = region_codes(reference, places)
+        check_figure_path(logo)
+    with Genome(genome) as source:
+        intervals = {name: merge(rows) for name, rows in read_bed(regions, source.lengths, "regions").items()}
+        codes = region_codes(source, intervals)
         if logo:
-            matrix = align(find_sites(reference, places, sites, width, attributions), width)
-            draw_logo(matrix, logo)
+            motif = align_sites(find_sites(source, intervals, sites, width, attributions), width)
+            draw_motif_logo(motif, logo)
     with progress_bar("shuffles", shuffles) as bar:
-        found = Composition(codes, enrichment(codes, k, shuffles, seed, bar.update))
-    about = {"regions": regions.name, "genome": genome.name, "k": k, "shuffles": shuffles, "seed": seed}
-    give(output, found.told(top), {**about, **found.about()}, COLUMNS, found.rows())
+        composition = RegionComposition(codes, kmer_enrichment(codes, k, shuffles, seed, bar.update))
+    header = {"regions": regions.name, "genome": genome.name, "k": k, "shuffles": shuffles, "seed": seed}
+    header |= composition.header()
+    print_and_write(output, composition.to_text(top), header, COLUMNS, composition.rows())

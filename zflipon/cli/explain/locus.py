@@ -1,4 +1,4 @@
-"""``zflipon explain locus``: one picture of a place."""
+"""``zflipon explain locus``: a figure that explains the calls of one region."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.explain.options import check_output, genome_option, threshold_option
 from zflipon.cli.options import (
     complete_contigs,
     default_of,
@@ -26,52 +27,46 @@ Examples:
 """
 
 
-def named(_context, _parameter, values: tuple[str, ...]) -> list[tuple[str, Path]]:
-    """Split NAME=FILE; a file without a name has its own."""
+def parse_tracks(_context, _parameter, values: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """Split NAME=FILE options; without a name, the name of the file is used."""
     pairs = [value.split("=", 1) if "=" in value else (Path(value).stem, value) for value in values]
     return [(name, Path(path)) for name, path in pairs]
 
 
 @click.command(epilog=EPILOG)
 @click.argument("region", metavar="CHR:START-END", shell_complete=complete_contigs)
-@click.option(
-    "--genome", required=True, type=click.Path(path_type=Path), metavar="FASTA", help="Plain, gzip or bgzip."
-)
+@genome_option
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Picture: .png, .svg or .pdf.",
+    help="Figure: .png, .svg or .pdf.",
 )
 @model_option
 @click.option(
     "--track",
     "tracks",
     multiple=True,
-    callback=named,
+    callback=parse_tracks,
     metavar="NAME=FILE",
-    help="BED or bigWig to draw beneath; repeatable.",
+    help="BED or bigWig to draw below the other panels; repeatable.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Probability from which a base is called.  [default: the model's]",
-)
+@threshold_option
 @click.option(
     "--steps",
     type=click.IntRange(1),
     default=default_of(AttributionConfig, "steps"),
     show_default=True,
-    help="Of Integrated Gradients.",
+    help="Interpolation steps of Integrated Gradients.",
 )
 @click.option(
     "--baseline",
     type=click.Choice(BASELINES),
     default=default_of(AttributionConfig, "baseline"),
     show_default=True,
-    help="Of Integrated Gradients: what stands in the place of tokens.",
+    help="Embedding of tokens in the baseline of Integrated Gradients.",
 )
 @features_option
 @missing_features_option
@@ -82,34 +77,37 @@ def locus(
     region, genome, output, model, tracks, threshold, steps, baseline, features, missing_features,
     device, threads, force,
 ) -> None:  # fmt: skip
-    """Draw why a region of at most 400 bases (1-based) is called, and what would change that.
+    """Draw what explains the calls in a region of at most 400 bases (1-based).
 
-    From above: the probability of each base; its share of the call's log-odds, as letters (Integrated
-    Gradients); the tokens; by how much each substitution changes the mean probability of the called bases; the
-    tracks that are given; and, under a model that reads omics tracks, what it takes from them. Where nothing is called,
-    all bases of the region are explained.
+    Panels from top to bottom: the probability of each base; its contribution to the log-odds of the call, as letters
+    (Integrated Gradients); the tokens; the effect of each substitution on the mean probability of the called bases; the
+    additional tracks; and the contribution of omics tracks, for a model that reads them. If no base is called, all
+    bases of the region are explained.
     """
     limit_threads(threads)
-    from zflipon.cli.explain.options import refuse
-    from zflipon.explain.attribution import Attributor
-    from zflipon.explain.locus import draw, survey
-    from zflipon.explain.logo import check_picture
+    from zflipon.explain.figures import draw_locus
+    from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
+    from zflipon.explain.locus import explain_locus
     from zflipon.genome.fasta import Genome
     from zflipon.genome.intervals import parse_region
     from zflipon.inference.predictor import Predictor
     from zflipon.models import load
     from zflipon.omics.features import open_model_features
-    from zflipon.progress import progress_bar
+    from zflipon.plots import check_figure_path
+    from zflipon.progress import progress_bar, progress_callback
 
-    check_picture(output)
-    refuse(output, force)
-    with Genome(genome) as reference:
-        place = parse_region(region, reference.lengths)
+    check_figure_path(output)
+    check_output(output, force)
+    with Genome(genome) as source:
+        interval = parse_region(region, source.lengths)
         checkpoint = load(model)
-        omics = open_model_features(checkpoint, features, reference.lengths, missing_features)
-        predict = InferenceConfig(device=device, precision="float32", threads=threads)
-        predictor = Predictor(checkpoint, predict, features=omics)
-        attributor = Attributor(checkpoint, AttributionConfig(steps=steps, baseline=baseline), device, omics)
-        with progress_bar("sequences", 3 * (place[2] - place[1])) as bar:
-            found = survey(predictor, attributor, reference, place, threshold, tracks, bar.update)
-    draw(found, output)
+        omics = open_model_features(checkpoint, features, source.lengths, missing_features)
+        inference = InferenceConfig(device=device, precision="float32", threads=threads)
+        predictor = Predictor(checkpoint, inference, features=omics)
+        config = AttributionConfig(steps=steps, baseline=baseline)
+        explainer = IntegratedGradientsExplainer(checkpoint, config, device, omics)
+        with progress_bar("sequences") as bar:
+            explanation = explain_locus(
+                predictor, explainer, source, interval, threshold, tracks, progress_callback(bar)
+            )
+    draw_locus(explanation, output)

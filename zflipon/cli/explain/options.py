@@ -1,35 +1,70 @@
-"""How the verbs of ``zflipon explain`` hand their tables over."""
+"""Options and output of tables that the subcommands of ``zflipon explain`` share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 STDOUT = Path("-")
 
+genome_option = click.option(
+    "--genome",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FASTA",
+    help="Genome: plain, gzip or bgzip.",
+)
+labels_option = click.option(
+    "--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA."
+)
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Probability from which a base is called.  [default: that of the model]",
+)
 
-def refuse(output: Path | None, force: bool) -> None:
-    """Refuse a file that could not be written at the end, before any work is done for it."""
+
+def top_option(rows: str):
+    """Return the option for the number of `rows` (such as tokens) that are printed."""
+    return click.option(
+        "--top", type=click.IntRange(1), default=10, show_default=True, help=f"Number of {rows} to print."
+    )
+
+
+def output_option(rows: str):
+    """Return the option for the CSV file of all `rows` (such as tokens)."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="CSV",
+        help=f"Write all {rows} to a CSV file; with - to standard output, and the printed table to standard error.",
+    )
+
+
+def check_output(output: Path | None, force: bool) -> None:
+    """Raise `OutputError` if an output cannot be written, before the work begins."""
     from zflipon.tracks.atomic import check_output_path
 
     if output not in (None, STDOUT):
         check_output_path(output, force)
 
 
-def give(
+def print_and_write(
     output: Path | None,
-    told: str,
-    about: Mapping[str, object],
+    text: str,
+    header: Mapping[str, object],
     columns: Sequence[str],
-    rows: Sequence[Sequence[object]],
+    rows: Iterable[Sequence[object]],
 ) -> None:
-    """Print what people read, and write the CSV where it was asked for; on stdout the two are kept apart."""
+    """Print the text of a table, and write the CSV file if an output is given."""
+    from zflipon.cli.options import print_line
     from zflipon.explain.table_files import table_text, write_table
 
-    click.echo(told, err=output == STDOUT)
+    print_line(text, to_stderr=output == STDOUT)
     if output == STDOUT:
-        click.echo(table_text(about, columns, rows), nl=False)
+        click.echo(table_text(header, columns, rows), nl=False)
     elif output:
-        write_table(output, about, columns, rows)
+        write_table(output, header, columns, rows)

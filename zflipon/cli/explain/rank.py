@@ -1,4 +1,4 @@
-"""``zflipon explain rank``: tables of token scores → one ranking."""
+"""``zflipon explain rank``: rank tokens over several tables of scores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.explain.options import check_output, output_option, print_and_write, top_option
 from zflipon.cli.options import force_option
 
 EPILOG = """\b
@@ -22,33 +23,33 @@ Examples:
     "model_of",
     multiple=True,
     metavar="FILE=MODEL",
-    help="Model that a table is of, repeatable; FILE may be a pattern such as 'gena_*'.  [default: what the "
-    "table tells; else all tables are of one model]",
+    help="Model of a table; repeatable. FILE may be a pattern such as 'gena_*'.  [default: the model in the header "
+    "of the table; one model if no table names one]",
 )
 @click.option(
-    "--top", type=click.IntRange(1), default=10, show_default=True, help="Tokens of the table on the console."
+    "--join",
+    type=click.Choice(["outer", "left"]),
+    default="outer",
+    show_default=True,
+    help="outer: rank all tokens; left: rank the tokens of the first TABLE, and count a missing score as 0 (Table 5.8 "
+    "of the paper).",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="CSV",
-    help="Write all tokens; - is stdout, and the table goes to stderr.",
-)
+@top_option("tokens")
+@output_option("tokens")
 @force_option
-def rank(tables, model_of, top, output, force) -> None:
-    """Rank tokens by TABLEs, CSV files with a column token and one of score, mean_score or tp_percent.
+def rank(tables, model_of, join, top, output, force) -> None:
+    """Rank tokens by TABLEs, CSV files with a column token and a column score, mean_score or tp_percent.
 
-    A table is one method, run on one model. A token's deviation is by how many
-    percent its score lies above the mean of its table. For a model, it is
-    averaged over those of the model's tables that have the token; across models,
-    over all of these, and a model that lacks the token altogether counts 0 for each
-    of its tables (Libina & Skvortsova 2025, section 5.8).
+    A table holds the scores of one method for one model. The deviation of a token is the difference of its score from
+    the mean of the table, in percent of the mean. For one model it is averaged over the tables of the model that have
+    the token; over several models, over the same tables, and a model without the token counts 0 for each of its tables
+    (Libina & Skvortsova 2025, section 5.8).
+
+    With --join left, the first table of each model selects the tokens that count in its other tables, so give that
+    table first.
     """
-    from zflipon.cli.explain.options import give, refuse
-    from zflipon.explain.ranking import parse_model_of
-    from zflipon.explain.ranking import rank as run
+    from zflipon.explain.ranking import parse_model_of, rank_tokens
 
-    refuse(output, force)
-    ranking = run(tables, parse_model_of(model_of))
-    give(output, ranking.told(top), ranking.about(), ranking.columns(), ranking.rows())
+    check_output(output, force)
+    ranking = rank_tokens(tables, parse_model_of(model_of), join)
+    print_and_write(output, ranking.to_text(top), ranking.header(), ranking.columns(), ranking.rows())

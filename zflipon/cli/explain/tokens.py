@@ -1,4 +1,4 @@
-"""``zflipon explain tokens``: how often each token is a true positive."""
+"""``zflipon explain tokens``: the true-positive ratio of each token."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.explain.options import (
+    check_output,
+    labels_option,
+    output_option,
+    print_and_write,
+    threshold_option,
+    top_option,
+)
 from zflipon.cli.options import (
     batch_size_option,
     contigs_option,
@@ -30,88 +38,58 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("genome", type=click.Path(path_type=Path))
-@click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA.")
+@labels_option
 @model_option
 @click.option(
     "--blacklist",
     type=click.Path(path_type=Path),
     metavar="BED",
-    help="Windows that touch these regions are left out.",
+    help="Leave out windows that touch these regions.",
 )
 @contigs_option
-@click.option("--window", type=click.IntRange(1), help="Bases of a window.  [default: the model's]")
+@click.option("--window", type=click.IntRange(1), help="Bases of a window.  [default: those of the model]")
 @click.option(
     "--negatives",
     type=click.FloatRange(0),
     default=default_of(TokenRatioConfig, "negatives"),
     show_default=True,
-    help="Windows without a label for each one with; 0: only those with a label, inf: all.",
+    help="Windows without a label for each window with one; 0 for none, inf for all.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=default_of(TokenRatioConfig, "seed"),
     show_default=True,
-    help="Of the draw of windows without a label.",
+    help="Random seed of the sample of windows without a label.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Probability from which a base is called.  [default: the model's]",
-)
+@threshold_option
 @features_option
 @missing_features_option
 @batch_size_option
 @precision_option
 @device_option
 @threads_option
-@click.option(
-    "--top", type=click.IntRange(1), default=10, show_default=True, help="Tokens of the table on the console."
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="CSV",
-    help="Write all tokens; - is stdout, and the table goes to stderr.",
-)
+@top_option("tokens")
+@output_option("tokens")
 @force_option
 def tokens(
-    genome,
-    labels,
-    model,
-    blacklist,
-    contigs,
-    window,
-    negatives,
-    seed,
-    threshold,
-    features,
-    missing_features,
-    batch_size,
-    precision,
-    device,
-    threads,
-    top,
-    output,
-    force,
-) -> None:
-    """Count how often each token of a model is called in GENOME, a FASTA file, where a label says so.
+    genome, labels, model, blacklist, contigs, window, negatives, seed, threshold, features, missing_features,
+    batch_size, precision, device, threads, top, output, force,
+) -> None:  # fmt: skip
+    """Count how often each token of a model is called and labelled in GENOME, a FASTA file.
 
-    tp_percent is tp / total: of all occurrences of a token the share that is both
-    called and labelled (Libina & Skvortsova 2025, Table 5.4). Counted are the windows that the
-    published models were tested on, side by side: those with a label, and some
-    of the others. A token is labelled, or called, where the share of its bases that
-    are passes the label threshold of the model's training.
+    tp_percent is tp / total: the share of all occurrences of a token that are both called and labelled (Libina &
+    Skvortsova 2025, Table 5.4). Windows are those on which the published models were tested: all with a label and a
+    sample of the others, tiled without overlap. A token is labelled, or called, if the share of its bases that are
+    labelled, or called, passes the label threshold in the metadata of the model.
     """
     limit_threads(threads)
-    from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.token_ratios import COLUMNS, token_ratios
     from zflipon.progress import progress_bar, progress_callback
 
-    refuse(output, force)
+    check_output(output, force)
     with progress_bar("windows") as bar:
-        found = token_ratios(
+        ratios = token_ratios(
             genome,
             labels,
             model,
@@ -123,4 +101,4 @@ def tokens(
             features,
             missing_features,
         )
-    give(output, found.told(top), found.about(), COLUMNS, found.rows())
+    print_and_write(output, ratios.to_text(top), ratios.header(), COLUMNS, ratios.rows())

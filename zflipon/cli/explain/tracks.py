@@ -1,4 +1,4 @@
-"""``zflipon explain tracks``: which omics tracks made the calls."""
+"""``zflipon explain tracks``: the importance of each omics track."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.explain.options import (
+    check_output,
+    labels_option,
+    output_option,
+    print_and_write,
+    top_option,
+)
 from zflipon.cli.options import (
     batch_size_option,
     complete_models,
@@ -28,7 +35,7 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("genome", type=click.Path(path_type=Path))
-@click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA.")
+@labels_option
 @click.option(
     "-m",
     "--model",
@@ -46,39 +53,32 @@ Examples:
 @click.option(
     "--all-windows",
     is_flag=True,
-    help="Read windows, too, that cannot be called by the model's screen (slow).",
+    help="Predict also windows that do not pass the screen of the model (slow).",
 )
 @batch_size_option
 @precision_option
 @device_option
 @threads_option
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Tracks that are printed.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="CSV",
-    help="Write all tracks; - is stdout, and what is printed goes to stderr.",
-)
+@top_option("tracks")
+@output_option("tracks")
 @force_option
 def tracks(
     genome, labels, model, features, missing_features, blacklist, contigs, all_windows,
     batch_size, precision, device, threads, top, output, force,
 ) -> None:  # fmt: skip
-    """Say what each omics track is worth to a model that reads them, over GENOME, a FASTA file.
+    """Measure the importance of each omics track for a model, over GENOME, a FASTA file.
 
-    The genome is read once with all tracks, and once for each with that track read half a contig away from where it
-    belongs. A track is worth what average precision over all bases loses by it. What tracks have added at one
-    place, `zflipon explain locus` draws.
+    The genome is predicted once with all tracks in place, and once for each track with this track displaced by half a
+    contig. The importance is the loss in average precision over all bases. For the contribution of tracks to the calls
+    of one region, use `zflipon explain locus`.
     """
     limit_threads(threads)
-    from zflipon.cli.explain.options import give, refuse
     from zflipon.explain.track_importance import COLUMNS, track_importance
     from zflipon.progress import progress_bar, progress_callback
 
-    refuse(output, force)
+    check_output(output, force)
     with progress_bar("b") as bar:
-        found = track_importance(
+        table = track_importance(
             genome,
             labels,
             features,
@@ -90,4 +90,4 @@ def tracks(
             InferenceConfig(batch_size, precision, device, threads),
             progress_callback(bar),
         )
-    give(output, found.told(top), found.about(), COLUMNS, found.fields())
+    print_and_write(output, table.to_text(top), table.header(), COLUMNS, table.rows())
