@@ -4,13 +4,14 @@ python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--feat
     [--zseeker] [--calls NAME=FILE.bed]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``, ``zhunt.bed``,
-``deepz.bed``. The bundled models were trained on all of these contigs, so each contig is read by the model's twin that
-was not (``benchmarks/twins``), with the model's own calibration and threshold. A table is printed of each twin's
-contigs, one of the autosomes, and one of all contigs. A model without twins is read itself, on every contig. One row
-shows what the first model would score if its calls ended where Z-HUNT's published ones do. Models that read omics
-tracks (compact-omics, and those that train/deepz.toml and train/graphz.toml make) take theirs from TRACKS.tsv; a model
-may be given as NAME=FOLDER. The last columns are parameters and speed, reading and writing included. OUT gets each
-model's tracks, ``accuracy.json``, ``reliability.csv`` and, where matplotlib is installed, ``reliability.png``.
+``deepz.bed``. The bundled models were trained on all of these contigs. Each contig is therefore annotated by the
+held-out model that was trained without it (``benchmarks/held_out_models``), with the calibration and the threshold of
+the bundled model. Tables are printed for the contigs of each held-out model, for the autosomes and for all contigs. A
+model without held-out models annotates all contigs itself. One row shows the score of the first model if its calls
+ended where those of published Z-HUNT maps end. Models that read omics tracks (compact-omics, and those of
+train/deepz.toml and train/graphz.toml) read them from TRACKS.tsv; a model can be given as NAME=FOLDER. The last columns
+are parameters and speed, including reading and writing. OUT gets the tracks of each model, ``accuracy.json``,
+``reliability.csv`` and, if matplotlib is installed, ``reliability.png``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from zflipon.tracks.atomic import record_path
 from zflipon.workflows.evaluate import Report, Result, evaluate
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
-TWINS = Path(__file__).parent / "twins"
+HELD_OUT_MODELS = Path(__file__).parent / "held_out_models"
 BINS = np.linspace(0, 1, 11)
 LEAST = 200
 """Bases that a bin of probabilities needs to be held against its own name."""
@@ -47,7 +48,7 @@ def main() -> None:
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     models = arguments.model or [DEFAULT_MODEL, "zhunt"]
-    groups = [arguments.contigs.split(",")] if arguments.contigs else kept_apart(DEFAULT_MODEL)
+    groups = [arguments.contigs.split(",")] if arguments.contigs else held_out_contigs(DEFAULT_MODEL)
     contigs = [contig for group in groups for contig in group]
     named = dict(pair.split("=", 1) if "=" in pair else (Path(pair).name, pair) for pair in models)
     tracks = {
@@ -94,12 +95,12 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--features", metavar="TSV", help="omics tracks, for models that read them")
     parser.add_argument("--zseeker", nargs="?", const="ZSeeker", help="run ZSeeker too, by this name or path")
-    parser.add_argument("--contigs", help="instead of all that the bundled model's twins were not trained on")
+    parser.add_argument("--contigs", help="contigs to evaluate; default: those of the held-out models")
     return parser.parse_args()
 
 
-def kept_apart(model: str) -> list[list[str]]:
-    """Return the contigs that each of a model's twins was not trained on."""
+def held_out_contigs(model: str) -> list[list[str]]:
+    """Return the contigs without which each held-out model of a model was trained."""
     return [each["contigs"] for each in load(model).metadata.quality["held_out_models"]]
 
 
@@ -121,9 +122,9 @@ def judged(paths: list[Path], data: Path, contigs: list[str]) -> Report:
 def annotate(
     data: Path, out: Path, name: str, model: str, contigs: list[str], features: str | None
 ) -> list[Path]:
-    """Write a model's probabilities and calls, as a user would, but by twins that have not seen the contigs."""
+    """Write the probabilities and calls of a model's held-out models, each for the contigs it was not trained on."""
     parts = []
-    for number, (reader, chosen) in enumerate(twins(name, model, contigs, out), 1):
+    for number, (reader, chosen) in enumerate(models_for_contigs(name, model, contigs, out), 1):
         paths = [out / f"{name}.{number}.{kind}" for kind in ("bw", "bed")]
         run(data, reader, chosen, paths, features)
         parts.append(paths)
@@ -138,21 +139,24 @@ def annotate(
     return joined
 
 
-def twins(name: str, model: str, contigs: list[str], out: Path) -> list[tuple[str, list[str]]]:
-    """Return which model reads which contigs: the twin that was not trained on them, or else the model itself.
+def models_for_contigs(name: str, model: str, contigs: list[str], out: Path) -> list[tuple[str, list[str]]]:
+    """Return pairs of a model and the contigs that it annotates: held-out models, or the model itself without any.
 
-    A twin is given the model's calibration and threshold, so that its calls are those that the model would make.
+    Held-out models get the calibration and the threshold of the model, so that calls are comparable.
     """
     metadata = load(model).metadata
-    found = []
-    for folder in sorted(TWINS.glob(f"{name}/*")) if model == name else []:
-        twin = load(folder)
-        chosen = [contig for contig in contigs if contig in twin.metadata.training["validation_contigs"]]
+    pairs = []
+    for folder in sorted(HELD_OUT_MODELS.glob(f"{name}/*")) if model == name else []:
+        held_out = load(folder)
+        chosen = [contig for contig in contigs if contig in held_out.metadata.training["validation_contigs"]]
         if chosen:
-            told = replace(twin.metadata, calibration=metadata.calibration, threshold=metadata.threshold)
-            save(replace(twin, metadata=told), out / "twins" / name / folder.name)
-            found.append((str(out / "twins" / name / folder.name), chosen))
-    return found or [(model, contigs)]
+            calibrated = replace(
+                held_out.metadata, calibration=metadata.calibration, threshold=metadata.threshold
+            )
+            path = out / "held_out_models" / name / folder.name
+            save(replace(held_out, metadata=calibrated), path)
+            pairs.append((str(path), chosen))
+    return pairs or [(model, contigs)]
 
 
 def run(data: Path, model: str, contigs: list[str], paths: list[Path], features: str | None) -> None:

@@ -3,10 +3,10 @@
 python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics] [--model NAME=FOLDER …] [--curve] [--draws 3]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
-``zflipon annotate --features`` takes it. Read are the contigs that the models were not trained on; compact-omics stands
-for its first twin (``benchmarks/twins``), since the model itself knows them all. The table has a row for each model:
-parameters, steps of its training and megabases of windows read in them, average precision and F1 over every base with
-all tracks, with none if it bears that, and bases a second.
+``zflipon annotate --features`` takes it. Contigs that the models were not trained on are read; compact-omics, which was
+trained on all of them, is represented by its first held-out model (``benchmarks/held_out_models``). The table has a row
+for each model: parameters, training steps and megabases of windows read in them, average precision and F1 over every
+base with all tracks, without tracks if the model allows it, and bases per second.
 ``--curve`` adds the first model with fewer and fewer tracks, drawn at random, the windows that it can
 call alone being read (the model's screen). OUT gets ``omics.csv`` and, where matplotlib is installed, ``omics.png``.
 """
@@ -33,7 +33,7 @@ from zflipon.metrics import ScoreHistogram
 from zflipon.models import ModelMetadata, load
 from zflipon.omics.features import FeatureTracks, open_model_features
 
-TWIN = f"{OMICS_MODEL}={Path(__file__).parent / 'twins' / OMICS_MODEL / '1'}"
+HELD_OUT = f"{OMICS_MODEL}={Path(__file__).parent / 'held_out_models' / OMICS_MODEL / '1'}"
 COUNTS = (0, 1, 2, 5, 10, 20, 30)
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parse()
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [TWIN]]
+    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [HELD_OUT]]
     with Genome(data / "hg19_part.fa.gz") as genome:
         ground = EvaluationRegions(genome, data)
         rows = [row for name, model in named for row in compared(ground, name, model, arguments.tracks)]

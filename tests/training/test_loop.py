@@ -445,7 +445,9 @@ def test_full_disk_is_reported_and_the_run_resumes(folder, monkeypatch):
         return real(*arguments, **named)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match=r"cannot save a checkpoint \(No space left on device\); free some space"):
+    with pytest.raises(
+        OutputError, match=r"cannot save a checkpoint \(No space left on device\); free some space"
+    ):
         train(plan(folder), folder / "out")
     monkeypatch.setattr(torch, "save", real)
     assert train(plan(folder), folder / "out").metadata.quality["validation"]["step"] > 0

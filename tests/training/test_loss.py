@@ -100,3 +100,21 @@ def test_batch_without_known_labels_has_no_loss(tokenizer):
     loss = StageTrainer.compute_loss(trainer, checkpoint.module, batch, num_items_in_batch=torch.tensor(0.0))
     loss.backward()
     assert loss.item() == 0
+
+
+@pytest.mark.parametrize("objective", ["token", "base"])
+def test_label_smoothing_changes_the_target(tokenizer, objective):
+    checkpoint = untrained(objective, tokenizer, None)
+    module = checkpoint.module.eval()
+    batch = BatchDataset(EpochBatches(labelled_windows(16), stage_of(objective)), tokenizer)[0]
+    known = batch["labels"] != IGNORE
+    losses = {}
+    for smoothing in (0.0, 0.2):
+        module.label_smoothing = smoothing
+        output = module(**batch)
+        logits = output.logits if objective == "base" else output.logits[..., 1] - output.logits[..., 0]
+        target = batch["labels"][known].float() * (1 - smoothing) + smoothing / 2
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], target)
+        torch.testing.assert_close(output.loss, expected)
+        losses[smoothing] = output.loss.item()
+    assert losses[0.0] != losses[0.2]

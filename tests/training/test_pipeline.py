@@ -241,7 +241,8 @@ def test_learns_tracks_with_a_weight_average(recipe, tmp_path):
 def test_frozen_weights_do_not_change(recipe, tmp_path):
     short = ("stage.steps=3", "stage.some.evaluations=0")
     train(
-        recipe("base", *short, 'stage.some.freeze=["base_head.entry", "base_head.can_form"]'), tmp_path / "out"
+        recipe("base", *short, 'stage.some.freeze=["base_head.entry", "base_head.can_form"]'),
+        tmp_path / "out",
     )
     before, after = (
         load(folder).module.state_dict() for folder in (tmp_path / "out/stages/1-all/model", tmp_path / "out")

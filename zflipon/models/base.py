@@ -71,6 +71,7 @@ class DnaModel(PreTrainedModel):
     objectives = OBJECTIVES
     encoder_class: type[nn.Module]
     has_base_head = True  # whether the base objective has a `BaseHead`
+    label_smoothing = 0.0  # share of the target probability that is spread over the classes; set for training
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
@@ -208,7 +209,8 @@ class DnaModel(PreTrainedModel):
         if labels is None:
             return DnaOutput(logits=logits)
         weights = None if self.objective == "mlm" else self._class_weights(logits)
-        return DnaOutput(loss=cross_entropy(logits, labels, weights), logits=logits)
+        loss = cross_entropy(logits, labels, weights, self.label_smoothing)
+        return DnaOutput(loss=loss, logits=logits)
 
     def read_bases(self, bases: Tensor) -> BaseInputs:
         """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside tokens."""
@@ -298,7 +300,7 @@ class DnaModel(PreTrainedModel):
         positive_weight = None if weights is None else weights[1] / weights[0]
         losses = []
         if labels is not None:
-            losses.append(binary_cross_entropy(output.logits, labels, positive_weight))
+            losses.append(binary_cross_entropy(output.logits, labels, positive_weight, self.label_smoothing))
         if candidates is not None:
             losses.append(CANDIDATES_WEIGHT * binary_cross_entropy(output.can_form_logit, candidates))
         if tracks is not None and output.track_logits is not None:

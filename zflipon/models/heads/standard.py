@@ -24,7 +24,9 @@ HEAD_PREFIXES = (
 and may lack heads, which start from random weights; everything else must fit."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Return the mean cross-entropy over labelled positions.
 
     Parameters
@@ -35,11 +37,21 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
         int64, shape (...); `zflipon.tokenization.alignment.IGNORE` where there is no label.
     class_weights : Tensor, optional
         float, shape (classes,).
+    label_smoothing : float
+        Share of the target probability that is spread evenly over the classes.
     """
-    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight=class_weights, ignore_index=IGNORE)
+    return F.cross_entropy(
+        logits.flatten(0, -2),
+        labels.flatten(),
+        weight=class_weights,
+        ignore_index=IGNORE,
+        label_smoothing=label_smoothing,
+    )
 
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor, positive_weight: Tensor | None = None) -> Tensor:
+def binary_cross_entropy(
+    logits: Tensor, labels: Tensor, positive_weight: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Return the mean binary cross-entropy over labelled positions; 0 without labels.
 
     Parameters
@@ -50,10 +62,11 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, positive_weight: Tensor
         int64, same shape: 0, 1 or `zflipon.tokenization.alignment.IGNORE`.
     positive_weight : Tensor, optional
         Scalar weight of label 1.
+    label_smoothing : float
+        Share of the target probability that is spread evenly over both labels.
     """
     known = labels != IGNORE
     if not known.any():
         return logits.sum() * 0
-    return F.binary_cross_entropy_with_logits(
-        logits[known], labels[known].float(), pos_weight=positive_weight
-    )
+    targets = labels[known].float() * (1 - label_smoothing) + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits[known], targets, pos_weight=positive_weight)
