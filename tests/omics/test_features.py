@@ -1,6 +1,7 @@
-"""Omics tracks: what each kind says of a base against a slow loop, what a model sees of them, and what is refused."""
+"""Omics tracks: values of each kind, compared with a loop over bases; windows of features; invalid tables."""
 
 import math
+import os
 
 import numpy as np
 import pyBigWig
@@ -8,14 +9,9 @@ import pytest
 
 from zflipon.errors import InputError
 from zflipon.models.metadata import Feature, View
-from zflipon.omics.features import (
-    MAX_DISTANCE,
-    NamedTrack,
-    fit_features,
-    open_features,
-    open_reader,
-    read_table,
-)
+from zflipon.omics.features import fit_features, open_features
+from zflipon.omics.spec import TrackEntry, read_track_table
+from zflipon.omics.tracks import MAX_DISTANCE, open_reader
 
 LENGTHS = {"a": 500, "b": 120}
 INTERVALS = {"a": [(10, 30), (30, 42), (100, 101), (430, 500)], "b": []}
@@ -35,8 +31,8 @@ def files(tmp_path):
     return {"bed": bed, "bedgraph": graph, "bigwig": wig}
 
 
-def slow(kind, heights, contig, place):
-    """Return x of one base, by the words of the module."""
+def reference_x(kind, heights, contig, place):
+    """Return x of one base, as the module defines it."""
     if not heights:
         rows = INTERVALS[contig]
         inside = any(s <= place < e for s, e in rows)
@@ -56,10 +52,10 @@ POSSIBLE = [("bed", "binary"), ("bed", "distance"), ("bedgraph", "binary"), ("be
 @pytest.mark.parametrize(
     ("contig", "start", "end"), [("a", 0, 500), ("a", 20, 110), ("a", 499, 500), ("b", 0, 120)]
 )
-def test_what_a_track_says_of_a_base(files, form, kind, contig, start, end):
-    found = open_reader(NamedTrack("t", files[form], kind), LENGTHS).read(contig, start, end)
+def test_values_of_each_kind(files, form, kind, contig, start, end):
+    found = open_reader(TrackEntry("t", files[form], kind), LENGTHS).read(contig, start, end)
     assert found.dtype == np.float32
-    expected = [slow(kind, form != "bed", contig, place) for place in range(start, end)]
+    expected = [reference_x(kind, form != "bed", contig, place) for place in range(start, end)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -67,12 +63,12 @@ def test_what_a_track_says_of_a_base(files, form, kind, contig, start, end):
     ("form", "kind", "takes"),
     [("bed", "signal", "bigWig or bedGraph"), ("bedgraph", "distance", "BED"), ("bigwig", "distance", "BED")],
 )
-def test_a_kind_that_a_file_cannot_have(files, form, kind, takes):
+def test_a_kind_that_the_format_does_not_have(files, form, kind, takes):
     with pytest.raises(InputError, match=f"track 't' of kind '{kind}' must be {takes}"):
-        open_reader(NamedTrack("t", files[form], kind), LENGTHS)
+        open_reader(TrackEntry("t", files[form], kind), LENGTHS)
 
 
-def opened(files, missing=(), **scales):
+def open_tracks(files, missing=(), **scales):
     features = [
         Feature("one", "binary"),
         Feature("two", "signal", **scales),
@@ -85,21 +81,21 @@ def opened(files, missing=(), **scales):
     return open_features(features, table, LENGTHS, "zero" if missing else "error")
 
 
-def test_tracks_come_in_the_models_order_and_scaled(files):
-    tracks = opened(files, mean=0.5, scale=4.0)
+def test_tracks_are_scaled_and_in_the_models_order(files):
+    tracks = open_tracks(files, mean=0.5, scale=4.0)
     values = tracks.values("a", 5, 50)
     places = range(5, 50)
-    np.testing.assert_allclose(values[0], [slow("binary", False, "a", p) for p in places])
+    np.testing.assert_allclose(values[0], [reference_x("binary", False, "a", p) for p in places])
     np.testing.assert_allclose(
-        values[1], [(slow("signal", True, "a", p) - 0.5) / 4 for p in places], rtol=1e-6
+        values[1], [(reference_x("signal", True, "a", p) - 0.5) / 4 for p in places], rtol=1e-6
     )
     np.testing.assert_allclose(
-        values[2], [(slow("distance", False, "a", p) - 4) / 2 for p in places], rtol=1e-6
+        values[2], [(reference_x("distance", False, "a", p) - 4) / 2 for p in places], rtol=1e-6
     )
 
 
-def test_nothing_lies_beyond_the_ends_of_a_contig(files):
-    tracks = opened(files)
+def test_values_outside_of_the_contig_are_zero(files):
+    tracks = open_tracks(files)
     values = tracks.values("a", -7, 507)
     assert (values[:, :7] == 0).all()
     assert (values[:, -7:] == 0).all()
@@ -107,8 +103,8 @@ def test_nothing_lies_beyond_the_ends_of_a_contig(files):
 
 
 @pytest.mark.parametrize("view", [View(), View(16, 0), View(16, 64), View(4, 8)])
-def test_a_model_sees_means_of_steps_and_flanks(files, view):
-    tracks = opened(files)
+def test_windows_are_means_of_steps_with_flanks(files, view):
+    tracks = open_tracks(files)
     bounds = np.array([[0, 100], [40, 150], [400, 500]])
     for (start, end), seen in zip(bounds, tracks.windows("a", bounds, view), strict=True):
         steps = math.ceil((end - start) / view.step) + 2 * view.flank // view.step
@@ -120,17 +116,17 @@ def test_a_model_sees_means_of_steps_and_flanks(files, view):
         np.testing.assert_array_equal(seen, tracks.window("a", start, end, view))
 
 
-def test_a_track_that_is_not_there_is_0_and_said_to_be_absent(files):
-    tracks = opened(files, missing=("two",), mean=3.0)
+def test_a_missing_track_is_zero_and_marked_as_absent(files):
+    tracks = open_tracks(files, missing=("two",), mean=3.0)
     assert tracks.present.tolist() == [1, 0, 1]
     assert (tracks.values("a", 0, 100)[1] == 0).all()
     assert set(tracks.file_hashes) == {"one", "three"}
-    whole = opened(files, mean=3.0)
+    whole = open_tracks(files, mean=3.0)
     np.testing.assert_array_equal(whole.drop_tracks(["two"]).values("a", 0, 100), tracks.values("a", 0, 100))
 
 
-def test_a_displaced_track_is_the_same_half_a_contig_away(files):
-    tracks = opened(files)
+def test_a_shifted_track_is_read_half_a_contig_away(files):
+    tracks = open_tracks(files)
     moved = tracks.shift_track("one")
     at_home, away = tracks.values("a", 0, 500), moved.values("a", 0, 500)
     np.testing.assert_array_equal(away[0], np.roll(at_home[0], -250))
@@ -145,7 +141,7 @@ def test_mean_and_scale_are_measured_on_the_training_contigs(files, tmp_path):
     )
     tracks = fit_features(table, LENGTHS, {"a": 500}, seed=1)
     signal, binary, distance = tracks.features
-    x = [slow("signal", True, "a", place) for place in range(500)]
+    x = [reference_x("signal", True, "a", place) for place in range(500)]
     assert (signal.mean, signal.scale) == (
         pytest.approx(np.mean(x), abs=1e-5),
         pytest.approx(np.std(x), abs=1e-5),
@@ -157,7 +153,7 @@ def test_mean_and_scale_are_measured_on_the_training_contigs(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("one", "expected name, path and kind"),
         ("one\tx.bed\tbinary\tmore", "expected name, path and kind"),
@@ -169,32 +165,44 @@ def test_mean_and_scale_are_measured_on_the_training_contigs(files, tmp_path):
         ("# nothing", "no tracks in it"),
     ],
 )
-def test_a_table_that_is_wrong(tmp_path, line, said):
+def test_malformed_tables(tmp_path, line, message):
     table = tmp_path / "table.tsv"
     table.write_text(line + "\n")
     with pytest.raises(InputError) as error:
-        read_table(table)
-    assert said in str(error.value)
+        read_track_table(table)
+    assert message in str(error.value)
 
 
-def test_a_table_that_is_missing(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.tsv: cannot be read as a table of tracks"):
-        read_table(tmp_path / "nowhere.tsv")
+def test_a_byte_order_mark_in_a_table_is_skipped(tmp_path):
+    (tmp_path / "table.tsv").write_text("one\tx.bed\tbinary\n", encoding="utf-8-sig")
+    assert read_track_table(tmp_path / "table.tsv") == [TrackEntry("one", tmp_path / "x.bed", "binary")]
+
+
+def test_a_table_that_is_not_a_text_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tsv")
+    for path in (tmp_path / "pipe.tsv", "/dev/zero"):
+        with pytest.raises(InputError, match="not a regular file"):
+            read_track_table(path)
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.tsv: no such file"):
+        read_track_table(tmp_path / "nowhere.tsv")
 
 
 FEATURES = (Feature("one", "binary"), Feature("two", "distance"))
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (
             "one\tx.bed",
-            "1 of the model's 2 tracks are missing (two); give them, or say --missing-features zero",
+            "1 of the model's 2 tracks are missing (two); add them, or pass --missing-features zero",
         ),
         (
             "one\tx.bed\ntwo\tx.bed\ntwoo\tx.bed",
-            "the model knows no track twoo (did you mean 'two'?); it reads one, two",
+            "the model has no track twoo (did you mean 'two'?); it reads one, two",
         ),
         (
             "one\tx.bed\tdistance\ntwo\tx.bed",
@@ -205,13 +213,13 @@ FEATURES = (Feature("one", "binary"), Feature("two", "distance"))
         ("one\tx.txt\ntwo\tx.bed", "unknown track format"),
     ],
 )
-def test_tracks_that_do_not_fit_the_model(files, tmp_path, lines, said):
+def test_tables_that_do_not_match_the_model(files, tmp_path, lines, message):
     table = tmp_path / "table.tsv"
     table.write_text(lines + "\n")
     (tmp_path / "other.bed").write_text("a\t490\t600\n")
     with pytest.raises(InputError) as error:
         open_features(FEATURES, table, LENGTHS)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_bigwig_of_another_assembly(files, tmp_path):
@@ -221,7 +229,7 @@ def test_a_bigwig_of_another_assembly(files, tmp_path):
         open_features((Feature("s", "signal"),), table, {**LENGTHS, "a": 501})
 
 
-def test_no_table_at_all():
+def test_no_table():
     with pytest.raises(InputError, match="2 of the model's 2 tracks are missing"):
         open_features(FEATURES, None, LENGTHS)
     assert open_features(FEATURES, None, LENGTHS, "zero").present.tolist() == [0, 0]

@@ -226,7 +226,7 @@ def test_a_model_that_does_not_bear_to_do_without_is_warned_of(trained, caplog):
     open_model_features(
         replace(made, metadata=replace(made.metadata, allows_missing_features=False)), None, lengths, "zero"
     )
-    assert "not trained to do without" in caplog.text
+    assert "not trained with missing tracks" in caplog.text
 
 
 def test_a_model_that_reads_tracks_is_not_run_without_a_word_on_them(trained):

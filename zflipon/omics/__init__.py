@@ -1,1 +1,1 @@
-"""Omics tracks that a model reads beside the sequence."""
+"""Omics tracks that a model reads next to the sequence."""
