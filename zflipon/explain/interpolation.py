@@ -17,7 +17,8 @@ from zflipon.config import AttributionConfig
 from zflipon.explain.attribution import AttributionTarget
 from zflipon.models.collate import collate, pad
 from zflipon.models.heads.base_inputs import BaseInputs
-from zflipon.omics.features import MAX_DISTANCE, FeatureTracks
+from zflipon.omics.features import FeatureTracks
+from zflipon.omics.tracks import MAX_DISTANCE
 from zflipon.tokenization.tokenizers import DnaTokenizer
 from zflipon.tokenization.tokens import Tokens
 
