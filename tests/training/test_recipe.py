@@ -249,7 +249,7 @@ def test_invalid_setting(refused, setting, problem):
         ),
         (
             'stage.second.auxiliary=["label"]',
-            "stage.second.auxiliary[0]: expected one of labels, candidates, tracks",
+            "stage.second.auxiliary[0]: expected one of labels, candidates, tracks, chromatin",
         ),
         (
             'data={held_out_models=[["a"]], validation_contigs=["b"]}',

@@ -462,8 +462,6 @@ class Recipe:
             yield "sampling: expected 'tiled' with data.split = 'stratified' or data.folds, found 'random'"
         if self.features.tracks and (stage.objective, stage.sampling) != ("base", "random"):
             yield "objective: expected 'base' with sampling = 'random' for a model that reads features.tracks"
-        if stage.target == "chromatin" and not (data.chromatin and data.candidates):
-            yield "target: 'chromatin' needs data.chromatin and data.candidates"
         if stage.target == "chromatin" and stage.window % 128:
             yield f"window: expected a multiple of 128 with target = 'chromatin', found {stage.window}"
         without_genome = data.sequences or (stage.objective == "sequence" and not data.genome)

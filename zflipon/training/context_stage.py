@@ -55,7 +55,7 @@ def train_context_stage(
     Raises
     ------
     RecipeError
-        If the model has no wide context.
+        If the model has no wide context, or the recipe names no targets or candidates.
     InputError
         If the targets cannot be read, or lack a training contig.
     """
@@ -64,6 +64,8 @@ def train_context_stage(
         raise RecipeError(
             f"stage {stage.name}: target = 'chromatin' trains a wide context; set model.base_head.wide_context"
         )
+    if not (training_data.data.chromatin and training_data.candidates):
+        raise RecipeError(f"stage {stage.name} learns chromatin: set data.chromatin and data.candidates")
     folder.mkdir(parents=True, exist_ok=True)
     windows = _windows(stage, training_data)
     torch.manual_seed(stage.seed)
