@@ -12,6 +12,7 @@ from zflipon.jobs.distributed import process_state
 from zflipon.jobs.job import GRACE_PERIOD, Job, ShardProgress, check_outputs, journal_path
 from zflipon.jobs.locks import OutputLocks, lock_path
 from zflipon.jobs.signals import StopRequest, stop_on_signals
+from zflipon.tracks.atomic import temporary_path
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_lock_never_follows_a_link(tmp_path, outputs):
 
 
 def test_a_run_does_not_delete_the_files_of_another_that_shares_its_second_output(state, tmp_path, outputs):
-    part = tmp_path / f".{os.getpid()}.part.z.bed"
+    part = temporary_path(tmp_path / "z.bed")
     with Job(outputs, state):
         part.write_text("half")
         with (
@@ -89,7 +90,7 @@ def test_published_outputs_of_a_killed_run_may_be_replaced_and_no_others(state, 
     with pytest.raises(KeyboardInterrupt), job:
         job.open_journal({}, 1)
         job.journal.write(0, b"x")
-        part = outputs[0].with_name(f".{os.getpid()}.part.z.bw")
+        part = temporary_path(outputs[0].with_name("z.bw"))
         part.write_text("track")
         job.publish()
         part.rename(outputs[0])

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Atomic outputs: complete or not there at all."""
 
 import errno
 import os
@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from zflipon.errors import OutputError
-from zflipon.tracks.atomic import atomic_file, check_output_path
+from zflipon.tracks.atomic import (
+    atomic_file,
+    check_output_path,
+    remove_partial_files,
+    temporary_path,
+)
 
 
 @pytest.fixture
 def locked():
-    """A folder that nobody may write to; root, whom no mode stops, becomes another user meanwhile."""
+    """A read-only folder; root, who may write anywhere, becomes another user meanwhile."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o555)
     root = os.geteuid() == 0
@@ -36,7 +41,7 @@ def fail_midway(path, error):
         raise error
 
 
-def test_new_file_is_allowed_and_nothing_is_left(tmp_path):
+def test_a_new_file_is_allowed(tmp_path):
     check_output_path(tmp_path / "a.bw", force=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -50,7 +55,7 @@ def test_existing_file_needs_force(tmp_path):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_places_that_cannot_be_written(tmp_path, force):
+def test_paths_that_cannot_be_written(tmp_path, force):
     with pytest.raises(OutputError, match="is a folder"):
         check_output_path(tmp_path, force)
     with pytest.raises(OutputError, match="there is no folder"):
@@ -71,7 +76,7 @@ def test_folder_without_permission(locked):
         part.write_text("x")
 
 
-def test_whole_appears_at_the_end_only(tmp_path):
+def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "a.b.bed.gz"
     path.write_text("old")
     with atomic_file(path) as part:
@@ -83,7 +88,7 @@ def test_whole_appears_at_the_end_only(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_index_comes_along_and_a_stale_one_goes(tmp_path):
+def test_the_index_is_renamed_and_a_stale_one_deleted(tmp_path):
     path = tmp_path / "a.bed.gz"
     path.with_name("a.bed.gz.csi").write_text("stale")
     with atomic_file(path) as part:
@@ -109,6 +114,43 @@ def test_full_disk_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_about_another_file_is_not_taken_for_ours(tmp_path):
+def test_errors_about_other_files_are_not_changed(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "a.bw"):
         (tmp_path / "weights.bin").read_bytes()
+
+
+def test_only_our_temporary_files_are_removed(tmp_path):
+    path = tmp_path / "o.bed.gz"
+    ours = [
+        tmp_path / f".zflipon.{number}.part.o.bed.gz{suffix}"
+        for number in (1, 99999)
+        for suffix in ("", ".tbi")
+    ]
+    others = [
+        ".my.part.o.bed.gz",
+        ".1.part.o.bed.gz",
+        ".zflipon.x.part.o.bed.gz",
+        ".zflipon.1.part.oo.bed.gz",
+        "o.bed.gz",
+    ]
+    for name in (*ours, *(tmp_path / name for name in others)):
+        name.write_text("x")
+    remove_partial_files(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others)
+
+
+def test_planted_links_are_replaced_not_followed(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    path = tmp_path / "o.bed.gz"
+    for suffix in ("", ".tbi"):
+        temporary_path(path).with_name(temporary_path(path).name + suffix).symlink_to(precious)
+    check_output_path(path, force=False)
+    for suffix in ("", ".tbi"):
+        temporary_path(path).with_name(temporary_path(path).name + suffix).symlink_to(precious)
+    with atomic_file(path) as part:
+        part.write_text("new")
+    assert precious.read_text() == "keep"
+    assert path.read_text() == "new"
+    assert not path.is_symlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["o.bed.gz", "precious"]

@@ -1,63 +1,71 @@
-"""Output files appear whole or not at all: they are written beside their place, then renamed."""
+"""Atomic outputs: files and folders are written under a temporary name in the same folder, then renamed.
+
+The names and records of outputs are here too. What is written into the files is decided elsewhere.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from glob import escape
 from pathlib import Path
 
 from zflipon.errors import InputError, OutputError
 
 INDEX_SUFFIXES = (".tbi", ".csi")
-"""What an index adds to the name of the file that it belongs to."""
+"""Suffixes of index files, after the name of the indexed file."""
+
+_MARK = ".zflipon."
+"""Beginning of all temporary names; nothing without it is ever deleted."""
 
 
 def record_path(path: Path) -> Path:
-    """Return where an output's record goes: its name plus ``.json``."""
+    """Return the path of an output's record: its name plus ``.json``."""
     return path.with_name(path.name + ".json")
 
 
 def read_record(path: Path) -> dict:
-    """Return what lies beside a track, empty if nothing does.
+    """Return the record of a track, empty if it has none.
 
     Raises
     ------
     InputError
-        If it is not what annotate writes.
+        If the file is not a record of ``zflipon annotate``.
     """
-    beside = record_path(path)
-    if not beside.is_file():
+    record_file = record_path(path)
+    if not record_file.is_file():
         return {}
     try:
-        record = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads(record_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{beside}: the track's record cannot be read ({error}); remove it to go without"
+            f"{record_file}: the track's record cannot be read ({error}); delete it to continue without"
         ) from error
-    parts = ("contigs", "model", "call", "predict")
-    if not isinstance(record, dict) or any(not isinstance(record.get(part, {}), dict) for part in parts):
-        raise InputError(f"{beside}: not a record that annotate writes; remove it to go without")
+    sections = ("contigs", "model", "call", "predict")
+    if not isinstance(record, dict) or any(
+        not isinstance(record.get(section, {}), dict) for section in sections
+    ):
+        raise InputError(f"{record_file}: not a record that annotate writes; delete it to continue without")
     return record
 
 
 def check_output_path(path: str | Path, force: bool) -> None:
-    """Refuse an output that could not be written at the end, before any work is done for it.
+    """Check that an output can be written, before any work is done for it.
 
     Parameters
     ----------
     path : str or Path
     force : bool
-        Whether a file that is there may be replaced.
+        Whether an existing file may be replaced.
 
     Raises
     ------
     OutputError
-        If the file exists and `force` is not given, is a folder or a device,
-        or if its folder is absent or cannot be written to.
+        If the file exists and `force` is not given, is a folder or a device, or if its folder is missing or
+        read-only.
     """
     path = Path(path)
     with raise_output_errors(path):
@@ -71,30 +79,37 @@ def check_output_path(path: str | Path, force: bool) -> None:
             raise OutputError(f"{path}: exists already; give --force to replace it")
         if not path.parent.is_dir():
             raise OutputError(f"{path}: there is no folder {path.parent} to write to; make it first")
-        trial = temporary_path(path)  # asking for permission alone misses read-only disks and names too long
-        trial.touch()
-        trial.unlink()
+        # permission bits do not show read-only disks or names that are too long
+        _create_exclusively(temporary_path(path))
+        temporary_path(path).unlink()
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the temporary name of an output in this process: hidden, in the same folder, with the same extension."""
+    return path.with_name(f"{_MARK}{os.getpid()}.part.{path.name}")
 
 
 def remove_partial_files(path: str | Path) -> None:
-    """Remove what killed runs have left of an output: files under the temporary names that `whole` gives.
+    """Remove the temporary files that killed processes left of an output.
 
-    No other process may be writing this output.
+    No other process may be writing this output. Only files with the names that `temporary_path` gives are deleted.
     """
     path = Path(path)
-    for suffix in ("", *INDEX_SUFFIXES):
-        for part in path.parent.glob(f".*.part.{escape(path.name)}{suffix}"):
-            with suppress(OSError):
-                part.unlink()
+    suffixes = "|".join(map(re.escape, INDEX_SUFFIXES))
+    pattern = re.compile(rf"{re.escape(_MARK)}[0-9]+\.part\.{re.escape(path.name)}({suffixes})?")
+    with suppress(OSError):
+        for part in path.parent.iterdir():
+            if pattern.fullmatch(part.name):
+                with suppress(OSError):
+                    part.unlink()
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Write a file that gets its name only once it is complete.
+    """Write a file that gets its final name only when it is complete.
 
-    An index written beside the temporary file (its name plus one of
-    `INDEX_SUFFIXES`) is renamed with it, and just before it, so that the
-    file never stands without its index; an index of an earlier file goes away.
+    An index that the body writes next to the temporary file (its name plus one of `INDEX_SUFFIXES`) is renamed just
+    before it, so that the file never has no index; the index of a replaced file is deleted.
 
     Parameters
     ----------
@@ -104,53 +119,53 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        A temporary name in the same folder, with the same extension; the body
-        creates this file and closes it.
+        A temporary name in the same folder, with the same extension, of a new and empty file. The body writes to it
+        and closes it.
 
     Raises
     ------
     OutputError
-        If the system refuses to write (disk full, no permission). After this
-        and any other failure in the body, nothing is left behind and a
-        file that had the final name before is untouched.
+        If the file cannot be written (disk full, no permission). After any failure in the body the temporary files
+        are removed, and a file that had the final name is unchanged.
     """
     path = Path(path)
     part = temporary_path(path)
     try:
+        _create_exclusively(part)
         yield part
-        made = [suffix for suffix in INDEX_SUFFIXES if _plus(part, suffix).exists()]
-        for suffix in [*made, ""]:
-            _flush(_plus(part, suffix))
-        for suffix in INDEX_SUFFIXES if made else ():
-            if suffix not in made:
-                _plus(path, suffix).unlink(missing_ok=True)
-        for suffix in [*made, ""]:
-            os.replace(_plus(part, suffix), _plus(path, suffix))
+        indexes = [suffix for suffix in INDEX_SUFFIXES if _with_suffix(part, suffix).exists()]
+        for suffix in [*indexes, ""]:
+            _flush(_with_suffix(part, suffix))
+        for suffix in INDEX_SUFFIXES if indexes else ():
+            if suffix not in indexes:
+                _with_suffix(path, suffix).unlink(missing_ok=True)
+        for suffix in [*indexes, ""]:
+            os.replace(_with_suffix(part, suffix), _with_suffix(path, suffix))
     except OSError as error:
         if not _concerns(error, part):
             raise
-        raise _unwritable(path, error) from error
-    finally:  # after success there is nothing of these names
+        raise _output_error(path, error) from error
+    finally:  # after success there are no such files
         for suffix in ("", *INDEX_SUFFIXES):
             with suppress(OSError):
-                _plus(part, suffix).unlink()
+                _with_suffix(part, suffix).unlink()
 
 
 def check_output_folder(path: str | Path, force: bool, marks: Iterable[str]) -> None:
-    """Refuse a folder that could not be written at the end, before any work is done for it.
+    """Check that an output folder can be written, before any work is done for it.
 
     Parameters
     ----------
     path : str or Path
     force : bool
-        Whether a folder that is there may be replaced.
+        Whether an existing folder may be replaced.
     marks : iterable of str
-        Files of a folder that may be replaced: another one was surely not meant.
+        Names of files that a replaceable folder contains; other folders are never replaced.
 
     Raises
     ------
     OutputError
-        If the folder exists and `force` is not given, is not one of ours, or its own folder cannot be written to.
+        If the folder exists and `force` is not given, lacks the marks, or its parent is missing or read-only.
     """
     path = Path(path)
     with raise_output_errors(path):
@@ -161,7 +176,8 @@ def check_output_folder(path: str | Path, force: bool, marks: Iterable[str]) -> 
         missing = [mark for mark in marks if not (path / mark).is_file()]
         if path.exists() and missing and any(path.iterdir()):
             raise OutputError(
-                f"{path}: holds no {missing[0]}, so it is not one of ours and is not replaced; name another folder"
+                f"{path}: holds no {missing[0]}, so zflipon did not write it and does not replace it; name another "
+                "folder"
             )
         if not path.absolute().parent.is_dir():
             raise OutputError(f"{path}: there is no folder {path.parent} to write to; make it first")
@@ -172,23 +188,23 @@ def check_output_folder(path: str | Path, force: bool, marks: Iterable[str]) -> 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Write a folder that gets its name only once it is complete.
+    """Write a folder that gets its final name only when it is complete.
 
     Parameters
     ----------
     path : str or Path
-        The final name; a folder that had it is replaced.
+        The final name; a folder that has it is replaced.
 
     Yields
     ------
     Path
-        An empty folder beside the final place.
+        An empty folder with a temporary name in the same parent folder.
 
     Raises
     ------
     OutputError
-        If the system refuses to write. After this and any other failure in the body nothing is left behind, and a
-        folder that had the final name before is untouched.
+        If the folder cannot be written. After any failure in the body the temporary folder is removed, and a folder
+        that had the final name is unchanged.
     """
     path = Path(path).absolute()
     part = temporary_path(path)
@@ -198,7 +214,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             part.mkdir()
         yield part
         with raise_output_errors(path):
-            if path.exists():  # a full folder cannot be renamed onto
+            if path.exists():  # a folder cannot be renamed onto a folder with files
                 os.rename(path, old)
             try:
                 os.rename(part, path)
@@ -213,40 +229,42 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def raise_output_errors(path: str | Path) -> Iterator[None]:
-    """Turn the system's refusal to write `path` in the body into an `OutputError` that names it.
+    """Turn an `OSError` in the body into an `OutputError` that names `path`.
 
-    A closed pipe is none: the reader of standard output may go when it has seen enough.
+    A broken pipe is left alone: the reader of standard output may stop early, as ``head`` does.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _output_error(path, error) from error
 
 
-def temporary_path(path: Path) -> Path:
-    """Return a hidden name in the same folder that keeps the extension, since writers look at it."""
-    return path.with_name(f".{os.getpid()}.part.{path.name}")
+def _create_exclusively(path: Path) -> None:
+    """Create an empty file; a file or link that has the name is removed first, so that no link is followed."""
+    for suffix in ("", *INDEX_SUFFIXES):
+        _with_suffix(path, suffix).unlink(missing_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
-def _plus(path: Path, suffix: str) -> Path:
+def _with_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
 def _flush(path: Path) -> None:
-    """Have the bytes on the disk before the name, or a power cut leaves the name without them."""
+    """Write a file's data to disk before it is renamed: a power failure could otherwise leave an empty file."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
 def _concerns(error: OSError, part: Path) -> bool:
-    """Tell a failure to write `part` from one of other work in the body, such as a closed pipe."""
+    """Return whether an error is about writing `part`, not about other work in the body such as a broken pipe."""
     if isinstance(error, BrokenPipeError):
         return False
     return error.filename is None or Path(os.fsdecode(error.filename)).name.startswith(part.name)
 
 
-def _unwritable(path: str | Path, error: OSError) -> OutputError:
-    reason = error.strerror or f"{error}; is the disk full?"  # pysam does not say why
+def _output_error(path: str | Path, error: OSError) -> OutputError:
+    reason = error.strerror or f"{error}; is the disk full?"  # pysam does not give a reason
     return OutputError(f"{path}: cannot be written ({reason})")

@@ -1,6 +1,6 @@
 """What all track formats share: the reader and writer interfaces and helpers for arrays of scores.
 
-The formats themselves are modules of their own (`bigwig`, `bedgraph`, `bed`); `registry` lists them.
+Each format is a module (`bigwig`, `bedgraph`, `bed`); `registry` lists them.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class TrackWriter(Protocol):
 def open_writer(output: str, writer: type[TrackWriter], lengths: Mapping[str, int]) -> Iterator[TrackWriter]:
     """Open a writer under a temporary name; the file gets its final name when the block succeeds."""
     with nullcontext() if output == STDOUT else atomic_file(output) as part, raise_output_errors(output):
-        if part is not None:
-            part.touch()  # pyBigWig and pysam crash if they cannot create a file
-        opened = writer(part, lengths)
+        opened = writer(part, lengths)  # the file exists: pyBigWig and pysam crash if they cannot create it
         try:
             yield opened
         finally:  # after an error, a second error from closing would only hide the first
