@@ -69,7 +69,7 @@ def test_the_table_lists_the_strongest_calls_first(viewed):
     # a bigWig without its BED is called with the recorded threshold
     assert {locus.name for locus in of_signal.loci} == {locus.name for locus in site.loci}
     header, first, *_ = HtmlPage(page_text(site)).tables["calls"]
-    assert header == ["locus", "bp", "probability"]
+    assert header == ["locus", "bp", "mean P"]
     locus = site.loci[0]
     assert first == [locus.name, f"{locus.end - locus.start:,}", f"{locus.score:.3f}"]
 
