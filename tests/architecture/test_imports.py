@@ -14,7 +14,7 @@ from zflipon.config import DEFAULT_MODEL, OMICS_MODEL
 from zflipon.models import family_names
 
 LAYERS = [
-    ("errors", "progress"),
+    ("errors", "progress", "checksums"),
     ("config",),
     ("genome",),
     ("energetics",),

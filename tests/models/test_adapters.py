@@ -1,4 +1,4 @@
-"""Low-rank adapters: what they train, that they come back the same, and that merging changes no probability."""
+"""Low-rank adapters: which weights they train, saving and loading, peft's own files, and merging."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def bases(tmp_path_factory, tokenizer):
 
 
 def adapted(base, objective="token", lora=LORA):
-    """Start from a base, attach adapters and give every trained weight a value of its own."""
+    """Start from a base, attach adapters and change every trained weight at random."""
     torch.manual_seed(5)
     made = start(base, objective)
     attach(made.module, lora, get_family(made.metadata.family).lora_targets)
@@ -65,24 +65,24 @@ def outputs(checkpoint, module=None):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("name", TRAINED)
-def test_saved_and_loaded_they_say_the_same_to_us_and_to_peft(bases, tmp_path, name, objective):
+def test_saved_adapters_give_the_same_logits_here_and_in_peft(bases, tmp_path, name, objective):
     made = adapted(bases[name], objective, replace(LORA, bias="all"))
     save(made, tmp_path / "lora")
     assert not (tmp_path / "lora" / "model.safetensors").exists()
-    again, said = load(tmp_path / "lora", OBJECTIVES), outputs(made)
+    again, expected = load(tmp_path / "lora", OBJECTIVES), outputs(made)
     assert is_adapted(again.module)
     assert not again.module.training
-    assert outputs(again).equal(said)
+    assert outputs(again).equal(expected)
     plain = load_module(bases[name], objective)
-    assert not said.equal(outputs(made, plain))
+    assert not expected.equal(outputs(made, plain))
     theirs = PeftModel.from_pretrained(plain, str(tmp_path / "lora")).eval()
-    torch.testing.assert_close(outputs(made, theirs), said, atol=1e-4, rtol=0)
+    torch.testing.assert_close(outputs(made, theirs), expected, atol=1e-4, rtol=0)
     count = sum(weights.numel() for weights in again.module.parameters())
     assert sum(locate(tmp_path / "lora").tensor_sizes().values()) == count
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_by_default_every_attention_layer_gets_them(bases, name):
+def test_by_default_every_attention_layer_gets_adapters(bases, name):
     made = adapted(bases[name])
     layers = [name for name, each in made.module.named_modules() if hasattr(each, "lora_A")]
     assert len(layers) == SHAPE["num_hidden_layers"] * len(get_family(name).lora_targets)
@@ -90,7 +90,7 @@ def test_by_default_every_attention_layer_gets_them(bases, name):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_merged_they_say_the_same_without_them(bases, name):
+def test_merging_changes_no_probability(bases, name):
     made = adapted(bases[name], "base")
     before = outputs(made)
     merged = merge_adapters(made)
@@ -101,7 +101,7 @@ def test_merged_they_say_the_same_without_them(bases, name):
         merge_adapters(merged)
 
 
-def test_merged_weights_are_the_base_s_and_a_product(bases):
+def test_merged_weights_are_those_of_the_base_plus_the_scaled_product(bases):
     made = adapted(bases["dnabert2"])
     layer = made.module.bert.encoder.layer[0].attention.self.Wqkv
     base, a, b = layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -111,7 +111,7 @@ def test_merged_weights_are_the_base_s_and_a_product(bases):
 
 
 @pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
-def test_adapters_head_and_the_asked_for_biases_are_trained(bases, tmp_path, bias):
+def test_adapters_head_and_the_requested_biases_are_trained(bases, tmp_path, bias):
     made = adapted(bases["gena"], lora=LoraConfig(r=2, bias=bias))
     trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
     encoder = {name for name in trained if not name.startswith(HEAD_PREFIXES) and "lora_" not in name}
@@ -126,11 +126,11 @@ def test_adapters_head_and_the_asked_for_biases_are_trained(bases, tmp_path, bia
 
 
 @pytest.mark.parametrize(("objective", "bias"), [("sequence", "lora_only"), ("mlm", "none")])
-def test_peft_leaves_the_head_alone_too_where_its_layers_have_the_targets_names(
-    bases, tmp_path, objective, bias
-):
+def test_the_head_gets_no_adapters_in_peft_either(bases, tmp_path, objective, bias):
     made = adapted(bases["dnabert"], objective, replace(LORA, targets=("dense",), bias=bias))
-    assert not any("lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEAD_PREFIXES))
+    assert not any(
+        "lora_" in name for name, _ in made.module.named_parameters() if name.startswith(HEAD_PREFIXES)
+    )
     save(made, tmp_path / "lora")
     theirs = PeftModel.from_pretrained(
         load_module(bases["dnabert"], objective), str(tmp_path / "lora")
@@ -139,12 +139,12 @@ def test_peft_leaves_the_head_alone_too_where_its_layers_have_the_targets_names(
 
 
 class ItemTrainer(StageTrainer):
-    """Puts batches together itself."""
+    """A trainer with the batches of transformers."""
 
     get_train_dataloader = Trainer.get_train_dataloader
 
 
-def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
+def test_training_resumes_with_adapters(bases, tmp_path):
     sequences = [dna(60, seed) for seed in range(8)]
 
     def trained(objective, **resume):
@@ -155,9 +155,9 @@ def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
         batch = collate(tokens, sequences, made.tokenizer.pad_id, objective == "base")
         batch["labels"] = torch.ones_like(batch["bases" if objective == "base" else "input_ids"])
         settings = {"max_steps": 4, "save_steps": 2, "per_device_train_batch_size": 2, "learning_rate": 0.01}
-        told = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "remove_unused_columns": False}
+        fixed = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "remove_unused_columns": False}
         items = [{key: each[number] for key, each in batch.items()} for number in range(len(sequences))]
-        arguments = TrainingArguments(str(tmp_path / objective), **settings, **told)
+        arguments = TrainingArguments(str(tmp_path / objective), **settings, **fixed)
         ItemTrainer(made.module, arguments, train_dataset=items).train(**resume)
         return made.module.state_dict()
 
@@ -169,36 +169,38 @@ def test_the_trainer_saves_them_and_goes_on_from_them(bases, tmp_path):
         assert any(each.any() for name, each in whole.items() if "lora_B" in name)
 
 
-def test_what_a_stage_froze_is_saved_and_thawed(bases, tmp_path):
+def test_weights_frozen_by_a_stage_are_saved_and_can_be_unfrozen(bases, tmp_path):
     made = adapted(bases["gena"], "base")
     trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
     for name, weights in made.module.named_parameters():
         weights.requires_grad = "lora_" in name
     save(made, tmp_path / "lora")
-    again = load(tmp_path / "lora").module.state_dict()  # logits differ in their last digit by what is frozen
+    again = load(
+        tmp_path / "lora"
+    ).module.state_dict()  # logits differ in the last digit between frozen and trainable weights
     assert all(each.equal(again[name]) for name, each in made.module.state_dict().items())
     unfreeze(made.module)
     assert {name for name, weights in made.module.named_parameters() if weights.requires_grad} == trained
 
 
-def test_whole_weights_take_the_place_of_adapters_and_adapters_not_that_of_their_base(bases, tmp_path):
+def test_whole_weights_replace_adapters_but_adapters_never_their_base(bases, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(bases["dnabert2"], base)
     made = adapted(base)
     with pytest.raises(OutputError, match="holds the base that the adapters need"):
         save(made, base)
     save(adapted(bases["dnabert2"], "base"), tmp_path / "lora")
-    said = outputs(made)
+    expected = outputs(made)
     save(merge_adapters(made), tmp_path / "lora")
     again = load(tmp_path / "lora")
     assert not is_adapted(again.module)
-    torch.testing.assert_close(outputs(again), said)
+    torch.testing.assert_close(outputs(again), expected)
     assert not any(
         "base_sha256" in key for key in json.loads((tmp_path / "lora" / "config.json").read_text())
     )
 
 
-def test_training_goes_on_from_adapters_and_with_another_head(bases, tmp_path):
+def test_training_starts_from_adapters_with_the_same_or_another_head(bases, tmp_path):
     save(adapted(bases["gena"], "mlm"), tmp_path / "lora")
     same, other = start(tmp_path / "lora", "mlm"), start(tmp_path / "lora", "base")
     for name, weights in other.module.named_parameters():
@@ -207,14 +209,14 @@ def test_training_goes_on_from_adapters_and_with_another_head(bases, tmp_path):
             assert weights.equal(dict(same.module.named_parameters())[name])
     with pytest.raises(ModelError, match="has adapters already"):
         attach(other.module, LORA, ["query"])
-    save(other, tmp_path / "again")  # the base stays the first one
+    save(other, tmp_path / "again")  # the base is still the first one
     assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())[
         "base_model_name_or_path"
     ] == str(bases["gena"])
     assert outputs(load(tmp_path / "again")).equal(outputs(other, other.module.eval()))
 
 
-def test_layers_that_are_not_there(bases):
+def test_unknown_target_layers_are_refused(bases):
     made = start(bases["dnabert2"], "token")
     with pytest.raises(ModelError, match=r"no layer is called querry; the linear layers are .*Wqkv"):
         attach(made.module, LoraConfig(r=2, targets=("querry",)), ["Wqkv"])
@@ -225,7 +227,7 @@ def test_layers_that_are_not_there(bases):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "expected"),
     [
         ("use_qalora", True, "setting use_qalora is not supported; merge the adapters with peft"),
         ("trainable_token_indices", [1], "setting trainable_token_indices is not supported"),
@@ -245,18 +247,18 @@ def test_layers_that_are_not_there(bases):
         ("base_model_name_or_path", "{folder}", "holds adapters, not whole weights"),
     ],
 )
-def test_a_config_that_asks_for_something_else(bases, tmp_path, key, value, said):
+def test_unsupported_settings_of_adapters_are_refused(bases, tmp_path, key, value, expected):
     folder = tmp_path / "lora"
     save(adapted(bases["dnabert2"]), folder)
-    told = json.loads((folder / "adapter_config.json").read_text())
-    told[key] = value.format(folder=folder) if isinstance(value, str) else value
-    (folder / "adapter_config.json").write_text(json.dumps(told))
-    with pytest.raises(ModelError, match=said) as caught:
+    stored = json.loads((folder / "adapter_config.json").read_text())
+    stored[key] = value.format(folder=folder) if isinstance(value, str) else value
+    (folder / "adapter_config.json").write_text(json.dumps(stored))
+    with pytest.raises(ModelError, match=expected) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_a_base_that_is_gone_or_another(bases, tmp_path):
+def test_a_missing_or_changed_base_is_refused(bases, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(bases["dnabert2"], base)
     save(adapted(base), tmp_path / "lora")
@@ -445,7 +447,7 @@ def test_a_base_is_found_relative_to_the_adapters(token_base, tmp_path):
     torch.testing.assert_close(outputs(ours), outputs(ours, theirs), atol=1e-5, rtol=0)
 
 
-def test_on_the_command_line(bases, tmp_path):
+def test_commands_accept_adapters(bases, tmp_path):
     save(adapted(bases["dnabert2"], "base"), tmp_path / "lora")
     fasta = make_fasta(tmp_path, {"c": dna(3000, 1)})
 
@@ -454,9 +456,9 @@ def test_on_the_command_line(bases, tmp_path):
         assert found.exit_code == status, found.output
         return found
 
-    told = run("models", "show", tmp_path / "lora").output
-    assert "LoRA, r 4, alpha 8, on Wqkv" in told
-    assert str(bases["dnabert2"]) in told
+    text = run("models", "show", tmp_path / "lora").output
+    assert "LoRA, r 4, alpha 8, on Wqkv" in text
+    assert str(bases["dnabert2"]) in text
     run("models", "merge", tmp_path / "lora", "-o", tmp_path / "whole")
     assert (tmp_path / "whole" / "model.safetensors").exists()
     assert "LoRA" not in run("models", "show", tmp_path / "whole").output
@@ -474,7 +476,7 @@ def test_on_the_command_line(bases, tmp_path):
     assert "exists already; give --force" in str(found.exception)
 
 
-def test_a_stage_freezes_and_thaws_within_what_adapters_train(bases):
+def test_a_stage_freezes_and_unfreezes_trained_weights_only(bases):
     made = adapted(bases["dnabert2"], "base")
     trained = {name for name, weights in made.module.named_parameters() if weights.requires_grad}
     freeze_weights(made.module, StageConfig(freeze=("base_head.entry",)))

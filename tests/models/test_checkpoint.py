@@ -1,4 +1,4 @@
-"""Checkpoints: found, read strictly, started from, written and read back; and what they tell of themselves."""
+"""Checkpoints: locating, strict loading, starting, saving, and their metadata."""
 
 import hashlib
 import json
@@ -102,7 +102,7 @@ def run(checkpoint) -> torch.Tensor:
         return checkpoint.module.eval()(input_ids=ids, **extra).logits
 
 
-# ---- written and read back ----
+# ---- saving and loading ----
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -137,7 +137,7 @@ def test_saved_and_loaded_back_unchanged(name, objective, make, tmp_path):
     assert load(tmp_path / "twice", OBJECTIVES).sha256 == loaded.sha256
 
 
-def test_tokenizer_comes_along(make, tmp_path):
+def test_the_tokenizer_is_saved(make, tmp_path):
     for name in ("gena", "dnabert"):
         checkpoint = make(name)
         save(checkpoint, tmp_path / name)
@@ -145,14 +145,14 @@ def test_tokenizer_comes_along(make, tmp_path):
         assert [row.ids.tolist() for row in before] == [row.ids.tolist() for row in after]
 
 
-def test_story_limits_the_tokenizer(folder):
+def test_metadata_limit_the_tokenizer(folder):
     assert load(folder).tokenizer.max_token_length > 2
     edit_config(folder, zflipon={"max_token_length": 2})
     assert load(folder).tokenizer.max_token_length == 2
     assert start(folder, "token", max_token_length=1).tokenizer.max_token_length == 1
 
 
-def test_saving_leaves_other_files_and_no_rubbish(folder, make):
+def test_saving_keeps_other_files_and_leaves_no_temporary_ones(folder, make):
     (folder / "README.md").write_text("a card")
     save(make(hidden_size=16), folder)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -166,7 +166,7 @@ def test_saving_leaves_other_files_and_no_rubbish(folder, make):
     assert modes["model.safetensors"] == modes["config.json"] == modes["README.md"]
 
 
-def test_saving_where_a_file_stands(make, tmp_path):
+def test_saving_where_a_file_exists(make, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match=r"taken: the checkpoint cannot be written"):
         save(make(), tmp_path / "taken")
@@ -177,10 +177,10 @@ def test_sha256_is_that_of_the_weights(folder):
     assert load(folder).sha256 == expected
 
 
-# ---- found ----
+# ---- locating ----
 
 
-def test_bundled_models_go_by_name(folder, monkeypatch):
+def test_bundled_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setattr(files, "BUNDLED", folder.parent)
     assert files.bundled() == ["model"]
     assert load("model").path == folder
@@ -200,7 +200,7 @@ def test_bare_state_dict_beside_a_config(make, tmp_path):
         assert torch.equal(run(saved), run(loaded))
 
 
-def test_official_folder_tells_nothing_and_gets_the_family_defaults(make, tmp_path):
+def test_a_folder_without_metadata_gets_the_defaults_of_its_family(make, tmp_path):
     save(make("gena"), tmp_path)
     edit_config(
         tmp_path, objective=..., zflipon=..., model_type="bert", architectures=["BertForTokenClassification"]
@@ -242,16 +242,16 @@ def test_half_precision_on_disk_is_loaded_as_float32(dtype, folder):
 
 
 def test_hub_id(folder, monkeypatch):
-    asked = {}
+    calls = {}
 
     def snapshot_download(repository, revision, allow_patterns):
-        asked.update(repository=repository, revision=revision, patterns=allow_patterns)
+        calls.update(repository=repository, revision=revision, patterns=allow_patterns)
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert load("zhihan1996/DNABERT-2-117M").path == folder
-    assert asked["repository"] == "zhihan1996/DNABERT-2-117M"
-    assert not any(pattern.endswith(".py") for pattern in asked["patterns"])
+    assert calls["repository"] == "zhihan1996/DNABERT-2-117M"
+    assert not any(pattern.endswith(".py") for pattern in calls["patterns"])
 
 
 def test_hub_out_of_reach(monkeypatch):
@@ -271,7 +271,7 @@ def test_no_such_model():
         load("nowhere")
 
 
-# ---- recognised ----
+# ---- families ----
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_unknown_family(config, folder):
         load(folder)
 
 
-# ---- incomplete, or not fitting ----
+# ---- incomplete and unfitting checkpoints ----
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_truncated_bin(make, tmp_path):
             load(tmp_path)
 
 
-def test_pickles_run_no_code(folder, tmp_path):
+def test_code_in_pickles_is_not_executed(folder, tmp_path):
     class Malice:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -359,7 +359,7 @@ def test_pickles_run_no_code(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_file_that_is_no_state_dict(folder):
+def test_a_file_without_a_state_dict(folder):
     (folder / "model.safetensors").unlink()
     torch.save({"step": 3}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"holds no state dict"):
@@ -393,7 +393,7 @@ def test_encoder_tensors_that_do_not_fit_are_named(open_checkpoint, folder):
         open_checkpoint(folder)
 
 
-def test_official_name_of_another_family_is_not_taken_silently(make, tmp_path):
+def test_weights_of_another_family_are_refused(make, tmp_path):
     """The trap of loading DNABERT-2 as plain BERT."""
     save(make(), tmp_path)
     edit_config(tmp_path, zflipon=..., model_type="bert", alibi_starting_size=..., pre_layer_norm=True)
@@ -401,16 +401,16 @@ def test_official_name_of_another_family_is_not_taken_silently(make, tmp_path):
         load(tmp_path)
 
 
-def test_harmless_leftovers_are_left_out(folder):
+def test_constants_and_other_heads_are_ignored(folder):
     before = run(load(folder))
-    leftovers = {
+    ignored = {
         "bert.embeddings.position_ids": torch.arange(512)[None],
         "bert.pooler.dense.weight": torch.ones(24, 24),
         "bert.pooler.dense.bias": torch.ones(24),
         "cls.predictions.decoder.bias": torch.ones(40),
         "cls.seq_relationship.weight": torch.ones(2, 24),
     }
-    edit_weights(folder, lambda tensors: tensors.update(leftovers))
+    edit_weights(folder, lambda tensors: tensors.update(ignored))
     assert torch.equal(run(load(folder)), before)
 
 
@@ -441,7 +441,7 @@ def test_prediction_needs_a_trained_head(objective, make, tmp_path):
         load(tmp_path)
 
 
-def test_a_head_that_lacks_a_tensor_is_no_trained_head(folder):
+def test_a_head_without_one_of_its_tensors_is_refused(folder):
     edit_weights(folder, lambda tensors: tensors.pop("classifier.bias"))
     for open_checkpoint in (load, lambda path: load_module(path, "token")):
         with pytest.raises(ModelError, match=r"missing: classifier.bias"):
@@ -459,7 +459,7 @@ def test_bad_shape_in_config(folder):
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_start_keeps_the_encoder_and_says_that_the_head_is_new(name, make, tmp_path, caplog):
+def test_start_keeps_the_encoder_and_warns_about_a_new_head(name, make, tmp_path, caplog):
     pretrained = make(name, "mlm")
     save(pretrained, tmp_path)
     with caplog.at_level(logging.WARNING, logger="zflipon"):
@@ -487,7 +487,7 @@ def test_start_replaces_a_head_of_another_shape(folder, caplog):
     assert run(started).shape[-1] == 3
 
 
-def test_start_inherits_the_story_but_not_the_quality(make, tmp_path):
+def test_start_keeps_the_metadata_but_not_the_quality(make, tmp_path):
     saved = make()
     saved.metadata = ModelMetadata(
         "dnabert2", "token", 200, 20, threshold=0.3, quality={"f1": 0.9}, versions={"torch": "0"}
@@ -610,7 +610,7 @@ def test_invalid_metadata_is_refused(values, message, folder):
     assert "\n" not in str(caught.value)
 
 
-# ---- the verb ----
+# ---- zflipon models ----
 
 
 def test_models_lists_bundled_ones_and_families(folder, monkeypatch):
@@ -655,7 +655,7 @@ def test_models_show_of_a_checkpoint_from_elsewhere(folder):
     assert facts["parameters"] == sum(value.numel() for value in tensors.values())
 
 
-def test_models_and_stories_need_no_torch(folder):
+def test_listing_and_showing_models_imports_no_torch(folder):
     code = (
         "import sys; import zflipon.models; from zflipon.cli.models import describe, models;"
         "models.main([], standalone_mode=False); describe(sys.argv[1]);"

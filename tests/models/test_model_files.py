@@ -1,4 +1,4 @@
-"""Checkpoints brought here: pulled, imported as the paper's files are, and converted; no number changes."""
+"""The commands of ``zflipon models`` that write checkpoints: pull, import, convert and merge; no value changes."""
 
 import hashlib
 import json
@@ -65,11 +65,11 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_state_dict_takes_config_and_tokenizer_of_its_base(published, finetuned, tmp_path):
+def test_importing_a_state_dict_uses_config_and_tokenizer_of_its_base(published, finetuned, tmp_path):
     path, made = finetuned("gena")
-    status, told, _ = run("import", path, "--base", published["gena"], "--window", 70, "--label-threshold", 0.66,
+    status, output, _ = run("import", path, "--base", published["gena"], "--window", 70, "--label-threshold", 0.66,
                           "--max-token-length", 0, "-o", tmp_path / "out")  # fmt: skip
-    assert status == 0, told
+    assert status == 0, output
     found = load(tmp_path / "out")
     assert torch.equal(logits(found), logits(made))
     metadata = found.metadata
@@ -83,12 +83,12 @@ def test_a_state_dict_takes_config_and_tokenizer_of_its_base(published, finetune
     assert metadata.training["imported"] == {
         "from": str(path), "sha256": sha256(path), "base": str(published["gena"])
     }  # fmt: skip
-    assert sha256(path) in told
-    assert sha256(tmp_path / "out" / "model.safetensors") in told
+    assert sha256(path) in output
+    assert sha256(tmp_path / "out" / "model.safetensors") in output
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
-def test_a_folder_with_another_tokenizer(published, finetuned, tmp_path):
+def test_importing_a_folder_with_another_tokenizer(published, finetuned, tmp_path):
     folder = tmp_path / "dnabert2"
     shutil.copytree(published["dnabert2"], folder)
     (folder / "pytorch_model.bin").unlink()
@@ -96,10 +96,10 @@ def test_a_folder_with_another_tokenizer(published, finetuned, tmp_path):
     limited = BpeTokenizer.from_file(folder / "tokenizer.json").with_max_token_length(5)
     (tmp_path / "limited").mkdir()
     limited.save(tmp_path / "limited")
-    status, told, _ = run(
+    status, output, _ = run(
         "import", folder, "--tokenizer", tmp_path / "limited" / "tokenizer.json", "-o", tmp_path / "out"
     )
-    assert status == 0, told
+    assert status == 0, output
     found = load(tmp_path / "out")
     assert found.tokenizer.max_token_length == found.metadata.max_token_length == 5
     assert max(found.tokenizer.encode([SEQUENCE])[0].lengths) <= 5
@@ -108,13 +108,13 @@ def test_a_folder_with_another_tokenizer(published, finetuned, tmp_path):
     assert max(load(tmp_path / "shorter").tokenizer.encode([SEQUENCE])[0].lengths) <= 4
 
 
-def test_a_folder_of_kmers(published, finetuned, tmp_path):
+def test_importing_z_dnabert(published, finetuned, tmp_path):
     folder = tmp_path / "z-dnabert"
     shutil.copytree(published["dnabert"], folder)
     (folder / "pytorch_model.bin").unlink()
     _, made = finetuned("dnabert", "pytorch_model.bin", folder)
-    status, told, _ = run("import", folder, "-o", tmp_path / "out", "--threshold", 0.25)
-    assert status == 0, told
+    status, output, _ = run("import", folder, "-o", tmp_path / "out", "--threshold", 0.25)
+    assert status == 0, output
     found = load(tmp_path / "out")
     assert torch.equal(logits(found), logits(made))
     assert found.metadata.threshold == 0.25
@@ -123,22 +123,22 @@ def test_a_folder_of_kmers(published, finetuned, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["dnabert2", "gena", "dnabert", "modernbert"])
-def test_converting_changes_no_number(published, family, tmp_path):
-    status, told, _ = run("convert", published[family], "-o", tmp_path / "out")
-    assert status == 0, told
+def test_converting_changes_no_value(published, family, tmp_path):
+    status, output, _ = run("convert", published[family], "-o", tmp_path / "out")
+    assert status == 0, output
     before, after = load(published[family], ("mlm",)), load(tmp_path / "out", ("mlm",))
     assert torch.equal(logits(before), logits(after))
     assert after.path == tmp_path / "out"
     assert load_file(tmp_path / "out" / "model.safetensors")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["zflipon"]["family"] == family
-    assert told.count("\n") >= 3
+    assert output.count("\n") >= 3
 
 
-def test_what_cannot_be_imported(published, finetuned, tmp_path):
+def test_imports_that_are_refused(published, finetuned, tmp_path):
     path, _ = finetuned("gena")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
-    for words, kind, said in (
+    for words, kind, message in (
         ([path], ModelError, "name the model they were fine-tuned from with --base"),
         ([tmp_path / "no.pt", "--base", published["gena"]], ModelError, "no such file or folder"),
         ([path, "--base", published["modernbert"]], ModelError, "the weights do not fit"),
@@ -151,15 +151,15 @@ def test_what_cannot_be_imported(published, finetuned, tmp_path):
         status, _, failure = run("import", *words, "-o", tmp_path / "out")
         assert status == 1
         assert isinstance(failure, kind), failure
-        assert said in str(failure)
+        assert message in str(failure)
         assert not (tmp_path / "out" / "config.json").exists()
-    for force in ((), ("--force",)):  # what is no checkpoint is not replaced at all
+    for force in ((), ("--force",)):  # a folder that is not a checkpoint is never replaced
         status, _, failure = run("import", path, "--base", published["gena"], "-o", tmp_path / "full", *force)
         assert isinstance(failure, OutputError)
         assert [each.name for each in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
-def test_a_checkpoint_is_replaced_by_force_alone_and_as_a_whole(published, tmp_path, monkeypatch):
+def test_an_existing_checkpoint_is_replaced_with_force_only(published, tmp_path, monkeypatch):
     shutil.copytree(published["gena"], tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
@@ -171,7 +171,7 @@ def test_a_checkpoint_is_replaced_by_force_alone_and_as_a_whole(published, tmp_p
     assert "exists already; give --force" in str(failure)
     assert untouched()
     for place in (tmp_path / "out", tmp_path):
-        (tmp_path / "config.json").write_text("{}")  # as if a checkpoint lay there
+        (tmp_path / "config.json").write_text("{}")  # makes the folder a checkpoint
         _, _, failure = run("convert", tmp_path / "out", "-o", place, "--force")
         (tmp_path / "config.json").unlink()
         assert "holds an input" in str(failure)
@@ -186,16 +186,16 @@ def test_a_checkpoint_is_replaced_by_force_alone_and_as_a_whole(published, tmp_p
     assert load(tmp_path / "out", ("mlm",)).metadata.family == "dnabert2"
 
 
-def test_a_base_gives_its_shape_and_not_its_story(published, finetuned, tmp_path):
+def test_the_metadata_of_a_base_are_not_imported(published, finetuned, tmp_path):
     assert run("convert", published["gena"], "-o", tmp_path / "base")[0] == 0
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     config["zflipon"] |= {"window": 200, "threshold": 0.9, "quality": {"f1": 1}, "training": {"by": "base"}}
     (tmp_path / "base" / "config.json").write_text(json.dumps(config))
     path, made = finetuned("gena")
-    status, told, _ = run(
+    status, output, _ = run(
         "import", path, "--base", tmp_path / "base", "--max-token-length", 0, "-o", tmp_path / "out"
     )
-    assert status == 0, told
+    assert status == 0, output
     found = load(tmp_path / "out")
     assert torch.equal(logits(found), logits(made))
     metadata = found.metadata
@@ -208,7 +208,7 @@ def test_a_base_gives_its_shape_and_not_its_story(published, finetuned, tmp_path
     assert set(metadata.training) == {"imported"}
 
 
-def test_a_checkpoint_s_own_story_stays_where_nothing_else_is_said(tiny_checkpoint, tmp_path):
+def test_metadata_of_the_source_are_kept(tiny_checkpoint, tmp_path):
     before = load(tiny_checkpoint).metadata
     for command in ("import", "convert"):
         assert run(command, tiny_checkpoint, "-o", tmp_path / command)[0] == 0
@@ -217,13 +217,13 @@ def test_a_checkpoint_s_own_story_stays_where_nothing_else_is_said(tiny_checkpoi
         assert after.training.popitem()[1]["from"] == str(tiny_checkpoint)
 
 
-def test_the_objective_is_said_where_tensors_do_not_tell(published, tmp_path):
+def test_the_objective_option_decides_between_token_and_sequence(published, tmp_path):
     torch.manual_seed(6)
     made = start(published["gena"], "sequence")
     torch.save(made.module.state_dict(), tmp_path / "promoters.pt")
     words = ("import", tmp_path / "promoters.pt", "--base", published["gena"])
-    status, told, _ = run(*words, "--objective", "sequence", "-o", tmp_path / "out")
-    assert status == 0, told
+    status, output, _ = run(*words, "--objective", "sequence", "-o", tmp_path / "out")
+    assert status == 0, output
     found = load(tmp_path / "out", ("sequence",))
     assert torch.equal(logits(found), logits(made))
     _, _, failure = run(*words, "--objective", "base", "-o", tmp_path / "no")
@@ -232,7 +232,7 @@ def test_the_objective_is_said_where_tensors_do_not_tell(published, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_adapters_are_merged_and_not_converted(published, tmp_path):
+def test_adapters_are_merged_instead_of_converted(published, tmp_path):
     from zflipon.config import LoraConfig
     from zflipon.models import save
     from zflipon.models.adapters import attach
@@ -244,61 +244,61 @@ def test_adapters_are_merged_and_not_converted(published, tmp_path):
     assert "zflipon models merge" in str(failure)
     _, _, failure = run("merge", tmp_path / "lora", "-o", published["dnabert2"], "--force")
     assert "holds an input" in str(failure)
-    status, told, _ = run("merge", tmp_path / "lora", "-o", tmp_path / "out")
+    status, output, _ = run("merge", tmp_path / "lora", "-o", tmp_path / "out")
     assert status == 0
-    assert "pytorch_model.bin, adapter_model.safetensors, as read" in told
-    assert sha256(tmp_path / "out" / "model.safetensors") in told
+    assert "pytorch_model.bin, adapter_model.safetensors, as read" in output
+    assert sha256(tmp_path / "out" / "model.safetensors") in output
 
 
-def test_a_pickle_with_code_is_not_run(published, tmp_path):
+def test_code_in_a_pickle_is_not_executed(published, tmp_path):
     class Boom:
         def __reduce__(self):
             return (print, ("boom",))
 
     torch.save({"weights": Boom()}, tmp_path / "bad.pt")
-    status, told, failure = run(
+    status, output, failure = run(
         "import", tmp_path / "bad.pt", "--base", published["gena"], "-o", tmp_path / "out"
     )
     assert status == 1
     assert "holds more than tensors" in str(failure)
-    assert "boom" not in told
+    assert "boom" not in output
 
 
-def test_pull_prints_where_files_lie_and_their_checksums(published, monkeypatch):
-    asked = {}
+def test_pull_prints_the_folder_and_checksums(published, monkeypatch):
+    calls = {}
 
     def snapshot_download(repository, revision, allow_patterns):
-        asked.update(repository=repository, revision=revision)
+        calls.update(repository=repository, revision=revision)
         return str(published["dnabert2"])
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    status, told, _ = run("pull", "zhihan1996/DNABERT-2-117M", "--revision", "main")
+    status, output, _ = run("pull", "zhihan1996/DNABERT-2-117M", "--revision", "main")
     assert status == 0
-    assert asked == {"repository": "zhihan1996/DNABERT-2-117M", "revision": "main"}
-    first, *rest = told.splitlines()
+    assert calls == {"repository": "zhihan1996/DNABERT-2-117M", "revision": "main"}
+    first, *rest = output.splitlines()
     assert first == str(published["dnabert2"])
     for path in published["dnabert2"].iterdir():
         assert f"{sha256(path)}  {path.name}" in rest
-    assert f"dnabert2; use it with --model {published['dnabert2']}" in told
+    assert f"dnabert2; use it with --model {published['dnabert2']}" in output
     assert "--model zhihan1996/DNABERT-2-117M" in run("pull", "zhihan1996/DNABERT-2-117M")[1]
 
 
-def test_pull_says_when_what_came_is_no_checkpoint(published, monkeypatch, tmp_path):
+def test_pull_refuses_a_repository_without_weights(published, monkeypatch, tmp_path):
     shutil.copy(published["dnabert2"] / "config.json", tmp_path)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
-    status, told, failure = run("pull", "owner/name")
-    assert (status, told) == (1, "")
+    status, output, failure = run("pull", "owner/name")
+    assert (status, output) == (1, "")
     assert "no weights" in str(failure)
 
 
-def test_pull_says_what_to_do(monkeypatch, tmp_path):
+def test_errors_of_the_hub_are_explained(monkeypatch, tmp_path):
     def answer(kind):
         def snapshot_download(*_arguments, **_named):
             raise kind("Client Error. (Request ID: 1)\n\nMore.", response=Mock())
 
         return snapshot_download
 
-    for kind, said in (
+    for kind, message in (
         (errors.GatedRepoError, "access needs an agreement to its terms; accept them on its page"),
         (errors.RepositoryNotFoundError, "no such model on the hub; check the name"),
         (errors.RevisionNotFoundError, "the hub has no revision 'v9' of it; name an existing branch"),
@@ -308,7 +308,7 @@ def test_pull_says_what_to_do(monkeypatch, tmp_path):
         assert status == 1
         assert isinstance(failure, ModelError)
         assert str(failure).startswith("owner/name: ")
-        assert said in str(failure)
+        assert message in str(failure)
         assert "\n" not in str(failure)
     monkeypatch.undo()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
@@ -319,7 +319,7 @@ def test_pull_says_what_to_do(monkeypatch, tmp_path):
     assert "HF_HUB_OFFLINE forbids downloads; unset HF_HUB_OFFLINE" in done.stderr
 
 
-def test_pull_without_a_connection_is_one_clear_line(monkeypatch):
+def test_pull_without_a_connection(monkeypatch):
     def snapshot_download(*_arguments, **_named):
         raise OSError("offline mode is on. More words.")
 
@@ -332,7 +332,7 @@ def test_pull_without_a_connection_is_one_clear_line(monkeypatch):
     assert "expected a hub id, OWNER/NAME" in str(failure)
 
 
-def test_a_network_over_nucleotides_is_converted_too(tmp_path):
+def test_converting_a_network_of_single_bases(tmp_path):
     from zflipon.models import save
     from zflipon.tokenization.tokenizers import BaseTokenizer
 
@@ -348,12 +348,12 @@ GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 @pytest.mark.parametrize("name", ["gena-token", "gena-sequence", "dnabert2-token", "dnabert2-sequence"])
 def test_imported_weights_give_the_logits_of_the_published_code(name, tokenizer, tmp_path):
     """The logits were stored when the published code ran on these weights."""
-    tokenizer.save(tmp_path)  # any will do whose ids the model has
+    tokenizer.save(tmp_path)  # any tokenizer with few enough ids
     objective = name.partition("-")[2]
     words = ("--tokenizer", tmp_path / "tokenizer.json", "--objective", objective)
-    status, told, failure = run("import", GOLDEN / name, *words, "-o", tmp_path / "out")
+    status, output, failure = run("import", GOLDEN / name, *words, "-o", tmp_path / "out")
     assert status == 0, failure
-    assert sha256(GOLDEN / name / "pytorch_model.bin") in told
+    assert sha256(GOLDEN / name / "pytorch_model.bin") in output
     stored = np.load(GOLDEN / name / "expected.npz")
     found = load(tmp_path / "out", (objective,)).module
     batch = {key: torch.from_numpy(stored[key]) for key in ("input_ids", "attention_mask")}

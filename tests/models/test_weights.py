@@ -9,7 +9,7 @@ from test_heads import codes
 from transformers import AutoModel
 
 from zflipon.models import create, family_names, get_family, load, register_auto_classes
-from zflipon.models.hub import BUNDLED
+from zflipon.models.files import BUNDLED
 from zflipon.models.weights import build_empty, current_name, load_weights
 from zflipon.tokenization.tokenizers import BaseTokenizer
 

@@ -6,7 +6,6 @@ Files are found in `zflipon.models.files`; tensors are matched with a network in
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -23,13 +22,12 @@ from transformers import PretrainedConfig
 
 from zflipon import __version__
 from zflipon.checksums import sha256_of
-from zflipon.errors import ModelError, OutputError, format_names, suggest
+from zflipon.errors import ModelError, OutputError, format_names
 from zflipon.models import adapters
 from zflipon.models.base import DnaModel
 from zflipon.models.files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
-    BASE_SHA256,
     CONFIG,
     WEIGHTS_SHA256,
     CheckpointFiles,
@@ -39,40 +37,13 @@ from zflipon.models.files import (
 )
 from zflipon.models.labels import find_z_output
 from zflipon.models.metadata import ModelMetadata
+from zflipon.models.model_config import build_config
 from zflipon.models.registry import ModelFamily, get_family, recognize_family
 from zflipon.models.state_dicts import fill
+from zflipon.models.tokenizer_files import check_vocabulary, read_tokenizer, set_special_tokens
 from zflipon.models.weight_files import find_weights, read_tensor_sizes, read_tensors
 from zflipon.models.weights import build_empty, current_name
-from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer, KmerTokenizer
-
-IGNORED_CONFIG_KEYS = (
-    "model_type",
-    "architectures",
-    "auto_map",
-    "transformers_version",
-    "torch_dtype",
-    "dtype",
-    "zflipon",
-    BASE_SHA256,
-    WEIGHTS_SHA256,
-)
-"""Keys of a ``config.json`` that do not describe the network."""
-
-EXTRA_SETTINGS = ("class_weights", "base_head", "features", "num_labels", "classifier_dropout")
-"""Settings that every family accepts, beyond those of its config class."""
-
-LARGEST_SETTINGS = {
-    "num_hidden_layers": 1_000,
-    "num_attention_heads": 1_000,
-    "hidden_size": 100_000,
-    "intermediate_size": 1_000_000,
-    "vocab_size": 10_000_000,
-    "max_position_embeddings": 10_000_000,
-}
-"""Largest plausible values in a ``config.json``; beyond them building the network would exhaust time and memory."""
-
-UNSUPPORTED_BERT_KEYS = ("sparse_config_cls", "sparse_attention", "rotary_dim", "rotary_base", "use_rope")
-"""Keys of GENA-LM's sparse and rotary models, which compute attention in another way."""
+from zflipon.tokenization.tokenizers import DnaTokenizer
 
 
 @dataclass
@@ -160,7 +131,7 @@ def load_files(
     stored = replace(files.metadata(objective), objective=objective, **metadata)
     tokenizer = tokenizer or read_tokenizer(files, stored)
     module = _build(files, stored.family, objective, tensors, allow_new_head=False)
-    _check_vocabulary(files, module, tokenizer)
+    check_vocabulary(files, module, tokenizer)
     if objective == "token":
         _require_z_output(files, module.config)
     return Checkpoint(module.eval(), tokenizer, stored, files)
@@ -229,7 +200,7 @@ def start(
         metadata = replace(metadata, max_token_length=max_token_length)
     tokenizer = read_tokenizer(files, metadata)
     module = _build(files, metadata.family, objective, tensors, allow_new_head=True, **settings)
-    _check_vocabulary(files, module, tokenizer)
+    check_vocabulary(files, module, tokenizer)
     if objective == "token":
         _require_standard_labels(files, module.config)
     metadata = replace(metadata, objective=objective, quality={}, versions=_versions())
@@ -267,7 +238,7 @@ def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings: Any
             "max_token_length": tokenizer.max_token_length,
         }
     )
-    return Checkpoint(module, _with_special_tokens(tokenizer, metadata, family), metadata)
+    return Checkpoint(module, set_special_tokens(tokenizer, metadata, family), metadata)
 
 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:
@@ -331,27 +302,6 @@ def _record_weights(folder: Path, weights: Iterable[Path]) -> None:
     path.write_text(content + "\n", encoding="utf-8")
 
 
-def read_tokenizer(files: CheckpointFiles, metadata: ModelMetadata, path: Path | None = None) -> DnaTokenizer:
-    """Load the tokenizer of a checkpoint, or that in the file `path`, with the token length of the metadata."""
-    kind = get_family(metadata.family)
-    tokenizer = kind.tokenizer.from_file(path or files.find_tokenizer(kind.tokenizer_file))
-    limit = metadata.max_token_length
-    if limit is not None and limit < tokenizer.max_token_length:
-        if not isinstance(tokenizer, BpeTokenizer):
-            raise ModelError(f"{files.folder}: tokens of this family cannot be limited to {limit} bases")
-        tokenizer = tokenizer.with_max_token_length(limit)
-    return _with_special_tokens(tokenizer, metadata, files.folder)
-
-
-def _with_special_tokens(tokenizer: DnaTokenizer, metadata: ModelMetadata, source: object) -> DnaTokenizer:
-    """Return the tokenizer with or without ``[CLS]`` and ``[SEP]``, as in the metadata."""
-    if metadata.special_tokens == getattr(tokenizer, "special_tokens", True):
-        return tokenizer
-    if not isinstance(tokenizer, KmerTokenizer):
-        raise ModelError(f"{source}: special_tokens = false is possible with k-mers only")
-    return tokenizer.with_special_tokens(metadata.special_tokens)
-
-
 def _read_verified(files: CheckpointFiles) -> dict[str, Tensor]:
     """Read the tensors of the weights, or of the base of adapters, after a comparison of checksums."""
     files.verify_weights()
@@ -363,12 +313,12 @@ def _no_head(
     files: CheckpointFiles, objective: str | None, objectives: tuple[str, ...], tensors: Mapping[str, Tensor]
 ) -> str:
     """Return the message about a checkpoint without a head of the accepted objectives."""
-    expected = " or ".join(objectives)
+    problem = f"{files.name}: this checkpoint has no {' or '.join(objectives)} head"
     if objective is not None:
-        return f"{files.name}: this checkpoint has no {expected} head (it has {objective}); train it first: zflipon train"
+        return f"{problem} (it has {objective}); train it first: zflipon train"
     own = [plain_name(name) for name in read_tensor_sizes(files.weights)] if files.adapter else list(tensors)
     return (
-        f"{files.name}: this checkpoint has no {expected} head: none of its {len(own)} tensors "
+        f"{problem}: none of its {len(own)} tensors "
         f"({format_names(sorted(own), 2)}) belongs to one. Train it first: zflipon train; "
         "if it is trained, rename its tensors as transformers does (classifier.weight, …)"
     )
@@ -390,70 +340,11 @@ def _require_standard_labels(files: CheckpointFiles, config: PretrainedConfig) -
         )
 
 
-def _check_vocabulary(files: CheckpointFiles, module: DnaModel, tokenizer: DnaTokenizer) -> None:
-    if tokenizer.vocab_size > module.config.vocab_size:
-        raise ModelError(
-            f"{files.folder}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, "
-            f"the model {module.config.vocab_size} tokens; they are not of one checkpoint"
-        )
-
-
 def _versions() -> dict[str, str]:
     return {
         "zflipon": __version__,
         **{name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }
-
-
-def build_config(
-    kind: ModelFamily, stored: Mapping[str, Any], objective: str, source: object, **settings: Any
-) -> PretrainedConfig:
-    """Build a family's config from a ``config.json`` and settings that replace some of its values.
-
-    Raises
-    ------
-    ModelError
-        If a setting is unknown, or a value impossible or of the wrong type.
-    """
-    known = {*kind.config().to_dict(), *EXTRA_SETTINGS}
-    for key in settings:
-        if key not in known:
-            raise ModelError(f"{source}: unknown setting '{key}'{suggest(key, known)}")
-    values = {key: value for key, value in stored.items() if key not in IGNORED_CONFIG_KEYS}
-    if "num_labels" in settings:  # names of labels would take precedence over their number
-        values = {key: value for key, value in values.items() if key not in ("id2label", "label2id")}
-    _check_values({**values, **settings}, known, source)
-    try:
-        return kind.config(**{**values, **settings, "objective": objective})
-    except Exception as error:  # config classes raise several types
-        raise ModelError(f"{source}: {' '.join(str(error).split())}") from error
-
-
-def _check_values(values: Mapping[str, Any], known: set[str], source: object) -> None:
-    """Refuse impossible values, and settings of networks that are computed in another way."""
-    for key, largest in LARGEST_SETTINGS.items():
-        value = values.get(key)
-        if value is None:
-            continue
-        least = 0 if key == "num_hidden_layers" else 1  # a compact model with a wide context has no layers
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= largest:
-            raise ModelError(f"{source}: {key} must be an integer from {least} to {largest:,}, not {value!r}")
-    for key, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ModelError(f"{source}: {key} must be a finite number, not {value}")
-    unsupported = [key for key in UNSUPPORTED_BERT_KEYS if values.get(key) and key not in known]
-    if unsupported:
-        raise ModelError(
-            f"{source}: {format_names(unsupported)} asks for sparse or rotary attention, which is not supported for "
-            "this family; use a dense checkpoint"
-        )
-    positions = values.get("position_embedding_type")
-    if positions not in (None, "absolute") and "alibi_starting_size" not in values:
-        raise ModelError(
-            f"{source}: position_embedding_type '{positions}' is not supported; only absolute is"
-        )
-    if values.get("attention_type") not in (None, "original_full"):
-        raise ModelError(f"{source}: attention_type '{values['attention_type']}' is not supported")
 
 
 def _build(

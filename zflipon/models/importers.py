@@ -19,10 +19,11 @@ from torch import Tensor
 from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError
 from zflipon.models import adapters
-from zflipon.models.checkpoint import Checkpoint, load, load_files, read_tokenizer, save
+from zflipon.models.checkpoint import Checkpoint, load, load_files, save
 from zflipon.models.files import CONFIG, CheckpointFiles, locate, without_record
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.models.registry import get_family, recognize_family
+from zflipon.models.tokenizer_files import read_tokenizer
 from zflipon.models.weight_files import find_weights, read_tensors
 from zflipon.tokenization.tokenizers import BpeTokenizer, DnaTokenizer
 
