@@ -9,17 +9,18 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 from explained_models import FAMILIES, OBJECTIVES, attribute, random_target, small_model, windows
+from transformers import PretrainedConfig
 
 from zflipon.config import AttributionConfig, InferenceConfig, LoraConfig
 from zflipon.errors import InputError, MissingExtraError, ModelError
 from zflipon.explain.attribution import AttributionTarget
 from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
-from zflipon.explain.interpolation import class_log_odds
 from zflipon.genome.alphabet import PADDING_BASE, base_codes
 from zflipon.inference.predictor import Predictor
 from zflipon.models import ModelMetadata, get_family, load
 from zflipon.models.adapters import attach
 from zflipon.models.base import DnaOutput
+from zflipon.models.labels import class_log_odds
 
 
 def integrate_by_plain_loop(checkpoint, sequence, weights, steps):
@@ -64,7 +65,7 @@ def integrate_by_plain_loop(checkpoint, sequence, weights, steps):
 def test_attributions_are_complete_and_equal_a_plain_loop(family, objective):
     checkpoint, sequences = small_model(family, objective), windows(1)
     target = random_target(checkpoint, sequences, 0)
-    (attribution,) = attribute(checkpoint, sequences, [target], steps=60)
+    (attribution,) = attribute(checkpoint, sequences, [target], steps=120)
     span = checkpoint.tokenizer.tokens_per_base
     change = attribution.output - attribution.baseline_output
     assert abs(change) > 1e-3
@@ -164,6 +165,8 @@ def test_completeness_error_equals_the_convergence_delta_of_captum():
 class LinearModel(torch.nn.Module):
     """A model whose logits are linear in each token embedding."""
 
+    objective, config = "token", PretrainedConfig(num_labels=2)
+
     def __init__(self, vocabulary, width):
         super().__init__()
         self.table, self.classifier = torch.nn.Embedding(vocabulary, width), torch.nn.Linear(width, 2)
@@ -244,9 +247,10 @@ def test_the_attribution_of_a_kmer_token_is_spread_over_the_bases_that_it_reads(
     np.testing.assert_allclose(attribution.per_base(), [6, 0, 2, 2, 2, 2, 2, 2])
 
 
-def test_class_log_odds_compare_class_1_with_all_others():
+def test_class_log_odds_compare_one_class_with_all_others():
     logits = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
     torch.testing.assert_close(class_log_odds(logits), logits[:, 1] - logits[:, 0])
+    torch.testing.assert_close(class_log_odds(logits, 0), logits[:, 0] - logits[:, 1])
     three = torch.tensor([0.0, 1.0, 0.5])
     expected = torch.log(three.softmax(0)[1] / (1 - three.softmax(0)[1]))
     torch.testing.assert_close(class_log_odds(three), expected)

@@ -17,6 +17,7 @@ from zflipon.config import AttributionConfig
 from zflipon.explain.attribution import AttributionTarget
 from zflipon.models.collate import collate, pad
 from zflipon.models.heads.base_inputs import BaseInputs
+from zflipon.models.labels import class_log_odds, find_z_output
 from zflipon.omics.features import FeatureTracks
 from zflipon.omics.tracks import MAX_DISTANCE
 from zflipon.tokenization.tokenizers import DnaTokenizer
@@ -70,6 +71,7 @@ class InterpolatedBatch:
         self._argument_names, self._core = list(arguments), core
         self._module, self._use_probability = module, config.scalar == "probability"
         self._has_base_head = base_input_names is not None
+        self._z_output = find_z_output(module.config) if module.objective == "token" else 1
 
     def target_values(self, *tensors: Tensor | None) -> Tensor:
         """Return the value of each target.
@@ -95,7 +97,7 @@ class InterpolatedBatch:
             arguments["base_inputs"] = BaseInputs(**fields | {"in_call": arguments.pop("in_call")})
             arguments["core"] = self._core
         logits = self._module(inputs_embeds=embeddings, **arguments).logits
-        log_odds = logits if self._has_base_head else class_log_odds(logits)
+        log_odds = logits if self._has_base_head else class_log_odds(logits, self._z_output)
         log_odds = log_odds.unsqueeze(1) if log_odds.ndim == 1 else log_odds
         values = torch.sigmoid(log_odds) if self._use_probability else log_odds
         return (values * weights).sum(1)
@@ -188,12 +190,6 @@ class BatchBuilder:
         tracks = self._feature_tracks
         values = [(_NO_INTERVAL[each.kind] - each.mean) / each.scale for each in tracks.features]
         return torch.tensor(values * tracks.present, dtype=torch.float32, device=self._device)[:, None]
-
-
-def class_log_odds(logits: Tensor) -> Tensor:
-    """Return the log-odds of class 1 against all others: shape (…,) from logits of shape (…, classes)."""
-    others = torch.cat([logits[..., :1], logits[..., 2:]], dim=-1)
-    return logits[..., 1] - torch.logsumexp(others, dim=-1)
 
 
 def _weighted_range(weights: Tensor) -> tuple[int, int]:
