@@ -36,7 +36,7 @@ from zflipon.models import Checkpoint, ModelMetadata, load
 from zflipon.omics.features import open_model_features
 
 if TYPE_CHECKING:
-    from zflipon.explain.locus import Locus
+    from zflipon.explain.locus import LocusExplanation
     from zflipon.workflows.evaluate import Report
 
 __all__ = [
@@ -502,7 +502,7 @@ def explain_region(
     *,
     threshold: float | None = None,
     config: AttributionConfig | None = None,
-) -> Locus:
+) -> LocusExplanation:
     """Find which bases and tokens of a region caused its calls. Needs ``pip install 'zflipon[explain]'``.
 
     Parameters
@@ -519,7 +519,7 @@ def explain_region(
 
     Returns
     -------
-    Locus
+    LocusExplanation
         Probabilities, attributions, tokens and the effect of each substitution, as arrays.
 
     Examples
@@ -529,14 +529,15 @@ def explain_region(
     >>> locus.attribution.shape, locus.effects.shape
     ((31,), (4, 31))
     """
-    from zflipon.explain.attribution import Attributor
-    from zflipon.explain.locus import survey
+    from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
+    from zflipon.explain.locus import explain_locus
     from zflipon.genome.intervals import parse_region
 
     handle = _as_model(model)
-    attributor = Attributor(handle.checkpoint, config, handle.settings.device)
+    explainer = IntegratedGradientsExplainer(handle.checkpoint, config, handle.settings.device)
     with Genome(genome) as source:
-        return survey(handle.predictor, attributor, source, parse_region(region, source.lengths), threshold)
+        interval = parse_region(region, source.lengths)
+        return explain_locus(handle.predictor, explainer, source, interval, threshold)
 
 
 def train(
