@@ -18,6 +18,7 @@ from zflipon.models.registry import (
     register_auto_classes,
     register_family,
 )
+from zflipon.models.structure import Structure, get_structure, register_structure
 
 if TYPE_CHECKING:
     from zflipon.models.checkpoint import Checkpoint, create, load, load_module, save, start
@@ -27,15 +28,18 @@ __all__ = [
     "Checkpoint",
     "ModelFamily",
     "ModelMetadata",
+    "Structure",
     "create",
     "family_names",
     "family_summaries",
     "get_family",
+    "get_structure",
     "load",
     "load_module",
     "recognize_family",
     "register_auto_classes",
     "register_family",
+    "register_structure",
     "save",
     "start",
 ]

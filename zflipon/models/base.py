@@ -20,6 +20,7 @@ from zflipon.models.heads.base_resolution import BaseHead, BaseHeadOutput, head_
 from zflipon.models.heads.decoding import BASE_DECODING, FACTOR_DECODING, TOKEN_DECODING, HeadDecoding
 from zflipon.models.heads.standard import binary_cross_entropy, cross_entropy
 from zflipon.models.metadata import OBJECTIVES, View
+from zflipon.models.structure import Structure, get_structure
 from zflipon.models.weights import KEY_MAPPING
 
 CANDIDATES_WEIGHT, TRACKS_WEIGHT = 1.0, 0.1
@@ -60,7 +61,8 @@ class DnaModel(PreTrainedModel):
     ----------
     config : transformers.PretrainedConfig
         The shape of the encoder, and ``objective``, ``class_weights``, ``base_head`` (see
-        `zflipon.models.heads.base_resolution.HEAD_DEFAULTS`) and ``features``, the number of omics tracks.
+        `zflipon.models.heads.base_resolution.HEAD_DEFAULTS`), ``features`` (the number of omics tracks) and
+        ``structure`` (see `zflipon.models.structure`).
 
     Raises
     ------
@@ -93,7 +95,9 @@ class DnaModel(PreTrainedModel):
         if self.objective == "base":
             settings = head_settings(getattr(config, "base_head", None))
             features = getattr(config, "features", None) or 0
-            self.base_head = BaseHead(config.hidden_size, features=features, **settings)
+            self.base_head = BaseHead(
+                config.hidden_size, features=features, structure=self.structure, **settings
+            )
         elif self.objective == "mlm":
             self.build_mlm_head(config)
         else:
@@ -148,6 +152,11 @@ class DnaModel(PreTrainedModel):
         """Save a model as transformers does, always under the present parameter names."""
         settings.setdefault("save_original_format", False)
         super().save_pretrained(*arguments, **settings)
+
+    @property
+    def structure(self) -> Structure:
+        """The DNA structure that the base objective predicts: that of the setting ``structure``, or Z-DNA."""
+        return get_structure(getattr(self.config, "structure", None))
 
     @property
     def decoding(self) -> HeadDecoding | None:

@@ -28,7 +28,7 @@ IGNORED_CONFIG_KEYS = (
 )
 """Keys of a ``config.json`` that do not describe the network."""
 
-EXTRA_SETTINGS = ("class_weights", "base_head", "features", "num_labels", "classifier_dropout")
+EXTRA_SETTINGS = ("class_weights", "base_head", "features", "num_labels", "classifier_dropout", "structure")
 """Settings that every family accepts, beyond those of its config class."""
 
 LARGEST_SETTINGS = {

@@ -1,4 +1,4 @@
-"""K-mer log-odds of repeats and tracks, counted on the training contigs, and indicators of dinucleotides.
+"""K-mer log-odds of repeats and tracks, counted on the training contigs, and classes of k-mers.
 
 Whether a candidate is labelled depends on its surroundings: on repeats, chromatin marks and bound factors. A model must
 not read the lower-case letters that mark repeats, because the same sequence occurs in either case, and without omics
@@ -18,7 +18,7 @@ from zflipon.errors import RecipeError
 from zflipon.genome.alphabet import NUCLEOTIDES, base_codes
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, merged_interval_mask
-from zflipon.models.heads.kmers import kmer_indices
+from zflipon.models.heads.kmers import dinucleotide_classes, kmer_indices, reverse_complement_indices
 
 PSEUDO_COUNT = 4.0
 """Average k-mers that are added to the counts of each k-mer, so that rare k-mers have log-odds close to 0."""
@@ -27,7 +27,11 @@ _CHUNK_BASES = 1 << 20
 
 
 def kmer_tables(
-    genome: Genome, contigs: Mapping[str, int], tracks: Sequence[Intervals], size: int
+    genome: Genome,
+    contigs: Mapping[str, int],
+    tracks: Sequence[Intervals],
+    size: int,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Count the log-odds of k-mers in repeats and tracks.
 
@@ -41,14 +45,16 @@ def kmer_tables(
         Merged.
     size : int
         k.
+    classes : numpy.ndarray, optional
+        float64, shape (classes, 4^k): classes of k-mers, by default those of their middle dinucleotides.
 
     Returns
     -------
     numpy.ndarray
-        float32, shape (1 + dinucleotides + tracks, 4^k), in the order of
+        float32, shape (1 + classes + tracks, 4^k), in the order of
         `zflipon.models.heads.kmers.kmer_indices`; equal for a k-mer and its reverse complement. The first row has
-        the log-odds that the middle base of the k-mer is soft-masked, minus those of any base. The rows of
-        `dinucleotide_indicators` follow, minus their means over the genome. The last rows have the log-odds of the
+        the log-odds that the middle base of the k-mer is soft-masked, minus those of any base. The rows of the
+        classes follow, minus their means over the genome. The last rows have the log-odds of the
         tracks; they are 0 for a track that covers no base or all bases.
 
     Raises
@@ -57,13 +63,14 @@ def kmer_tables(
         If the contigs are not soft-masked.
     """
     require_soft_masked(genome, contigs)
+    classes = dinucleotide_classes(size) if classes is None else classes
     inside = np.zeros((1 + len(tracks), len(NUCLEOTIDES) ** size))
     total = np.zeros(len(NUCLEOTIDES) ** size)
     for kmers, masks in _kmers_and_masks(genome, contigs, tracks, size):
         total += np.bincount(kmers, minlength=len(total))
         for row, mask in zip(inside, masks, strict=True):
             row += np.bincount(kmers[mask], minlength=len(total))
-    reverse = _reverse_complements(size)
+    reverse = reverse_complement_indices(size)
     inside, total = inside + inside[:, reverse], total + total[reverse]
     average = (inside.sum(1) / total.sum())[:, None]
     informative = (average > 0) & (average < 1)
@@ -71,9 +78,8 @@ def kmer_tables(
     positives = inside + PSEUDO_COUNT * average
     negatives = total - inside + PSEUDO_COUNT * (1 - average)
     odds = np.where(informative, np.log(positives / negatives) - np.log(average / (1 - average)), 0)
-    dinucleotides = dinucleotide_indicators(size)
-    dinucleotides = dinucleotides - (dinucleotides * total).sum(1, keepdims=True) / total.sum()
-    return np.concatenate([odds[:1], dinucleotides, odds[1:]]).astype(np.float32)
+    centred = classes - (classes * total).sum(1, keepdims=True) / total.sum()
+    return np.concatenate([odds[:1], centred, odds[1:]]).astype(np.float32)
 
 
 def require_soft_masked(genome: Genome, contigs: Mapping[str, int]) -> None:
@@ -113,37 +119,3 @@ def _kmers_and_masks(
             in_tracks = (merged_interval_mask(track.get(contig), *span)[complete] for track in tracks)
             masked = genome.soft_masked(contig, *span)[complete]
             yield numbers[complete], chain([masked], in_tracks)
-
-
-def dinucleotide_indicators(size: int) -> np.ndarray:
-    """Return which dinucleotide is in the middle of each k-mer; a dinucleotide and its reverse complement are one.
-
-    Parameters
-    ----------
-    size : int
-        k.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, shape (dinucleotides, 4^k): 10 rows, or none if k is 1. 1, 0, or 0.5 if a k-mer and its reverse
-        complement differ in it, which happens if k is odd.
-    """
-    letters = len(NUCLEOTIDES)
-    if size < 2:
-        return np.empty((0, letters**size))
-    after = size - 1 - (size - 1) // 2
-    middle = np.arange(letters**size) // letters ** (after - 1) % letters**2
-    middle = np.minimum(middle, _reverse_complements(2)[middle])
-    indicators = (middle == np.unique(middle)[:, None]).astype(np.float64)
-    return (indicators + indicators[:, _reverse_complements(size)]) / 2
-
-
-def _reverse_complements(size: int) -> np.ndarray:
-    """Return the number of the reverse complement of each k-mer: int64, shape (4^k,)."""
-    letters = len(NUCLEOTIDES)
-    number, reverse = np.arange(letters**size), 0
-    for _ in range(size):
-        reverse = reverse * letters + (letters - 1 - number % letters)
-        number = number // letters
-    return reverse

@@ -126,7 +126,8 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
 def _count_kmers(head: BaseHead, training_data: TrainingData) -> KmerTables:
     """Count k-mer log-odds on the training contigs."""
     tracks = training_data.tracks
-    tables = kmer_tables(training_data.genome, training_data.contigs["train"], tracks, head.kmers.k)
+    classes = head.structure.kmer_classes(head.kmers.k)
+    tables = kmer_tables(training_data.genome, training_data.contigs["train"], tracks, head.kmers.k, classes)
     log.info("counted %d-mers in repeats and in %d tracks", head.kmers.k, len(tracks))
     penalties = np.full(len(tables), DINUCLEOTIDE_PENALTY)
     penalties[0] = REPEAT_PENALTY

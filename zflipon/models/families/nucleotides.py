@@ -19,7 +19,7 @@ from zflipon.energetics.energies import DINUCLEOTIDE_LIMIT
 from zflipon.errors import suggest
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.base import DnaModel, DnaOutput
-from zflipon.models.heads.base_inputs import ZHUNT_CHANNELS, BaseInputs, one_hot, zhunt_features
+from zflipon.models.heads.base_inputs import BaseInputs, one_hot
 from zflipon.models.heads.base_resolution import CAN_FORM_PRIOR, BaseHeadOutput
 from zflipon.models.metadata import View
 from zflipon.tokenization.tokenizers import BaseTokenizer
@@ -143,7 +143,11 @@ class NucleotideModel(DnaModel, ABC):
     def build(self, config: NucleotideConfig) -> None:
         """Create the embedding, the layers and the output layer."""
         self.letters = LetterEmbedding(config.vocab_size)
-        width = len(NUCLEOTIDES) + (ZHUNT_CHANNELS if config.zhunt else 0) + 2 * config.features
+        width = (
+            len(NUCLEOTIDES)
+            + (self.structure.energetics_channels if config.zhunt else 0)
+            + 2 * config.features
+        )
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.output = nn.Linear(self.build_layers(config, width), 1)
 
@@ -181,7 +185,7 @@ class NucleotideModel(DnaModel, ABC):
         """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside letters."""
         if not self.config.zhunt:
             return BaseInputs(None, None, None)
-        return BaseInputs(None, *zhunt_features(bases, *self.config.zhunt))
+        return BaseInputs(None, *self.structure.energetics(bases, *self.config.zhunt))
 
     def forward(
         self,

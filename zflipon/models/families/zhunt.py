@@ -1,7 +1,7 @@
 """Z-HUNT as a model: a formula without trainable weights, run through the same code as the networks.
 
-Calls follow the rule of published maps (`zflipon.energetics.published.published_call_starts`). The log-odds of a base are
-ln(Z-score / cutoff) of the best window that covers it, so the probability is 0.5 at the cutoff.
+Calls follow the rule of published maps (`zflipon.energetics.published.published_call_starts`). The log-odds of a base
+are ln(Z-score / cutoff) of the best window that covers it, so the probability is 0.5 at the cutoff.
 """
 
 from __future__ import annotations

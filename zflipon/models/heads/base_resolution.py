@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from zflipon.errors import ModelError, suggest
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
-from zflipon.models.heads.base_inputs import ZHUNT_CHANNELS, BaseInputs, one_hot, zhunt_features
+from zflipon.models.heads.base_inputs import BaseInputs, one_hot
 from zflipon.models.heads.bin_context import BIN_SIZE, BinContext, interpolate_bins, pad_to_bins
 from zflipon.models.heads.kmers import KMER_RADII, KmerTables, append_kmer_means
 from zflipon.models.heads.omics import OmicsHead
 from zflipon.models.heads.wide_context import WideContext
+from zflipon.models.structure import Z_DNA, Structure
 
 HEAD_DEFAULTS = {
     "channels": 32,
@@ -119,6 +120,8 @@ class BaseHead(nn.Module):
         Bases on either side of a bin over which these are averaged.
     omics : int
         Units of the hidden layer that reads them.
+    structure : Structure
+        The structure to predict, whose energetics are read; Z-DNA by default.
     """
 
     def __init__(
@@ -137,10 +140,11 @@ class BaseHead(nn.Module):
         features: int = 0,
         distances: Sequence[int] = (0,),
         omics: int = 512,
+        structure: Structure = Z_DNA,
     ):
         super().__init__()
-        self.zhunt = tuple(zhunt)
-        width = len(NUCLEOTIDES) + (ZHUNT_CHANNELS if zhunt else 0)
+        self.zhunt, self.structure = tuple(zhunt), structure
+        width = len(NUCLEOTIDES) + (structure.energetics_channels if zhunt else 0)
         self.entry = nn.Conv1d(width, channels, kernel, padding=kernel // 2)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
@@ -240,7 +244,7 @@ class BaseHead(nn.Module):
         return self.tracks(context).transpose(1, 2)
 
     def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        return zhunt_features(bases, *self.zhunt) if self.zhunt else (None, None)
+        return self.structure.energetics(bases, *self.zhunt) if self.zhunt else (None, None)
 
     def _one_hot(self, bases: Tensor) -> Tensor:
         return one_hot(bases).to(self.entry.weight.dtype)

@@ -5,6 +5,7 @@ Tables are counted and fitted in `zflipon.training`; here they are only read.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -82,6 +83,39 @@ def kmer_indices(bases: Tensor, k: int) -> tuple[Tensor, Tensor]:
         index = len(NUCLEOTIDES) * index + letter.clamp(max=len(NUCLEOTIDES) - 1)
         valid &= letter < len(NUCLEOTIDES)
     return index, valid
+
+
+def reverse_complement_indices(k: int) -> np.ndarray:
+    """Return the index of the reverse complement of each k-mer: int64, shape (4^k,)."""
+    letters = len(NUCLEOTIDES)
+    index, reverse = np.arange(letters**k), 0
+    for _ in range(k):
+        reverse = reverse * letters + (letters - 1 - index % letters)
+        index = index // letters
+    return reverse
+
+
+def dinucleotide_classes(k: int) -> np.ndarray:
+    """Return which dinucleotide is in the middle of each k-mer; reverse complements are one class.
+
+    Parameters
+    ----------
+    k : int
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (classes, 4^k): 10 classes, or none if k is 1. Values are 1, 0, or 0.5 if a k-mer and its reverse
+        complement are of different classes, which happens if k is odd.
+    """
+    letters = len(NUCLEOTIDES)
+    if k < 2:
+        return np.empty((0, letters**k))
+    after = k - 1 - (k - 1) // 2
+    middle = np.arange(letters**k) // letters ** (after - 1) % letters**2
+    middle = np.minimum(middle, reverse_complement_indices(2)[middle])
+    classes = (middle == np.unique(middle)[:, None]).astype(np.float64)
+    return (classes + classes[:, reverse_complement_indices(k)]) / 2
 
 
 def kmer_values(bases: Tensor, tables: Tensor, k: int) -> Tensor:
