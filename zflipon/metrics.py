@@ -1,7 +1,7 @@
-"""How well called or scored bases agree with labels: pure arithmetic, in bounded memory.
+"""Agreement of calls and scores with labels, base by base: confusion counts, precision–recall and region recall.
 
-Everything here can be fed a chunk at a time and gives the same numbers as if it
-had seen all bases at once. A ratio of nothing by nothing is 0.0 throughout.
+All measures can be computed chunk by chunk in bounded memory, with the result of computing them at once. Own code
+because scikit-learn needs all bases in memory. A ratio with denominator 0 is 0.0.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_DISTINCT = 1 << 22
-"""Distinct scores that a histogram keeps apart; beyond, it shortens them to `MANTISSA_BITS`."""
+"""Largest number of distinct scores in a histogram; above it, scores are truncated to `MANTISSA_BITS`."""
 
 MANTISSA_BITS = 12
-"""Bits of a float32 mantissa (23) that are kept then: at most 2^21 values, each within 0.025 % of the score."""
+"""Bits of a truncated score's mantissa, of 23: at most 2^21 values, each within 0.025 % of the score."""
 
-_PATIENCE = 1 << 16
-"""Scores that may wait to be sorted into a small histogram."""
+_MIN_PENDING = 1 << 16
+"""Scores that are collected before they are sorted into a small histogram."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Confusion:
 
     @classmethod
     def from_calls(cls, called: np.ndarray, labels: np.ndarray) -> Confusion:
-        """Count two bool arrays of one shape."""
+        """Return the counts of two bool arrays of the same shape."""
         tp = int(np.count_nonzero(called & labels))
         fp = int(np.count_nonzero(called)) - tp
         fn = int(np.count_nonzero(labels)) - tp
@@ -60,7 +60,7 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """Share of all that is called as it is labelled."""
+        """Share of all bases that are called as they are labelled."""
         return ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
 
     @property
@@ -76,7 +76,7 @@ class Confusion:
 
 
 def ratio(part: float, whole: float) -> float:
-    """Return ``part / whole``, and 0.0 where there is no whole."""
+    """Return ``part / whole``, or 0.0 if `whole` is 0."""
     return part / whole if whole else 0.0
 
 
@@ -97,12 +97,11 @@ class Curve(NamedTuple):
 
 
 class ScoreHistogram:
-    """For each distinct score, how many bases with and without a label have it.
+    """Counts of bases with and without a label for each distinct score.
 
-    All threshold-free measures follow from it, exactly, whatever the order or
-    the portions in which bases arrive. Scores are held as float32, the
-    precision of a bigWig. Should they have more than `max_distinct` values,
-    their mantissas are cut to `MANTISSA_BITS`, and `rounded` says so.
+    All threshold-free measures are computed from it exactly, in any order and division of the bases. Scores are stored
+    as float32, the precision of a bigWig. If there are more than `max_distinct` values, their mantissas are truncated
+    to `MANTISSA_BITS`, and `rounded` is True.
 
     Parameters
     ----------
@@ -113,22 +112,22 @@ class ScoreHistogram:
         self._rounded = False
         self._max_distinct = max_distinct
         self._values = np.empty(0, dtype=np.float32)
-        self._counts = np.empty((0, 2), dtype=np.int64)  # without a label, with one
+        self._counts = np.empty((0, 2), dtype=np.int64)  # without and with a label
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
-        self._waiting = 0  # scores that are pending
+        self._pending_count = 0
 
     @classmethod
     def from_counts(cls, scores: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> ScoreHistogram:
-        """Return the histogram whose `counts` these are."""
-        found = cls()
-        found._pending.append((scores.astype(np.float32), np.stack([negatives, positives], axis=1)))
-        found._settle()
-        return found
+        """Return the histogram that has these `counts`."""
+        histogram = cls()
+        histogram._pending.append((scores.astype(np.float32), np.stack([negatives, positives], axis=1)))
+        histogram._merge_pending()
+        return histogram
 
     @property
     def rounded(self) -> bool:
-        """Whether the scores were too many to be kept apart."""
-        self._settle()
+        """Whether scores were truncated because there were too many distinct ones."""
+        self._merge_pending()
         return self._rounded
 
     def add(self, scores: np.ndarray, labels: np.ndarray, weight: int = 1) -> None:
@@ -137,11 +136,11 @@ class ScoreHistogram:
         Parameters
         ----------
         scores : numpy.ndarray
-            Any float dtype, any shape; higher means rather Z-DNA.
+            Any float dtype and shape; higher means more likely Z-DNA.
         labels : numpy.ndarray
-            bool (or 0/1), the same shape.
+            bool (or 0 and 1), the same shape.
         weight : int
-            Bases that each one stands for, where these are a sample.
+            Number of bases that each one represents, for a sample of a genome.
 
         Raises
         ------
@@ -158,17 +157,17 @@ class ScoreHistogram:
             both = np.zeros((len(values), 2), dtype=np.int64)
             both[:, column] = counts * weight
             self._pending.append((values, both))
-            self._waiting += len(values)
-        # settling every portion would sort the whole histogram each time
-        if self._waiting > max(len(self._values), _PATIENCE):
-            self._settle()
+            self._pending_count += len(values)
+        # merging after every call would sort the whole histogram each time
+        if self._pending_count > max(len(self._values), _MIN_PENDING):
+            self._merge_pending()
 
     def merge(self, other: ScoreHistogram) -> None:
-        """Add all that another histogram has counted."""
-        other._settle()
+        """Add the counts of another histogram."""
+        other._merge_pending()
         self._rounded |= other._rounded
         self._pending.append((other._values, other._counts))
-        self._settle()
+        self._merge_pending()
 
     def curve(self) -> Curve:
         """Return precision and recall at each distinct score; equal scores are one threshold."""
@@ -182,9 +181,9 @@ class ScoreHistogram:
         return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
     def best_f1(self) -> tuple[float, float | None]:
-        """Return the highest F1 and the highest score that reaches it; ``(0.0, None)`` without a labelled base.
+        """Return the highest F1 and the highest score that reaches it; ``(0.0, None)`` if no base is labelled.
 
-        The threshold is the shortest decimal number that names the float32 score.
+        The threshold is the shortest decimal number that rounds to the float32 score.
         """
         threshold, tp, fp = self._cumulative()
         if not len(tp) or tp[-1] == 0:
@@ -195,7 +194,7 @@ class ScoreHistogram:
 
     def confusion_at(self, threshold: float) -> Confusion:
         """Return the counts when bases with a score of at least `threshold` are called."""
-        self._settle()
+        self._merge_pending()
         first = np.searchsorted(self._values, np.float32(threshold), side="left")
         tn, fn = (int(count) for count in self._counts[:first].sum(axis=0))
         fp, tp = (int(count) for count in self._counts[first:].sum(axis=0))
@@ -209,30 +208,29 @@ class ScoreHistogram:
         scores, negatives, positives : numpy.ndarray
             float32, int64 and int64, each of shape (n,).
         """
-        self._settle()
+        self._merge_pending()
         return self._values, self._counts[:, 0], self._counts[:, 1]
 
     def _cumulative(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return scores, descending, and the labelled and other bases at or above each."""
-        self._settle()
+        self._merge_pending()
         fp, tp = np.cumsum(self._counts[::-1], axis=0).T
         return self._values[::-1], tp, fp
 
-    def _settle(self) -> None:
-        """Take in what is pending; shorten the scores once too many differ.
+    def _merge_pending(self) -> None:
+        """Merge pending scores into the counts; truncate scores if there are too many distinct ones.
 
-        Shortening depends on the final set of scores alone, so the order of
-        arrival leaves no trace.
+        Truncation depends on the set of scores only, not on their order.
         """
         if not self._pending:
             return
         values = np.concatenate([self._values, *(values for values, _ in self._pending)])
         counts = np.concatenate([self._counts, *(counts for _, counts in self._pending)])
-        self._pending, self._waiting = [], 0
-        values, counts = _combine(_shorten(values) if self._rounded else values, counts)
+        self._pending, self._pending_count = [], 0
+        values, counts = _combine(_truncate(values) if self._rounded else values, counts)
         if len(values) > self._max_distinct and not self._rounded:
             self._rounded = True
-            values, counts = _combine(_shorten(values), counts)
+            values, counts = _combine(_truncate(values), counts)
         self._values, self._counts = values, counts
 
 
@@ -246,17 +244,17 @@ def _combine(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nda
     return values[first], np.add.reduceat(counts[order], first, axis=0)
 
 
-def _shorten(values: np.ndarray) -> np.ndarray:
-    """Cut mantissas toward zero, which keeps the order and what is at or above a short threshold such as 0.5."""
-    kept = np.uint32(0xFFFFFFFF >> (23 - MANTISSA_BITS) << (23 - MANTISSA_BITS))
-    return (values.view(np.uint32) & kept).view(np.float32)
+def _truncate(values: np.ndarray) -> np.ndarray:
+    """Truncate mantissas toward zero: the order is kept, and so is which scores reach a short threshold such as 0.5."""
+    mask = np.uint32(0xFFFFFFFF >> (23 - MANTISSA_BITS) << (23 - MANTISSA_BITS))
+    return (values.view(np.uint32) & mask).view(np.float32)
 
 
 class RegionTally:
-    """Counts runs of marked bases along contigs, and those that are hit, across chunks.
+    """Counts regions along contigs, and how many of them overlap a target, chunk by chunk.
 
-    A region is a run of consecutive marked bases. It counts if it has a base
-    that is evaluated, and is hit if it has one that is marked as a target.
+    A region is a run of consecutive marked bases. It is counted if one of its bases is evaluated, and a hit if one
+    of its bases is a target.
 
     Attributes
     ----------
@@ -266,10 +264,10 @@ class RegionTally:
     def __init__(self):
         self.total = 0
         self.hit = 0
-        self._open: tuple[bool, bool] | None = None  # (evaluated, hit) of a run that reaches the chunk's end
+        self._open: tuple[bool, bool] | None = None  # (evaluated, hit) of a region that may continue
 
     def add(self, marked: np.ndarray, evaluated: np.ndarray, target: np.ndarray) -> None:
-        """Read the next chunk of a contig: three bool arrays of shape (bases,)."""
+        """Add the next chunk of a contig: three bool arrays of shape (bases,)."""
         if not marked.size:
             return
         edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
@@ -289,7 +287,7 @@ class RegionTally:
         self.hit += int(np.count_nonzero(counts & hits))
 
     def end_contig(self) -> None:
-        """Close a run that reaches the contig's end."""
+        """End the contig, and a region that reaches its end."""
         if self._open:
             counts, hit = self._open
             self.total += counts
@@ -303,5 +301,5 @@ class RegionTally:
 
 
 def _any_between(mask: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Tell for each run (every other pair of edges) whether any of its bases is set in `mask`."""
+    """Return for each region (every other pair of edges) whether any of its bases is set in `mask`."""
     return np.logical_or.reduceat(np.append(mask, False), edges)[::2]  # the last edge may be the chunk's end

@@ -1,4 +1,4 @@
-"""Tiled windows, the draw of negatives, and splits, against slow loops and by their properties."""
+"""Tiled windows with labels, and the sampling of negatives."""
 
 import numpy as np
 import pytest
@@ -35,14 +35,14 @@ def tiled(world, width):
         name: {c: runs(masks[c][name]) for c in lengths if masks[c][name].any()}
         for name in ("label", "candidate", "black")
     }
-    stretches = {contig: runs(~masks[contig]["n"]) for contig in lengths}
+    segments = {contig: runs(~masks[contig]["n"]) for contig in lengths}
     return build_tiled_windows(
-        lengths, intervals["label"], stretches, intervals["black"], width, intervals["candidate"]
+        lengths, intervals["label"], segments, intervals["black"], width, intervals["candidate"]
     )
 
 
 @pytest.mark.parametrize("width", [10, 17, 128])
-def test_tiles_against_a_slow_loop(world, width):
+def test_tiled_windows_equal_a_loop(world, width):
     lengths, masks = world
     expected = []
     for number, (contig, length) in enumerate(lengths.items()):
@@ -59,19 +59,19 @@ def test_tiles_against_a_slow_loop(world, width):
     assert found.candidate.any()
 
 
-def test_all_with_a_label_and_so_many_of_the_others(world):
+def test_sampling_takes_all_positives_and_a_share_of_the_others(world):
     windows = tiled(world, 10)
     positive = np.flatnonzero(windows.labelled)
-    chosen = sample_windows(windows, 0, 3, seed=1)
-    assert set(positive) <= set(chosen)
-    assert len(chosen) == 4 * len(positive) == len(set(chosen.tolist()))
-    assert (np.diff(chosen) > 0).all()
+    sampled = sample_windows(windows, 0, 3, seed=1)
+    assert set(positive) <= set(sampled)
+    assert len(sampled) == 4 * len(positive) == len(set(sampled.tolist()))
+    assert (np.diff(sampled) > 0).all()
     assert (
         sample_windows(windows, 0, 3, seed=1).tolist()
-        == chosen.tolist()
+        == sampled.tolist()
         != sample_windows(windows, 0, 3, seed=2).tolist()
     )
-    # candidates are drawn like any other where no hard negatives are asked for, apart where they are
+    # candidates belong to the background unless hard negatives are requested
     assert windows.candidate[sample_windows(windows, 0, 15, seed=1)].any()
     hard = sample_windows(windows, 1, 0, seed=1)
     assert len(hard) == 2 * len(positive)
@@ -79,9 +79,9 @@ def test_all_with_a_label_and_so_many_of_the_others(world):
     assert sample_windows(windows, 0, np.inf, seed=1).tolist() == list(range(len(windows)))
 
 
-def test_a_choice_among_some_stays_among_them(world):
+def test_sampling_is_limited_to_some_windows(world):
     windows = tiled(world, 10)
     among = windows.contig == 1
-    chosen = sample_windows(windows, 0, 2, 5, among)
-    assert among[chosen].all()
-    assert set(np.flatnonzero(among & windows.labelled)) <= set(chosen)
+    sampled = sample_windows(windows, 0, 2, 5, among)
+    assert among[sampled].all()
+    assert set(np.flatnonzero(among & windows.labelled)) <= set(sampled)

@@ -1,15 +1,17 @@
-"""Windows and their cores against slow loops."""
+"""Windows and their cores, compared with a loop over bases."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zflipon.genome.windows import WINDOW_DTYPE, find_windows, tile_windows
 
 SHAPES = [(1, 0), (2, 0), (7, 0), (7, 3), (8, 2), (10, 1), (64, 16)]
 
 
-def slow_tile(start, end, window, margin):
-    """Decide base by base: a window's core ends a margin before its end, and the last window is a full one."""
+def reference_windows(start, end, window, margin):
+    """Tile base by base: a core ends a margin before the end of its window, and the last window has full width."""
     windows, base = [], start
     while base < end:
         low = base if base == start else base - margin
@@ -23,27 +25,31 @@ def slow_tile(start, end, window, margin):
 
 @pytest.mark.parametrize(("window", "margin"), SHAPES)
 @pytest.mark.parametrize("start", [0, 1000])
-def test_tile_against_a_slow_loop(window, margin, start):
+def test_windows_equal_a_loop(window, margin, start):
     for length in [*range(4 * window + 3), 1001]:
         found = tile_windows(start, start + length, window, margin)
         assert found.dtype == WINDOW_DTYPE
-        assert found.tolist() == slow_tile(start, start + length, window, margin)
+        assert found.tolist() == reference_windows(start, start + length, window, margin)
 
 
-@pytest.mark.parametrize(("window", "margin"), SHAPES)
-def test_what_a_tiling_promises(window, margin):
-    for length in range(1, 5 * window + 3):
-        windows = tile_windows(0, length, window, margin)
-        decided = [base for _, _, low, high in windows.tolist() for base in range(low, high)]
-        assert decided == list(range(length))
-        for low, high, core_low, core_high in windows.tolist():
-            assert high - low == min(window, length)
-            assert low == 0 or core_low - low >= margin
-            assert high == length or high - core_high >= margin
-            assert low <= core_low < core_high <= high
+@given(st.integers(1, 70), st.data(), st.integers(0, 10**12), st.integers(1, 400))
+def test_every_base_is_decided_exactly_once(window, data, start, length):
+    margin = data.draw(st.integers(0, (window - 1) // 2))
+    end = start + length
+    windows = tile_windows(start, end, window, margin)
+    decided = [base for _, _, low, high in windows.tolist() for base in range(low, high)]
+    assert decided == list(range(start, end))
+    for low, high, core_low, core_high in windows.tolist():
+        assert high - low == min(window, length)
+        assert low == start or core_low - low >= margin
+        assert high == end or high - core_high >= margin
+        assert low <= core_low < core_high <= high
+    first = data.draw(st.integers(0, len(windows)))
+    last = data.draw(st.integers(first, len(windows)))
+    assert tile_windows(start, end, window, margin, first, last).tolist() == windows[first:last].tolist()
 
 
-def test_last_bases_are_read_from_the_window_that_reaches_furthest_inward():
+def test_the_last_window_is_moved_inward():
     assert tile_windows(0, 21, 10, 2).tolist() == [(0, 10, 0, 8), (6, 16, 8, 14), (11, 21, 14, 21)]
     assert tile_windows(5, 15, 10, 2).tolist() == [(5, 15, 5, 15)]
     assert tile_windows(5, 8, 10, 2).tolist() == [(5, 8, 5, 8)]
@@ -57,7 +63,7 @@ def test_margin_that_leaves_no_core(window, margin):
 
 
 @pytest.mark.parametrize(("window", "margin"), SHAPES)
-def test_touching_against_a_slow_loop(window, margin):
+def test_find_windows_equals_a_loop(window, margin):
     windows = tile_windows(100, 100 + 5 * window + 1, window, margin)
     rng = np.random.default_rng(0)
     for _ in range(100):

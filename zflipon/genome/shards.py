@@ -1,7 +1,7 @@
-"""What is asked of a genome → shards: runs of windows that are predicted, stored and, after a kill, found again.
+"""Division of a genome into shards: consecutive windows that one process predicts and stores together.
 
-Shards follow from the genome, what is asked of it and the model's windows alone. So the same run has the same ones
-however many processes share it, and a run that goes on finds those that it had.
+Shards depend on the genome, the requested regions and the model's windows only. A job therefore has the same shards
+with any number of processes, and finds the stored ones when it is resumed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zflipon.genome.windows import find_windows, tile_windows
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive windows of one stretch, predicted together.
+    """Consecutive windows of one segment, predicted together.
 
     Attributes
     ----------
@@ -31,13 +31,13 @@ class Shard:
         Position in genome order.
     contig : str
     start, end : int
-        The bases that are wanted of it.
+        The requested bases that its cores cover.
     segment : (int, int)
-        The stretch of sequence that it is a part of.
+        The run of sequence between gaps of N that contains the shard.
     window, margin : int
-        Of the model.
+        The model's, in bases.
     first, last : int
-        Which windows of the stretch: ``[first, last)``.
+        Windows of the segment: ``[first, last)``.
     """
 
     number: int
@@ -52,7 +52,7 @@ class Shard:
 
     @property
     def windows(self) -> np.ndarray:
-        """The windows, `zflipon.genome.windows.WINDOW_DTYPE`; their cores cover ``[start, end)``."""
+        """The windows, of `zflipon.genome.windows.WINDOW_DTYPE`; their cores cover ``[start, end)``."""
         return tile_windows(*self.segment, self.window, self.margin, self.first, self.last)
 
     def __str__(self) -> str:
@@ -61,16 +61,16 @@ class Shard:
 
 @dataclass
 class Plan:
-    """What will be predicted.
+    """The shards of a job.
 
     Attributes
     ----------
     shards : list of Shard
         In genome order.
     md5 : dict of str to str
-        Contig → checksum of its upper-case sequence, for the contigs that are touched.
+        Contig → MD5 of its upper-case sequence, for the requested contigs.
     requested : dict of str to numpy.ndarray
-        Contig → merged intervals that are asked for, int64 of shape (n, 2).
+        Contig → merged intervals to predict, int64 of shape (n, 2).
     """
 
     shards: list[Shard] = field(default_factory=list)
@@ -79,88 +79,81 @@ class Plan:
 
     @property
     def requested_bases(self) -> int:
-        """Bases asked for; those in gaps of N are among them."""
-        return sum(int((wanted[:, 1] - wanted[:, 0]).sum()) for wanted in self.requested.values())
+        """Requested bases, including those in gaps of N."""
+        return sum(int((rows[:, 1] - rows[:, 0]).sum()) for rows in self.requested.values())
 
     @property
     def bases(self) -> int:
-        """Bases in stretches of sequence."""
+        """Requested bases outside of gaps of N."""
         return sum(shard.end - shard.start for shard in self.shards)
 
     @property
     def windows(self) -> int:
-        """Windows that the model reads."""
+        """Number of windows."""
         return sum(shard.last - shard.first for shard in self.shards)
 
     def by_contig(self) -> dict[str, list[Shard]]:
-        """Return contig → its shards, in genome order; contigs without sequence have none."""
-        found: dict[str, list[Shard]] = {contig: [] for contig in self.md5}
+        """Return contig → its shards, in genome order; a contig without sequence has an empty list."""
+        shards: dict[str, list[Shard]] = {contig: [] for contig in self.md5}
         for shard in self.shards:
-            found[shard.contig].append(shard)
-        return found
+            shards[shard.contig].append(shard)
+        return shards
 
     def digest(self) -> str:
-        """Return a checksum of the shards' places and windows."""
-        found = hashlib.sha256()
+        """Return a checksum of the shards' positions and windows."""
+        checksum = hashlib.sha256()
         for shard in self.shards:
-            found.update(f"{shard!r}\n".encode())
-        return found.hexdigest()
+            checksum.update(f"{shard!r}\n".encode())
+        return checksum.hexdigest()
 
 
 def make_plan(
     genome: Genome, selection: Selection, window: int, margin: int, shard_bases: int | None = None
 ) -> Plan:
-    """Choose windows and cut them into shards.
+    """Divide the requested parts of a genome into shards.
 
-    The windows of a contig are the same whatever part of it is selected, so a
-    region has the probabilities that it has in the whole genome's track.
+    The windows of a contig do not depend on which part of it is requested, so that a region has the same probabilities
+    as in the track of the whole genome.
 
     Parameters
     ----------
     genome : Genome
     selection : Selection
+        The requested contigs and regions.
     window, margin : int
-        Of the model.
+        The model's, in bases.
     shard_bases : int, optional
-        Of a shard; `SHARD_BASES` by default.
+        Bases of a shard; `SHARD_BASES` by default.
 
     Raises
     ------
     InputError
-        If a contig or region is unknown, or nothing is left.
+        If a contig or region is unknown, or nothing is selected.
     """
-    chosen = _choose(genome, selection)
-    plan = Plan(requested=chosen)
-    for contig, wanted in chosen.items():
-        found = genome.scan(contig, MIN_GAP)
-        plan.md5[contig] = found.md5
-        for low, high in found.segments.tolist():
+    requested = _select_intervals(genome, selection)
+    plan = Plan(requested=requested)
+    for contig, intervals in requested.items():
+        scan = genome.scan(contig, MIN_GAP)
+        plan.md5[contig] = scan.md5
+        for low, high in scan.segments.tolist():
             windows = tile_windows(low, high, window, margin)
-            for start, end in wanted.tolist():
+            for start, end in intervals.tolist():
                 start, end = max(start, low), min(end, high)
-                for first, last in (
-                    _parts(windows, start, end, shard_bases or SHARD_BASES) if start < end else ()
-                ):
-                    number, inner = len(plan.shards), windows[first:last]
+                if start >= end:
+                    continue
+                for first, last in _split_windows(windows, start, end, shard_bases or SHARD_BASES):
+                    inner = windows[first:last]
                     begin = max(start, int(inner["core_start"][0]))
+                    stop = min(end, int(inner["core_end"][-1]))
+                    number = len(plan.shards)
                     plan.shards.append(
-                        Shard(
-                            number,
-                            contig,
-                            begin,
-                            min(end, int(inner["core_end"][-1])),
-                            (low, high),
-                            window,
-                            margin,
-                            first,
-                            last,
-                        )
+                        Shard(number, contig, begin, stop, (low, high), window, margin, first, last)
                     )
     return plan
 
 
-def _choose(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
-    """Return contig → merged intervals that are asked for, in genome order."""
+def _select_intervals(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
+    """Return contig → merged requested intervals, in genome order."""
     named = [*selection.contigs, *selection.exclude_contigs]
     unknown = [contig for contig in named if contig not in genome.lengths]
     if unknown:
@@ -174,24 +167,24 @@ def _choose(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
     if selection.regions_bed:
         for contig, intervals in read_bed(selection.regions_bed, genome.lengths, "regions").items():
             rows.setdefault(contig, []).extend(map(tuple, intervals))
-    limited = bool(selection.regions or selection.regions_bed)
-    chosen = {}
+    has_regions = bool(selection.regions or selection.regions_bed)
+    selected = {}
     for contig, length in genome.lengths.items():
         if (selection.contigs and contig not in selection.contigs) or contig in selection.exclude_contigs:
             continue
-        if not limited:
-            chosen[contig] = np.array([(0, length)], dtype=np.int64)
+        if not has_regions:
+            selected[contig] = np.array([(0, length)], dtype=np.int64)
         elif contig in rows:
-            chosen[contig] = merge(np.array(sorted(rows[contig]), dtype=np.int64))
-    if not chosen:
-        raise InputError("nothing is left to annotate: the contigs and regions asked for exclude each other")
-    return chosen
+            selected[contig] = merge(np.array(sorted(rows[contig]), dtype=np.int64))
+    if not selected:
+        raise InputError("nothing is left to annotate: no requested region is on a requested contig")
+    return selected
 
 
-def _parts(windows: np.ndarray, start: int, end: int, bases: int) -> Iterator[tuple[int, int]]:
-    """Cut the windows that touch ``[start, end)`` where cores have covered so many more bases of the contig."""
-    chosen = find_windows(windows, start, end)
+def _split_windows(windows: np.ndarray, start: int, end: int, bases: int) -> Iterator[tuple[int, int]]:
+    """Split the windows whose cores overlap ``[start, end)`` where a core starts in the next multiple of `bases`."""
+    overlapping = find_windows(windows, start, end)
     first = int(np.searchsorted(windows["core_end"], start, side="right"))
-    part = chosen["core_start"] // bases
-    cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(chosen)]
+    part = overlapping["core_start"] // bases
+    cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(overlapping)]
     yield from ((first + low, first + high) for low, high in pairwise(cuts))

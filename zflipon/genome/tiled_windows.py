@@ -1,8 +1,8 @@
-"""Windows that lie side by side, told apart by what they hold: what the published models learnt and were tested on.
+"""Adjacent windows with labels, and the sampling of negatives among them: the data of the published models.
 
-Libina & Skvortsova (2025) tile each chromosome from 0 at a stride of the window's own width, leave
-out windows that are mostly N or touch the blacklist, take all those with a labelled base
-and draw some of the others.
+Libina & Skvortsova (2025) tile each chromosome from 0 with a stride of one window, leave out windows that are mostly N
+or overlap the blacklist, take all windows with a labelled base, and sample three times as many of the others.
+Overlapping windows for inference are in `zflipon.genome.windows`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class TiledWindows:
     Attributes
     ----------
     width : int
-        Bases of each.
+        Bases of a window.
     contigs : tuple of str
     contig : numpy.ndarray
         int64, shape (n,): index into `contigs`.
     start : numpy.ndarray
         int64, shape (n,).
     labelled : numpy.ndarray
-        bool, shape (n,): holds a labelled base.
+        bool, shape (n,): the window has a labelled base.
     candidate : numpy.ndarray
-        bool, shape (n,): holds a base that looks like one, and none that is labelled.
+        bool, shape (n,): the window has a candidate base, such as one that Z-HUNT calls, and no labelled base.
     """
 
     width: int
@@ -48,30 +48,30 @@ class TiledWindows:
 def build_tiled_windows(
     lengths: Mapping[str, int],
     labels: Intervals,
-    stretches: Intervals,
+    segments: Intervals,
     blacklist: Intervals,
     width: int,
     candidates: Intervals | None = None,
 ) -> TiledWindows:
-    """Tile contigs and look at what each window holds; a shorter rest at the end is no window.
+    """Tile contigs, and note which windows have labelled and candidate bases. A shorter rest at the end is left out.
 
     Parameters
     ----------
     lengths : mapping of str to int
-    labels, stretches, blacklist, candidates : Intervals
-        Disjoint; `stretches` are the bases that are not N.
+    labels, segments, blacklist, candidates : Intervals
+        Disjoint; `segments` are the bases that are not N.
     width : int
-        Bases.
+        Bases of a window.
 
     Returns
     -------
     TiledWindows
-        Without those of which more than half is N or that touch the blacklist.
+        Windows of which at most half is N and that do not overlap the blacklist.
     """
     columns = []
     for number, (contig, length) in enumerate(lengths.items()):
         edges = np.arange(0, length + 1, width)
-        unknown = width - count_covered(stretches.get(contig), edges)
+        unknown = width - count_covered(segments.get(contig), edges)
         labelled = count_covered(labels.get(contig), edges) > 0
         candidate = ~labelled & (count_covered((candidates or {}).get(contig), edges) > 0)
         usable = np.flatnonzero((2 * unknown <= width) & (count_covered(blacklist.get(contig), edges) == 0))
@@ -87,29 +87,29 @@ def sample_windows(
     seed: int,
     among: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Take every window with a label, and so many of the others, at random, for each of them.
+    """Take all windows with a label, and a random sample of the others.
 
     Parameters
     ----------
     windows : TiledWindows
     hard_negatives, background : float
-        Windows that hold a candidate, and others, for each one with a label; ``inf`` takes all there are.
+        Windows with a candidate, and other windows, per window with a label; ``inf`` takes all.
     seed : int
     among : numpy.ndarray, optional
-        bool, shape (n,): the windows to choose from; all where nothing is said.
+        bool, shape (n,): the windows to sample from; all by default.
 
     Returns
     -------
     numpy.ndarray
-        int64: indices of the chosen windows, in order.
+        int64: indices of the sampled windows, in order.
     """
     among = np.ones(len(windows), dtype=bool) if among is None else among
     positive = np.flatnonzero(among & windows.labelled)
-    chosen, rng = [positive], np.random.default_rng(seed)
-    # with no wish for hard negatives, those that there are count among the others, as in the paper
+    sampled, rng = [positive], np.random.default_rng(seed)
+    # without a share of hard negatives, windows with a candidate belong to the background, as in the paper
     hard = windows.candidate if hard_negatives else np.zeros(len(windows), dtype=bool)
     for share, kind in ((hard_negatives, hard), (background, ~windows.labelled & ~hard)):
         others = np.flatnonzero(among & kind)
-        wanted = len(others) if np.isinf(share) else min(len(others), round(share * len(positive)))
-        chosen.append(others[rng.choice(len(others), wanted, replace=False)])
-    return np.sort(np.concatenate(chosen))
+        count = len(others) if np.isinf(share) else min(len(others), round(share * len(positive)))
+        sampled.append(others[rng.choice(len(others), count, replace=False)])
+    return np.sort(np.concatenate(sampled))

@@ -1,4 +1,4 @@
-"""A genome as 2bit, from which UCSC and IGV show an assembly that they do not have themselves."""
+"""Writer of 2bit genomes, from which UCSC and IGV show assemblies that they do not provide."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from zflipon.genome.alphabet import UNKNOWN_BASE, base_codes
 from zflipon.genome.fasta import Genome
 
 _SIGNATURE = 0x1A412743
-_CHUNK = 1 << 22  # a multiple of four bases: only a contig's last byte may be part empty
-_BITS = np.array([2, 1, 3, 0, 0], dtype=np.uint8)  # of A, C, G, T and anything else
+_CHUNK = 1 << 22  # bases; a multiple of four, so that only a contig's last byte is incomplete
+_BITS = np.array([2, 1, 3, 0, 0], dtype=np.uint8)  # codes of A, C, G, T and unknown bases in 2bit
 
 
 def write_twobit(path: Path, genome: Genome) -> None:
-    """Write the sequence, upper case, a chunk at a time.
+    """Write a genome as 2bit, a chunk at a time and without soft masking.
 
     Parameters
     ----------
@@ -28,34 +28,36 @@ def write_twobit(path: Path, genome: Genome) -> None:
     Raises
     ------
     InputError
-        If a name is too long or the genome too large for the format.
+        If a contig name is too long or the genome too large for the format.
     """
     names = {contig: contig.encode() for contig in genome.lengths}
     if max(map(len, names.values())) > 255 or sum(genome.lengths.values()) >= 1 << 34:
         raise InputError(
-            f"{genome.path}: does not fit 2bit (names of 255 bytes, 2^34 bases); name an assembly by --assembly"
+            f"{genome.path}: exceeds the limits of 2bit (names of 255 bytes, 2^34 bases); name an assembly with "
+            "--assembly"
         )
     with open(path, "wb") as file:
         file.write(struct.pack("<4I", _SIGNATURE, 0, len(names), 0))
-        places = {}
+        position = 16
+        offset_fields = {}  # contig → position of its offset, which is written when it is known
         for contig, name in names.items():
-            file.write(struct.pack("<B", len(name)) + name)
-            places[contig] = file.tell()
-            file.write(bytes(4))
+            file.write(struct.pack("<B", len(name)) + name + bytes(4))
+            offset_fields[contig] = position + 1 + len(name)
+            position += 5 + len(name)
         for contig in names:
-            at = file.tell()
-            file.seek(places[contig])
-            file.write(struct.pack("<I", at))
-            file.seek(at)
+            offset = file.seek(0, 2)
+            file.seek(offset_fields[contig])
+            file.write(struct.pack("<I", offset))
+            file.seek(offset)
             _write_contig(file, genome, contig)
 
 
 def _write_contig(file, genome: Genome, contig: str) -> None:
-    unknown = _unknown(genome, contig)
+    unknown = _unknown_runs(genome, contig)
     sizes = np.diff(unknown, axis=1).ravel()
     file.write(struct.pack("<2I", genome.lengths[contig], len(unknown)))
     file.write(unknown[:, 0].astype("<u4").tobytes() + sizes.astype("<u4").tobytes())
-    file.write(struct.pack("<2I", 0, 0))  # nothing is masked; a reserved word
+    file.write(struct.pack("<2I", 0, 0))  # no masked blocks; a reserved word
     for codes in _chunks(genome, contig):
         bits = np.zeros(-(-len(codes) // 4) * 4, dtype=np.uint8)
         bits[: len(codes)] = _BITS[codes]
@@ -63,7 +65,7 @@ def _write_contig(file, genome: Genome, contig: str) -> None:
         file.write((first << 6 | second << 4 | third << 2 | fourth).tobytes())
 
 
-def _unknown(genome: Genome, contig: str) -> np.ndarray:
+def _unknown_runs(genome: Genome, contig: str) -> np.ndarray:
     """Return the runs of unknown bases: int64, shape (n, 2)."""
     runs, start = [np.empty((0, 2), dtype=np.int64)], 0
     for codes in _chunks(genome, contig):

@@ -1,9 +1,8 @@
-"""Contig stretches → windows, and the core of each: pure arithmetic.
+"""Overlapping windows of a segment, and the core of each: arithmetic only.
 
-A model reads a window; only the bases of its *core*, which lie at least a
-margin away from the window's edges, are decided from it. Neighbouring cores
-touch, so every base is decided once. At the ends of a stretch the core reaches
-to the edge, and the last window is moved inward so that it is full.
+A model reads a window, but only the bases of its *core* are decided from it: those at least a margin away from the
+window's edges. Consecutive cores touch, so every base is decided exactly once. At the ends of a segment the core
+reaches the edge, and the last window is moved inward so that it has full width.
 """
 
 from __future__ import annotations
@@ -13,35 +12,40 @@ import numpy as np
 WINDOW_DTYPE = np.dtype(
     [("start", np.int64), ("end", np.int64), ("core_start", np.int64), ("core_end", np.int64)]
 )
-"""One window: what is read, ``[start, end)``, and what is decided, ``[core_start, core_end)``."""
+"""One window: the model reads ``[start, end)`` and decides ``[core_start, core_end)``."""
 
 
 def tile_windows(
     start: int, end: int, window: int, margin: int, first: int = 0, last: int | None = None
 ) -> np.ndarray:
-    """Tile the stretch ``[start, end)`` of a contig.
+    """Return the windows of the segment ``[start, end)`` of a contig.
 
     Parameters
     ----------
     start, end : int
         Bases, 0-based half-open.
     window : int
-        Bases a model reads at once.
+        Bases that a model reads at once.
     margin : int
-        Bases of context on either side of a core that has a neighbour there; less than half of `window`.
+        Bases of context on each side of a core that is followed by another one; less than half of `window`.
     first, last : int, optional
-        Return windows ``[first, last)`` of all, from 0 on.
+        Return only the windows ``[first, last)``.
 
     Returns
     -------
     numpy.ndarray
-        `WINDOW_DTYPE`, shape (n,). The cores partition the stretch in order.
-        A stretch no longer than `window` is one window, all of it core.
+        `WINDOW_DTYPE`, shape (n,). The cores partition the segment in order. A segment no longer than `window` is one
+        window, all of it core.
 
     Raises
     ------
     ValueError
         If `margin` leaves no core.
+
+    Examples
+    --------
+    >>> tile_windows(0, 21, window=10, margin=2).tolist()
+    [(0, 10, 0, 8), (6, 16, 8, 14), (11, 21, 14, 21)]
     """
     if not 0 <= 2 * margin < window:
         raise ValueError(f"a margin of {margin} leaves no core in a window of {window}")
@@ -61,7 +65,7 @@ def tile_windows(
 
 
 def find_windows(windows: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Return the windows whose cores hold a base of ``[start, end)``; cores must be in order."""
+    """Return the windows whose cores overlap ``[start, end)``; the cores must be in order."""
     first = np.searchsorted(windows["core_end"], start, side="right")
     last = np.searchsorted(windows["core_start"], end, side="left")
     return windows[first:last]

@@ -1,6 +1,6 @@
 """Atomic outputs: files and folders are written under a temporary name in the same folder, then renamed.
 
-The names and records of outputs are here too. What is written into the files is decided elsewhere.
+The paths of records are here too. The formats of the files are in other modules.
 """
 
 from __future__ import annotations

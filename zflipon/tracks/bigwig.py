@@ -30,7 +30,7 @@ _BYTES_PER_ENTRY = 16
 """Upper bound of a written entry's size, packed or not."""
 
 _FREE_DISK = 1 << 20
-"""Bytes that must stay free on the disk beyond what is written next."""
+"""Bytes that must stay free on the disk after the next write."""
 
 _FREE_LIMIT = 1 << 14
 """Bytes that must stay below the process's limit of file size (``ulimit -f``)."""
@@ -101,7 +101,7 @@ class BigWig:
 
 
 def value_range(path: str | Path) -> tuple[float, float] | None:
-    """Return the smallest and largest finite value of a bigWig in full precision, None if there is none.
+    """Return the smallest and largest finite value of a bigWig in full precision, or None.
 
     All data blocks are read: summaries may be wrong or hold NaN, and pyBigWig rounds them.
 

@@ -1,8 +1,7 @@
-"""Probabilities of a contig's bases → runs of equal value → called intervals.
+"""Quantized base probabilities of a contig → runs of equal value → called intervals.
 
-Inside the program a probability is kept as it is written, a whole number of
-steps of ``10 ** -PROBABILITY_DECIMALS``, so that calls, bigWig and bedGraph agree on which
-bases pass the threshold, and a contig takes two bytes a base.
+Probabilities are stored as they are written, as whole multiples of ``10 ** -PROBABILITY_DECIMALS``. Calls, bigWig and
+bedGraph therefore agree on which bases pass the threshold, and a base takes two bytes.
 """
 
 from __future__ import annotations
@@ -15,16 +14,18 @@ import numpy as np
 from zflipon.config import PROBABILITY_DECIMALS
 
 SCALE = 10**PROBABILITY_DECIMALS
-"""The stored value of probability 1."""
+"""Quantized value of probability 1."""
 
 NO_VALUE = 65535
-"""The stored value of a base that no model has decided, such as one in a gap of N."""
+"""Quantized value of a base without a probability, such as a base in a gap of N."""
 
 CALL_DTYPE = np.dtype([("start", np.int64), ("end", np.int64), ("mean", np.float64), ("max", np.float64)])
 """One call: ``[start, end)`` and the mean and highest probability of its bases."""
 
 _BLOCK = 1 << 20
-_CLASS_DTYPE = np.dtype(
+"""Bases that are processed together."""
+
+_RUN_DTYPE = np.dtype(
     [("start", np.int64), ("end", np.int64), ("called", bool), ("total", np.int64), ("peak", np.int64)]
 )
 
@@ -37,38 +38,37 @@ class ContigTrack:
     ----------
     contig : str
     chunks : sequence of (int, numpy.ndarray)
-        Start of a piece and the stored values of its consecutive bases, uint16
-        of shape (n,), possibly memory-mapped. In order, disjoint; pieces may
-        touch, and where they cut the contig makes no difference. Bases in no
-        piece have no value.
+        Start and quantized values of consecutive bases, uint16 of shape (n,), possibly memory-mapped. In order and
+        disjoint; chunks may touch, and the results do not depend on where the contig is cut. Other bases have no
+        value.
 
     Raises
     ------
     ValueError
-        If pieces overlap or are out of order.
+        If chunks overlap or are out of order.
     """
 
     contig: str
     chunks: Sequence[tuple[int, np.ndarray]]
 
     def __post_init__(self) -> None:
-        """Check the pieces."""
-        reach = 0
+        """Check that chunks are in order and disjoint."""
+        previous_end = 0
         for start, values in self.chunks:
-            if start < reach:
+            if start < previous_end:
                 raise ValueError(
-                    f"{self.contig}: a piece starts at {start}, before the end of the last ({reach})"
+                    f"{self.contig}: a chunk starts at {start}, before the end of the previous one ({previous_end})"
                 )
-            reach = start + len(values)
+            previous_end = start + len(values)
 
     @property
     def end(self) -> int:
-        """End of the last piece."""
+        """End of the last chunk."""
         return self.chunks[-1][0] + len(self.chunks[-1][1]) if self.chunks else 0
 
 
 def quantize(probabilities: np.ndarray) -> np.ndarray:
-    """Round probabilities to the written precision.
+    """Round probabilities to the precision that is written.
 
     Parameters
     ----------
@@ -87,41 +87,41 @@ def quantize(probabilities: np.ndarray) -> np.ndarray:
 
 
 def dequantize(values: np.ndarray) -> np.ndarray:
-    """Return stored values as probabilities: float32, same shape, NaN where there is no value."""
+    """Return quantized values as probabilities: float32, same shape, NaN where there is no value."""
     return np.where(values == NO_VALUE, np.float32(np.nan), values / np.float32(SCALE)).astype(np.float32)
 
 
 def iterate_runs(track: ContigTrack) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the longest runs of consecutive bases with equal value, in order, many at a time.
+    """Yield the runs of consecutive bases with equal value, in order, many at a time.
 
-    Bases without a value are left out; runs go on across pieces that touch.
+    Bases without a value are left out. Runs continue across chunks that touch.
 
     Yields
     ------
     starts, ends, values : numpy.ndarray
-        int64, int64 and uint16, shape (n,). At most about a million runs.
+        int64, int64 and uint16, shape (n,), n at most about a million.
     """
-    held = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint16))  # it may not end here
+    # the last run of a block, which may continue in the next one
+    last = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint16))
     for start, values in _blocks(track.chunks):
         first = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
         starts, ends, values = start + first, start + np.r_[first[1:], len(values)], values[first]
-        if len(held[0]) and held[1][0] == starts[0] and held[2][0] == values[0]:
-            starts[0] = held[0][0]
+        if len(last[0]) and last[1][0] == starts[0] and last[2][0] == values[0]:
+            starts[0] = last[0][0]
         else:
             starts, ends, values = (
-                np.r_[old, new] for old, new in zip(held, (starts, ends, values), strict=True)
+                np.r_[old, new] for old, new in zip(last, (starts, ends, values), strict=True)
             )
-        held = (starts[-1:], ends[-1:], values[-1:])
-        yield from _valued(starts[:-1], ends[:-1], values[:-1])
-    yield from _valued(*held)
+        last = (starts[-1:], ends[-1:], values[-1:])
+        yield from _drop_missing(starts[:-1], ends[:-1], values[:-1])
+    yield from _drop_missing(*last)
 
 
 def call_track(track: ContigTrack, threshold: float, min_length: int, merge_gap: int) -> np.ndarray:
     """Call the intervals of a contig whose bases reach a threshold.
 
-    A base is called if its probability *as written* is at least `threshold`, so
-    0.500 passes 0.5. A base without a value belongs to no call, and calls on
-    either side of one are never joined, however large `merge_gap` is.
+    A base is called if its probability *as written* is at least `threshold`, so 0.500 passes 0.5. A base without a
+    value is in no call, and calls on either side of such a base are never merged.
 
     Parameters
     ----------
@@ -129,31 +129,30 @@ def call_track(track: ContigTrack, threshold: float, min_length: int, merge_gap:
     threshold : float
         Probability.
     min_length : int
-        Bases; shorter calls are dropped, after joining.
+        Bases; shorter calls are dropped, after merging.
     merge_gap : int
-        Bases; calls at most this far apart are joined, and the bases between
-        them count in the mean.
+        Bases; calls at most this far apart are merged, and the bases between them count in the mean.
 
     Returns
     -------
     numpy.ndarray
         `CALL_DTYPE`, shape (n,), in order.
     """
-    table = _classes(track, threshold)
-    covered, total = np.cumsum(table["end"] - table["start"]), np.cumsum(table["total"])
+    table = _threshold_runs(track, threshold)
+    bases, total = np.cumsum(table["end"] - table["start"]), np.cumsum(table["total"])
     called = np.flatnonzero(table["called"])
     if not len(called):
         return np.empty(0, dtype=CALL_DTYPE)
     gap = table["start"][called[1:]] - table["end"][called[:-1]]
-    known = covered[called[1:] - 1] - covered[called[:-1]]  # bases with a value between two calls
-    cut = np.flatnonzero((gap > merge_gap) | (gap != known))
-    opening = np.r_[0, cut + 1]
-    first, last = called[opening], called[np.r_[cut, len(called) - 1]]
+    with_value = bases[called[1:] - 1] - bases[called[:-1]]  # between two runs of called bases
+    separate = np.flatnonzero((gap > merge_gap) | (gap != with_value))
+    first_runs = np.r_[0, separate + 1]
+    first, last = called[first_runs], called[np.r_[separate, len(called) - 1]]
     calls = np.empty(len(first), dtype=CALL_DTYPE)
     calls["start"], calls["end"] = table["start"][first], table["end"][last]
     length = calls["end"] - calls["start"]
     calls["mean"] = (total[last] - total[first] + table["total"][first]) / length / SCALE
-    calls["max"] = np.maximum.reduceat(table["peak"][called], opening) / SCALE
+    calls["max"] = np.maximum.reduceat(table["peak"][called], first_runs) / SCALE
     return calls[length >= min_length]
 
 
@@ -165,44 +164,44 @@ def call_regions(
     Parameters
     ----------
     values : numpy.ndarray
-        uint16, shape (n,): stored values of the bases from `start` on.
+        uint16, shape (n,): quantized values of the bases from `start` on.
     start : int
         Position of the first base.
     """
     return call_track(ContigTrack("", [(start, values)]), threshold, min_length, merge_gap)
 
 
-def _blocks(pieces: Sequence[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-    for start, values in pieces:
+def _blocks(chunks: Sequence[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    for start, values in chunks:
         for offset in range(0, len(values), _BLOCK):
             yield start + offset, np.asarray(values[offset : offset + _BLOCK])
 
 
-def _valued(starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> Iterator[tuple]:
-    known = values != NO_VALUE
-    if known.all():
-        known = slice(None)
-    if len(values[known]):
-        yield starts[known], ends[known], values[known]
+def _drop_missing(starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> Iterator[tuple]:
+    has_value = values != NO_VALUE
+    if has_value.all():
+        has_value = slice(None)
+    if len(values[has_value]):
+        yield starts[has_value], ends[has_value], values[has_value]
 
 
-def _level(threshold: float) -> int:
-    """Return the least stored value whose probability reaches the threshold."""
+def _quantized_threshold(threshold: float) -> int:
+    """Return the smallest quantized value whose probability reaches the threshold."""
     level = int(np.ceil(threshold * SCALE))
     return level - 1 if (level - 1) / SCALE >= threshold else level  # 0.07 * 100 is 7.000000000000001
 
 
-def _classes(track: ContigTrack, threshold: float) -> np.ndarray:
-    """Tell runs of called bases from runs of others, with the sum and peak of their values.
+def _threshold_runs(track: ContigTrack, threshold: float) -> np.ndarray:
+    """Return alternating runs of called and other bases, with the sum and peak of their values: `_RUN_DTYPE`.
 
-    Runs may be cut at block borders: the parts touch, which joins them again.
+    A run may be divided at the border of two blocks; its parts touch, so that `call_track` merges them.
     """
-    level = _level(threshold)
-    tables = [np.empty(0, dtype=_CLASS_DTYPE)]
+    level = _quantized_threshold(threshold)
+    tables = [np.empty(0, dtype=_RUN_DTYPE)]
     for starts, ends, values in iterate_runs(track):
         called = values >= level
         first = np.flatnonzero(np.r_[True, (called[1:] != called[:-1]) | (starts[1:] != ends[:-1])])
-        table = np.empty(len(first), dtype=_CLASS_DTYPE)
+        table = np.empty(len(first), dtype=_RUN_DTYPE)
         table["start"], table["end"] = starts[first], ends[np.r_[first[1:], len(ends)] - 1]
         table["called"] = called[first]
         table["total"] = np.add.reduceat(values * (ends - starts), first)

@@ -67,7 +67,7 @@ EXTENSIONS = tuple(extension for track_format in FORMATS for extension in track_
 
 
 def find_format(path: str | Path) -> TrackFormat | None:
-    """Return the format of a file by its extension, None if there is none."""
+    """Return the format of a file by its extension, or None."""
     return next((track_format for track_format in FORMATS if track_format.matches(path)), None)
 
 
