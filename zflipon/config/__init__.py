@@ -22,16 +22,14 @@ from zflipon.config.inference import (
     TokenRatioConfig,
     VariantConfig,
 )
+from zflipon.config.stage import LOWER_IS_BETTER, MONITORS, StageConfig
 from zflipon.config.training import (
     HELD_OUT_FOLDER,
-    LOWER_IS_BETTER,
-    MONITORS,
     DataConfig,
     FeaturesConfig,
     LoraConfig,
     ModelConfig,
     Recipe,
-    StageConfig,
     TokenizerConfig,
 )
 

@@ -1,60 +1,36 @@
 """The sections of a training recipe: every key with its type, its default and the values that it accepts.
 
-`zflipon.training.recipe` reads recipes from TOML. Defaults of running a finished model live in
-`zflipon.config.inference`.
+`zflipon.training.recipe` reads recipes from TOML. Stages are in `zflipon.config.stage`. Defaults of running a finished
+model are in `zflipon.config.inference`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
+
+from zflipon.config.fields import (
+    SECTION,
+    NameLists,
+    Names,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    raise_problems,
+)
+from zflipon.config.stage import StageConfig
 
 HELD_OUT_FOLDER = "held-out"
 """Folder inside a model's folder that holds its held-out models, each trained without some contigs. It is also the
 suffix of a held-out model's name."""
 
-Objective = Literal["base", "token", "sequence", "mlm"]
-Target = Literal["labels", "candidates", "tracks", "chromatin"]
 
-TARGETS = ("labels", "candidates", "tracks", "chromatin")
-"""Intervals that a stage can learn."""
-
-_BASE_MEASURES = ("average_precision", "base_f1", "base_mcc", "base_precision", "base_recall", "best_f1")
-
-MONITORS: dict[str, tuple[str, ...]] = {
-    "base": (*_BASE_MEASURES, "loss"),
-    "token": ("token_f1", "token_mcc", *_BASE_MEASURES, "loss"),
-    "sequence": ("mcc", "f1", "accuracy", "precision", "recall", "loss"),
-    "mlm": ("masked_accuracy", "loss"),
-}
-"""Objective → measures that can choose the best weights. The first one is the default."""
-
-LOWER_IS_BETTER = frozenset({"loss"})
-"""Measures of `MONITORS` that are best when they are lowest."""
-
-_CONFIG = ConfigDict(extra="forbid", strict=True)
-
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
-NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
-NonNegativeOrInfinite = Annotated[float, Field(ge=0)]
-Probability = Annotated[FiniteFloat, Field(ge=0, lt=1)]
-"""From 0 to less than 1."""
-
-# TOML has lists where these classes have tuples
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-NameLists = Annotated[tuple[Names, ...], Field(strict=False)]
-Targets = Annotated[tuple[Target, ...], Field(strict=False)]
-ClassWeights = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)]
-
-
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=SECTION)
 class DataConfig:
     """Section ``[data]``: input files, and how they are split into training, validation and test data.
 
@@ -140,7 +116,7 @@ class DataConfig:
             problems.append(f"{both[0]} is in validation_contigs and in test_contigs; expected one of them")
         if self.held_out_models:
             problems += self._check_held_out()
-        _raise(problems)
+        raise_problems(problems)
         return self
 
     def _check_held_out(self) -> list[str]:
@@ -158,7 +134,7 @@ class DataConfig:
         return problems
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=SECTION)
 class FeaturesConfig:
     """Section ``[features]``: omics tracks that the model reads in addition to the sequence.
 
@@ -176,7 +152,7 @@ class FeaturesConfig:
     drop: Probability = 0.5
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=SECTION)
 class TokenizerConfig:
     """Section ``[tokenizer]``.
 
@@ -198,7 +174,7 @@ class TokenizerConfig:
     sample_bases: PositiveInt = 4_000_000
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=SECTION)
 class LoraConfig:
     """Section ``[model.lora]``: low-rank adapters (Hu et al. 2021), trained instead of the encoder's weights.
 
@@ -223,7 +199,7 @@ class LoraConfig:
     targets: Names = ()
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=SECTION)
 class ModelConfig:
     """Section ``[model]``: a checkpoint to start from, or a model family with random weights.
 
@@ -251,164 +227,7 @@ class ModelConfig:
     both_strands: bool | None = None
 
 
-@dataclass(frozen=True, config=_CONFIG)
-class StageConfig:
-    """A ``[[stage]]`` of training. A key that a stage does not set has the value of the stage before.
-
-    Attributes
-    ----------
-    name : str
-        Also the name of the stage's folder.
-    objective : {'base', 'token', 'sequence', 'mlm'}
-        Kind of prediction: a probability for each base, token or sequence, or masked tokens (needs no labels). If the
-        objective differs from that of the stage before, the encoder is kept and the head is initialised anew.
-    target : {'labels', 'candidates', 'tracks', 'chromatin'}
-        Intervals to learn. Windows are placed around them, or anywhere for ``'tracks'``. ``'chromatin'`` trains a wide
-        context on the tracks of ``data.chromatin`` and on labelled candidates at once; `positives` and `background`
-        are the frequencies of windows around candidates and anywhere.
-    auxiliary : tuple of str
-        Further targets that the base objective learns at the same time.
-    sampling : {'random', 'tiled'}
-        ``'random'``: windows at random positions around targets, around hard negatives and anywhere. ``'tiled'``:
-        adjacent windows from position 0, the same in each epoch, as in the published models.
-    window, margin : int
-        Bases of a window, and bases at either end that serve as context only.
-    label_threshold, label_comparison : float, {'>=', '>'}
-        A token is positive if its share of labelled bases compares so with the threshold (token objective).
-    positives, hard_negatives, background : float
-        Random sampling: relative frequencies of windows around targets, around hard negatives (candidates without a
-        label; if candidates are the target, regions that Z-HUNT scores just below them) and anywhere. Tiled windows:
-        all windows with a label are used, with this number of hard negatives and other windows for each of them;
-        ``inf`` uses all.
-    reverse_complement : bool
-        Replace half of the windows, chosen at random, by their reverse complement.
-    mlm_probability : float
-        Share of the tokens that the mlm objective masks.
-    epochs : float
-        Passes over tiled windows or sequences; 0 uses `steps`.
-    steps, batch_size : int
-        Optimizer steps, and windows in each step over all processes. With 0 steps and 0 epochs only the readout is
-        fitted.
-    gradient_accumulation : int
-        Parts into which a batch is divided to save memory.
-    gradient_checkpointing : bool
-        Recompute activations in the backward pass to save memory.
-    learning_rate, weight_decay, warmup : float
-        Settings of AdamW; `warmup` is a share of the steps.
-    schedule : {'cosine', 'linear', 'constant'}
-        Schedule of the learning rate after warmup.
-    class_weights : (float, float) or None
-        Weights of the classes 0 and 1 in the loss.
-    label_smoothing : float
-        Share of the target probability that is spread evenly over the classes.
-    dropout : float or None
-        Dropout during this stage; None takes the model's.
-    freeze : tuple of str
-        Prefixes of the names of weights that are not trained, such as ``base_head.can_form``.
-    ema_decay : float
-        Decay of an exponential moving average of the weights, such as 0.995. The stage ends with the average.
-        0: no average.
-    readout_penalty : float
-        Above 0: after the last step, the layer that separates labelled from unlabelled candidates by their context is
-        refitted as a logistic regression with one example for each candidate and this L2 penalty (base objective).
-    evaluations : int
-        Number of evenly spaced evaluations on the validation data; the best weights are used. With as many
-        evaluations as epochs, one follows each epoch. 0: the last weights are used.
-    monitor : str
-        Measure that chooses the best weights; empty takes the objective's default (`MONITORS`).
-    patience : int
-        Stop after this number of evaluations without improvement; 0: never.
-    precision : {'auto', 'float32', 'bfloat16', 'float16'}
-        ``'auto'`` is bfloat16 on GPUs that support it, else float32. ``'float16'`` needs a GPU.
-    seed : int
-    """
-
-    name: str = "train"
-    objective: Objective = "base"
-    target: Target = "labels"
-    auxiliary: Targets = ()
-    sampling: Literal["random", "tiled"] = "random"
-    window: PositiveInt = 1024
-    margin: NonNegativeInt = 256
-    label_threshold: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.7
-    label_comparison: Literal[">=", ">"] = ">="
-    positives: NonNegativeFloat = 1.0
-    hard_negatives: NonNegativeOrInfinite = 1.0
-    background: NonNegativeOrInfinite = 1.0
-    reverse_complement: bool = True
-    mlm_probability: Probability = 0.15
-    epochs: NonNegativeFloat = 0.0
-    steps: NonNegativeInt = 1000
-    batch_size: PositiveInt = 16
-    gradient_accumulation: PositiveInt = 1
-    gradient_checkpointing: bool = False
-    learning_rate: PositiveFloat = 5e-4
-    weight_decay: NonNegativeFloat = 0.01
-    warmup: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.1
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    class_weights: ClassWeights | None = None
-    label_smoothing: Probability = 0.0
-    dropout: Probability | None = None
-    freeze: Names = ()
-    ema_decay: Probability = 0.0
-    readout_penalty: NonNegativeFloat = 0.0
-    evaluations: NonNegativeInt = 4
-    monitor: str = ""
-    patience: NonNegativeInt = 0
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    seed: NonNegativeInt = 42
-
-    @property
-    def trains(self) -> bool:
-        """Whether the stage takes optimizer steps, as opposed to fitting a readout only."""
-        return bool(self.steps or self.epochs)
-
-    @property
-    def measure(self) -> str:
-        """The measure that chooses the best weights."""
-        if self.monitor:
-            return self.monitor
-        if self.objective == "token" and self.sampling == "random":
-            return "average_precision"  # whole contigs are evaluated base by base, not by token
-        return MONITORS[self.objective][0]
-
-    @model_validator(mode="after")
-    def _check(self):
-        _raise([*self._check_name_and_size(), *self._check_targets(), *self._check_training()])
-        return self
-
-    def _check_name_and_size(self) -> Iterable[str]:
-        if not re.fullmatch(r"[\w.-]+", self.name) or self.name in (".", ".."):
-            yield f"name: expected letters, digits, '.', '_' and '-' (it names a folder), found {self.name!r}"
-        if 2 * self.margin >= self.window:
-            yield f"margin: expected less than half of the window of {self.window}, found {self.margin}"
-        if self.batch_size % self.gradient_accumulation:
-            yield (
-                f"gradient_accumulation: expected a divisor of the batch size of {self.batch_size}, "
-                f"found {self.gradient_accumulation}"
-            )
-
-    def _check_targets(self) -> Iterable[str]:
-        if self.positives <= 0 and self.target != "tracks" and self.objective != "mlm":
-            yield "positives: expected a number above 0; there is nothing to learn without positive windows"
-        if self.target in self.auxiliary:
-            yield f"auxiliary: expected other targets than the stage's own, found {self.target!r}"
-        if "tracks" in (self.target, *self.auxiliary) and self.sampling == "tiled":
-            yield "sampling: expected 'random' to learn tracks, found 'tiled'"
-        if (self.auxiliary or self.target == "tracks") and self.objective != "base":
-            yield f"objective: expected 'base' to learn tracks or several targets, found {self.objective!r}"
-        if self.readout_penalty and (self.objective != "base" or self.target != "labels"):
-            yield "readout_penalty: only the objective 'base' with the target 'labels' has a readout"
-
-    def _check_training(self) -> Iterable[str]:
-        if not (self.trains or self.readout_penalty):
-            yield "steps: expected a number above 0, or readout_penalty above 0; this stage does nothing"
-        monitors = MONITORS[self.objective]
-        if self.monitor and self.monitor not in monitors:
-            yield f"monitor: expected one of {', '.join(monitors)}, found {self.monitor!r}"
-
-
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=SECTION)
 class Recipe:
     """A training recipe, as the files ``train/*.toml`` write it.
 
@@ -442,7 +261,7 @@ class Recipe:
             problems.append(f"stage: expected a different name for each stage, found {', '.join(names)}")
         for stage in self.stage:
             problems += (f"stage.{stage.name}.{problem}" for problem in self._check_stage(stage))
-        _raise(problems)
+        raise_problems(problems)
         return self
 
     def _check_model(self) -> Iterable[str]:
@@ -472,24 +291,3 @@ class Recipe:
                 "evaluations: expected 0 with data.held_out_models; a model trained on all contigs has no validation "
                 "data, so that its last weights are used"
             )
-
-
-class InvalidSection(ValueError):
-    """Values of a section do not fit together.
-
-    Attributes
-    ----------
-    problems : list of str
-        One sentence each, which starts with a key of the section.
-    """
-
-    def __init__(self, problems: list[str]):
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
-def _raise(problems: Iterable[str]) -> None:
-    """Report all problems of a section as one validation error."""
-    problems = list(problems)
-    if problems:
-        raise InvalidSection(problems)

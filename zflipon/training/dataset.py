@@ -23,9 +23,15 @@ from zflipon.models.metadata import View
 from zflipon.omics.features import FeatureTracks, fit_features
 from zflipon.training.batching import BatchSource
 from zflipon.training.evaluators import ContigEvaluator, Evaluator, GenomeEstimate, WindowEvaluator
-from zflipon.training.labelled_windows import EpochBatches, LabelledWindows, describe_parts, read_windows
+from zflipon.training.labelled_windows import (
+    EpochBatches,
+    LabelledWindows,
+    describe_parts,
+    read_windows,
+    require_positives,
+)
 from zflipon.training.sampling import LabelledGenome, WindowSampler, exclude_overlapping, find_near_misses
-from zflipon.training.sequence_files import read_sequences
+from zflipon.training.sequence_files import read_sequence_parts
 from zflipon.training.splits import PARTS, split_contigs, split_items
 
 log = logging.getLogger("zflipon")
@@ -297,7 +303,7 @@ class TrainingData:
         parts = {part: read(indices=indices) for part, indices in chosen.items()}
         for part, windows in parts.items():
             if part == "train" or len(windows) or self.contigs[part]:
-                _require_positives(part, windows, f"{self.data.labels}, windows of {stage.window} bases")
+                require_positives(part, windows, f"{self.data.labels}, windows of {stage.window} bases")
         return TiledSplit(tiled, np.concatenate(list(chosen.values())), parts)
 
     def _choose(self, tiled: TiledWindows, stage: StageConfig, part: str) -> np.ndarray:
@@ -349,7 +355,7 @@ def read_training_data(
         If a file or a contig is missing, or files do not fit together.
     """
     if data.sequences:
-        return TrainingData(data, sequences=_read_tables(data))
+        return TrainingData(data, sequences=read_sequence_parts(data))
     missing = [f"data.{name}" for name in ("genome", *(["labels"] * labelled)) if not getattr(data, name)]
     if missing:
         alternative = " (or data.sequences, a table)" if labelled else ""
@@ -375,32 +381,6 @@ def read_training_data(
         training_data.features = fit_features(features.tracks, genome.lengths, contigs["train"], data.seed)
         training_data.drop = features.drop
     return training_data
-
-
-def _read_tables(data: DataConfig) -> dict[str, LabelledWindows]:
-    """Read the tables of sequences. A single table is split at random, stratified by label."""
-    paths = {
-        "train": data.sequences,
-        "validation": data.validation_sequences,
-        "test": data.test_sequences,
-    }
-    parts = {part: read_sequences(path) for part, path in paths.items() if path}
-    if len(parts) == 1:
-        table = parts["train"]
-        parts = {part: table[rows] for part, rows in split_items(table.positive.astype(int), data).items()}
-    for part, windows in parts.items():
-        if len(windows):
-            _require_positives(part, windows, paths[part] or data.sequences)
-    log.info("sequences: %s", describe_parts(parts))
-    return parts
-
-
-def _require_positives(part: str, windows: LabelledWindows, source: str | None) -> None:
-    if not windows.positive.any():
-        raise InputError(
-            f"{source}: none of the {len(windows):,} {part} windows has a label; check that the labels are of the "
-            "genome's assembly, or change the split"
-        )
 
 
 def _track_files(folder: str | None) -> list[Path]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zflipon.config import StageConfig
+from zflipon.errors import InputError
 from zflipon.genome.alphabet import base_codes, reverse_complement
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, interval_mask
@@ -168,3 +169,12 @@ def describe_parts(parts: Mapping[str, LabelledWindows]) -> str:
         f"{name} {len(windows):,} ({int(windows.positive.sum()):,} with a label)"
         for name, windows in parts.items()
     )
+
+
+def require_positives(part: str, windows: LabelledWindows, source: str | None) -> None:
+    """Raise `InputError` if none of the windows of a part has a label; `source` names the file in the message."""
+    if not windows.positive.any():
+        raise InputError(
+            f"{source}: none of the {len(windows):,} {part} windows has a label; check that the labels are of the "
+            "genome's assembly, or change the split"
+        )

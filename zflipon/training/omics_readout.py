@@ -101,7 +101,9 @@ class _Scaler:
 
     def inputs(self, omics: OmicsHead, candidates: Candidates, rows: Tensor, available: Tensor) -> Tensor:
         """Return the standardised inputs of some candidates; 0 for tracks that are not available."""
-        values = omics.layer_inputs(candidates.context[rows], candidates.tracks[rows], torch.ones_like(available))
+        values = omics.layer_inputs(
+            candidates.context[rows], candidates.tracks[rows], torch.ones_like(available)
+        )
         values = (values - self.mean) / self.spread
         tracks = values[:, self.context_size : -omics.tracks].unflatten(1, (omics.tracks, -1))
         tracks = tracks * available[..., None]

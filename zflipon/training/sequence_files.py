@@ -1,18 +1,23 @@
 """Reader of CSV and TSV files with labelled sequences, the format of the GUE benchmark.
 
-Splitting the sequences is up to `zflipon.training.dataset`.
+The rules of the split are in `zflipon.training.splits`.
 """
 
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
 
+from zflipon.config import DataConfig
 from zflipon.errors import InputError, format_names
-from zflipon.training.labelled_windows import LabelledWindows
+from zflipon.training.labelled_windows import LabelledWindows, describe_parts, require_positives
+from zflipon.training.splits import split_items
+
+log = logging.getLogger("zflipon")
 
 COLUMNS = ("sequence", "label")
 """Required columns."""
@@ -61,6 +66,30 @@ def read_sequences(path: str | Path) -> LabelledWindows:
     if not sequences:
         raise InputError(f"{path}: no sequences after the header")
     return LabelledWindows(sequences, np.array(labels, dtype=np.int8))
+
+
+def read_sequence_parts(data: DataConfig) -> dict[str, LabelledWindows]:
+    """Read the tables of sequences of a recipe. A single table is split at random, stratified by label.
+
+    Raises
+    ------
+    InputError
+        If a table is malformed, or a part has no sequence with a label of 1.
+    """
+    paths = {
+        "train": data.sequences,
+        "validation": data.validation_sequences,
+        "test": data.test_sequences,
+    }
+    parts = {part: read_sequences(path) for part, path in paths.items() if path}
+    if len(parts) == 1:
+        table = parts["train"]
+        parts = {part: table[rows] for part, rows in split_items(table.positive.astype(int), data).items()}
+    for part, windows in parts.items():
+        if len(windows):
+            require_positives(part, windows, paths[part] or data.sequences)
+    log.info("sequences: %s", describe_parts(parts))
+    return parts
 
 
 def _column_indices(path: Path, header: list[str]) -> list[int]:
