@@ -22,6 +22,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,15 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import merge
 from zflipon.models import load, save
+from zflipon.plots import NEUTRAL_COLOUR, figure_style, new_figure, save_figure, series_style
 from zflipon.tracks.atomic import record_path
 from zflipon.workflows.evaluate import Report, Result, evaluate
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
 HELD_OUT_MODELS = Path(__file__).parent / "held_out_models"
 BINS = np.linspace(0, 1, 11)
-LEAST = 200
-"""Bases that a bin of probabilities needs to be held against its own name."""
+MIN_BIN_BASES = 200
+"""Lowest number of bases of a probability bin whose reliability is judged."""
 
 
 def main() -> None:
@@ -71,12 +73,12 @@ def main() -> None:
         *([autosomes] if 0 < len(autosomes) < len(contigs) else []),
         contigs,
     ]:
-        report = judged(paths, data, chosen)
+        report = evaluate_contigs(paths, data, chosen)
         results = list(report.tracks.values())
         print(f"\n{', '.join(chosen)}: {report.settings['bases']}")
         print(table(tracks, peers, results, sizes), flush=True)
     rows = {name: reliability(results[2 * number]) for number, name in enumerate(tracks)}
-    print(spoken(rows))
+    print(reliability_text(rows))
     write(out, report, rows)
 
 
@@ -104,8 +106,8 @@ def held_out_contigs(model: str) -> list[list[str]]:
     return [each["contigs"] for each in load(model).metadata.quality["held_out_models"]]
 
 
-def judged(paths: list[Path], data: Path, contigs: list[str]) -> Report:
-    """Hold tracks against the labels of some contigs."""
+def evaluate_contigs(paths: list[Path], data: Path, contigs: list[str]) -> Report:
+    """Evaluate tracks on some contigs."""
     report = evaluate(
         paths,
         data / "kouzine.bed",
@@ -130,13 +132,13 @@ def annotate(
         parts.append(paths)
     if len(parts) == 1:
         return parts[0]
-    joined = [out / f"{name}.bw", out / f"{name}.bed"]
-    join([scored for scored, _ in parts], joined[0])
-    joined[1].write_text("".join(called.read_text() for _, called in parts))
+    merged = [out / f"{name}.bw", out / f"{name}.bed"]
+    merge_bigwigs([scored for scored, _ in parts], merged[0])
+    merged[1].write_text("".join(called.read_text() for _, called in parts))
     records = [json.loads(record_path(scored).read_text()) for scored, _ in parts]
-    told = {key: sum(each[key] for each in records) for key in ("bases", "seconds")}
-    record_path(joined[0]).write_text(json.dumps(told))
-    return joined
+    totals = {key: sum(each[key] for each in records) for key in ("bases", "seconds")}
+    record_path(merged[0]).write_text(json.dumps(totals))
+    return merged
 
 
 def models_for_contigs(name: str, model: str, contigs: list[str], out: Path) -> list[tuple[str, list[str]]]:
@@ -160,7 +162,7 @@ def models_for_contigs(name: str, model: str, contigs: list[str], out: Path) -> 
 
 
 def run(data: Path, model: str, contigs: list[str], paths: list[Path], features: str | None) -> None:
-    """Annotate, by the command that a user would give."""
+    """Annotate with the command line, as a user does."""
     words = [
         "annotate",
         str(data / "hg19_part.fa.gz"),
@@ -174,32 +176,32 @@ def run(data: Path, model: str, contigs: list[str], paths: list[Path], features:
     subprocess.run([sys.executable, "-m", "zflipon", *words, "--force"], check=True)
 
 
-def join(parts: list[Path], path: Path) -> None:
-    """Put bigWigs of different contigs into one."""
-    read = [pyBigWig.open(str(part)) for part in parts]
-    holders = {contig: track for track in read for contig in track.chroms() if track.intervals(contig)}
-    with pyBigWig.open(str(path), "w") as joined:
-        joined.addHeader(list(read[0].chroms().items()))
-        for contig in filter(holders.get, read[0].chroms()):
-            starts, ends, values = zip(*holders[contig].intervals(contig), strict=True)
-            joined.addEntries([contig] * len(starts), list(starts), ends=list(ends), values=list(values))
-    for track in read:
+def merge_bigwigs(parts: list[Path], path: Path) -> None:
+    """Merge bigWig files of different contigs into one."""
+    tracks = [pyBigWig.open(str(part)) for part in parts]
+    track_of = {contig: track for track in tracks for contig in track.chroms() if track.intervals(contig)}
+    with pyBigWig.open(str(path), "w") as merged:
+        merged.addHeader(list(tracks[0].chroms().items()))
+        for contig in filter(track_of.get, tracks[0].chroms()):
+            starts, ends, values = zip(*track_of[contig].intervals(contig), strict=True)
+            merged.addEntries([contig] * len(starts), list(starts), ends=list(ends), values=list(values))
+    for track in tracks:
         track.close()
 
 
 def parameters(model: str) -> int:
-    """Return how many numbers a model's weights are."""
+    """Return the number of parameters of a model."""
     return sum(weights.numel() for weights in load(model).module.parameters())
 
 
 def speed(track: Path) -> float:
-    """Return the bases a second that a run's record tells."""
+    """Return the bases per second of a run, from its record."""
     record = json.loads(record_path(track).read_text())
     return record["bases"] / record["seconds"]
 
 
 def published_ends(scored: Path, data: Path, contigs: list[str], out: Path) -> Path:
-    """Give each of Z-HUNT's published calls the mean probability of its bases, and other bases none."""
+    """Write a bedGraph of Z-HUNT's published calls, each with the mean probability of its bases."""
     path = out / "published_ends.bedgraph"
     with Genome(data / "hg19_part.fa.gz") as source:
         rows = read_bed(data / "zhunt.bed", source.lengths, "calls")
@@ -234,10 +236,10 @@ def progress(done: int, total: int) -> None:
 
 
 def table(tracks: dict, peers: dict, results: list[Result], sizes: dict[str, int]) -> str:
-    """Lay the figures out as Markdown."""
+    """Return the results as a Markdown table."""
     lines = [
         "| | AP, every base | best F1 | F1 of calls | precision / recall | best F1, 1:3 sample | F1 of calls, 1:3 | "
-        "parameters | kb a second |",
+        "parameters | kb per second |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for place, name in enumerate(tracks):
@@ -268,20 +270,20 @@ def row(name: str, ours: list, called: dict, sampled: float | None, rate: str = 
 
 
 def number(value: float | tuple | None) -> str:
-    """Write a figure, or two."""
+    """Format one number or several."""
     if isinstance(value, tuple):
         return " / ".join(map(number, value))
     return "" if value is None else f"{value:.3f}"
 
 
 def reliability(result: Result) -> list[dict]:
-    """Return, for each tenth of the probabilities, how many bases have it and which share of them is labelled."""
+    """Return number of bases, mean probability and labelled share of ten probability bins."""
     values, without, labelled = result.protocols["genome"].histogram.counts()
-    place = np.clip(np.digitize(values, BINS) - 1, 0, len(BINS) - 2)
+    bins = np.clip(np.digitize(values, BINS) - 1, 0, len(BINS) - 2)
     total = without + labelled
     rows = []
     for at in range(len(BINS) - 1):
-        here = place == at
+        here = bins == at
         bases = int(total[here].sum())
         rows.append(
             {
@@ -295,43 +297,45 @@ def reliability(result: Result) -> list[dict]:
     return rows
 
 
-def spoken(rows: dict[str, list[dict]]) -> str:
-    """Lay the reliability out."""
+def reliability_text(rows: dict[str, list[dict]]) -> str:
+    """Return the reliability of the probabilities as text."""
     lines = []
     for name, bins in rows.items():
-        lines.append(f"\n{name}: probability told, share labelled, bases")
+        lines.append(f"\n{name}: mean probability, labelled share, bases")
         for each in bins:
             if each["bases"]:
-                told, found = each["mean_probability"], each["labelled"]
-                mark = "" if abs(told - found) <= 0.05 or each["bases"] < LEAST else "  off by more than 0.05"
-                lines.append(
-                    f"  {each['from']:.1f}-{each['to']:.1f}  {told:.3f}  {found:.3f}  {each['bases']:>10,}{mark}"
-                )
+                predicted, labelled = each["mean_probability"], each["labelled"]
+                reliable = abs(predicted - labelled) <= 0.05 or each["bases"] < MIN_BIN_BASES
+                mark = "" if reliable else "  off by more than 0.05"
+                span = f"{each['from']:.1f}-{each['to']:.1f}"
+                lines.append(f"  {span}  {predicted:.3f}  {labelled:.3f}  {each['bases']:>10,}{mark}")
     return "\n".join(lines)
 
 
 def write(out: Path, report: Report, rows: dict[str, list[dict]]) -> None:
-    """Write what was printed, and a plot of the reliability."""
+    """Write the printed numbers, and a figure of the reliability."""
     (out / "accuracy.json").write_text(json.dumps(report.summary(), indent=1))
     with open(out / "reliability.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, ["model", *next(iter(rows.values()))[0]])
         writer.writeheader()
         writer.writerows({"model": name, **each} for name, bins in rows.items() for each in bins)
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return
-    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for name, bins in rows.items():
-        kept = [each for each in bins if each["bases"] >= LEAST]
-        axes.plot(
-            [each["mean_probability"] for each in kept], [each["labelled"] for each in kept], "o-", label=name
-        )
-    axes.set(xlabel="probability told", ylabel="share of bases labelled", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False)
-    figure.savefig(out / "reliability.png", dpi=150)
+    if find_spec("matplotlib") is not None:
+        plot_reliability(out / "reliability.png", rows)
+
+
+def plot_reliability(path: Path, rows: dict[str, list[dict]]) -> None:
+    """Draw the labelled share against the mean probability, a line for each model."""
+    with figure_style():
+        figure = new_figure(4.5, 4.5)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=NEUTRAL_COLOUR, linewidth=1)
+        for series, (name, bins) in enumerate(rows.items()):
+            points = [each for each in bins if each["bases"] >= MIN_BIN_BASES]
+            predicted = [each["mean_probability"] for each in points]
+            axes.plot(predicted, [each["labelled"] for each in points], label=name, **series_style(series))
+        axes.set(xlabel="mean probability", ylabel="share of bases labelled", xlim=(0, 1), ylim=(0, 1))
+        axes.legend()
+        save_figure(figure, path)
 
 
 if __name__ == "__main__":

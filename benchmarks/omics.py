@@ -1,14 +1,13 @@
-"""What omics tracks are worth: average precision against the number of tracks, and the speed with none and with all.
+"""Benefit and cost of omics tracks: average precision by number of tracks, speed with all tracks and without.
 
 python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics] [--model NAME=FOLDER …] [--curve] [--draws 3]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
-``zflipon annotate --features`` takes it. Contigs that the models were not trained on are read; compact-omics, which was
-trained on all of them, is represented by its first held-out model (``benchmarks/held_out_models``). The table has a row
-for each model: parameters, training steps and megabases of windows read in them, average precision and F1 over every
-base with all tracks, without tracks if the model allows it, and bases per second.
-``--curve`` adds the first model with fewer and fewer tracks, drawn at random, the windows that it can
-call alone being read (the model's screen). OUT gets ``omics.csv`` and, where matplotlib is installed, ``omics.png``.
+``zflipon annotate --features`` takes it. Models are evaluated on contigs that they were not trained on; compact-omics,
+which was trained on all of them, is represented by its first held-out model (``benchmarks/held_out_models``). The table
+has a row for each model: parameters, training steps and megabases of windows read in them, average precision and F1
+over every base with all tracks, without tracks if the model allows it, and bases per second. ``--curve`` adds the first
+model with random subsets of its tracks, on the windows that pass the model's prefilter. OUT gets ``omics.csv`` and, if matplotlib is installed, ``omics.png``.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import argparse
 import csv
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from zflipon.inference.predictor import Predictor
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import ModelMetadata, load
 from zflipon.omics.features import FeatureTracks, open_model_features
+from zflipon.plots import GRID_COLOUR, NEUTRAL_COLOUR, SIGNAL_COLOUR, figure_style, new_figure, save_figure
 
 HELD_OUT = f"{OMICS_MODEL}={Path(__file__).parent / 'held_out_models' / OMICS_MODEL / '1'}"
 COUNTS = (0, 1, 2, 5, 10, 20, 30)
@@ -44,12 +45,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [HELD_OUT]]
     with Genome(data / "hg19_part.fa.gz") as genome:
-        ground = EvaluationRegions(genome, data)
-        rows = [row for name, model in named for row in compared(ground, name, model, arguments.tracks)]
+        regions = EvaluationRegions(genome, data)
+        rows = [row for name, model in named for row in measure_model(regions, name, model, arguments.tracks)]
         print(table(rows))
         if arguments.curve:
-            curve = list(fewer_tracks(ground, named[0][1], arguments.tracks, arguments.draws))
-            print(told(curve))
+            curve = list(measure_subsets(regions, named[0][1], arguments.tracks, arguments.draws))
+            print(curve_table(curve))
             save(out, curve)
 
 
@@ -68,7 +69,7 @@ def parse() -> argparse.Namespace:
 
 
 class EvaluationRegions:
-    """The genome, and what is true of it.
+    """The genome with its labels and blacklist.
 
     Parameters
     ----------
@@ -84,28 +85,28 @@ class EvaluationRegions:
             for name in ("kouzine.bed", "blacklist.bed")
         )
 
-    def stretches(self, predictor: Predictor, contigs: list[str], screen: bool) -> list[ScanTask]:
-        """Return the windows of contigs, and which of them are read."""
-        found, metadata = [], predictor.metadata
+    def scan_tasks(self, predictor: Predictor, contigs: list[str], screen: bool) -> list[ScanTask]:
+        """Return the windows of contigs; with `screen`, only those that pass the model's prefilter are predicted."""
+        tasks, metadata = [], predictor.metadata
         for contig in contigs:
             for start, end in self.genome.scan(contig, MIN_GAP).segments:
                 windows = tile_windows(start, end, metadata.window, metadata.margin)
                 for first in range(0, len(windows), 256):
                     part = windows[first : first + 256]
                     read = screen_windows(self.genome, contig, part, metadata.screen) if screen else None
-                    found.append(ScanTask(contig, part, read))
-        return found
+                    tasks.append(ScanTask(contig, part, read))
+        return tasks
 
-    def measure(self, predictor: Predictor, stretches: list[ScanTask]) -> dict[str, float]:
-        """Return average precision, F1 of the model's own calls and bases a second."""
+    def measure(self, predictor: Predictor, tasks: list[ScanTask]) -> dict[str, float]:
+        """Return average precision, F1 of the model's calls, and bases per second."""
         histogram, bases, begun = ScoreHistogram(), 0, time.perf_counter()
-        for stretch, values in scan_genome(predictor, self.genome, stretches):
-            start = int(stretch.windows["core_start"][0])
-            place = (start, start + len(values))
-            counted = ~np.isnan(values) & ~interval_mask(self.ignored.get(stretch.contig), *place)
+        for task, values in scan_genome(predictor, self.genome, tasks):
+            start = int(task.windows["core_start"][0])
+            span = (start, start + len(values))
+            counted = ~np.isnan(values) & ~interval_mask(self.ignored.get(task.contig), *span)
             histogram.add(
                 values[counted].astype(np.float64),
-                interval_mask(self.labels.get(stretch.contig), *place)[counted],
+                interval_mask(self.labels.get(task.contig), *span)[counted],
             )
             bases += len(values)
         spent = time.perf_counter() - begun
@@ -116,8 +117,8 @@ class EvaluationRegions:
         }
 
 
-def compared(ground: EvaluationRegions, name: str, model: str, table_of_tracks: str):
-    """Yield a model's figures with all of its tracks and, if it bears that, with none."""
+def measure_model(regions: EvaluationRegions, name: str, model: str, table_of_tracks: str):
+    """Yield the results of a model with all of its tracks and, if it allows that, without tracks."""
     checkpoint = load(model)
     contigs = list(checkpoint.metadata.training["validation_contigs"])
     about = {
@@ -126,18 +127,18 @@ def compared(ground: EvaluationRegions, name: str, model: str, table_of_tracks: 
         "trained": trained(checkpoint.metadata),
     }
     wanted = bool(checkpoint.metadata.features)
-    tracks = open_model_features(checkpoint, table_of_tracks, ground.genome.lengths) if wanted else None
+    tracks = open_model_features(checkpoint, table_of_tracks, regions.genome.lengths) if wanted else None
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu"), features=tracks)
-    stretches = ground.stretches(predictor, contigs, False)
+    tasks = regions.scan_tasks(predictor, contigs, False)
     count = len(tracks.features) if wanted else 0
-    yield {**about, "tracks": count, **ground.measure(predictor, stretches)}
+    yield {**about, "tracks": count, **regions.measure(predictor, tasks)}
     if wanted and checkpoint.metadata.allows_missing_features:
         predictor.features = tracks.drop_tracks(tracks.readers)
-        yield {**about, "tracks": 0, **ground.measure(predictor, stretches)}
+        yield {**about, "tracks": 0, **regions.measure(predictor, tasks)}
 
 
 def trained(metadata: ModelMetadata) -> str:
-    """Say how long a model was trained; a readout that is fitted to whole calls takes no steps."""
+    """Return the number of training steps as text; a readout is fitted without steps."""
     stages = metadata.training.get("stages", [])
     steps = sum(stage["steps"] for stage in stages)
     bases = sum(stage["steps"] * stage["batch_size"] * stage["window"] for stage in stages)
@@ -145,31 +146,31 @@ def trained(metadata: ModelMetadata) -> str:
     return ", ".join(parts + ["a readout"] * any(stage.get("readout") for stage in stages))
 
 
-def fewer_tracks(ground: EvaluationRegions, model: str, table_of_tracks: str, draws: int):
+def measure_subsets(regions: EvaluationRegions, model: str, table_of_tracks: str, draws: int):
     """Yield (number of tracks, average precision, F1) of random sets of tracks."""
     checkpoint = load(model)
-    tracks = open_model_features(checkpoint, table_of_tracks, ground.genome.lengths)
+    tracks = open_model_features(checkpoint, table_of_tracks, regions.genome.lengths)
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu"), features=tracks)
-    stretches = ground.stretches(predictor, list(checkpoint.metadata.training["validation_contigs"]), True)
+    tasks = regions.scan_tasks(predictor, list(checkpoint.metadata.training["validation_contigs"]), True)
     rng = np.random.default_rng(42)
     for count in (*COUNTS, len(tracks.features)):
         for _ in range(1 if count in (0, len(tracks.features)) else draws):
-            predictor.features = some_of(tracks, count, rng)
-            found = ground.measure(predictor, stretches)
-            print(f"  {count} tracks: {found['average_precision']:.4f}", file=sys.stderr, flush=True)
-            yield count, found["average_precision"], found["f1"]
+            predictor.features = random_subset(tracks, count, rng)
+            result = regions.measure(predictor, tasks)
+            print(f"  {count} tracks: {result['average_precision']:.4f}", file=sys.stderr, flush=True)
+            yield count, result["average_precision"], result["f1"]
 
 
-def some_of(tracks: FeatureTracks, count: int, rng: np.random.Generator) -> FeatureTracks:
-    """Return so many of the tracks, at random."""
+def random_subset(tracks: FeatureTracks, count: int, rng: np.random.Generator) -> FeatureTracks:
+    """Return a random subset of the tracks."""
     names = [feature.name for feature in tracks.features]
     return tracks.drop_tracks(rng.permutation(names)[: len(names) - count].tolist())
 
 
 def table(rows: list[dict]) -> str:
-    """Lay the figures out as Markdown."""
+    """Return the results as a Markdown table."""
     lines = [
-        "| | tracks | parameters | trained | AP, every base | F1 of calls | kb a second |",
+        "| | tracks | parameters | trained | AP, every base | F1 of calls | kb per second |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -181,9 +182,9 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def told(curve: list[tuple[int, float, float]]) -> str:
-    """Lay the curve out as Markdown: means over the draws."""
-    lines = ["| tracks | AP, every base (mean, least, most) | F1 of calls |", "|---|---|---|"]
+def curve_table(curve: list[tuple[int, float, float]]) -> str:
+    """Return the curve as a Markdown table: means over the random subsets."""
+    lines = ["| tracks | AP, every base (mean, lowest, highest) | F1 of calls |", "|---|---|---|"]
     for count in sorted({row[0] for row in curve}):
         precision, f1 = (np.array([row[i] for row in curve if row[0] == count]) for i in (1, 2))
         lines.append(
@@ -193,25 +194,29 @@ def told(curve: list[tuple[int, float, float]]) -> str:
 
 
 def save(out: Path, curve: list[tuple[int, float, float]]) -> None:
-    """Write what was printed, and a plot of it."""
+    """Write the curve as a table and as a figure."""
     with open(out / "omics.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["tracks", "average_precision", "f1"])
         writer.writerows(curve)
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return
-    figure = Figure(figsize=(4.8, 3.6), layout="constrained")
-    axes = figure.subplots()
+    if find_spec("matplotlib") is not None:
+        plot_curve(out / "omics.png", curve)
+
+
+def plot_curve(path: Path, curve: list[tuple[int, float, float]]) -> None:
+    """Draw average precision by number of tracks: every subset, the mean, and the range as a band."""
     counts = sorted({row[0] for row in curve})
-    axes.plot([row[0] for row in curve], [row[1] for row in curve], ".", color="0.6", ms=5)
-    axes.plot(
-        counts, [np.mean([row[1] for row in curve if row[0] == count]) for count in counts], color="#4a1486"
-    )
-    axes.set(xlabel="omics tracks given", ylabel="average precision, every base")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(out / "omics.png", dpi=150)
+    by_count = [[precision for number, precision, _ in curve if number == count] for count in counts]
+    with figure_style():
+        figure = new_figure(4.8, 3.6)
+        axes = figure.subplots()
+        axes.fill_between(counts, list(map(min, by_count)), list(map(max, by_count)), color=GRID_COLOUR)
+        axes.plot(
+            [row[0] for row in curve], [row[1] for row in curve], ".", color=NEUTRAL_COLOUR, markersize=5
+        )
+        axes.plot(counts, list(map(np.mean, by_count)), color=SIGNAL_COLOUR)
+        axes.set(xlabel="omics tracks given", ylabel="average precision, every base")
+        save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How many alleles a second are scored, beside one allele at a time.
+"""Speed of scoring variants, in batches and one allele at a time.
 
 python benchmarks/variants.py [--model compact] [--device auto] [--variants 200] [--alone 20] [--spacing 40]
 
-Variants are random SNVs on random DNA, so many bases apart. Printed are the rates of (a) one allele after the other,
-its reference and its alternative window in a pass of their own, (b) ours, and their ratio.
+Variants are random SNVs on random DNA, `--spacing` bases apart. Prints alleles per second of (a) one allele at a time,
+with one forward pass for the reference window and one for the alternative window, (b) batches, and the ratio.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: t
     """Return the scores of one allele, whose two windows are read one after the other and whole."""
     batch = AlleleBatch(genome, shape)
     batch.add(*allele)
-    return score_alleles(batch.pairs, [predictor.predict_probabilities([text])[0] for text in batch.sequences])[0]
+    return score_alleles(
+        batch.pairs, [predictor.predict_probabilities([text])[0] for text in batch.sequences]
+    )[0]
 
 
 def timed(run) -> tuple[float, list]:

@@ -11,9 +11,11 @@ import pytest
 from zflipon.tokenization.bpe_training import train_bpe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-"""Real genomes and tokenizers, where they lie beside the repository; no test depends on them."""
+"""Optional folder of real genomes and tokenizers next to the repository; tests that need it are skipped without it."""
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no folder 'shared' beside the repository")
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="there is no folder 'shared' next to the repository"
+)
 
 
 def dna(length, seed=0, letters="ACGT"):

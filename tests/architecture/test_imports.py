@@ -19,7 +19,6 @@ LAYERS = [
     ("genome",),
     ("energetics",),
     ("tokenization",),
-    ("omics.spec",),
     ("models",),
     ("tracks",),
     ("omics",),
