@@ -28,6 +28,10 @@ class NotANumberError(ModelError):
     """A model returned NaN."""
 
 
+class ConfigError(ZfliponError):
+    """A setting of inference, calling, scoring or evaluation is invalid."""
+
+
 class RecipeError(ZfliponError):
     """A training recipe, or a setting that overrides it, is invalid."""
 

@@ -1,12 +1,21 @@
 """Defaults of everything that runs a finished model: inference, calling, variants, evaluation, attribution.
 
-Only the standard library is imported, so that ``zflipon --help`` stays fast. Defaults of training live in
-`zflipon.config.training`.
+Defaults of training live in `zflipon.config.training`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from zflipon.config.validation import config_class
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 DEFAULT_MODEL = "compact"
 """Name of the bundled model that is used if the user names none."""
@@ -45,7 +54,7 @@ MAX_STEP_DOUBLINGS = 5
 """How often the steps of Integrated Gradients are doubled while the completeness error exceeds the tolerance."""
 
 
-@dataclass(frozen=True)
+@config_class
 class Selection:
     """The parts of a genome to process. The default selects everything.
 
@@ -53,19 +62,19 @@ class Selection:
     ----------
     regions : tuple of str
         Regions in samtools syntax: ``chr1:1,001-2,000``, 1-based and closed.
-    regions_bed : str or None
+    regions_bed : str, Path or None
         Path of a BED file of regions.
     contigs, exclude_contigs : tuple of str
         Names of contigs to include and to exclude.
     """
 
     regions: tuple[str, ...] = ()
-    regions_bed: str | None = None
+    regions_bed: str | Path | None = None
     contigs: tuple[str, ...] = ()
     exclude_contigs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@config_class
 class CallConfig:
     """How probabilities become called intervals.
 
@@ -79,12 +88,12 @@ class CallConfig:
         Calls at most this many bases apart are merged, before `min_length` is applied.
     """
 
-    threshold: float | None = None
-    min_length: int = 6
-    merge_gap: int = 0
+    threshold: Probability | None = None
+    min_length: NonNegativeInt = 6
+    merge_gap: NonNegativeInt = 0
 
 
-@dataclass(frozen=True)
+@config_class
 class InferenceConfig:
     """How a model is run, as the user asks for it; `zflipon.inference.settings` resolves ``auto`` and None.
 
@@ -104,14 +113,14 @@ class InferenceConfig:
         base-resolution head averages its activity score only.
     """
 
-    batch_size: int | None = None
-    precision: str = "auto"
+    batch_size: PositiveInt | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
-    threads: int | None = None
+    threads: PositiveInt | None = None
     both_strands: bool | None = None
 
 
-@dataclass(frozen=True)
+@config_class
 class VariantConfig:
     """How variants are scored, and which records are written.
 
@@ -129,10 +138,10 @@ class VariantConfig:
         Regions in samtools syntax; records elsewhere are not written. Empty: all records are written.
     """
 
-    flank: int | None = None
-    max_length: int | None = None
-    shifts: int = 1
-    min_delta: float = 0.0
+    flank: NonNegativeInt | None = None
+    max_length: PositiveInt | None = None
+    shifts: PositiveInt = 1
+    min_delta: Probability = 0.0
     regions: tuple[str, ...] = ()
 
 
@@ -156,7 +165,7 @@ class ScreenConfig:
     strong: float = 0.0
 
 
-@dataclass(frozen=True)
+@config_class
 class EvaluateConfig:
     """How tracks are compared with labels.
 
@@ -177,12 +186,12 @@ class EvaluateConfig:
         Bases of a contig that are held in memory at once. No result depends on it.
     """
 
-    protocol: str = "both"
-    window: int = 128
-    negatives: int = 3
-    seed: int = 42
+    protocol: Literal["genome", "sampled", "both"] = "both"
+    window: PositiveInt = 128
+    negatives: NonNegativeInt = 3
+    seed: NonNegativeInt = 42
     threshold: float = 0.5
-    chunk: int = 1 << 22
+    chunk: PositiveInt = 1 << 22
 
 
 @dataclass(frozen=True)
