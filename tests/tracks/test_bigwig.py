@@ -1,13 +1,19 @@
-"""The value range of a bigWig: exact, read from all values, and safe for NaN and infinity."""
+"""bigWig files: the value range, damaged structures, and failed writes."""
 
+import os
+import resource
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyBigWig
 import pytest
 from conftest import SHARED, needs_shared
 
-from zflipon.tracks.bigwig import value_range, write_bigwig_values
+from zflipon.errors import InputError, OutputError
+from zflipon.tracks.bigwig import BigWigReader, value_range, write_bigwig_values
 
 LENGTHS = {"chr1": 1000, "chr2": 500}
 
@@ -75,3 +81,103 @@ def test_known_faulty_files_have_a_finite_range(name, expected):
     assert np.isfinite([low, high]).all()
     assert low <= high
     assert expected is None or high == expected
+
+
+# ---- damaged files ------------------------------------------------------------------------------------------
+
+
+def scores_or_message(path):
+    """Return the scores of all bases, or the message of the error that reading raises."""
+    try:
+        track = BigWigReader(path, LENGTHS)
+        scores = [scores.tolist() for _, _, scores in track.chunks(LENGTHS, 300)]
+        value_range(path)
+        return scores
+    except InputError as error:
+        return str(error)
+
+
+@pytest.fixture
+def written(tmp_path):
+    path = tmp_path / "a.bw"
+    values = np.random.default_rng(1).random(400)
+    write_bigwig_values(path, LENGTHS, {"chr1": [(0, values)], "chr2": [(10, values[:50])]})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offset", "content", "message"),
+    [
+        (6, b"\xff\xff", "65535 zoom levels, for which its header has no room"),
+        (24, bytes(8), "data blocks but no index"),
+        (8, struct.pack("<Q", 1 << 40), "truncated or was never finished"),
+        (24, struct.pack("<Q", 200), "no index at 200"),
+        (52, struct.pack("<I", 1 << 31), "data blocks of 2,147,483,648 bytes"),
+        (0, struct.pack(">I", 0x888FFC26), "a big-endian bigWig"),
+    ],
+)
+def test_an_invalid_header_is_an_error(written, offset, content, message):
+    with open(written, "rb+") as file:
+        file.seek(offset)
+        file.write(content)
+    assert message in scores_or_message(written)
+
+
+def test_an_invalid_contig_number_is_an_error(written):
+    """libBigWig would write outside of its array of contigs."""
+    data = bytearray(written.read_bytes())
+    (tree,) = struct.unpack_from("<Q", data, 8)
+    (key_size,) = struct.unpack_from("<I", data, tree + 8)
+    struct.pack_into("<I", data, tree + 32 + 4 + key_size, 1 << 30)
+    written.write_bytes(data)
+    assert "its list of contigs does not have the 2 entries" in scores_or_message(written)
+
+
+def test_an_index_with_a_cycle_is_an_error(written):
+    """libBigWig would descend forever."""
+    data = bytearray(written.read_bytes())
+    (index,) = struct.unpack_from("<Q", data, 24)
+    root = index + 48
+    struct.pack_into("<BBH", data, root, 0, 0, 1)
+    struct.pack_into("<Q", data, root + 4 + 16, root)
+    written.write_bytes(data)
+    assert "contains a cycle" in scores_or_message(written)
+
+
+def test_damaged_structures_never_crash(written, tmp_path):
+    """Bytes of header, contig tree and index are changed at random, in a process of its own."""
+    script = (
+        "import sys, numpy as np; from pathlib import Path; from test_bigwig import scores_or_message\n"
+        "data = Path(sys.argv[1]).read_bytes(); rng = np.random.default_rng(0); path = Path(sys.argv[2])\n"
+        "index = int.from_bytes(data[24:32], 'little')\n"
+        "places = [*range(4, 200), *range(index, min(len(data), index + 200))]\n"
+        "for _ in range(400):\n"
+        "    changed = bytearray(data)\n"
+        "    for place in rng.choice(places, 3):\n"
+        "        changed[place] = rng.integers(256)\n"
+        "    path.write_bytes(changed)\n"
+        "    scores_or_message(path)\n"
+        "print('finished')\n"
+    )
+    command = [sys.executable, "-c", script, str(written), str(tmp_path / "changed.bw")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(p) for p in sys.path if p])}
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=Path(__file__).parent
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout == "finished\n"
+
+
+def test_a_limit_of_file_size_is_an_error_before_pybigwig_meets_it(tmp_path):
+    """libBigWig corrupts its memory when a write fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    values = np.random.default_rng(0).random(50_000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (80 * 1024, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot be written \(File too large: the limit of file size"):
+            write_bigwig_values(tmp_path / "a.bw", {"c": 50_000}, {"c": [(0, values)]})
+        write_bigwig_values(tmp_path / "small.bw", {"c": 50_000}, {"c": [(0, values[:100])]})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert value_range(tmp_path / "small.bw") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["small.bw"]
