@@ -7,7 +7,8 @@ DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.ts
 which was trained on all of them, is represented by its first held-out model (``benchmarks/held_out_models``). The table
 has a row for each model: parameters, training steps and megabases of windows read in them, average precision and F1
 over every base with all tracks, without tracks if the model allows it, and bases per second. ``--curve`` adds the first
-model with random subsets of its tracks, on the windows that pass the model's prefilter. OUT gets ``omics.csv`` and, if matplotlib is installed, ``omics.png``.
+model with random subsets of its tracks, on the windows that pass the model's prefilter. OUT gets ``omics.csv`` and, if
+matplotlib is installed, ``omics.png``.
 """
 
 from __future__ import annotations
