@@ -35,7 +35,7 @@ from zflipon.genome.intervals import merge
 from zflipon.models import load, save
 from zflipon.plots import NEUTRAL_COLOUR, figure_style, new_figure, save_figure, series_style
 from zflipon.tracks.atomic import record_path
-from zflipon.workflows.evaluate import Report, Result, evaluate
+from zflipon.workflows.evaluate import EvaluationReport, TrackResult, evaluate
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
 HELD_OUT_MODELS = Path(__file__).parent / "held_out_models"
@@ -106,7 +106,7 @@ def held_out_contigs(model: str) -> list[list[str]]:
     return [each["contigs"] for each in load(model).metadata.quality["held_out_models"]]
 
 
-def evaluate_contigs(paths: list[Path], data: Path, contigs: list[str]) -> Report:
+def evaluate_contigs(paths: list[Path], data: Path, contigs: list[str]) -> EvaluationReport:
     """Evaluate tracks on some contigs."""
     report = evaluate(
         paths,
@@ -235,7 +235,7 @@ def progress(done: int, total: int) -> None:
     print(".", end="", file=sys.stderr, flush=True)
 
 
-def table(tracks: dict, peers: dict, results: list[Result], sizes: dict[str, int]) -> str:
+def table(tracks: dict, peers: dict, results: list[TrackResult], sizes: dict[str, int]) -> str:
     """Return the results as a Markdown table."""
     lines = [
         "| | AP, every base | best F1 | F1 of calls | precision / recall | best F1, 1:3 sample | F1 of calls, 1:3 | "
@@ -276,7 +276,7 @@ def number(value: float | tuple | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def reliability(result: Result) -> list[dict]:
+def reliability(result: TrackResult) -> list[dict]:
     """Return number of bases, mean probability and labelled share of ten probability bins."""
     values, without, labelled = result.protocols["genome"].histogram.counts()
     bins = np.clip(np.digitize(values, BINS) - 1, 0, len(BINS) - 2)
@@ -312,7 +312,7 @@ def reliability_text(rows: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
-def write(out: Path, report: Report, rows: dict[str, list[dict]]) -> None:
+def write(out: Path, report: EvaluationReport, rows: dict[str, list[dict]]) -> None:
     """Write the printed numbers, and a figure of the reliability."""
     (out / "accuracy.json").write_text(json.dumps(report.summary(), indent=1))
     with open(out / "reliability.csv", "w", newline="") as file:

@@ -1,4 +1,4 @@
-"""Reports against slow loops over the bases of a synthetic genome, and the command."""
+"""Reports equal slow loops over the bases of a synthetic genome; the command; warnings from records."""
 
 import gzip
 import json
@@ -19,7 +19,8 @@ from zflipon.genome.fasta import Genome
 from zflipon.metrics import ScoreHistogram
 from zflipon.report.evaluation import format_table
 from zflipon.tracks.registry import open_track
-from zflipon.workflows.evaluate import evaluate, measure, sample, survey
+from zflipon.workflows.evaluate import evaluate, evaluate_track
+from zflipon.workflows.evaluation_regions import load_evaluation_regions, sample_windows
 
 HG19 = Path(__file__).parents[3] / "shared" / "hg19"
 LENGTHS = {"one": 7000, "two": 3333, "three": 50, "four": 2600}
@@ -27,7 +28,7 @@ MEASURES = {"f1", "mcc", "precision", "recall", "average_precision", "best_f1", 
 
 
 class World:
-    """A synthetic genome, labels, a blacklist and a scored track, both as files and as one value a base."""
+    """A synthetic genome, labels, a blacklist and a scored track, as files and as arrays of one value per base."""
 
     def __init__(self, folder):
         rng = np.random.default_rng(11)
@@ -88,7 +89,7 @@ class World:
     def bedgraph(self, name="track.bedgraph.gz"):
         path = self.folder / name
         text = ["track type=bedGraph\n"]
-        for contig in ("two", "one", "three"):  # the contigs in an order of its own
+        for contig in ("two", "one", "three"):  # contigs in another order
             text += [f"{contig}\t{s}\t{e}\t{v}\n" for s, e, v in self.runs(self.score[contig])]
         text.append("elsewhere\t0\t10\t0.9\n")
         (gzip.open if name.endswith(".gz") else open)(path, "wt").write("".join(text))
@@ -179,10 +180,12 @@ def test_sampled_protocol_equals_a_slow_loop(world, width, seed, negatives):
 def test_a_window_that_is_half_n_stays_and_one_more_n_drops_it():
     labels = {"c": np.array([[0, 1], [10, 11], [20, 21]])}
     stretches = {"c": np.array([[0, 5], [10, 14], [20, 30]])}
-    windows, counts = sample({"c": 39}, labels, stretches, {}, EvaluateConfig(window=10))
+    windows, counts = sample_windows({"c": 39}, labels, stretches, {}, EvaluateConfig(window=10))
     assert windows["c"].tolist() == [[0, 10], [20, 30]]
     assert counts == {"positive": 2, "negative": 0}
-    windows, _ = sample({"c": 39}, labels, stretches, {"c": np.array([[29, 31]])}, EvaluateConfig(window=10))
+    windows, _ = sample_windows(
+        {"c": 39}, labels, stretches, {"c": np.array([[29, 31]])}, EvaluateConfig(window=10)
+    )
     assert windows["c"].tolist() == [[0, 10]]
 
 
@@ -211,7 +214,7 @@ def test_the_same_values_in_any_format_give_the_same_report(world):
 
 
 @pytest.mark.parametrize("chunk", [7, 97, 1000])
-def test_chunks_leave_no_trace(world, chunk):
+def test_results_do_not_depend_on_the_chunk_size(world, chunk):
     contigs = ["two", "four"] if chunk == 7 else []
     files = [world.bigwig(), world.bedgraph(), world.bed("calls.bed", world.calls)]
     whole, parts = (
@@ -237,13 +240,13 @@ def test_memory_does_not_grow_with_the_contig(tmp_path):
         )
     config = EvaluateConfig(chunk=size)
     with Genome(tmp_path / "g.fa") as genome:
-        ground = survey(genome, tmp_path / "l.bed", None, [], config)
+        regions = load_evaluation_regions(genome, tmp_path / "l.bed", None, [], config)
         for name in ("t.bw", "t.bedgraph"):
             track = open_track(tmp_path / name, genome.lengths)
             spans = [(start, len(scores)) for _, start, scores in track.chunks(genome.lengths, size)]
             assert spans == [(start, size) for start in range(0, length, size)]
             tracemalloc.start()
-            measure(track, ground, config)
+            evaluate_track(track, regions, config)
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             assert peak < length  # a byte for each base would be more
@@ -295,17 +298,17 @@ def test_json_and_table(world, tmp_path):
     genome = written["tracks"]["track.bw"]["genome"]
     assert row[1:4] == [f"{genome[key]:.3f}" for key in ("f1", "mcc", "precision")]
     heads = [line for line in lines if line.startswith("track ")]
-    assert len(heads) == 3
+    assert len(heads) == 4
     assert all(len(line) == len(heads[0]) for line in lines[1:4])
 
 
-def test_json_to_stdout_stands_alone(world):
+def test_json_to_stdout_is_pure_json(world):
     result = invoke(world, world.bigwig(), json="-", protocol="genome")
     assert set(json.loads(result.stdout)["tracks"]["track.bw"]) >= {"genome", "regions"}
     assert "every base that is not N" in result.stderr
 
 
-def test_tracks_of_one_name_keep_apart(world, tmp_path):
+def test_tracks_with_equal_names_get_different_names(world, tmp_path):
     (tmp_path / "b").mkdir()
     first, second = world.bed("calls.bed", world.calls), tmp_path / "b" / "calls.bed"
     second.write_text("one\t0\t10\n")
@@ -358,6 +361,97 @@ def test_rounded_scores_are_said_to_be(world):
     assert report.summary()["tracks"]["track.bw"]["scores_rounded"] is True
 
 
+# ---- records, regions and intervals ----------------------------------------------------------------------
+
+
+def write_record(track, **record):
+    track.with_name(track.name + ".json").write_text(json.dumps(record))
+    return track
+
+
+def test_a_track_is_called_at_its_recorded_threshold(world, tmp_path):
+    plain = world.bigwig()
+    recorded = tmp_path / "recorded.bw"
+    recorded.write_bytes(plain.read_bytes())
+    write_record(recorded, call={"threshold": 0.3})
+    report = run(world, [plain, recorded], protocol="genome")
+    half, lower = (result.protocols["genome"] for result in report.tracks.values())
+    assert [result.threshold for result in report.tracks.values()] == [0.5, 0.3]
+    assert half.confusion == half.histogram.confusion_at(0.5)
+    assert lower.confusion == lower.histogram.confusion_at(0.3)
+    assert lower.confusion.recall > half.confusion.recall
+    assert "recorded.bw        0.3" in format_table(report)
+    report = run(world, [recorded], protocol="genome", threshold=0.7)
+    assert report.summary()["tracks"]["recorded.bw"]["threshold"] == 0.7
+
+
+def record_of(world, contigs, **more):
+    with Genome(world.genome) as genome:
+        digests = {
+            contig: {"length": LENGTHS[contig], "md5": genome.scan(contig, min_gap=1).md5}
+            for contig in contigs
+        }
+    return {"contigs": digests, "regions": None, **more}
+
+
+def test_a_model_that_was_trained_on_evaluated_contigs_is_warned_about(world, tmp_path, caplog):
+    track = tmp_path / "t.bw"
+    track.write_bytes(world.bigwig().read_bytes())
+    training = {"contigs": ["one", "two", "elsewhere"], "validation_contigs": ["two"]}
+    record = record_of(world, LENGTHS, model={"training": training})
+    run(world, [write_record(track, **record)])
+    assert "the model was trained on one, so" in caplog.text
+    caplog.clear()
+    record["contigs"]["one"]["md5"] = "0" * 32  # another sequence of the same name
+    run(world, [write_record(track, **record)])
+    assert not caplog.text
+
+
+def test_a_track_of_a_small_part_is_warned_about(world, tmp_path, caplog):
+    track = tmp_path / "t.bw"
+    track.write_bytes(world.bigwig().read_bytes())
+    run(world, [write_record(track, **record_of(world, LENGTHS))])
+    assert not caplog.text
+    record = record_of(world, ["one"], regions=["one:1-3500"])
+    write_record(track, **record)
+    run(world, [track])
+    assert "% of the evaluated bases" in caplog.text
+    caplog.clear()
+    evaluate([track], world.labels, world.genome, world.blacklist, config=EvaluateConfig(protocol="genome"),
+             regions=["one:101-3400"])  # fmt: skip
+    assert not caplog.text
+
+
+def test_regions_limit_the_evaluation(world, tmp_path):
+    regions_bed = tmp_path / "regions.bed"
+    regions_bed.write_text("two\t500\t1500\n")
+    config = EvaluateConfig(window=32)
+    report = evaluate(
+        [world.bigwig()], world.labels, world.genome, world.blacklist, config=config,
+        regions=["one:1,001-4,000"], regions_bed=regions_bed,
+    ).summary()  # fmt: skip
+    masks = {contig: world.counted(contig) for contig in LENGTHS}
+    selected = {contig: np.zeros(length, dtype=bool) for contig, length in LENGTHS.items()}
+    selected["one"][1000:4000] = selected["two"][500:1500] = True
+    masks = {contig: mask & selected[contig] for contig, mask in masks.items()}
+    assert report["tracks"]["track.bw"]["genome"] == pytest.approx(slow_measures(world, masks), abs=1e-9)
+    assert report["settings"]["contigs"] == ["one", "two"]
+    assert report["settings"]["bases"]["sampled"]["evaluated"] <= 4000
+    result = invoke(world, world.bigwig(), region="one:1,001-4,000", protocol="genome")
+    assert result.exit_code == 0, result.output
+    with pytest.raises(InputError, match="no such contig"):
+        evaluate([world.bigwig()], world.labels, world.genome, regions=["five:1-10"])
+
+
+def test_intervals_contain_the_measure_and_need_several_blocks(world):
+    result = run(world, [world.bigwig()], protocol="genome").summary()["tracks"]["track.bw"]
+    for measure, (low, high) in result["intervals"]["genome"].items():
+        assert low <= result["genome"][measure] <= high
+        assert low < high
+    one_block = evaluate([world.bigwig()], world.labels, world.genome, contigs=["one"]).summary()
+    assert one_block["tracks"]["track.bw"]["intervals"] == {"genome": None, "sampled": None}
+
+
 # ---- bad input -------------------------------------------------------------------------------------------
 
 
@@ -386,7 +480,7 @@ def test_wrong_labels_are_one_clear_line(world, tmp_path, text, message):
     assert str(labels) in str(caught.value)
 
 
-def test_labels_that_are_all_left_out_are_refused(world):
+def test_labels_that_are_all_excluded_are_refused(world):
     with pytest.raises(InputError, match="nothing can be evaluated"):
         evaluate([world.bigwig()], world.labels, world.genome, blacklist=world.labels)
 

@@ -1,4 +1,4 @@
-"""``zflipon evaluate``: tracks against labels."""
+"""``zflipon evaluate``: compare tracks with labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import (
+    complete_contigs,
     contigs_option,
     default_of,
     force_option,
+    log_to_stderr,
     print_line,
 )
 from zflipon.config import EvaluateConfig
@@ -30,15 +32,15 @@ Examples:
     "--genome", required=True, type=click.Path(path_type=Path), metavar="FASTA", help="Plain, gzip or bgzip."
 )
 @click.option(
-    "--blacklist", type=click.Path(path_type=Path), metavar="BED", help="Regions that count for nothing."
+    "--blacklist", type=click.Path(path_type=Path), metavar="BED", help="Regions that do not count."
 )
 @click.option(
     "--protocol",
     type=click.Choice(["genome", "sampled", "both"]),
     default=default_of(EvaluateConfig, "protocol"),
     show_default=True,
-    help="genome: every base that is neither N nor blacklisted; sampled: the windows with a label and a few "
-    "others for each.",
+    help="genome: every base that is neither N nor blacklisted; sampled: the windows with a label and three others "
+    "for each.",
 )
 @click.option(
     "--window",
@@ -52,7 +54,7 @@ Examples:
     type=click.IntRange(0),
     default=default_of(EvaluateConfig, "seed"),
     show_default=True,
-    help="Of the draw of windows without a label.",
+    help="Random seed of the sampled windows and of the intervals.",
 )
 @contigs_option
 @click.option(
@@ -60,7 +62,7 @@ Examples:
     "json_path",
     type=click.Path(path_type=Path),
     metavar="OUT",
-    help="Write all figures; - is stdout, and the table goes to stderr.",
+    help="Write all measures; with - to standard output, and the table to standard error.",
 )
 @click.option(
     "--plot",
@@ -69,15 +71,33 @@ Examples:
     metavar="OUT.png",
     help="Draw precision–recall curves (.png, .svg or .pdf).",
 )
+@click.option(
+    "-r",
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="CHR:START-END",
+    shell_complete=complete_contigs,
+    help="Evaluate only this region (1-based); repeatable.",
+)
+@click.option(
+    "--regions",
+    "regions_bed",
+    type=click.Path(path_type=Path),
+    metavar="BED",
+    help="Evaluate only these regions.",
+)
 @force_option
 def evaluate(
-    tracks, labels, genome, blacklist, protocol, window, seed, contigs, json_path, plot_path, force
-) -> None:
-    """Hold TRACKs against labelled intervals: bigWig, bedGraph or BED files, ours or a peer's.
+    tracks, labels, genome, blacklist, protocol, window, seed, contigs, json_path, plot_path, regions, regions_bed,
+    force,
+) -> None:  # fmt: skip
+    """Compare TRACKs with labelled intervals: bigWig, bedGraph or BED files of zflipon or of other programs.
 
-    Scored tracks are called at 0.5, and also judged at every threshold; a BED is
-    taken as called. Bases to which a track gives no value count as not called.
+    Scored tracks are called at the threshold in their record (TRACK.json), or at 0.5 without a record, and are also
+    compared at every threshold; the intervals of a BED file are calls. Bases without a value count as not called.
     """
+    log_to_stderr()
     from zflipon.progress import progress_bar, progress_callback
     from zflipon.report.evaluation import check_plot, format_table, plot_precision_recall
     from zflipon.tracks.atomic import atomic_file, check_output_path
@@ -92,7 +112,9 @@ def evaluate(
 
     config = EvaluateConfig(protocol=protocol, window=window, seed=seed)
     with progress_bar("b") as bar:
-        report = run(tracks, labels, genome, blacklist, contigs, config, progress_callback(bar))
+        report = run(
+            tracks, labels, genome, blacklist, contigs, config, progress_callback(bar), regions, regions_bed
+        )
 
     print_line(format_table(report), to_stderr=json_to_stdout)
     text = json.dumps(report.summary(), indent=2, allow_nan=False) + "\n"

@@ -180,8 +180,9 @@ class EvaluateConfig:
         Sampled negative windows per positive window.
     seed : int
         Seed of the sampling.
-    threshold : float
-        Threshold of scored tracks for F1, MCC, precision and recall.
+    threshold : float or None
+        Threshold of scored tracks for F1, MCC, precision and recall; None for the threshold in the record of each
+        track, or 0.5 without a record.
     chunk : int
         Bases of a contig that are held in memory at once. No result depends on it.
     """
@@ -190,7 +191,7 @@ class EvaluateConfig:
     window: PositiveInt = 128
     negatives: NonNegativeInt = 3
     seed: NonNegativeInt = 42
-    threshold: float = 0.5
+    threshold: float | None = None
     chunk: PositiveInt = 1 << 22
 
 

@@ -24,7 +24,7 @@ from zflipon.plots import (
     series_style,
 )
 from zflipon.report.html import MISSING
-from zflipon.workflows.evaluate import Report
+from zflipon.workflows.evaluate import EvaluationReport
 
 COLUMNS = {
     "F1": "f1",
@@ -35,7 +35,7 @@ COLUMNS = {
     "best F1": "best_f1",
     "at": "best_threshold",
 }
-"""Column header → measure of `Report.summary`."""
+"""Column header → measure of `EvaluationReport.summary`."""
 
 CURVE_POINTS = 2000
 """Points of a drawn curve; more would enlarge an SVG file and not be visible."""
@@ -44,7 +44,7 @@ F1_LINES = (0.2, 0.4, 0.6, 0.8)
 """Values of F1 whose lines are drawn in the background."""
 
 
-def format_table(report: Report) -> str:
+def format_table(report: EvaluationReport) -> str:
     """Return aligned text: a block for each protocol and one for regions, a row for each track."""
     tracks = report.summary()["tracks"]
     blocks = []
@@ -55,6 +55,7 @@ def format_table(report: Report) -> str:
             f"{heading}; {bases['evaluated']:,} bases, {bases['labelled']:,} of them labelled\n"
             + _align(["track", *COLUMNS], rows)
         )
+    blocks.append(_interval_block(report))
     blocks.append(_region_block({name: summary["regions"] for name, summary in tracks.items()}))
     rounded = [name for name, result in report.tracks.items() if result.rounded]
     if rounded:
@@ -63,6 +64,22 @@ def format_table(report: Report) -> str:
             f"scores rounded to {MANTISSA_BITS} bits"
         )
     return "\n\n".join(blocks)
+
+
+def _interval_block(report: EvaluationReport) -> str:
+    """Return the bootstrap intervals and the threshold of each track."""
+    protocols = list(report.settings["bases"])
+    columns = [f"{label} ({protocol})" for protocol in protocols for label in ("F1", "precision", "recall")]
+    rows = []
+    for name, result in report.tracks.items():
+        cells = [MISSING if result.threshold is None else f"{result.threshold:g}"]
+        for protocol in protocols:
+            intervals = result.protocols[protocol].intervals(result.seed) or {}
+            for measure in ("f1", "precision", "recall"):
+                cells.append("{:.3f}-{:.3f}".format(*intervals[measure]) if intervals else MISSING)
+        rows.append([name, *cells])
+    heading = "threshold of the calls, and 95 % intervals by bootstrap over 1-Mb blocks"
+    return f"{heading}\n" + _align(["track", "threshold", *columns], rows)
 
 
 def _region_block(regions: Mapping[str, Mapping[str, Any]]) -> str:
@@ -122,14 +139,14 @@ def check_plot(path: str | Path) -> None:
     require_matplotlib("--plot")
 
 
-def plot_precision_recall(report: Report, path: str | Path) -> None:
+def plot_precision_recall(report: EvaluationReport, path: str | Path) -> None:
     """Draw precision against recall, one panel for each protocol.
 
     Tracks with scores are curves with a point at the threshold of the evaluation; tracks of calls are single points.
 
     Parameters
     ----------
-    report : Report
+    report : EvaluationReport
     path : str or Path
         The extension chooses the format.
 
@@ -152,7 +169,7 @@ def plot_precision_recall(report: Report, path: str | Path) -> None:
         save_figure(figure, path)
 
 
-def _draw_panel(axes, protocol: str, report: Report) -> None:
+def _draw_panel(axes, protocol: str, report: EvaluationReport) -> None:
     _draw_f1_lines(axes)
     for number, (name, result) in enumerate(report.tracks.items()):
         tally = result.protocols[protocol]
@@ -179,7 +196,7 @@ def _draw_panel(axes, protocol: str, report: Report) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", box_aspect=1)
 
 
-def _legend_text(name: str, report: Report) -> str:
+def _legend_text(name: str, report: EvaluationReport) -> str:
     """Return a track's name with its AP, or F1 if it has no scores, in each protocol."""
     result = report.tracks[name]
     values = []
@@ -188,7 +205,7 @@ def _legend_text(name: str, report: Report) -> str:
         value = tally.confusion.f1 if histogram is None else histogram.average_precision()
         values.append(f"{value:.3f} {protocol}" if len(result.protocols) > 1 else f"{value:.3f}")
     measure = "AP" if result.scored else "F1"
-    marker = f"; marker: threshold {report.settings['threshold']:g}" if result.scored else ""
+    marker = f"; marker: threshold {result.threshold:g}" if result.scored else ""
     return f"{name} ({measure} {', '.join(values)}{marker})"
 
 

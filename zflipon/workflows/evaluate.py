@@ -1,13 +1,14 @@
-"""Hold tracks, ours or a peer's, against labelled intervals.
+"""Compare tracks, of zflipon or of other programs, with labelled intervals.
 
-Two protocols. *genome* counts every base that is neither N nor blacklisted: what
-a user who annotates a genome meets. *sampled* counts the bases of the windows
-that the published models were tested on, three without a label for each one
-with. A base to which a track gives no value counts as 0, not called.
+Two protocols. *genome* counts every base that is neither N nor blacklisted, as in the annotation of a genome.
+*sampled* counts the bases of the windows on which the published models were tested, with three windows without a label
+for each with one. Bases without a value count as 0 and not called. Which bases these are is decided in
+`zflipon.workflows.evaluation_regions`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,187 +18,66 @@ import numpy as np
 
 from zflipon import __version__
 from zflipon.config import EvaluateConfig
-from zflipon.errors import InputError, format_names
+from zflipon.errors import format_names
 from zflipon.genome.fasta import Genome
-from zflipon.genome.interval_files import read_bed
-from zflipon.genome.intervals import Intervals, count_covered, interval_mask, merge, merge_by_contig
-from zflipon.genome.tiled_windows import build_tiled_windows
+from zflipon.genome.intervals import count_covered, interval_mask, merge, parse_region
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
+from zflipon.tracks.atomic import read_record
 from zflipon.tracks.base import TrackReader
 from zflipon.tracks.registry import open_track
+from zflipon.workflows.evaluation_regions import EvaluationRegions, load_evaluation_regions
 
-# ---- the ground truth ------------------------------------------------------------------------------------
+log = logging.getLogger(__name__)
 
+BLOCK_BASES = 1_000_000
+"""Bases of a block of the bootstrap; neighbouring bases are not independent, blocks nearly are."""
 
-@dataclass(frozen=True)
-class EvaluationRegions:
-    """What tracks are held against.
+BOOTSTRAP_DRAWS = 1000
 
-    Attributes
-    ----------
-    lengths : dict of str to int
-        The evaluated contigs.
-    labels : Intervals
-    counted : Intervals
-        The bases that are neither N nor blacklisted.
-    scopes : dict of str to Intervals
-        Protocol → the bases that it counts.
-    windows : dict of str to int
-        How many positive and negative windows were sampled.
-    """
+INTERVAL_MEASURES = ("f1", "precision", "recall")
+"""Measures with a bootstrap interval."""
 
-    lengths: dict[str, int]
-    labels: Intervals
-    counted: Intervals
-    scopes: dict[str, Intervals]
-    windows: dict[str, int]
+DEFAULT_THRESHOLD = 0.5
+"""Threshold of scored tracks without a record that states one."""
 
-    def bases(self) -> dict[str, dict[str, int]]:
-        """Count the bases of each protocol, and the labelled ones among them."""
-        return {
-            protocol: {
-                "evaluated": sum(int(np.diff(intervals).sum()) for intervals in scope.values()),
-                "labelled": sum(
-                    int(count_covered(scope.get(contig), labels.ravel())[::2].sum())
-                    for contig, labels in self.labels.items()
-                ),
-            }
-            for protocol, scope in self.scopes.items()
-        }
-
-
-def survey(
-    genome: Genome,
-    labels: Path,
-    blacklist: Path | None,
-    contigs: Sequence[str],
-    config: EvaluateConfig,
-    advance: Callable[[int], object] = lambda bases: None,
-) -> EvaluationRegions:
-    """Find out which bases are counted and which of them are labelled.
-
-    Parameters
-    ----------
-    genome : Genome
-    labels, blacklist : Path
-        BED files.
-    contigs : sequence of str
-        The contigs to evaluate; none means all.
-    config : EvaluateConfig
-    advance : callable
-        Told the bases of each contig that has been read.
-
-    Raises
-    ------
-    InputError
-        If a contig is unknown, a file malformed, or nothing that is counted is labelled.
-    """
-    lengths = genome.select_contigs(contigs)
-    label_runs = merge_by_contig(read_bed(labels, genome.lengths, "labels"), lengths)
-    if not label_runs:
-        raise InputError(
-            f"{labels}: no label on the evaluated contigs ({format_names(lengths)}); expected a BED of Z-DNA"
-        )
-    avoided = (
-        merge_by_contig(read_bed(blacklist, genome.lengths, "blacklisted regions"), lengths)
-        if blacklist
-        else {}
-    )
-    stretches = {}
-    for contig, length in lengths.items():
-        stretches[contig] = genome.scan(contig, min_gap=1).segments
-        advance(length)
-    counted = {
-        contig: _intersect(stretches[contig], _complement(avoided.get(contig), length))
-        for contig, length in lengths.items()
-    }
-    scopes, windows = {"genome": counted}, {}
-    if config.protocol != "genome":
-        scopes["sampled"], windows = sample(lengths, label_runs, stretches, avoided, config)
-    if config.protocol == "sampled":
-        del scopes["genome"]
-    ground = EvaluationRegions(lengths, label_runs, counted, scopes, windows)
-    if not all(count["labelled"] for count in ground.bases().values()):
-        raise InputError(
-            f"{labels}: every label lies on N, in the blacklist or in windows that are left out; "
-            "nothing can be evaluated"
-        )
-    return ground
-
-
-def sample(
-    lengths: Mapping[str, int],
-    labels: Intervals,
-    stretches: Intervals,
-    blacklist: Intervals,
-    config: EvaluateConfig,
-) -> tuple[Intervals, dict[str, int]]:
-    """Draw the windows on which the published models were tested.
-
-    Windows are tiled from 0 at a stride of their own width (a shorter rest is
-    no window). One is left out if more than half of it is N or if it touches
-    the blacklist. Those with a labelled base are taken, and so many others, at
-    random, for each; all others where there are fewer.
-
-    Parameters
-    ----------
-    lengths : mapping of str to int
-    labels, stretches, blacklist : Intervals
-        Disjoint; `stretches` are the bases that are not N.
-    config : EvaluateConfig
-
-    Returns
-    -------
-    windows : Intervals
-        Neighbours joined.
-    counts : dict of str to int
-        ``'positive'`` and ``'negative'`` windows.
-    """
-    tiled = build_tiled_windows(lengths, labels, stretches, blacklist, config.window)
-    positive, other = np.flatnonzero(tiled.labelled), np.flatnonzero(~tiled.labelled)
-    wanted = min(config.negatives * len(positive), len(other))
-    drawn = other[np.random.default_rng(config.seed).choice(len(other), wanted, replace=False)]
-    chosen = np.sort(np.concatenate([positive, drawn]))
-    starts = {
-        contig: tiled.start[chosen][tiled.contig[chosen] == i] for i, contig in enumerate(tiled.contigs)
-    }
-    windows = {
-        contig: merge(np.stack([start, start + config.window], axis=1)) for contig, start in starts.items()
-    }
-    return windows, {"positive": len(positive), "negative": len(drawn)}
-
-
-def _complement(intervals: np.ndarray | None, length: int) -> np.ndarray:
-    edges = (
-        np.r_[0, intervals.ravel() if intervals is not None else [], length].astype(np.int64).reshape(-1, 2)
-    )
-    return edges[edges[:, 1] > edges[:, 0]]
-
-
-def _intersect(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    edges = np.union1d(one, other)
-    inside = (count_covered(one, edges) > 0) & (count_covered(other, edges) > 0)
-    return merge(np.stack([edges[:-1], edges[1:]], axis=1)[inside])
-
-
-# ---- measuring -------------------------------------------------------------------------------------------
+MIN_COVERED_SHARE = 0.5
+"""Share of the evaluated bases that a track must cover; with less, a warning is logged."""
 
 
 @dataclass
-class Tally:
-    """Counts of one track under one protocol; `histogram` is None for a track of calls."""
+class ProtocolTally:
+    """Counts of one track under one protocol.
+
+    Attributes
+    ----------
+    confusion : Confusion
+    histogram : ScoreHistogram or None
+        None for a track of calls.
+    blocks : dict of (str, int) to numpy.ndarray
+        Contig and number of a block → int64, shape (4,): true negatives, false negatives, false and true positives.
+    """
 
     confusion: Confusion = field(default_factory=Confusion)
     histogram: ScoreHistogram | None = None
+    blocks: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 
-    def add(self, scores: np.ndarray, called: np.ndarray, labels: np.ndarray) -> None:
-        """Count bases: three arrays of shape (bases,)."""
+    def add(
+        self, contig: str, positions: np.ndarray, scores: np.ndarray, called: np.ndarray, labels: np.ndarray
+    ) -> None:
+        """Count bases of a contig: four arrays of shape (bases,); positions ascend."""
         self.confusion += Confusion.from_calls(called, labels)
         if self.histogram is not None:
             self.histogram.add(scores, labels)
+        if not len(positions):
+            return
+        first = int(positions[0]) // BLOCK_BASES
+        cells = (positions // BLOCK_BASES - first) * 4 + 2 * called + labels
+        counts = np.bincount(cells, minlength=4 * (int(positions[-1]) // BLOCK_BASES - first + 1))
+        for number, row in enumerate(counts.reshape(-1, 4), first):
+            self.blocks[contig, number] = self.blocks.get((contig, number), 0) + row
 
     def summary(self) -> dict[str, float | None]:
-        """Return the measures; those of a scored track are None for calls."""
+        """Return the measures; those that need scores are None for a track of calls."""
         average_precision, best_f1, best_threshold = None, None, None
         if self.histogram is not None:
             average_precision = self.histogram.average_precision()
@@ -212,26 +92,47 @@ class Tally:
             "best_threshold": best_threshold,
         }
 
+    def intervals(self, seed: int) -> dict[str, list[float]] | None:
+        """Return the 95 % interval of each of `INTERVAL_MEASURES`, by bootstrap over blocks; None for one block."""
+        blocks = np.array([self.blocks[key] for key in sorted(self.blocks) if self.blocks[key].any()])
+        if len(blocks) < 2:
+            return None
+        rng = np.random.default_rng(seed)
+        draws = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), BOOTSTRAP_DRAWS)
+        _, fn, fp, tp = (draws @ blocks).T
+        values = {
+            "f1": 2 * tp / np.maximum(2 * tp + fp + fn, 1),
+            "precision": tp / np.maximum(tp + fp, 1),
+            "recall": tp / np.maximum(tp + fn, 1),
+        }
+        return {name: np.quantile(values[name], [0.025, 0.975]).tolist() for name in INTERVAL_MEASURES}
+
 
 @dataclass
-class Result:
-    """What one track reached.
+class TrackResult:
+    """Result of one track.
 
     Attributes
     ----------
     scored : bool
-    protocols : dict of str to Tally
+    protocols : dict of str to ProtocolTally
+    threshold : float or None
+        Score from which a base is called; None for a track of calls.
     calls, labels : RegionTally
-        Called regions, hit where they overlap a label; labels, hit where a call overlaps them.
+        Called regions, hit if they overlap a label; labelled regions, hit if a call overlaps them.
+    seed : int
+        Seed of the bootstrap.
     """
 
     scored: bool
-    protocols: dict[str, Tally]
+    protocols: dict[str, ProtocolTally]
+    threshold: float | None = None
     calls: RegionTally = field(default_factory=RegionTally)
     labels: RegionTally = field(default_factory=RegionTally)
+    seed: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """Return all measures, as the JSON file has them."""
+        """Return all measures, as in the JSON file."""
         return {protocol: tally.summary() for protocol, tally in self.protocols.items()} | {
             "regions": {
                 "precision": self.calls.rate,
@@ -241,76 +142,82 @@ class Result:
                 "labels": self.labels.total,
                 "labels_found": self.labels.hit,
             },
+            "intervals": {name: tally.intervals(self.seed) for name, tally in self.protocols.items()},
+            "threshold": self.threshold,
             "scores_rounded": self.rounded,
         }
 
     @property
     def rounded(self) -> bool:
-        """Whether scores were too many to be kept apart."""
+        """Whether there were too many distinct scores, so that they were rounded."""
         return any(
             tally.histogram is not None and tally.histogram.rounded for tally in self.protocols.values()
         )
 
 
-def measure(
-    track: TrackReader,
-    ground: EvaluationRegions,
-    config: EvaluateConfig,
-    advance: Callable[[int], object] = lambda bases: None,
-) -> Result:
-    """Hold one track against the labels, a chunk at a time.
-
-    Parameters
-    ----------
-    track : TrackReader
-    ground : Ground
-    config : EvaluateConfig
-    advance : callable
-        Told the bases of each chunk that has been counted.
-    """
-    # calls have the value 1, and a threshold above that must not undo them
-    threshold = np.float32(config.threshold if track.scored else 1.0)
-    tallies = {
-        protocol: Tally(histogram=ScoreHistogram() if track.scored else None) for protocol in ground.scopes
-    }
-    result = Result(track.scored, tallies)
-    for contig, start, scores in track.chunks(ground.lengths, config.chunk):
-        end = start + len(scores)
-        labels, counted = (
-            interval_mask(runs.get(contig), start, end) for runs in (ground.labels, ground.counted)
-        )
-        called = scores >= threshold
-        for protocol, tally in tallies.items():
-            mask = interval_mask(ground.scopes[protocol].get(contig), start, end)
-            tally.add(scores[mask], called[mask], labels[mask])
-        result.calls.add(called, counted, counted & labels)
-        result.labels.add(labels, counted, counted & called)
-        if end == ground.lengths[contig]:
-            result.calls.end_contig()
-            result.labels.end_contig()
-        advance(end - start)
-    return result
-
-
 @dataclass
-class Report:
+class EvaluationReport:
     """Results of several tracks.
 
     Attributes
     ----------
     settings : dict
-        What was evaluated and how.
-    tracks : dict of str to Result
+        Data and settings of the evaluation.
+    tracks : dict of str to TrackResult
         File name → result.
     """
 
     settings: dict[str, Any]
-    tracks: dict[str, Result]
+    tracks: dict[str, TrackResult]
 
     def summary(self) -> dict[str, Any]:
-        """Return everything in JSON's types."""
+        """Return results and settings in types of JSON."""
         tracks = {name: result.summary() for name, result in self.tracks.items()}
         return {"tracks": tracks, "settings": self.settings}
+
+
+def evaluate_track(
+    track: TrackReader,
+    regions: EvaluationRegions,
+    config: EvaluateConfig,
+    progress: Callable[[int], object] = lambda bases: None,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> TrackResult:
+    """Compare one track with the labels, a chunk at a time.
+
+    Parameters
+    ----------
+    track : TrackReader
+    regions : EvaluationRegions
+    config : EvaluateConfig
+    progress : callable
+        Called with the bases of each chunk that was counted.
+    threshold : float
+        Score from which a base of a scored track is called.
+    """
+    cutoff = np.float32(threshold if track.scored else 1.0)  # the calls of a BED file have a score of 1
+    tallies = {
+        protocol: ProtocolTally(histogram=ScoreHistogram() if track.scored else None)
+        for protocol in regions.scopes
+    }
+    result = TrackResult(track.scored, tallies, threshold if track.scored else None, seed=config.seed)
+    for contig, start, scores in track.chunks(regions.lengths, config.chunk):
+        end = start + len(scores)
+        labels, counted = (
+            interval_mask(intervals.get(contig), start, end)
+            for intervals in (regions.labels, regions.counted)
+        )
+        called = scores >= cutoff
+        for protocol, tally in tallies.items():
+            chosen = np.flatnonzero(interval_mask(regions.scopes[protocol].get(contig), start, end))
+            tally.add(contig, start + chosen, scores[chosen], called[chosen], labels[chosen])
+        result.calls.add(called, counted, counted & labels)
+        result.labels.add(labels, counted, counted & called)
+        if end == regions.lengths[contig]:
+            result.calls.end_contig()
+            result.labels.end_contig()
+        progress(end - start)
+    return result
 
 
 def evaluate(
@@ -320,56 +227,137 @@ def evaluate(
     blacklist: str | Path | None = None,
     contigs: Sequence[str] = (),
     config: EvaluateConfig | None = None,
-    advance: Callable[[int, int], object] = lambda bases, total: None,
-) -> Report:
-    """Hold tracks against labels.
+    progress: Callable[[int, int], object] = lambda bases, total: None,
+    regions: Sequence[str] = (),
+    regions_bed: str | Path | None = None,
+) -> EvaluationReport:
+    """Compare tracks with labels.
+
+    A scored track is called at the threshold in its record, or at `DEFAULT_THRESHOLD` without a record. A warning is
+    logged if the record says that the model was trained on evaluated contigs, or that much of them was not annotated.
 
     Parameters
     ----------
     tracks : sequence of str or Path
-        bigWig, bedGraph or BED files, told apart by extension.
+        bigWig, bedGraph or BED files, by extension.
     labels : str or Path
         BED of Z-DNA.
     genome : str or Path
         FASTA.
     blacklist : str or Path, optional
-        BED of regions that count for nothing.
+        BED of regions that do not count.
     contigs : sequence of str
-        The contigs to evaluate; none means all.
+        Contigs to evaluate; all if empty.
     config : EvaluateConfig, optional
-    advance : callable
-        Told, now and again, the bases just done and the bases to do in all.
+    progress : callable
+        Called with the number of bases that were just read and the number of all bases to read.
+    regions : sequence of str
+        Regions to evaluate, ``chr:start-end``, 1-based; all of the contigs if empty.
+    regions_bed : str or Path, optional
+        BED file of more regions.
 
     Raises
     ------
     InputError
-        If a file cannot be used as it is.
+        If a file cannot be used.
     """
     config = config or EvaluateConfig()
     with Genome(genome) as source:
-        opened = [open_track(path, source.lengths) for path in tracks]
-        total = sum(source.select_contigs(contigs).values()) * (len(opened) + 1)
+        readers = [open_track(path, source.lengths) for path in tracks]
+        total = sum(source.select_contigs(contigs).values()) * (len(readers) + 1)
 
-        def step(bases: int) -> None:
-            advance(bases, total)
+        def count_bases(bases: int) -> None:
+            progress(bases, total)
 
-        ground = survey(source, Path(labels), Path(blacklist) if blacklist else None, contigs, config, step)
-    results = [measure(track, ground, config, step) for track in opened]
+        evaluated = load_evaluation_regions(
+            source, Path(labels), Path(blacklist) if blacklist else None, contigs, config, count_bases,
+            regions, Path(regions_bed) if regions_bed else None,
+        )  # fmt: skip
+        results = []
+        for path, reader in zip(tracks, readers, strict=True):
+            record = read_record(Path(path))
+            warn_about_training(Path(path), record, source, evaluated)
+            warn_about_coverage(Path(path), record, source, evaluated)
+            threshold = _resolve_threshold(config, record)
+            results.append(evaluate_track(reader, evaluated, config, count_bases, threshold))
     settings = {
         "version": __version__,
         "labels": Path(labels).name,
         "genome": Path(genome).name,
         "blacklist": Path(blacklist).name if blacklist else None,
-        "contigs": list(ground.lengths),
+        "contigs": list(evaluated.lengths),
+        "regions": list(regions) or None,
+        "regions_bed": Path(regions_bed).name if regions_bed else None,
         **{key: value for key, value in asdict(config).items() if key != "chunk"},
-        "bases": ground.bases(),
-        "windows": ground.windows,
+        "bases": evaluated.count_bases(),
+        "windows": evaluated.windows,
     }
-    return Report(settings, dict(zip(_names(tracks), results, strict=True)))
+    return EvaluationReport(settings, dict(zip(_track_names(tracks), results, strict=True)))
 
 
-def _names(paths: Sequence[str | Path]) -> list[str]:
-    """Name tracks by their files; by their paths, then by a number, where that is not enough."""
+def warn_about_training(
+    path: Path, record: Mapping[str, Any], genome: Genome, regions: EvaluationRegions
+) -> None:
+    """Log a warning if the model of a track was trained on evaluated contigs.
+
+    Contigs are compared by name and, where the record of the track holds one, by MD5.
+    """
+    training = (record.get("model") or {}).get("training") or {}
+    recorded = record.get("contigs") or {}
+    held_out = {*training.get("validation_contigs", ()), *training.get("test_contigs", ())}
+    trained = [
+        contig
+        for contig in regions.lengths
+        if contig in training.get("contigs", ()) and contig not in held_out
+    ]
+    same = [
+        contig
+        for contig in trained
+        if contig not in recorded or genome.scan(contig, min_gap=1).md5 == recorded[contig].get("md5")
+    ]
+    if same:
+        log.warning(
+            "%s: the model was trained on %s, so the measures are too high; evaluate other contigs, or a model that "
+            "was trained without these",
+            path,
+            format_names(same),
+        )
+
+
+def warn_about_coverage(
+    path: Path, record: Mapping[str, Any], genome: Genome, regions: EvaluationRegions
+) -> None:
+    """Log a warning if the record of a track says that less than `MIN_COVERED_SHARE` of the bases were annotated."""
+    contigs = record.get("contigs")
+    if not contigs:
+        return
+    annotated: dict[str, list[tuple[int, int]]] = {}
+    for text in record.get("regions") or contigs:
+        contig, start, end = parse_region(text, genome.lengths)
+        annotated.setdefault(contig, []).append((start, end))
+    total = covered = 0
+    for contig, counted in regions.counted.items():
+        total += int(np.diff(counted).sum())
+        rows = merge(np.array(sorted(annotated.get(contig, [])), dtype=np.int64).reshape(-1, 2))
+        covered += int(count_covered(rows, counted.ravel())[::2].sum())
+    if total and covered / total < MIN_COVERED_SHARE:
+        log.warning(
+            "%s: the track covers %.2g %% of the evaluated bases, and all others count as not called; select the "
+            "annotated part with --contigs, --region or --regions",
+            path,
+            100 * covered / total,
+        )
+
+
+def _resolve_threshold(config: EvaluateConfig, record: Mapping[str, Any]) -> float:
+    """Return the threshold of the configuration, of the record, or the default."""
+    if config.threshold is not None:
+        return config.threshold
+    return float((record.get("call") or {}).get("threshold", DEFAULT_THRESHOLD))
+
+
+def _track_names(paths: Sequence[str | Path]) -> list[str]:
+    """Name tracks by their file, by their path if file names are equal, and with a number if paths are equal."""
     files = [Path(path).name for path in paths]
     names: list[str] = []
     for file, path in zip(files, paths, strict=True):

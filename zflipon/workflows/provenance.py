@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 
+from zflipon.checksums import sha256_of
 from zflipon.config import InferenceConfig, Selection
 from zflipon.energetics.screen import screen_windows
 from zflipon.errors import InputError, ModelError, ZfliponError, format_names
@@ -22,7 +23,6 @@ from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, load
-from zflipon.checksums import sha256_of
 from zflipon.omics.features import FeatureTracks, open_features
 from zflipon.tracks.atomic import INDEX_SUFFIXES, read_record, record_path
 from zflipon.tracks.bigwig import BigWig
