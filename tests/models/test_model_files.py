@@ -22,7 +22,7 @@ from zflipon.cli import cli
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import create, load, start
 from zflipon.models.collate import collate
-from zflipon.tokenization.tokenizers import BpeTokenizer
+from zflipon.tokenization.tokenizers import BpeTokenizer, KmerTokenizer
 
 SEQUENCE = "ACGTTGCACGCGCGCGTATATTGCA" * 3
 
@@ -132,6 +132,60 @@ def test_converting_changes_no_value(published, family, tmp_path):
     assert load_file(tmp_path / "out" / "model.safetensors")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["zflipon"]["family"] == family
     assert output.count("\n") >= 3
+
+
+def test_z_dnabert_is_read_without_special_tokens(published, finetuned, tmp_path):
+    folder = tmp_path / "z-dnabert"
+    shutil.copytree(published["dnabert"], folder)
+    (folder / "pytorch_model.bin").unlink()
+    finetuned("dnabert", "pytorch_model.bin", folder)
+    tokenizer = KmerTokenizer.from_file(folder / "vocab.txt")
+    special = {tokenizer.vocabulary["[CLS]"], tokenizer.vocabulary["[SEP]"]}
+    assert run("import", folder, "-o", tmp_path / "out")[0] == 0
+    for path in (folder, tmp_path / "out"):
+        loaded = load(path)
+        assert not loaded.metadata.special_tokens
+        tokens = loaded.tokenizer.encode([SEQUENCE, "ACG", SEQUENCE[:6]])
+        assert special.isdisjoint(tokens.ids.tolist())
+        assert tokens[0].lengths.tolist() == [1] * (len(SEQUENCE) - 6) + [6]
+        assert [row.lengths.sum() for row in tokens] == [len(SEQUENCE), 3, 6]
+    assert "none around a window" in run("show", tmp_path / "out")[1]
+    assert load(published["dnabert"], ("mlm",)).metadata.special_tokens
+    assert not start(published["dnabert"], "token").metadata.special_tokens
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    config["zflipon"]["special_tokens"] = True  # as a model that was trained with them says
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    assert special <= set(load(tmp_path / "out").tokenizer.encode([SEQUENCE]).ids.tolist())
+
+
+def test_the_length_of_tokens_in_training_is_inferred_from_the_embeddings(published, tmp_path):
+    torch.manual_seed(5)
+    made = start(published["gena"], "token")
+    embeddings = made.module.bert.embeddings.word_embeddings.weight
+    used = torch.tensor([0 < len(name) <= 3 and set(name) <= set("ACGT") for name in made.tokenizer.names()])
+    with torch.no_grad():
+        embeddings.mul_(0.99)  # weight decay scales unused embeddings too
+        embeddings[used] += 0.01 * torch.randn(int(used.sum()), embeddings.shape[1])
+    torch.save(made.module.state_dict(), tmp_path / "best.pt")
+    words = ("import", tmp_path / "best.pt", "--base", published["gena"])
+    status, output, failure = run(*words, "-o", tmp_path / "out")
+    assert status == 0, failure
+    assert "tokens of at most 3 bp" in output
+    assert load(tmp_path / "out").tokenizer.max_token_length == 3
+    assert run(*words, "--max-token-length", 0, "-o", tmp_path / "unlimited")[0] == 0
+    assert load(tmp_path / "unlimited").tokenizer.max_token_length == made.tokenizer.max_token_length
+
+
+def test_an_unknown_length_of_tokens_in_training_is_refused(published, finetuned, tmp_path):
+    path, _ = finetuned("gena")  # with the embeddings of the base
+    _, _, failure = run("import", path, "--base", published["gena"], "-o", tmp_path / "out")
+    assert isinstance(failure, ModelError)
+    assert "give the limit with --max-token-length" in str(failure)
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_prints_what_the_bare_group_prints():
+    assert run("list") == run()
 
 
 def test_imports_that_are_refused(published, finetuned, tmp_path):

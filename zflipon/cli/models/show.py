@@ -123,7 +123,7 @@ def _optional_rows(facts: dict[str, Any], full: bool) -> dict[str, str]:
         comparison, share = facts["label_comparison"], facts["label_threshold"]
         output, count = facts["z_dna_output"]
         rows["token labels"] = f"1 if the labelled share of its bases {comparison} {share:g}"
-        rows["Z-DNA output"] = "the only one" if count == 1 else f"{output} of 0 to {count - 1}"
+        rows["Z-DNA output"] = "the only one" if count == 1 else f"{output} (of outputs 0 to {count - 1})"
     if not facts["special_tokens"]:
         rows["special tokens"] = "none around a window"
     if facts["features"]:
