@@ -1,4 +1,4 @@
-"""The models that come with the package are small, whole, and tell their story."""
+"""The bundled models: size, model card, metadata, and what they predict."""
 
 import json
 from pathlib import Path
@@ -80,10 +80,10 @@ def test_it_finds_alternating_cg_and_not_its_shuffle():
 
 
 def test_the_help_says_what_a_threshold_gives():
-    told = load(DEFAULT_MODEL).metadata.quality["by_threshold"]
-    assert list(told) == ["0.3", "0.5", "0.8"]
+    by_threshold = load(DEFAULT_MODEL).metadata.quality["by_threshold"]
+    assert list(by_threshold) == ["0.3", "0.5", "0.8"]
     shown = " ".join(CliRunner().invoke(cli, ["annotate", "--help"]).output.split())
-    for threshold, (precision, recall) in told.items():
+    for threshold, (precision, recall) in by_threshold.items():
         expected = f"{precision:.2f} and {recall:.2f} at" if recall else "hardly a base is called at"
         assert f"{expected} {threshold}" in shown
 

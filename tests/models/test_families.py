@@ -1,4 +1,4 @@
-"""Families against stored reference logits, against transformers' own classes, and under training tools."""
+"""Families compared with stored reference logits and with transformers, and under training tools."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ SHAPE = {
     "pad_token_id": 3,
     "initializer_range": 0.3,
 }
-"""Three heads, so that nothing is right for powers of two alone."""
+"""Three attention heads, which is not a power of two."""
 
 OWN = {
     "compact": {"num_attention_heads": 2},
@@ -76,13 +76,13 @@ def test_golden_logits(folder):
     mask = torch.from_numpy(stored["attention_mask"])
     module = load_module(folder, objective)
     assert not module.training
-    found = logits(module, input_ids=torch.from_numpy(stored["input_ids"]), attention_mask=mask)
-    assert found.shape == stored["logits"].shape
-    kept = slice(None) if objective == "sequence" else mask.bool()
-    np.testing.assert_allclose(found[kept], torch.from_numpy(stored["logits"])[kept], atol=1e-4, rtol=0)
+    actual = logits(module, input_ids=torch.from_numpy(stored["input_ids"]), attention_mask=mask)
+    assert actual.shape == stored["logits"].shape
+    tokens = slice(None) if objective == "sequence" else mask.bool()
+    np.testing.assert_allclose(actual[tokens], torch.from_numpy(stored["logits"])[tokens], atol=1e-4, rtol=0)
 
 
-def test_golden_folders_are_all_there():
+def test_all_golden_folders_exist():
     assert len(GOLDEN) == 7
 
 
@@ -121,13 +121,13 @@ def test_same_logits_as_transformers(reference, config, objective, tmp_path):
         parameter.data.normal_(0, 0.3)
     theirs.save_pretrained(tmp_path)
     inputs = {name: batch([40, 25, 7])[name] for name in ("input_ids", "attention_mask")}
-    found = logits(load_module(tmp_path, objective), **inputs)
+    actual = logits(load_module(tmp_path, objective), **inputs)
     with torch.no_grad():
         output = theirs(**inputs)
     expected = output.prediction_logits if reference == "BertForPreTraining" else output.logits
-    kept = slice(None) if objective == "sequence" else inputs["attention_mask"].bool()
-    assert expected[kept].std() > 0.1
-    torch.testing.assert_close(found[kept], expected[kept], atol=1e-5, rtol=0)
+    tokens = slice(None) if objective == "sequence" else inputs["attention_mask"].bool()
+    assert expected[tokens].std() > 0.1
+    torch.testing.assert_close(actual[tokens], expected[tokens], atol=1e-5, rtol=0)
 
 
 def test_gena_without_pre_layer_norm_is_plain_bert(tmp_path):
@@ -138,10 +138,10 @@ def test_gena_without_pre_layer_norm_is_plain_bert(tmp_path):
     module = load_module(tmp_path, "token")
     assert type(module).__name__ == "GenaModel"
     inputs = {name: batch([30, 9])[name] for name in ("input_ids", "attention_mask")}
-    kept = inputs["attention_mask"].bool()
+    tokens = inputs["attention_mask"].bool()
     with torch.no_grad():
         expected = theirs(**inputs).logits
-    torch.testing.assert_close(logits(module, **inputs)[kept], expected[kept], atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits(module, **inputs)[tokens], expected[tokens], atol=1e-5, rtol=0)
 
 
 def test_alibi_slopes_for_twelve_heads():
@@ -174,16 +174,16 @@ def test_linear_bias_is_symmetric_distance():
     assert torch.equal(bias[1], bias[0] / 16)
 
 
-def test_dnabert2_reads_beyond_its_starting_size():
+def test_dnabert2_reads_more_tokens_than_its_starting_size():
     module = tiny("dnabert2", "token", alibi_starting_size=16)
     long = batch([100])
-    found = logits(module, input_ids=long["input_ids"])
-    # the longest biases so far serve shorter inputs by their corner
+    actual = logits(module, input_ids=long["input_ids"])
+    # biases are cached for the longest input, and cut for shorter ones
     short = logits(module, input_ids=long["input_ids"][:, :30])
     again = logits(tiny("dnabert2", "token"), input_ids=long["input_ids"][:, :30])
-    assert found.shape == (1, 100, 2)
+    assert actual.shape == (1, 100, 2)
     torch.testing.assert_close(short, again)
-    torch.testing.assert_close(found, logits(tiny("dnabert2", "token"), input_ids=long["input_ids"]))
+    torch.testing.assert_close(actual, logits(tiny("dnabert2", "token"), input_ids=long["input_ids"]))
 
 
 def test_dnabert2_trains_after_predicting_in_inference_mode():
@@ -191,7 +191,7 @@ def test_dnabert2_trains_after_predicting_in_inference_mode():
     ids = batch([12, 12])["input_ids"]
     with torch.inference_mode():
         module(input_ids=ids)
-    # without a mask the kept biases themselves go into the graph, which some kernels would refuse
+    # without a mask the cached biases are part of the graph; inference tensors would be refused there
     assert not module.bert.attention_bias(torch.zeros(1, 12, 24), None).is_inference()
     module(input_ids=ids).logits.sum().backward()
     assert module.bert.encoder.layer[0].attention.self.Wqkv.weight.grad.abs().sum() > 0
@@ -205,7 +205,7 @@ def test_too_many_tokens_for_the_positions(name):
         module(input_ids=torch.full((1, 17), 5))
 
 
-def test_heads_must_share_the_width():
+def test_the_number_of_heads_divides_the_width():
     with pytest.raises(ModelError, match=r"hidden_size 24 is not a multiple of num_attention_heads 5"):
         tiny("dnabert2", "token", num_attention_heads=5)
 
@@ -235,27 +235,27 @@ def test_padding_changes_nothing(name, objective):
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_a_row_of_padding_is_still_a_number(name):
+def test_a_row_of_padding_is_finite(name):
     inputs = batch([12, 7])
     inputs["attention_mask"][1] = 0
-    found = logits(
+    actual = logits(
         tiny(name, "token"), input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
     )
-    assert torch.isfinite(found).all()
+    assert torch.isfinite(actual).all()
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_bfloat16_is_close(name):
     module = tiny(name, "token", initializer_range=0.05)
     inputs = {key: batch([40, 25])[key] for key in ("input_ids", "attention_mask")}
-    kept = inputs["attention_mask"].bool()
+    tokens = inputs["attention_mask"].bool()
     expected = logits(module, **inputs)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = logits(module, **inputs)
     narrow = logits(module.to(torch.bfloat16), **inputs)
     assert mixed.dtype == narrow.dtype == torch.float32
-    torch.testing.assert_close(mixed[kept], expected[kept], atol=0.05, rtol=0.05)
-    torch.testing.assert_close(narrow[kept], expected[kept], atol=0.05, rtol=0.05)
+    torch.testing.assert_close(mixed[tokens], expected[tokens], atol=0.05, rtol=0.05)
+    torch.testing.assert_close(narrow[tokens], expected[tokens], atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
@@ -269,7 +269,7 @@ def test_the_base_head_in_bfloat16_is_close(name):
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_embeddings_in_the_place_of_ids(name):
+def test_embeddings_instead_of_ids(name):
     module = tiny(name, "token")
     ids = batch([20])["input_ids"]
     embedded = module.get_input_embeddings()(ids)
@@ -284,10 +284,10 @@ def test_masked_lm_decoder_is_the_embedding_table(name):
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_layers_that_recompute_run_twice_and_learn_the_same(name):
+def test_recomputed_activations_give_the_same_gradients(name):
     inputs = batch([20, 12])
     labels = inputs["attention_mask"].clone()
-    found = []
+    gradients = []
     for recomputed in (False, True):
         module = tiny(name, "token").train()
         for each in module.modules():
@@ -304,15 +304,15 @@ def test_layers_that_recompute_run_twice_and_learn_the_same(name):
         linear.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
         module(**inputs, labels=labels).loss.backward()
         assert len(runs) == 1 + recomputed
-        found.append([each.grad for each in module.parameters() if each.grad is not None])
-    plain, again = found
+        gradients.append([each.grad for each in module.parameters() if each.grad is not None])
+    plain, again = gradients
     assert len(plain) == len(again) > 5
     for one, other in zip(plain, again, strict=True):
         torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_lora_trains_adapters_and_head_alone(name):
+def test_lora_trains_only_adapters_and_head(name):
     config = LoraConfig(
         r=2, target_modules=list(get_family(name).lora_targets), task_type="TOKEN_CLS", bias="none"
     )

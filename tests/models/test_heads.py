@@ -1,4 +1,4 @@
-"""The base head: what it reads of Z-HUNT, how its two factors join, and what training asks of it."""
+"""The base-resolution head: its inputs, its two factors, its context and its losses."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from zflipon.tokenization.alignment import IGNORE
 
 
 def codes(*sequences: str) -> torch.Tensor:
-    """Return a padded batch of nucleotide codes."""
+    """Return a padded batch of nucleotide codes: int64, shape (sequences, longest)."""
     longest = max(map(len, sequences))
     batch = torch.full((len(sequences), longest), PADDING_BASE)
     for row, sequence in zip(batch, sequences, strict=True):
@@ -45,38 +45,38 @@ def head(**changes) -> BaseHead:
 
 
 def inputs(*sequences: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return token states, one token a base, with the tokens' and the nucleotides' places."""
+    """Return token states with one token per base, the token of each base, and nucleotide codes."""
     bases = codes(*sequences)
     states = torch.randn(*bases.shape, 6, generator=torch.Generator().manual_seed(1))
     return states, torch.arange(bases.shape[1]).expand_as(bases).contiguous(), bases
 
 
-def test_readiness_is_what_zhunt_says():
+def test_zhunt_channels_follow_zhunt():
     sequence = dna(120, seed=2) + "CG" * 9 + "NN" + dna(40, seed=4)
-    found, called = zhunt_features(codes(sequence, sequence[:50]), 6, 12)
-    assert found.shape == (2, ZHUNT_CHANNELS, len(sequence))
+    channels, in_call = zhunt_features(codes(sequence, sequence[:50]), 6, 12)
+    assert channels.shape == (2, ZHUNT_CHANNELS, len(sequence))
     shortest, excess, ends = published.published_call_starts(codes(sequence))
-    ready = np.maximum(26 - shortest[0].numpy(), 0) / 3
-    np.testing.assert_allclose(found[0, 0], ready, atol=1e-5)
+    readiness = np.maximum(26 - shortest[0].numpy(), 0) / 3
+    np.testing.assert_allclose(channels[0, 0], readiness, atol=1e-5)
     np.testing.assert_allclose(
-        found[0, 1], [max(ready[max(0, i - 11) : i + 1]) for i in range(len(sequence))]
+        channels[0, 1], [max(readiness[max(0, i - 11) : i + 1]) for i in range(len(sequence))]
     )
-    torch.testing.assert_close(found[0, 2], excess[0].clamp(min=0))
-    assert (found[0, 3] == (excess[0] >= 0)).all()
-    assert (called[0] == published.call_mask(excess >= 0, ends)[0]).all()
-    assert (found[:, 4] == called).all()
-    assert called[0, 120:138].all()
-    assert (found[1, :, 50:] == 0).all()
-    assert (found[1, 0, 39:] == 0).all()
-    torch.testing.assert_close(found[1, :, :50], zhunt_features(codes(sequence[:50]), 6, 12)[0][0])
+    torch.testing.assert_close(channels[0, 2], excess[0].clamp(min=0))
+    assert (channels[0, 3] == (excess[0] >= 0)).all()
+    assert (in_call[0] == published.call_mask(excess >= 0, ends)[0]).all()
+    assert (channels[:, 4] == in_call).all()
+    assert in_call[0, 120:138].all()
+    assert (channels[1, :, 50:] == 0).all()
+    assert (channels[1, 0, 39:] == 0).all()
+    torch.testing.assert_close(channels[1, :, :50], zhunt_features(codes(sequence[:50]), 6, 12)[0][0])
 
 
-def test_bases_of_one_call_share_what_surrounds_them():
+def test_bases_of_one_call_get_their_mean():
     values = torch.tensor([[1.0, 2.0, 4.0, 3.0, 5.0, 7.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
-    called = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
-    level = mean_over_calls(values, called)
-    torch.testing.assert_close(level[0], torch.tensor([1.0, 3.0, 3.0, 3.0, 6.0, 6.0]))
-    torch.testing.assert_close(level[1], values[1])
+    in_call = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    means = mean_over_calls(values, in_call)
+    torch.testing.assert_close(means[0], torch.tensor([1.0, 3.0, 3.0, 3.0, 6.0, 6.0]))
+    torch.testing.assert_close(means[1], values[1])
 
 
 def test_the_probability_is_the_product_of_the_factors():
@@ -84,15 +84,15 @@ def test_the_probability_is_the_product_of_the_factors():
     network.is_formed.weight.data.zero_()
     with torch.no_grad():
         calls = network(*inputs(dna(70)))
-    flips = torch.sigmoid(network.is_formed.bias - 1.5)
+    is_formed = torch.sigmoid(network.is_formed.bias - 1.5)
     torch.testing.assert_close(
-        calls.logits.sigmoid(), calls.can_form_logit.sigmoid() * flips, rtol=1e-4, atol=1e-7
+        calls.logits.sigmoid(), calls.can_form_logit.sigmoid() * is_formed, rtol=1e-4, atol=1e-7
     )
     assert calls.track_logits is None
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 100])
-def test_neighbours_in_a_batch_change_nothing(size):
+def test_padding_changes_nothing(size):
     network = head().eval()
     sequence = dna(size, seed=size)
     states, tokens, bases = inputs(sequence, dna(131))
@@ -111,44 +111,44 @@ def test_without_zhunt_and_without_tracks():
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_words_are_numbers_to_the_base_of_four(size):
+def test_kmers_are_numbered_in_base_four(size):
     sequence = dna(40)[:25] + "N" + dna(40)[25:]
-    index, whole = (each[0].tolist() for each in kmer_indices(codes(sequence), size))
+    index, valid = (each[0].tolist() for each in kmer_indices(codes(sequence), size))
     assert len(index) == len(sequence) - size + 1
-    for start, (number, known) in enumerate(zip(index, whole, strict=True)):
-        word = sequence[start : start + size]
-        assert known == ("N" not in word)
+    for start, (number, known) in enumerate(zip(index, valid, strict=True)):
+        kmer = sequence[start : start + size]
+        assert known == ("N" not in kmer)
         if known:
-            assert number == int("".join(str("ACGT".index(letter)) for letter in word), 4)
+            assert number == int("".join(str("ACGT".index(letter)) for letter in kmer), 4)
 
 
 @pytest.mark.parametrize("size", [-1, 11])
-def test_words_too_long_for_a_table_are_refused(size):
+def test_kmers_too_long_for_a_table_are_refused(size):
     with pytest.raises(ModelError, match="kmer_size must be from 1 to 10"):
         head(kmer_size=size)
 
 
-def test_a_bin_is_told_the_mean_of_the_words_around_it():
+def test_a_bin_reads_the_mean_log_odds_of_the_kmers_around_it():
     network = head(kmer_size=4).eval()
     network.kmers.log_odds.copy_(
         torch.randn(len(KMER_RADII), 256, generator=torch.Generator().manual_seed(2))
     )
     sequence = dna(1500, 1) + "N" * 30 + dna(600, 2)
     with torch.no_grad():
-        found = network.context_features(*inputs(sequence))[0, :, -len(KMER_RADII) :].numpy()
-    for row, reach in enumerate(KMER_RADII):
-        told = np.zeros(len(sequence))
+        features = network.context_features(*inputs(sequence))[0, :, -len(KMER_RADII) :].numpy()
+    for row, radius in enumerate(KMER_RADII):
+        log_odds = np.zeros(len(sequence))
         for start in range(len(sequence) - 3):
-            word = sequence[start : start + 4]
-            if "N" not in word:
-                number = int("".join(str("ACGT".index(each)) for each in word), 4)
-                told[start + 1] = network.kmers.log_odds[row, number]
-        for place in range(-(-len(sequence) // BIN_SIZE)):
-            near = told[max(0, place * BIN_SIZE - reach) : (place + 1) * BIN_SIZE + reach]
-            assert found[place, row] == pytest.approx(near.mean(), abs=1e-5)
+            kmer = sequence[start : start + 4]
+            if "N" not in kmer:
+                number = int("".join(str("ACGT".index(each)) for each in kmer), 4)
+                log_odds[start + 1] = network.kmers.log_odds[row, number]
+        for number in range(-(-len(sequence) // BIN_SIZE)):
+            around = log_odds[max(0, number * BIN_SIZE - radius) : (number + 1) * BIN_SIZE + radius]
+            assert features[number, row] == pytest.approx(around.mean(), abs=1e-5)
 
 
-def test_words_move_the_second_factor_alone_and_neighbours_change_nothing():
+def test_kmers_change_the_second_factor_only():
     network = head(kmer_size=5).eval()
     states, tokens, bases = inputs(dna(60), dna(700, 1))
     with torch.no_grad():
@@ -157,15 +157,15 @@ def test_words_move_the_second_factor_alone_and_neighbours_change_nothing():
         after = network(states, tokens, bases)
         alone = network(states[:1, :60], tokens[:1, :60], bases[:1, :60])
     assert after.can_form_logit.equal(before.can_form_logit)
-    # 56 of 60 words are whole, and each reach takes all in; 64 bases make the whole bins, of which 60 are inside
-    moved = network.is_formed.weight[0, -len(KMER_RADII) :].sum() * 2.0 * 56 / 60
+    # 56 of 60 bases have a complete k-mer, and each radius covers all of them
+    change = network.is_formed.weight[0, -len(KMER_RADII) :].sum() * 2.0 * 56 / 60
     torch.testing.assert_close(
-        after.is_formed_logit[0, :60] - before.is_formed_logit[0, :60], moved.expand(60), atol=1e-4, rtol=0
+        after.is_formed_logit[0, :60] - before.is_formed_logit[0, :60], change.expand(60), atol=1e-4, rtol=0
     )
     torch.testing.assert_close(after.logits[:1, :60], alone.logits, rtol=1e-4, atol=1e-5)
 
 
-def test_context_between_bins_is_a_line():
+def test_bins_are_interpolated_linearly():
     inside = torch.ones(1, 1, 3 * BIN_SIZE, dtype=torch.bool)
     line = interpolate_bins(torch.tensor([[[0.0], [16.0], [32.0]]]), inside)[0, 0]
     np.testing.assert_allclose(line[8:40].diff(), 1.0)
@@ -173,7 +173,7 @@ def test_context_between_bins_is_a_line():
     assert (line[40:] == 32).all()
 
 
-def test_every_part_has_its_loss(tokenizer):
+def test_each_target_trains_its_own_part(tokenizer):
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     module = create(
         "compact", "base", tokenizer, base_head={"channels": 8, "tracks": 2}, **shape
@@ -205,7 +205,7 @@ def test_every_part_has_its_loss(tokenizer):
     assert module(**batch, labels=ones).loss > module(**batch, candidates=ones).loss > 4
 
 
-def test_what_can_form_is_learnt_without_reading_tokens(tokenizer):
+def test_candidates_train_the_first_factor_without_the_encoder(tokenizer):
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     module = create("compact", "base", tokenizer, base_head={"channels": 8}, **shape).module
     bases = codes(dna(70), dna(40))
@@ -222,7 +222,7 @@ def test_what_can_form_is_learnt_without_reading_tokens(tokenizer):
     torch.testing.assert_close(alone.loss, whole.loss)
 
 
-def test_tracks_alone_are_learnt_without_looking_at_single_bases(tokenizer, monkeypatch):
+def test_tracks_train_the_context_without_single_bases(tokenizer, monkeypatch):
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     head = {"channels": 8, "tracks": 3, "dropout": 0.0}
     module = create(
@@ -241,8 +241,8 @@ def test_tracks_alone_are_learnt_without_looking_at_single_bases(tokenizer, monk
     torch.testing.assert_close(module(**batch, tracks=tracks).loss, whole)
 
 
-def test_a_core_is_decided_as_with_the_whole():
-    """The first factor of a part is computed from no more bases than it looks at."""
+def test_logits_of_a_core_are_those_of_the_whole_window():
+    """Within a core, the first factor is computed from the bases in reach only."""
     torch.manual_seed(0)
     shape = {**HEAD_DEFAULTS, "dropout": 0.0}
     head = BaseHead(8, **shape).eval()

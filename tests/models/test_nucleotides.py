@@ -1,4 +1,4 @@
-"""DeepZ and GraphZ: layers against slow ones, padding, tracks, and all verbs with them."""
+"""DeepZ and GraphZ: layers compared with dense ones, padding, omics tracks, and all commands."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ NETWORKS = [
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2}
 
 
-def made(family, variant, features=0, **more):
+def make(family, variant, features=0, **more):
     torch.manual_seed(1)
     checkpoint = create(family, "base", BaseTokenizer(), variant=variant, features=features, **SMALL, **more)
     checkpoint.module.eval()
@@ -69,10 +69,10 @@ def neighbours_of(node, nodes, reach):
 
 @pytest.mark.parametrize("reach", [1, 3])
 @pytest.mark.parametrize("nodes", [1, 2, 9])
-class TestLayersAgainstAdjacency:
-    """A graph of two chains, the one shorter than the other."""
+class TestLayersMatchDenseAdjacency:
+    """A batch of two chains of different length."""
 
-    def given(self, nodes):
+    def batch(self, nodes):
         torch.manual_seed(nodes)
         inside = torch.ones(2, nodes + 2, 1)
         inside[1, nodes:] = 0
@@ -91,30 +91,30 @@ class TestLayersAgainstAdjacency:
         return LAYERS[name](6, 8, reach, 2).eval()
 
     def test_gcn(self, reach, nodes):
-        x, inside = self.given(nodes)
+        x, inside = self.batch(nodes)
         layer = self.layer("gcn", reach)
-        found = layer(x, inside)
+        states = layer(x, inside)
         for row in range(2):
             matrix = self.dense(inside, row, reach)
             loops = matrix + torch.eye(len(matrix))
             scale = torch.diag(loops.sum(1) ** -0.5)
             expected = layer.linear(scale @ loops @ scale @ x[row, : len(matrix)])
-            torch.testing.assert_close(found[row, : len(matrix)], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(states[row, : len(matrix)], expected, rtol=1e-4, atol=1e-5)
 
     def test_sage(self, reach, nodes):
-        x, inside = self.given(nodes)
+        x, inside = self.batch(nodes)
         layer = self.layer("sage", reach)
-        found = layer(x, inside)
+        states = layer(x, inside)
         for row in range(2):
             matrix = self.dense(inside, row, reach)
             mean = matrix @ x[row, : len(matrix)] / matrix.sum(1, keepdim=True).clamp(min=1)
             expected = layer.own(x[row, : len(matrix)]) + layer.others(mean)
-            torch.testing.assert_close(found[row, : len(matrix)], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(states[row, : len(matrix)], expected, rtol=1e-4, atol=1e-5)
 
     def test_gat(self, reach, nodes):
-        x, inside = self.given(nodes)
+        x, inside = self.batch(nodes)
         layer = self.layer("gat", reach)
-        found = layer(x, inside)
+        states = layer(x, inside)
         for row in range(2):
             matrix = self.dense(inside, row, reach)
             size = len(matrix)
@@ -128,13 +128,13 @@ class TestLayersAgainstAdjacency:
                     )
                     weights = torch.softmax(torch.nn.functional.leaky_relu(scores, 0.2), dim=0)
                     expected = sum(w * values[other, head] for w, other in zip(weights, edges, strict=True))
-                    mine = found[row, node].view(2, 4)[head]
-                    torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
+                    actual = states[row, node].view(2, 4)[head]
+                    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
-def test_a_padded_sequence_is_decided_as_alone(family, variant):
-    checkpoint = made(family, variant)
+def test_padding_changes_nothing(family, variant):
+    checkpoint = make(family, variant)
     short, long = dna(70, 1), dna(150, 2)
     together = logits(checkpoint, [short, long])
     torch.testing.assert_close(together[0, :70], logits(checkpoint, [short])[0], rtol=1e-4, atol=1e-5)
@@ -142,8 +142,8 @@ def test_a_padded_sequence_is_decided_as_alone(family, variant):
 
 
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
-def test_a_saved_network_decides_the_same(family, variant, tmp_path):
-    checkpoint = made(family, variant)
+def test_a_saved_network_gives_the_same_logits(family, variant, tmp_path):
+    checkpoint = make(family, variant)
     save(checkpoint, tmp_path / "model")
     again = load(tmp_path / "model")
     assert again.metadata.family == family
@@ -151,8 +151,8 @@ def test_a_saved_network_decides_the_same(family, variant, tmp_path):
 
 
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
-def test_every_base_sees_its_own_tracks(family, variant):
-    checkpoint = made(family, variant, features=2, **({"kernel": 3} if family == "deepz" else {"reach": 1}))
+def test_a_track_changes_the_bases_it_covers(family, variant):
+    checkpoint = make(family, variant, features=2, **({"kernel": 3} if family == "deepz" else {"reach": 1}))
     features = np.zeros((2, 200), dtype=np.float32)
     before = logits(checkpoint, [dna(200)], [features], np.ones(2))
     features[1, 100] = 3
@@ -169,45 +169,47 @@ def test_attributions_add_up(family, variant):
     from zflipon.explain.attribution import AttributionTarget
     from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
 
-    checkpoint = made(family, variant)
+    checkpoint = make(family, variant)
     sequence = dna(40, 5) + "CG" * 8 + dna(40, 6)
     weights = np.zeros(len(sequence), dtype=np.float32)
     weights[40:56] = 1 / 16
-    (found,) = IntegratedGradientsExplainer(checkpoint, AttributionConfig(steps=128), "cpu").attribute(
+    (attribution,) = IntegratedGradientsExplainer(checkpoint, AttributionConfig(steps=128), "cpu").attribute(
         [sequence], [AttributionTarget(0, weights)]
     )
-    assert abs(found.completeness_error) < 0.02 * max(0.05, abs(found.output - found.baseline_output))
-    assert found.per_base().sum() == pytest.approx(found.total, abs=1e-4)
+    assert abs(attribution.completeness_error) < 0.02 * max(
+        0.05, abs(attribution.output - attribution.baseline_output)
+    )
+    assert attribution.per_base().sum() == pytest.approx(attribution.total, abs=1e-4)
 
 
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
 def test_gradients_are_finite_differences(family, variant):
-    module = made(family, variant, features=1).module.double()
+    module = make(family, variant, features=1).module.double()
     width = 4 + ZHUNT_CHANNELS + 2
     inside = torch.ones(2, 11, 1, dtype=torch.float64)
     inside[1, 8:] = 0
     x = torch.randn(2, 11, width, dtype=torch.float64, requires_grad=True)
 
-    def told(x):
-        found = module.output(module.states(x * inside, inside))
-        return found[0, ::3], found[1, :8:3]
+    def logits_of(x):
+        logits = module.output(module.states(x * inside, inside))
+        return logits[0, ::3], logits[1, :8:3]
 
-    assert torch.autograd.gradcheck(told, x)
+    assert torch.autograd.gradcheck(logits_of, x)
 
 
 @pytest.mark.parametrize(("family", "variant"), NETWORKS)
-def test_unknown_bases_have_no_letter_and_end_no_sequence(family, variant):
-    checkpoint = made(family, variant)
+def test_n_has_no_letter_and_is_no_padding(family, variant):
+    checkpoint = make(family, variant)
     sequence = dna(40, 1) + "N" * 30 + dna(40, 2)
-    found = logits(checkpoint, [sequence])
-    assert torch.isfinite(found).all()
+    with_n = logits(checkpoint, [sequence])
+    assert torch.isfinite(with_n).all()
     other = logits(checkpoint, [sequence.replace("N", "R")])
-    assert torch.equal(found, other)
-    assert not torch.allclose(found[0, 70:], logits(checkpoint, [sequence[70:]])[0])
+    assert torch.equal(with_n, other)
+    assert not torch.allclose(with_n[0, 70:], logits(checkpoint, [sequence[70:]])[0])
 
 
 @pytest.mark.parametrize(
-    ("family", "settings", "said"),
+    ("family", "settings", "message"),
     [
         ("deepz", {"variant": "gru"}, "variant 'gru' is unknown; expected one of lstm, cnn, hybrid"),
         ("deepz", {"kernel": 4}, "kernel must be an odd number of bases, not 4"),
@@ -222,12 +224,12 @@ def test_unknown_bases_have_no_letter_and_end_no_sequence(family, variant):
         ("graphz", {"base_head": {"channels": 4}}, "has no base head; remove the base_head settings"),
     ],
 )
-def test_what_cannot_be_made(family, settings, said):
-    with pytest.raises(ModelError, match=f"family '{family}': .*{said}"):
+def test_impossible_settings_are_refused(family, settings, message):
+    with pytest.raises(ModelError, match=f"family '{family}': .*{message}"):
         create(family, "base", BaseTokenizer(), **settings)
 
 
-def test_only_bases_are_decided():
+def test_other_objectives_are_refused():
     with pytest.raises(ModelError, match="GraphzModel has no objective 'token'; expected 'base'"):
         create("graphz", "token", BaseTokenizer(), variant="gcn")
 
@@ -241,11 +243,11 @@ def trained(request, tmp_path_factory):
     for number in range(60):
         pieces += [dna(90, number), "CG" * 10, dna(90, 100 + number)]
         calls.append((200 * number + 90, 200 * number + 110))
-    flips = rng.random(len(calls)) < 0.5
-    labels = [call for call, flip in zip(calls, flips, strict=True) if flip]
+    formed = rng.random(len(calls)) < 0.5
+    labels = [call for call, is_formed in zip(calls, formed, strict=True) if is_formed]
     around = [
         [(s - 20, e + 20) for (s, e), here in zip(calls, chosen, strict=True) if here]
-        for chosen in (flips, rng.permutation(flips))
+        for chosen in (formed, rng.permutation(formed))
     ]
     make_fasta(folder, {"c": "".join(pieces)})
     named = {"labels": labels, "candidates": calls, "decides": around[0], "idle": around[1]}
@@ -272,7 +274,7 @@ def trained(request, tmp_path_factory):
     return folder
 
 
-def test_a_recipe_trains_one_that_follows_its_track(trained):
+def test_a_recipe_trains_a_network_that_reads_its_tracks(trained):
     with Genome(trained / "genome.fa") as genome:
         tracks = open_features(
             load(trained / "out").metadata.features, trained / "tracks.tsv", genome.lengths
@@ -281,19 +283,21 @@ def test_a_recipe_trains_one_that_follows_its_track(trained):
             read_bed(trained / f"{name}.bed", genome.lengths)["c"] for name in ("labels", "candidates")
         )
 
-        def told_apart(features):
+        def separation(features):
             predictor = Predictor(load(trained / "out"), InferenceConfig(threads=1), features=features)
-            found = predict_windows(predictor, genome, "c", tile_windows(0, genome.lengths["c"], 200, 20))
-            means = np.array([found[start:end].mean() for start, end in calls])
-            flips = np.isin(calls[:, 0], labels[:, 0])
-            return np.mean(means[flips][:, None] > means[~flips])
+            probabilities = predict_windows(
+                predictor, genome, "c", tile_windows(0, genome.lengths["c"], 200, 20)
+            )
+            means = np.array([probabilities[start:end].mean() for start, end in calls])
+            labelled = np.isin(calls[:, 0], labels[:, 0])
+            return np.mean(means[labelled][:, None] > means[~labelled])
 
-        assert told_apart(tracks) > 0.95
-        assert told_apart(tracks.shift_track("idle")) > 0.9
-        assert told_apart(tracks.shift_track("decides")) < 0.8
+        assert separation(tracks) > 0.95
+        assert separation(tracks.shift_track("idle")) > 0.9
+        assert separation(tracks.shift_track("decides")) < 0.8
 
 
-def test_contigs_are_judged_a_part_at_a_time(trained, monkeypatch):
+def test_contigs_are_evaluated_in_parts(trained, monkeypatch):
     """So that tracks base by base need no more memory on a longer contig."""
     data = DataConfig(genome=str(trained / "genome.fa"), labels=str(trained / "labels.bed"))
     training_data = read_training_data(data, features=FeaturesConfig(str(trained / "tracks.tsv")))
@@ -319,34 +323,34 @@ def rows_of(path):
     return list(csv.DictReader(line for line in path.read_text().splitlines() if line[0] != "#"))
 
 
-def test_every_verb_takes_one(trained, tmp_path):
-    genome, said = trained / "genome.fa", ("--model", trained / "out", "--features", trained / "tracks.tsv")
+def test_all_commands_run(trained, tmp_path):
+    genome, model = trained / "genome.fa", ("--model", trained / "out", "--features", trained / "tracks.tsv")
     labels = ("--labels", trained / "labels.bed")
 
     def run(*words):
         done = CliRunner().invoke(cli, list(map(str, words)))
         assert done.exit_code == 0, (words, done.output, done.exception)
 
-    run("annotate", genome, *said, "-o", tmp_path / "x.bw", "-o", tmp_path / "x.bed")
+    run("annotate", genome, *model, "-o", tmp_path / "x.bw", "-o", tmp_path / "x.bed")
     run("evaluate", tmp_path / "x.bw", *labels, "--genome", genome, "--json", tmp_path / "x.json")
-    (found,) = json.loads((tmp_path / "x.json").read_text())["tracks"].values()
-    assert found["genome"]["average_precision"] > 0.8
-    run("explain", "tracks", genome, *said, *labels, "--all-windows", "-o", tmp_path / "tracks.csv")
+    (figures,) = json.loads((tmp_path / "x.json").read_text())["tracks"].values()
+    assert figures["genome"]["average_precision"] > 0.8
+    run("explain", "tracks", genome, *model, *labels, "--all-windows", "-o", tmp_path / "tracks.csv")
     first, second = rows_of(tmp_path / "tracks.csv")
     assert first["track"] == "decides"
     assert float(first["lost"]) > 0.1 > abs(float(second["lost"]))
-    run("explain", "tokens", genome, *said, *labels, "-o", tmp_path / "tokens.csv")
+    run("explain", "tokens", genome, *model, *labels, "-o", tmp_path / "tokens.csv")
     shares = {row["token"]: float(row["tp_percent"]) for row in rows_of(tmp_path / "tokens.csv")}
     assert set(shares) >= set("ACGT")
     assert min(shares["C"], shares["G"]) > max(shares["A"], shares["T"])
     pytest.importorskip("captum")
     first = int((trained / "labels.bed").read_text().split()[1])
     place = f"c:{first + 1 - 40}-{first + 60}"
-    run("explain", "attributions", genome, *said, "--region", place, "-o", tmp_path / "why.bw")
+    run("explain", "attributions", genome, *model, "--region", place, "-o", tmp_path / "why.bw")
     with pyBigWig.open(str(tmp_path / "why.bw")) as track:
         shares = np.array(track.values("c", first - 40, first + 60))
     assert np.nansum(shares[40:60]) > 2 * abs(np.nansum(shares[:30]))
-    run("explain", "locus", place, "--genome", genome, *said, "--steps", 8, "-o", tmp_path / "x.svg")
+    run("explain", "locus", place, "--genome", genome, *model, "--steps", 8, "-o", tmp_path / "x.svg")
     assert "from omics tracks" in (tmp_path / "x.svg").read_text()
 
 
@@ -354,7 +358,7 @@ STAGE = StageConfig(steps=1, window=200, margin=20, batch_size=2, evaluations=0)
 
 
 @pytest.mark.parametrize(
-    ("stage", "tokenizer", "said"),
+    ("stage", "tokenizer", "message"),
     [
         ({}, True, "deepz reads bases and needs no tokenizer"),
         ({"readout": 10.0}, False, "deepz has no base head whose readout could be fitted"),
@@ -362,10 +366,10 @@ STAGE = StageConfig(steps=1, window=200, margin=20, batch_size=2, evaluations=0)
         ({"gradient_checkpointing": True}, False, "deepz keeps its activations"),
     ],
 )
-def test_a_recipe_that_asks_for_what_it_has_not(tmp_path, stage, tokenizer, said):
+def test_a_recipe_with_unsupported_settings_is_refused(tmp_path, stage, tokenizer, message):
     recipe = small_recipe(tmp_path, stage, {})
     recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, train=tokenizer))
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         train(recipe, tmp_path / "out")
 
 
@@ -378,12 +382,13 @@ def small_recipe(folder, stage, shape):
 
 
 def test_a_stage_sets_the_dropout_between_layers_of_an_lstm(tmp_path, monkeypatch):
-    seen = []
+    rates = []
     monkeypatch.setattr(
-        "zflipon.training.pipeline.train_stage", lambda made, *_: seen.append(made.module.recurrence.lstm.dropout)
+        "zflipon.training.pipeline.train_stage",
+        lambda checkpoint, *_: rates.append(checkpoint.module.recurrence.lstm.dropout),
     )
     train(small_recipe(tmp_path, {"dropout": 0.4}, SMALL), tmp_path / "out")
-    assert seen == [0.4]
+    assert rates == [0.4]
 
 
 def test_a_family_that_needs_a_tokenizer_says_so(tmp_path):
