@@ -289,7 +289,7 @@ def test_a_failure_before_anything_is_done_leaves_nothing(run, tmp_path, monkeyp
         (["-o", "z.bw", "--contigs", "tiny", "--region", "chr2:1-9"], "nothing is left"),
         (["-o", "z.bw", "-o", "z.bw"], "named twice"),
         (["-o", "z.bw", "--regions", "absent.bed"], "no such file"),
-        (["-o", "z.bw", "--device", "warp"], "not to be had"),
+        (["-o", "z.bw", "--device", "warp"], "not available"),
     ],
 )
 def test_bad_requests_are_named(run, tmp_path, monkeypatch, words, expected):

@@ -1,6 +1,6 @@
 """Config classes: frozen dataclasses whose values pydantic validates.
 
-What a valid value is stands with each class, in `zflipon.config.inference`.
+The classes and their valid values are in `zflipon.config.inference`.
 """
 
 from __future__ import annotations

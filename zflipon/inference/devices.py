@@ -1,6 +1,6 @@
 """Devices and precisions: resolve their names, and know the limits of each kind of device.
 
-Nothing here depends on a model or on other processes' work.
+Nothing here depends on a model.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def has_bfloat16_instructions() -> bool:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error is a lack of memory. CPUs and cuBLAS raise a RuntimeError with a message of that kind."""
+    """Return whether an error is a lack of memory. On CPUs and in cuBLAS only the message shows it."""
     message = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(
         text in message for text in _OUT_OF_MEMORY_MESSAGES
