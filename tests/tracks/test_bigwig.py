@@ -13,7 +13,13 @@ import pytest
 from conftest import SHARED, needs_shared
 
 from zflipon.errors import InputError, OutputError
-from zflipon.tracks.bigwig import BigWigReader, value_range, write_bigwig_values
+from zflipon.tracks.bigwig import (
+    MAX_ZOOMED_CONTIGS,
+    BigWig,
+    BigWigReader,
+    value_range,
+    write_bigwig_values,
+)
 
 LENGTHS = {"chr1": 1000, "chr2": 500}
 
@@ -81,6 +87,18 @@ def test_known_faulty_files_have_a_finite_range(name, expected):
     assert np.isfinite([low, high]).all()
     assert low <= high
     assert expected is None or high == expected
+
+
+def test_very_many_contigs_are_written_without_zoom_levels(tmp_path):
+    lengths = {f"contig_{number}": 30 for number in range(MAX_ZOOMED_CONTIGS + 1)}
+    chunks = {contig: [(5, np.array([0.25, 0.5]))] for contig in ("contig_0", f"contig_{MAX_ZOOMED_CONTIGS}")}
+    write_bigwig_values(tmp_path / "a.bw", lengths, chunks)
+    with pyBigWig.open(str(tmp_path / "a.bw")) as file:
+        assert file.header()["nLevels"] == 0
+        assert file.intervals(f"contig_{MAX_ZOOMED_CONTIGS}") == ((5, 6, 0.25), (6, 7, 0.5))
+        assert file.stats("contig_0", 5, 7) == [0.375]
+    assert value_range(tmp_path / "a.bw") == (0.25, 0.5)
+    assert len(BigWig(tmp_path / "a.bw").lengths) == len(lengths)
 
 
 # ---- damaged files ------------------------------------------------------------------------------------------
