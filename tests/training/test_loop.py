@@ -2,6 +2,7 @@
 processes, interruptions."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from small_models import make_small_models
 
 from zflipon.cli import cli
 from zflipon.errors import InputError, MissingExtraError, OutputError, RecipeError, ZfliponError
+from zflipon.jobs.locks import OutputLocks
 from zflipon.models import load, load_module
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.training import loop
@@ -292,6 +294,28 @@ def test_genome_estimate_represents_every_window(folder):
     assert not trained & set(estimate.windows.sequences)
 
 
+def test_validation_and_test_estimates_have_different_background(folder):
+    recipe = plan(folder)
+    training_data = read_training_data(recipe.data)
+    background = []
+    for part in ("validation", "test"):
+        estimate = training_data.genome_evaluator(recipe.stage[0], part)
+        negative = np.flatnonzero(~estimate.windows.positive)
+        background.append({estimate.windows.sequences[i] for i in negative})
+    assert min(map(len, background)) > 50
+    assert not background[0] & background[1]
+
+
+@pytest.mark.parametrize("objective", ["token", "base"])
+def test_validation_loss_can_choose_the_weights(folder, objective):
+    settings = (f"stage.objective={objective}", "stage.monitor=loss", "stage.epochs=2", "stage.evaluations=4")
+    made = train(plan(folder, *settings), folder / "out")
+    rows = read_rows(folder / "out" / "stages" / "1-all" / "validation.jsonl")
+    lowest = min(rows, key=lambda row: row["loss"])
+    assert made.metadata.quality["validation"]["step"] == lowest["step"]
+    assert 0 < lowest["loss"] < 1
+
+
 @pytest.mark.parametrize("split", ["contigs", "stratified"])
 def test_folds_are_run_and_averaged(folder, split):
     settings = [f"data.split={split}", "data.folds=3", "stage.epochs=1", "stage.evaluations=1"]
@@ -461,6 +485,35 @@ def test_diverged_training_stops_and_saved_weights_are_finite(folder):
         from safetensors.torch import load_file
 
         assert all(each.isfinite().all() for each in load_file(saved / "model.safetensors").values())
+
+
+def test_folder_in_use_is_refused(folder):
+    with OutputLocks([folder / "out"]), pytest.raises(OutputError, match="another run is writing"):
+        train(plan(folder), folder / "out")
+
+
+def test_interrupted_command_names_its_checkpoint(folder):
+    script = (
+        "import os, signal, sys\n"
+        "from zflipon.training.callbacks import LossMonitor\n"
+        "on_log = LossMonitor.on_log\n"
+        "def interrupt(self, args, state, control, **rest):\n"
+        "    on_log(self, args, state, control, **rest)\n"
+        "    if state.global_step >= 18:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "LossMonitor.on_log = interrupt\n"
+        "sys.argv[0] = 'zflipon'\n"
+        "from zflipon.cli import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", script, "train", f"{folder}/recipe.toml", "-o", f"{folder}/out", "-q"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 128 + signal.SIGTERM, result.stderr
+    message = result.stderr.splitlines()[-1]
+    assert "is saved in" in message
+    assert "checkpoint-" in message
+    assert message.endswith("Run the same command to resume")
+    assert train(plan(folder), folder / "out").metadata.quality["validation"]["step"] > 0
 
 
 def test_missing_logger(folder, monkeypatch):
