@@ -1,12 +1,12 @@
-"""How fast training windows are prepared and dealt out, and what share of a step a model waits for them.
+"""Speed of preparing training windows and batches, and the share of a training step spent waiting for them.
 
 python benchmarks/training_data.py GENOME.fa LABELS.bed [--windows 160000] [--tokenizer TOKENIZER.json]
     [--model small|dnabert2] [--steps 50]
 
-Prints the seconds that it takes to tile the genome, draw the windows, cut and label them; windows a second that one
-process then tokenizes and labels, 32 in a batch; and, for a model of random weights on the device that there is, the
-share of the time of its steps in which it waits for the next batch, with as many worker processes as training takes.
-``dnabert2`` is the full 117M shape. Without a tokenizer one is trained on the genome.
+Prints the seconds needed to tile the genome and to sample, read and label the windows; the windows per second that one
+process tokenizes and labels in batches of 32; and, for a model with random weights on the default device, the share of
+the time in which it waits for the next batch, with the number of worker processes that training uses. ``dnabert2`` is
+the full 117M shape. Without ``--tokenizer``, a tokenizer is trained on the genome.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STAGE = StageConfig(
 
 SHAPES = {
     "small": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128},
-    "dnabert2": {},  # its config's defaults are those of the published model
+    "dnabert2": {},  # the defaults of its configuration are those of the published model
 }
 
 
@@ -66,16 +66,16 @@ def main() -> None:
         batches[number]
     each = (time.perf_counter() - began) / sample
     print(
-        f"dealing out: {STAGE.batch_size / each:,.0f} windows a second by one process, {1000 * each:.2f} ms a batch"
+        f"batches: {STAGE.batch_size / each:,.0f} windows per second by one process, {1000 * each:.2f} ms per batch"
     )
     print(
-        f"an epoch of {arguments.windows:,} windows: {arguments.windows / STAGE.batch_size * each:.0f} s of one process"
+        f"one epoch of {arguments.windows:,} windows: {arguments.windows / STAGE.batch_size * each:.0f} s for one process"
     )
-    waits(arguments, batches, tokenizer)
+    measure_waiting(arguments, batches, tokenizer)
 
 
-def waits(arguments: argparse.Namespace, batches: BatchDataset, tokenizer: BpeTokenizer) -> None:
-    """Train a model of random weights for some steps and print how long it waits."""
+def measure_waiting(arguments: argparse.Namespace, batches: BatchDataset, tokenizer: BpeTokenizer) -> None:
+    """Train a model with random weights for some steps and print the share of time spent waiting for data."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = create("dnabert2", "token", tokenizer, **SHAPES[arguments.model]).module.to(device).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5)
@@ -97,7 +97,7 @@ def waits(arguments: argparse.Namespace, batches: BatchDataset, tokenizer: BpeTo
     size = sum(weights.numel() for weights in module.parameters())
     rate = arguments.steps * STAGE.batch_size / (waited + worked)
     print(
-        f"{arguments.model}, {size / 1e6:.1f} M parameters on {device}: {rate:,.0f} windows a second, "
+        f"{arguments.model}, {size / 1e6:.1f} M parameters on {device}: {rate:,.0f} windows per second, "
         f"{100 * waited / (waited + worked):.1f} % of the time waiting for data"
     )
 
