@@ -1,4 +1,4 @@
-"""``zflipon provenance``: where a track came from, and whether it still says the same."""
+"""``zflipon provenance``: how a track was made, and whether predicting part of it again gives the same."""
 
 from __future__ import annotations
 
@@ -32,66 +32,68 @@ Examples:
     "--genome",
     type=click.Path(path_type=Path),
     metavar="FASTA",
-    help="Say whether its contigs are those of the track; read it where --verify asks.  [default: the recorded one]",
+    help="Compare its contigs with those of the track, and use it for --verify.  [default: the recorded one]",
 )
 @click.option(
     "--verify",
     "region",
     metavar="CHR:START-END",
     shell_complete=complete_contigs,
-    help="Read this place again (1-based) and compare it with the track.",
+    help="Predict this region (1-based) again, and compare it with the track.",
 )
 @click.option(
     "-m",
     "--model",
     shell_complete=complete_models,
-    help="Where the recorded model lies now.  [default: where it was]",
+    help="Model for --verify.  [default: the recorded one]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @device_option
 @threads_option
 @quiet_option
 def provenance(track, genome, region, model, as_json, device, threads, quiet) -> None:
-    """Tell how TRACK, an output of zflipon's, was made: command, model, genome, versions.
+    """Print how TRACK, an output of zflipon, was made: command, model, genome, versions.
 
-    All is read from the record TRACK.json, which lies beside it. --verify is for a bigWig, bedGraph or BED of
-    annotate's: it reads a place again, in the same windows, with the same model and settings. The exit status is 1 if
-    the track was changed, the genome is another one, or what was read again differs.
+    This is read from the record TRACK.json in the same folder. --verify is for a bigWig, bedGraph or BED of annotate:
+    it predicts a region again, in the same windows, with the same model and settings. The exit status is 1 if the track
+    was changed, the genome is another one, or the new prediction differs.
     """
     limit_threads(threads)
     from zflipon.progress import progress_bar
-    from zflipon.workflows.provenance import compare_file, compare_genome, track_record, verify
+    from zflipon.workflows.provenance import compare_file, compare_genome, load_track_record
 
-    record = track_record(track)
-    changed, foreign, verdict = compare_file(record, track), [], None
+    record = load_track_record(track)
+    changed, problems, verification = compare_file(record, track), [], None
     with progress_bar("b", quiet=quiet) as bar:
         if genome and "contigs" in record:
             from zflipon.genome.fasta import Genome
 
             with Genome(genome) as source:
-                foreign = compare_genome(record, source, bar.update)
+                problems = compare_genome(record, source, bar.update)
         if region:
-            verdict = verify(track, region, genome, model, device, threads, bar.update)
+            from zflipon.workflows.verification import verify
+
+            verification = verify(track, region, genome, model, device, threads, bar.update)
     if as_json:
-        click.echo(json.dumps(_plain(track, record, changed, genome, foreign, verdict), indent=1))
+        click.echo(json.dumps(_plain(track, record, changed, genome, problems, verification), indent=1))
     else:
-        lines = [*_lines(record), *_file_lines(record, changed), *_genome_lines(record, genome, foreign)]
-        click.echo("\n".join([*lines, *_verdict_lines(verdict)]))
-    if changed or foreign or (verdict and not verdict.agrees):
+        lines = [*_lines(record), *_file_lines(record, changed), *_genome_lines(record, genome, problems)]
+        click.echo("\n".join([*lines, *_verification_lines(verification)]))
+    if changed or problems or (verification and not verification.agrees):
         raise SystemExit(1)
 
 
-def _plain(track: Path, record: dict, changed: list[str], genome, foreign: list[str], verdict) -> dict:
-    told = {"track": str(track), "record": record, "changed": changed}
+def _plain(track: Path, record: dict, changed: list[str], genome, problems: list[str], verification) -> dict:
+    result = {"track": str(track), "record": record, "changed": changed}
     if genome:
-        told["genome"] = {"path": str(genome), "problems": foreign}
-    if verdict:
-        told["verified"] = {**vars(verdict), "agrees": verdict.agrees}
-    return told
+        result["genome"] = {"path": str(genome), "problems": problems}
+    if verification:
+        result["verified"] = {**vars(verification), "agrees": verification.agrees}
+    return result
 
 
 def _lines(record: dict) -> Iterator[str]:
-    """Lay a record out for reading; other verbs' records lack some of it."""
+    """Yield the lines of a record; records of other commands lack some sections."""
     model, predict, call, contigs = (record.get(key, {}) for key in ("model", "predict", "call", "contigs"))
     facts = {
         "command": record["command"],
@@ -104,7 +106,7 @@ def _lines(record: dict) -> Iterator[str]:
         "arithmetic": f"{predict.get('precision')} on {predict.get('device')}",
         "calls": call
         and f"from {call.get('threshold')}, at least {call.get('min_length')} bp, "
-        f"joined at {call.get('merge_gap')} bp",
+        f"merged across gaps of {call.get('merge_gap')} bp",
         "screen": ", ".join(f"{key} {value}" for key, value in (record.get("screen") or {}).items()),
         "genome": record.get("genome"),
         "regions": _shown(record.get("regions")),
@@ -141,18 +143,19 @@ def _genome_lines(record: dict, genome: Path | None, problems: list[str]) -> Ite
     if genome and "contigs" not in record:
         yield f"{'compared':<12}  the record holds no checksums of contigs to compare {genome} with"
     elif genome:
-        verdict = "differs" if problems else "all contigs are those of the track"
-        yield f"{'compared':<12}  {genome}: {verdict}"
+        verification = "differs" if problems else "all contigs are those of the track"
+        yield f"{'compared':<12}  {genome}: {verification}"
         yield from (f"{'':<12}  {problem}" for problem in problems)
 
 
-def _verdict_lines(verdict) -> Iterator[str]:
-    if verdict is None:
+def _verification_lines(verification) -> Iterator[str]:
+    if verification is None:
         return
-    yield from (f"{'note':<12}  {note}" for note in verdict.notes)
-    calls = "" if verdict.calls is None else f", {verdict.calls:,} calls"
-    what = "agrees" if verdict.agrees else f"DIFFERS at {verdict.differing:,} bases"
+    yield from (f"{'note':<12}  {note}" for note in verification.notes)
+    calls = "" if verification.calls is None else f", {verification.calls:,} calls"
+    what = "agrees" if verification.agrees else f"DIFFERS at {verification.differing:,} bases"
+    counts = f"{verification.bases:,} bases{calls}"
     yield (
-        f"{'verified':<12}  {verdict.region}, {verdict.bases:,} bases{calls}: {what}; the largest difference is "
-        f"{verdict.largest:.4f}, {verdict.allowed:g} may be"
+        f"{'verified':<12}  {verification.region}, {counts}: {what}; the largest difference is "
+        f"{verification.largest:.4f}, allowed are {verification.allowed:g}"
     )
