@@ -203,7 +203,7 @@ def test_a_missing_value_is_detected(folder, tmp_path):
     shutil.copy(folder / "z.bedgraph.gz.json", tmp_path / "z.bedgraph.json")
     result = verify(track, PLACE, device="cpu")
     assert result.differing == int(removed[2]) - int(removed[1])
-    assert result.largest <= 0.0015  # what is left is right
+    assert result.largest <= 0.0015  # the remaining rows are right
 
 
 @pytest.mark.parametrize("gap", [0, 8])

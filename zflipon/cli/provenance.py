@@ -109,7 +109,7 @@ def _lines(record: dict) -> Iterator[str]:
         f"merged across gaps of {call.get('merge_gap')} bp",
         "screen": ", ".join(f"{key} {value}" for key, value in (record.get("screen") or {}).items()),
         "genome": record.get("genome"),
-        "regions": _shown(record.get("regions")),
+        "regions": _region_text(record.get("regions")),
         "bases": record.get("bases") and f"{record['bases']:,}",
         "versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
     }
@@ -126,7 +126,7 @@ def _took(record: dict) -> str:
     return seconds and f"{seconds}, {count} process{'es' if count > 1 else ''}"
 
 
-def _shown(regions: list[str] | None) -> str:
+def _region_text(regions: list[str] | None) -> str:
     from zflipon.errors import format_names
 
     return format_names(regions) if regions else ""

@@ -133,7 +133,7 @@ def verify(
         tracks = _open_tracks(record, checkpoint, source)
         run = _RecordedRun(source, Predictor(checkpoint, config, features=tracks), record, progress)
         notes = list(_list_differences(record, run.predictor, checkpoint, tracks))
-        run.annotated_regions(interval)  # raises if there are none
+        run.annotated_regions(interval)  # raises without any
         compare = _compare_calls if track_format is BED else _compare_values
         return compare(track, region, interval, run, notes)
 
@@ -179,7 +179,7 @@ class _RecordedRun:
         return screen_windows(self._genome, contig, windows, screen, self.predictor.device)
 
     def annotated_regions(self, interval: Interval) -> tuple[str, ...]:
-        """Return the parts of an interval that the recorded run annotated; raise `InputError` if there are none."""
+        """Return the parts of an interval that the recorded run annotated; raise `InputError` without any."""
         contig, start, end = interval
         regions = self.record.get("regions")
         rows = [(contig, 0, self.lengths[contig])]
