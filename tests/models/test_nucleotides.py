@@ -213,7 +213,7 @@ def test_n_has_no_letter_and_is_no_padding(family, variant):
     [
         ("deepz", {"variant": "gru"}, "variant 'gru' is unknown; expected one of lstm, cnn, hybrid"),
         ("deepz", {"kernel": 4}, "kernel must be an odd number of bases, not 4"),
-        ("deepz", {"hidden_size": "8"}, "hidden_size must be an integer, 1 or more, not '8'"),
+        ("deepz", {"hidden_size": "8"}, "hidden_size must be an integer from 1 to 100,000, not '8'"),
         ("deepz", {"zhunt": [6]}, r"zhunt must be the fewest and most dinucleotides .* not \[6\]"),
         ("graphz", {"reach": 0}, "reach must be a number of bases, 1 or more, not 0"),
         (
@@ -351,7 +351,7 @@ def test_all_commands_run(trained, tmp_path):
         shares = np.array(track.values("c", first - 40, first + 60))
     assert np.nansum(shares[40:60]) > 2 * abs(np.nansum(shares[:30]))
     run("explain", "locus", place, "--genome", genome, *model, "--steps", 8, "-o", tmp_path / "x.svg")
-    assert "from omics tracks" in (tmp_path / "x.svg").read_text()
+    assert "attribution of omics tracks" in (tmp_path / "x.svg").read_text()
 
 
 STAGE = StageConfig(steps=1, window=200, margin=20, batch_size=2, evaluations=0)
@@ -360,10 +360,10 @@ STAGE = StageConfig(steps=1, window=200, margin=20, batch_size=2, evaluations=0)
 @pytest.mark.parametrize(
     ("stage", "tokenizer", "message"),
     [
-        ({}, True, "deepz reads bases and needs no tokenizer"),
-        ({"readout": 10.0}, False, "deepz has no base head whose readout could be fitted"),
-        ({"auxiliary": ("candidates",)}, False, "deepz learns one thing at a time"),
-        ({"gradient_checkpointing": True}, False, "deepz keeps its activations"),
+        ({}, True, "tokenizer.train: expected false; deepz reads single bases"),
+        ({"readout_penalty": 10.0}, False, "deepz has no base head; set readout_penalty = 0"),
+        ({"auxiliary": ("candidates",)}, False, "deepz has no base head; remove auxiliary"),
+        ({"gradient_checkpointing": True}, False, "deepz does not support gradient checkpointing"),
     ],
 )
 def test_a_recipe_with_unsupported_settings_is_refused(tmp_path, stage, tokenizer, message):
@@ -374,7 +374,7 @@ def test_a_recipe_with_unsupported_settings_is_refused(tmp_path, stage, tokenize
 
 
 def small_recipe(folder, stage, shape):
-    """Return a recipe of a step."""
+    """Return a recipe with one training step."""
     path = make_fasta(folder, {"c": dna(2000)})
     (folder / "x.bed").write_text("c\t100\t120\n")
     data = DataConfig(genome=str(path), labels=str(folder / "x.bed"), candidates=str(folder / "x.bed"))
@@ -396,5 +396,5 @@ def test_a_family_that_needs_a_tokenizer_says_so(tmp_path):
     (tmp_path / "x.bed").write_text("c\t100\t120\n")
     data = DataConfig(genome=str(path), labels=str(tmp_path / "x.bed"))
     recipe = Recipe(data=data, model=ModelConfig(family="compact"), stage=(StageConfig(steps=1),))
-    with pytest.raises(RecipeError, match=r"\[tokenizer\] train = true is needed"):
+    with pytest.raises(RecipeError, match=r"tokenizer\.train: expected true"):
         train(recipe, tmp_path / "out")
