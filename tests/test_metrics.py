@@ -4,16 +4,16 @@ import pytest
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
 
 
-def training_data(seed, size=3000, decimals=2, share=0.1):
-    """Scores with many ties that know something about the labels."""
+def scored_labels(seed, size=3000, decimals=2, share=0.1):
+    """Scores with many ties that correlate with the labels."""
     rng = np.random.default_rng(seed)
     labels = rng.random(size) < share
     scores = (rng.random(size) * 0.7 + 0.3 * labels).round(decimals).astype(np.float32)
     return scores, labels
 
 
-def slow_points(scores, labels):
-    """Threshold, precision, recall and F1 at every distinct score, one loop step each, from the top."""
+def reference_curve(scores, labels):
+    """Threshold, precision, recall and F1 at each distinct score, highest first."""
     for threshold in sorted(set(scores.tolist()), reverse=True):
         called = [score >= threshold for score in scores.tolist()]
         right = sum(call and label for call, label in zip(called, labels, strict=True))
@@ -21,9 +21,9 @@ def slow_points(scores, labels):
         yield threshold, precision, recall, 2 * precision * recall / (precision + recall) if right else 0.0
 
 
-def slow_average_precision(scores, labels):
+def reference_average_precision(scores, labels):
     area, before = 0.0, 0.0
-    for _, precision, recall, _ in slow_points(scores, labels):
+    for _, precision, recall, _ in reference_curve(scores, labels):
         area += precision * (recall - before)
         before = recall
     return area
@@ -47,12 +47,12 @@ def test_confusion_with_known_answers():
 
 
 def test_mcc_is_the_correlation_of_calls_and_labels():
-    scores, labels = training_data(1)
+    scores, labels = scored_labels(1)
     called = scores >= 0.5
     assert Confusion.from_calls(called, labels).mcc == pytest.approx(np.corrcoef(called, labels)[0, 1])
 
 
-def test_a_ratio_of_nothing_is_zero():
+def test_a_ratio_with_denominator_zero_is_zero():
     for counts in (Confusion(), Confusion(tn=5), Confusion(fp=5), Confusion(fn=5)):
         assert (counts.precision, counts.recall, counts.f1, counts.mcc) == (0, 0, 0, 0)
 
@@ -63,7 +63,7 @@ def test_mcc_of_a_whole_genome_does_not_overflow():
 
 
 def test_confusions_add_up():
-    scores, labels = training_data(2)
+    scores, labels = scored_labels(2)
     called = scores >= 0.6
     parts = Confusion.from_calls(called[:700], labels[:700]) + Confusion.from_calls(
         called[700:], labels[700:]
@@ -76,19 +76,19 @@ def test_confusions_add_up():
 
 
 @pytest.mark.parametrize(("seed", "size", "decimals"), [(0, 400, 1), (1, 300, 2), (2, 200, 6)])
-def test_average_precision_and_best_f1_equal_a_slow_loop(seed, size, decimals):
-    scores, labels = training_data(seed, size, decimals)
+def test_average_precision_and_best_f1_equal_a_loop(seed, size, decimals):
+    scores, labels = scored_labels(seed, size, decimals)
     made = histogram(scores, labels)
-    assert made.average_precision() == pytest.approx(slow_average_precision(scores, labels), abs=1e-12)
-    best = max(slow_points(scores, labels), key=lambda point: point[3])
+    assert made.average_precision() == pytest.approx(reference_average_precision(scores, labels), abs=1e-12)
+    best = max(reference_curve(scores, labels), key=lambda point: point[3])
     assert made.best_f1()[0] == pytest.approx(best[3], abs=1e-12)
     assert np.float32(made.best_f1()[1]) == np.float32(best[0])
 
 
-def test_curve_equals_a_slow_loop():
-    scores, labels = training_data(5, 300)
+def test_curve_equals_a_loop():
+    scores, labels = scored_labels(5, 300)
     threshold, precision, recall = histogram(scores, labels).curve()
-    expected = np.array([point[:3] for point in slow_points(scores, labels)])
+    expected = np.array([point[:3] for point in reference_curve(scores, labels)])
     np.testing.assert_allclose(np.stack([threshold, precision, recall], axis=1), expected, atol=1e-12)
 
 
@@ -109,15 +109,15 @@ def test_best_threshold_is_a_short_decimal_that_reaches_the_best_f1():
 
 
 def test_counts_at_a_threshold_include_scores_equal_to_it():
-    scores, labels = training_data(6)
+    scores, labels = scored_labels(6)
     for threshold in (-1.0, 0.3, 0.5, 0.7, 2.0):
         assert histogram(scores, labels).confusion_at(threshold) == Confusion.from_calls(
             scores >= np.float32(threshold), labels
         )
 
 
-def test_portions_and_merging_leave_no_trace():
-    scores, labels = training_data(7, 5000, 4)
+def test_results_do_not_depend_on_chunks_and_merging():
+    scores, labels = scored_labels(7, 5000, 4)
     whole = histogram(scores, labels)
     portions, merged = ScoreHistogram(max_distinct=100_000), ScoreHistogram()
     order = np.random.default_rng(0).permutation(len(scores))
@@ -130,15 +130,15 @@ def test_portions_and_merging_leave_no_trace():
         assert not other.rounded
 
 
-def test_reading_a_result_does_not_end_the_counting():
-    scores, labels = training_data(8)
+def test_counting_continues_after_a_result_was_read():
+    scores, labels = scored_labels(8)
     made = histogram(scores[:1000], labels[:1000])
     made.average_precision()
     made.add(scores[1000:], labels[1000:])
     assert made.average_precision() == histogram(scores, labels).average_precision()
 
 
-def test_too_many_scores_are_shortened_the_same_way_in_any_order():
+def test_truncation_does_not_depend_on_order():
     rng = np.random.default_rng(9)
     labels = rng.random(20_000) < 0.2
     scores = (rng.normal(size=20_000) + labels).astype(np.float32) * np.float32(1e4)
@@ -157,7 +157,7 @@ def test_too_many_scores_are_shortened_the_same_way_in_any_order():
     assert np.min(np.abs(values[:, None] - scores[:50]) / np.abs(scores[:50]), axis=0).max() < 2**-12
 
 
-def test_shortening_keeps_what_is_at_or_above_a_half():
+def test_truncation_keeps_the_scores_that_reach_a_half():
     rng = np.random.default_rng(10)
     scores = (0.5 + rng.normal(size=5000) * 1e-4).astype(np.float32)
     labels = rng.random(5000) < 0.5
@@ -166,14 +166,14 @@ def test_shortening_keeps_what_is_at_or_above_a_half():
     assert made.confusion_at(0.5) == Confusion.from_calls(scores >= 0.5, labels)
 
 
-def test_nothing_counted_and_nothing_labelled():
+def test_empty_histogram_and_no_labels():
     for made in (ScoreHistogram(), histogram(np.array([0.1, 0.9]), np.array([False, False]))):
         assert made.average_precision() == 0.0
         assert made.best_f1() == (0.0, None)
     assert ScoreHistogram().confusion_at(0.5) == Confusion()
 
 
-def test_nan_and_unequal_shapes_are_refused():
+def test_nan_and_unequal_shapes_are_errors():
     with pytest.raises(ValueError, match="NaN"):
         histogram(np.array([0.1, np.nan]), np.array([False, False]))
     with pytest.raises(ValueError, match="shape"):
@@ -195,16 +195,16 @@ def runs(mask):
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100, 1000])
-def test_regions_equal_a_slow_loop_whatever_the_chunks(size):
+def test_regions_equal_a_loop_for_any_chunks(size):
     rng = np.random.default_rng(size)
     tally, total, hit = RegionTally(), 0, 0
     for length in (400, 1, 333):  # three contigs, with runs that reach their ends
         marked = np.repeat(rng.random(length) < 0.5, 3)
         evaluated, target = rng.random(3 * length) < 0.6, np.repeat(rng.random(length) < 0.2, 3)
         marked[:2] = marked[-2:] = True
-        kept = [(start, end) for start, end in runs(marked) if evaluated[start:end].any()]
-        total += len(kept)
-        hit += sum((target & evaluated)[start:end].any() for start, end in kept)
+        counted = [(start, end) for start, end in runs(marked) if evaluated[start:end].any()]
+        total += len(counted)
+        hit += sum((target & evaluated)[start:end].any() for start, end in counted)
         for start in range(0, 3 * length, size):
             part = slice(start, start + size)
             tally.add(marked[part], evaluated[part], (target & evaluated)[part])
@@ -213,7 +213,7 @@ def test_regions_equal_a_slow_loop_whatever_the_chunks(size):
     assert tally.rate == hit / total
 
 
-def test_regions_of_nothing():
+def test_no_regions():
     tally = RegionTally()
     tally.add(np.zeros(5, dtype=bool), np.ones(5, dtype=bool), np.ones(5, dtype=bool))
     tally.end_contig()

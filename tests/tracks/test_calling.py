@@ -1,4 +1,4 @@
-"""Calls and runs against slow literal loops."""
+"""Calls and runs, compared with loops over bases."""
 
 import tracemalloc
 
@@ -17,8 +17,8 @@ from zflipon.tracks.calling import (
 )
 
 
-def slow_calls(values, start, threshold, min_length, merge_gap):
-    """Walk base by base: extend a call, bridge a short gap of known bases, or close it."""
+def reference_calls(values, start, threshold, min_length, merge_gap):
+    """Call base by base: extend a call, merge it over a short gap of bases with values, or end it."""
     found, open_at, last = [], None, None
     for base, value in enumerate([*map(int, values), NO_VALUE]):
         if value == NO_VALUE or (open_at is not None and base - last - 1 > merge_gap):
@@ -35,7 +35,7 @@ def slow_calls(values, start, threshold, min_length, merge_gap):
     ]
 
 
-def slow_runs(values, start):
+def reference_runs(values, start):
     found = []
     for base, value in enumerate(map(int, values), start):
         if value == NO_VALUE:
@@ -48,13 +48,13 @@ def slow_runs(values, start):
 
 
 def random_values(rng, n):
-    """Stretches of a few values, low, high and none, so that gaps and touching runs are common."""
+    """Runs of a few values, low, high and missing, so that gaps and touching runs are common."""
     levels = np.array([0, 100, 499, 500, 501, 999, 1000, NO_VALUE], dtype=np.uint16)
     return np.repeat(rng.choice(levels, n), rng.integers(1, 5, n))[:n]
 
 
 def cut(rng, values, start):
-    """Cut into pieces that touch."""
+    """Divide values into chunks that touch."""
     at = np.sort(rng.integers(0, len(values) + 1, 4))
     return [(start + a, values[a:b]) for a, b in zip([0, *at], [*at, len(values)], strict=True)]
 
@@ -65,15 +65,15 @@ def as_rows(calls):
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("block", [7, 1 << 20])
-def test_calls_agree_with_a_slow_loop(seed, block, monkeypatch):
+def test_calls_equal_a_loop(seed, block, monkeypatch):
     monkeypatch.setattr(regions, "_BLOCK", block)
     rng = np.random.default_rng(seed)
     values = random_values(rng, 400)
-    assert len(slow_calls(values, 0, 0.5, 1, 0)) > 10
+    assert len(reference_calls(values, 0, 0.5, 1, 0)) > 10
     for threshold in (0.0, 0.1, 0.5, 0.5001, 1.0):
         for min_length in (1, 3, 12):
             for merge_gap in (0, 1, 4, 1000):
-                expected = slow_calls(values, 1000, threshold, min_length, merge_gap)
+                expected = reference_calls(values, 1000, threshold, min_length, merge_gap)
                 one = as_rows(call_regions(values, 1000, threshold, min_length, merge_gap))
                 assert [row[:2] for row in one] == [row[:2] for row in expected]
                 np.testing.assert_allclose(one, np.reshape(expected, (-1, 4)).tolist(), rtol=1e-12)
@@ -82,7 +82,7 @@ def test_calls_agree_with_a_slow_loop(seed, block, monkeypatch):
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
-def test_runs_agree_with_a_slow_loop_wherever_pieces_are_cut(block, monkeypatch):
+def test_runs_equal_a_loop_for_any_chunks(block, monkeypatch):
     monkeypatch.setattr(regions, "_BLOCK", block)
     rng = np.random.default_rng(1)
     values = random_values(rng, 300)
@@ -91,16 +91,16 @@ def test_runs_agree_with_a_slow_loop_wherever_pieces_are_cut(block, monkeypatch)
         rows = [
             row for block in iterate_runs(track) for row in zip(*map(np.ndarray.tolist, block), strict=True)
         ]
-        assert rows == [tuple(row) for row in slow_runs(values, 50)]
+        assert rows == [tuple(row) for row in reference_runs(values, 50)]
 
 
-def test_written_probability_decides():
+def test_the_written_probability_is_compared_with_the_threshold():
     values = quantize(np.array([0.4996, 0.5, 0.4994, 0.57, 0.29], dtype=np.float32))
     assert values.tolist() == [500, 500, 499, 570, 290]
     assert as_rows(call_regions(values, 0, 0.5, 1, 0)) == [(0, 2, 0.5, 0.5), (3, 4, 0.57, 0.57)]
 
 
-def test_every_written_probability_passes_itself_as_threshold():
+def test_each_written_probability_reaches_itself_as_threshold():
     for value in range(1001):
         threshold = float(f"{value / 1000:.3f}")
         pair = np.array([value, NO_VALUE, max(value - 1, 0)], dtype=np.uint16)
@@ -120,7 +120,7 @@ def test_merging_never_crosses_bases_without_a_value():
     assert len(call_track(apart, 0.5, 1, 100)) == 2
 
 
-def test_nothing_to_call():
+def test_without_called_bases():
     nothing = np.full(10, NO_VALUE, dtype=np.uint16)
     for values in (nothing, nothing[:0], np.zeros(10, dtype=np.uint16)):
         calls = call_regions(values, 0, 0.5, 1, 0)
@@ -130,13 +130,13 @@ def test_nothing_to_call():
     assert list(iterate_runs(ContigTrack("c", [(3, nothing)]))) == []
 
 
-def test_pieces_out_of_order_are_refused():
+def test_chunks_out_of_order_are_errors():
     values = np.zeros(5, dtype=np.uint16)
     with pytest.raises(ValueError, match="starts at 4"):
         ContigTrack("c", [(0, values), (4, values)])
 
 
-def test_decimals_there_and_back():
+def test_quantize_and_dequantize():
     probabilities = np.array([[0, 1, np.nan], [0.1234, 0.9996, 0.0004]], dtype=np.float32)
     values = quantize(probabilities)
     assert values.dtype == np.uint16

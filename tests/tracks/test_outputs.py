@@ -61,7 +61,7 @@ def rows_of(text):
     return [line.split("\t") for line in text.splitlines()]
 
 
-def slow_runs(expected):
+def reference_runs(expected):
     """List contig, start, end, probability of every run, base by base."""
     rows = []
     for contig, values in expected.items():
@@ -90,7 +90,7 @@ def test_bigwig_reads_back(tmp_path, genome, block, monkeypatch):
             rows += [
                 [contig, start, end, round(value, 3)] for start, end, value in file.intervals(contig) or ()
             ]
-        assert rows == slow_runs(expected)
+        assert rows == reference_runs(expected)
         assert file.header()["nBasesCovered"] == sum(end - start for _, start, end, _ in rows)
 
 
@@ -135,7 +135,7 @@ def test_bigwig_refuses_a_genome_without_bases(tmp_path):
 def test_bedgraph_reads_back(tmp_path, genome, name):
     contigs, expected = genome
     write([tmp_path / name], contigs)
-    runs = [[c, str(start), str(end), f"{value:.3f}"] for c, start, end, value in slow_runs(expected)]
+    runs = [[c, str(start), str(end), f"{value:.3f}"] for c, start, end, value in reference_runs(expected)]
     if name.endswith(".gz"):
         with pysam.TabixFile(str(tmp_path / name)) as file:
             assert [line.split("\t") for line in file.fetch()] == runs
