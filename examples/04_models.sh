@@ -10,4 +10,5 @@ mkdir -p runs/demo
 zflipon models convert compact -o runs/demo/compact --force
 
 # make a checkpoint from a file of weights; config and tokenizer come from another checkpoint (here of 03_train.sh)
-zflipon models import runs/tiny/model.safetensors --base runs/tiny --window 256 -o runs/demo/imported --force
+zflipon models import runs/tiny/model.safetensors --base runs/tiny --window 256 --max-token-length 5 \
+    -o runs/demo/imported --force
