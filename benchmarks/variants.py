@@ -38,7 +38,7 @@ def main() -> None:
         fasta = Path(folder) / "random.fa"
         fasta.write_text(f">chr1\n{text}\n")
         with Genome(fasta) as genome:
-            score(predictor, genome, shape, alleles[:2])  # first calls are slow
+            score(predictor, genome, shape, alleles[:2])  # the first calls are slow
             few = alleles[: arguments.alone]
             alone, expected = timed(lambda: [alone_score(predictor, genome, shape, one) for one in few])
             pooled, found = timed(lambda: score(predictor, genome, shape, alleles))
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
 
 
 def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[tuple]) -> np.ndarray:
-    """Return the scores of alleles that are read together."""
+    """Return the scores of alleles that are predicted together."""
     batch = AlleleBatch(genome, shape)
     for allele in alleles:
         batch.add(*allele)
@@ -74,7 +74,7 @@ def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[t
 
 
 def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:
-    """Return the scores of one allele, whose two windows are read one after the other and whole."""
+    """Return the scores of one allele; its two windows are predicted one after the other."""
     batch = AlleleBatch(genome, shape)
     batch.add(*allele)
     return score_alleles(
@@ -83,10 +83,10 @@ def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: t
 
 
 def timed(run) -> tuple[float, list]:
-    """Return the seconds that something takes, and what came out."""
+    """Return the seconds that a function takes, and its result."""
     started = time.perf_counter()
-    found = run()
-    return time.perf_counter() - started, found
+    result = run()
+    return time.perf_counter() - started, result
 
 
 if __name__ == "__main__":

@@ -333,7 +333,7 @@ def annotate(
     Returns
     -------
     dict
-        The run record, which is also written as JSON beside each output.
+        The run record, which is also written as JSON for each output.
 
     Raises
     ------

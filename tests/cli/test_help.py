@@ -1,4 +1,4 @@
-"""Help is whole: every command has examples, every option says what it does; and the shell completes names."""
+"""Help pages: every command has examples, every option a sentence; the shell completes names; exit statuses."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from zflipon.models.files import bundled
 
 
 def commands(command=cli, path=("zflipon",)):
-    """Yield every command with the words that call it."""
+    """Yield every command with its words on the command line."""
     yield path, command
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -27,12 +27,12 @@ ALL = dict(commands())
 LEAVES = [path for path, command in ALL.items() if not isinstance(command, click.Group)]
 
 
-def test_there_are_many():
+def test_all_commands_are_found():
     assert len(LEAVES) > 15
 
 
 @pytest.mark.parametrize("path", list(ALL)[1:], ids=" ".join)
-def test_every_command_says_what_it_does_and_shows_how(path):
+def test_every_command_has_a_description_and_examples(path):
     command = ALL[path]
     assert command.help.strip()
     assert command.help.splitlines()[0].endswith((".", ":")) or "\n" in command.help
@@ -42,7 +42,7 @@ def test_every_command_says_what_it_does_and_shows_how(path):
 
 
 @pytest.mark.parametrize("path", list(ALL), ids=" ".join)
-def test_every_option_says_what_it_does(path):
+def test_every_option_has_a_sentence(path):
     for parameter in ALL[path].params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{path}: {parameter.opts}"
@@ -50,8 +50,8 @@ def test_every_option_says_what_it_does(path):
 
 
 @pytest.mark.parametrize("path", list(ALL), ids=" ".join)
-def test_every_option_says_what_it_is_without_being_given(path):
-    """A flag is off, what is required or repeatable is not there, and all else has a default that is shown."""
+def test_every_option_shows_its_default(path):
+    """Flags, required and repeatable options have no default; all other defaults are shown."""
     for parameter in ALL[path].params:
         if isinstance(parameter, click.Option) and parameter.default not in (None, False, ()):
             shown = parameter.show_default or "[default:" in (parameter.help or "")
@@ -59,7 +59,7 @@ def test_every_option_says_what_it_is_without_being_given(path):
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
-def test_every_argument_is_told_of(path):
+def test_every_argument_is_described(path):
     for parameter in ALL[path].params:
         if isinstance(parameter, click.Argument) and parameter.metavar != "CHR:START-END":
             words = re.findall(r"[A-Z/]{3,}", parameter.make_metavar(click.Context(ALL[path])))
@@ -68,17 +68,17 @@ def test_every_argument_is_told_of(path):
 
 @pytest.mark.parametrize("path", [path for path in ALL if path not in LEAVES], ids=" ".join)
 def test_the_list_of_commands_is_not_cut_short(path):
-    told = ALL[path].get_help(click.Context(ALL[path], info_name="zflipon"))
-    assert "..." not in told.partition("Commands:")[2].partition("Examples:")[0]
+    text = ALL[path].get_help(click.Context(ALL[path], info_name="zflipon"))
+    assert "..." not in text.partition("Options:")[2].partition("Examples:")[0]
 
 
-def test_recipes_that_examples_name_are_there():
+def test_recipes_in_examples_exist():
     root = Path(__file__).parents[2]
-    named = {
+    recipes = {
         word for command in ALL.values() for word in re.findall(r"train/[\w.-]+\.toml", command.epilog or "")
     }
-    assert named
-    assert not [word for word in named if not (root / word).is_file()]
+    assert recipes
+    assert not [word for word in recipes if not (root / word).is_file()]
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
@@ -123,16 +123,16 @@ def test_every_option_that_takes_a_model_or_a_region_completes_it():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_a_script_and_an_answer(shell):
-    def ask(instruction, **more):
+    def complete(instruction, **more):
         environment = {**os.environ, "_ZFLIPON_COMPLETE": f"{shell}_{instruction}", **more}
         return subprocess.run(
             [sys.executable, "-m", "zflipon"], env=environment, capture_output=True, text=True
         ).stdout
 
-    assert "_ZFLIPON_COMPLETE" in ask("source")
+    assert "_ZFLIPON_COMPLETE" in complete("source")
     line = "zflipon annotate x.fa --model compact-"
     words = {"COMP_WORDS": line, "COMP_CWORD": "compact-" if shell == "fish" else "4"}
-    assert "compact-omics" in ask("complete", **words)
+    assert "compact-omics" in complete("complete", **words)
 
 
 def test_the_shell_completes_contigs_of_an_indexed_genome(tmp_path):
@@ -150,3 +150,49 @@ def test_the_shell_completes_files():
     outputs = ["annotate", "x.fa", "-o"], ["variants", "x.vcf", "-o"]
     for words in (["annotate"], ["train"], ["models", "import"], *outputs):
         assert [item.type for item in shell.get_completions(words, "")] == ["file"], words
+
+
+def run(*words, **settings):
+    command = [sys.executable, "-m", "zflipon", *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **settings)
+
+
+def test_commands_are_listed_in_sections():
+    text = cli.get_help(click.Context(cli))
+    headings = ["Annotate:", "Interpret:", "Train:", "Share and check:"]
+    assert [line for line in text.splitlines() if line in headings] == headings
+
+
+def test_the_version_is_a_name_and_a_number():
+    done = run("--version", stdout=subprocess.PIPE)
+    assert re.fullmatch(r"zflipon \d+(\.\d+)+\n", done.stdout)
+
+
+@pytest.mark.parametrize(("words", "similar"), [(["anotate"], "annotate"), (["explain", "locsu"], "locus")])
+def test_a_mistyped_command_gets_a_suggestion(words, similar):
+    done = run(*words, stdout=subprocess.PIPE)
+    assert done.returncode == 2
+    assert f"Did you mean '{similar}'?" in done.stderr
+
+
+def test_a_full_disk_behind_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = run("models", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "zflipon: error: standard output cannot be written (No space left on device)\n"
+
+
+def test_a_closed_standard_output_is_one_line():
+    command = f"{sys.executable} -m zflipon models >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("zflipon: error: standard output cannot be written")
+
+
+def test_a_reader_that_goes_away_gives_the_status_of_sigpipe():
+    read, write = os.pipe()
+    os.close(read)
+    done = run("models", stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -32,7 +32,7 @@ def random_dna(rng, length):
 
 @pytest.fixture
 def contigs(rng):
-    """Contigs with all that has broken a genome annotator."""
+    """Contigs of every kind that has broken a genome annotator."""
     return {
         "chr2": random_dna(rng, 2500) + "N" * 400 + random_dna(rng, 1300),
         "chr10": "N" * 120 + random_dna(rng, 300).lower() + "NNN" + random_dna(rng, 500) + "N",
@@ -72,14 +72,14 @@ def read_bigwig(path):
 
 
 def expected_track(contigs, folder):
-    """The track by a literal loop: stretches between gaps, windows, one sequence at a time."""
+    """Compute the track in plain loops: segments between gaps, windows, one sequence at a time."""
     checkpoint = load(folder)
     predictor = Predictor(checkpoint, InferenceConfig(device="cpu", batch_size=1))
-    found = {}
+    tracks = {}
     for name, text in contigs.items():
         text = text.upper()
         values = np.full(len(text), np.nan)
-        stretches, start = [], None
+        segments, start = [], None
         runs, i = [], 0
         while i < len(text):
             if text[i] == "N":
@@ -94,9 +94,9 @@ def expected_track(contigs, folder):
         start = 0
         for low, high in [*runs, (len(text), len(text))]:
             if low > start:
-                stretches.append((start, low))
+                segments.append((start, low))
             start = high
-        for low, high in stretches:
+        for low, high in segments:
             for s, e, core_start, core_end in tile_windows(
                 low, high, checkpoint.metadata.window, checkpoint.metadata.margin
             ):
@@ -104,8 +104,8 @@ def expected_track(contigs, folder):
                 for base in range(core_start, core_end):
                     if text[base] != "N":
                         values[base] = round(float(row[base - s]), 3)
-        found[name] = values
-    return found
+        tracks[name] = values
+    return tracks
 
 
 def test_every_base_with_sequence_is_decided_once(run, contigs, tiny_checkpoint, tmp_path):
@@ -126,9 +126,19 @@ def test_the_track_does_not_depend_on_batches_shards_or_case(run, contigs, tmp_p
     run("-o", tmp_path / "a.bw", "-o", tmp_path / "a.bed", "--threshold", 0.5)
     monkeypatch.setattr("zflipon.genome.shards.SHARD_BASES", 300)
     monkeypatch.setattr("zflipon.inference.batching.POOL_WINDOWS", 3)
-    lower = make_fasta(tmp_path / "lower.bgz.fa.gz", {name: text.lower() for name, text in contigs.items()})
+    lower_case = make_fasta(
+        tmp_path / "lower.bgz.fa.gz", {name: text.lower() for name, text in contigs.items()}
+    )
     result = run(
-        "-o", tmp_path / "b.bw", "-o", tmp_path / "b.bed", "--batch-size", 1, "--threshold", 0.5, genome=lower
+        "-o",
+        tmp_path / "b.bw",
+        "-o",
+        tmp_path / "b.bed",
+        "--batch-size",
+        1,
+        "--threshold",
+        0.5,
+        genome=lower_case,
     )
     assert result.exit_code == 0, result.output
     one, _ = read_bigwig(tmp_path / "a.bw")
@@ -138,7 +148,7 @@ def test_the_track_does_not_depend_on_batches_shards_or_case(run, contigs, tmp_p
     assert (tmp_path / "a.bed").read_text() == (tmp_path / "b.bed").read_text() != ""
 
 
-def test_shards_of_another_size_hold_the_same_windows_and_are_another_plan(tmp_path):
+def test_the_size_of_shards_changes_the_plan_and_not_the_windows(tmp_path):
     with Genome(
         make_fasta(tmp_path, {"one": dna(9000, 1), "two": dna(500, 2) + "N" * 100 + dna(3000, 3)})
     ) as genome:
@@ -153,7 +163,7 @@ def test_shards_of_another_size_hold_the_same_windows_and_are_another_plan(tmp_p
     assert small.digest() != large.digest()
 
 
-def test_a_region_has_the_values_of_the_whole(run, tmp_path):
+def test_a_region_has_the_values_of_the_whole_genome(run, tmp_path):
     run("-o", tmp_path / "all.bw")
     result = run(
         "-o",
@@ -219,21 +229,21 @@ def test_bed_on_stdout_is_data_only(run, tmp_path):
     assert result.stdout == (tmp_path / "z.bed").read_text() != ""
 
 
-def test_the_sidecar_tells_what_was_done(run, contigs, tmp_path):
+def test_the_record_describes_the_run(run, contigs, tmp_path):
     import hashlib
 
     run("-o", tmp_path / "z.bw", "--threshold", 0.25)
-    told = json.loads((tmp_path / "z.bw.json").read_text())
-    assert told["call"]["threshold"] == 0.25
-    assert told["contigs"]["chr10"] == {
+    record = json.loads((tmp_path / "z.bw.json").read_text())
+    assert record["call"]["threshold"] == 0.25
+    assert record["contigs"]["chr10"] == {
         "length": len(contigs["chr10"]),
         "md5": hashlib.md5(contigs["chr10"].upper().encode()).hexdigest(),
     }
-    assert told["model"]["family"] == "compact"
-    assert len(told["model"]["sha256"]) == 64
+    assert record["model"]["family"] == "compact"
+    assert len(record["model"]["sha256"]) == 64
     decided = sum(len(text) - text.upper().count("N") for text in contigs.values())
-    assert told["tracks"]["bases"] == decided
-    assert {"zflipon", "torch", "python"} <= set(told["versions"])
+    assert record["tracks"]["bases"] == decided
+    assert {"zflipon", "torch", "python"} <= set(record["versions"])
 
 
 def test_dry_run_writes_nothing(run, tmp_path):
@@ -246,19 +256,19 @@ def test_dry_run_writes_nothing(run, tmp_path):
     assert not [path for path in set(tmp_path.iterdir()) - before if "shards" in path.name]
 
 
-def test_a_failure_while_writing_keeps_what_was_predicted(run, tmp_path, monkeypatch):
-    def broken(*_arguments, **_rest):
-        raise ZfliponError("the roof is on fire")
+def test_a_failure_while_writing_keeps_finished_shards(run, tmp_path, monkeypatch):
+    def fail(*_arguments, **_rest):
+        raise ZfliponError("the disk is on fire")
 
     words = ["-o", tmp_path / "out" / "z.bw", "-o", tmp_path / "out" / "z.bed.gz"]
     (tmp_path / "out").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr("zflipon.workflows.annotate.call_track", broken)
+        patch.setattr("zflipon.workflows.annotate.call_track", fail)
         assert isinstance(run(*words).exception, ZfliponError)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["z.bw.unfinished"]
     result = run(*words)
     assert result.exit_code == 0, result.output
-    assert "going on" in result.stderr
+    assert "resuming" in result.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "z.bw",
         "z.bw.json",
@@ -268,11 +278,11 @@ def test_a_failure_while_writing_keeps_what_was_predicted(run, tmp_path, monkeyp
     }
 
 
-def test_a_failure_before_anything_is_done_leaves_nothing(run, tmp_path, monkeypatch):
-    def broken(*_arguments, **_rest):
-        raise ZfliponError("the roof is on fire")
+def test_a_failure_before_the_first_shard_leaves_nothing(run, tmp_path, monkeypatch):
+    def fail(*_arguments, **_rest):
+        raise ZfliponError("the disk is on fire")
 
-    monkeypatch.setattr("zflipon.inference.executor.Executor.submit", broken)
+    monkeypatch.setattr("zflipon.inference.executor.Executor.submit", fail)
     (tmp_path / "out").mkdir()
     assert isinstance(run("-o", tmp_path / "out" / "z.bw").exception, ZfliponError)
     assert list((tmp_path / "out").iterdir()) == []
@@ -292,7 +302,7 @@ def test_a_failure_before_anything_is_done_leaves_nothing(run, tmp_path, monkeyp
         (["-o", "z.bw", "--device", "warp"], "not available"),
     ],
 )
-def test_bad_requests_are_named(run, tmp_path, monkeypatch, words, expected):
+def test_invalid_requests_are_refused(run, tmp_path, monkeypatch, words, expected):
     monkeypatch.chdir(tmp_path)
     before = {path.name for path in tmp_path.iterdir() if path.suffix == ".bw"}
     result = run(*words)
@@ -356,3 +366,16 @@ def test_two_processes_write_what_one_writes(run, contigs, tiny_checkpoint, tmp_
     assert (tmp_path / "two.bw").read_bytes() == (tmp_path / "one.bw").read_bytes()
     assert (tmp_path / "two.bed").read_text() == (tmp_path / "one.bed").read_text() != ""
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".shards")]
+
+
+def test_the_files_written_are_named_at_the_end(run, tmp_path):
+    result = run("-o", tmp_path / "z.bw", "-o", tmp_path / "z.bed")
+    assert result.stderr.splitlines()[-1] == f"zflipon: wrote {tmp_path / 'z.bw'}, {tmp_path / 'z.bed'}"
+
+
+def test_an_output_that_is_also_the_regions_file_is_refused(run, tmp_path):
+    bed = tmp_path / "r.bed"
+    bed.write_text("chr2\t0\t50\n")
+    result = run("--regions", bed, "-o", bed, "--force")
+    assert "is an input of this run" in str(result.exception)
+    assert bed.read_text() == "chr2\t0\t50\n"

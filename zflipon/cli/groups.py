@@ -37,13 +37,13 @@ class CommandGroup(click.Group):
         return list(self.summaries)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        """Import and return a command; None if there is none of this name."""
+        """Import and return a command; None if the name is unknown."""
         if name not in self.summaries:
             return None
         return getattr(importlib.import_module(f"{self.package}.{name}"), name)
 
     def resolve_command(self, context: click.Context, args: list[str]):
-        """Return the command that the arguments name; suggest a similar one if there is none."""
+        """Return the command that the arguments name; suggest a similar one if the name is unknown."""
         try:
             return super().resolve_command(context, args)
         except click.UsageError as error:

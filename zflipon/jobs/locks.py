@@ -19,7 +19,7 @@ _ATTEMPTS = 100
 
 
 def lock_path(output: Path) -> Path:
-    """Return the path of the lock of an output: a hidden empty file beside it."""
+    """Return the path of the lock of an output: a hidden empty file in the same folder."""
     return output.with_name(f".{output.name}.zflipon.lock")
 
 

@@ -1,4 +1,4 @@
-"""Run records: a JSON file beside each output that says how the output was made.
+"""Run records: a JSON file for each output that says how the output was made.
 
 This module describes the model, the programs and the machine; each workflow adds its own settings and results.
 """

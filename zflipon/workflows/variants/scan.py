@@ -182,7 +182,7 @@ def _declaration(kind: str, name: str, used: _UsedNames) -> str:
 
 
 def _require_shared_contigs(path: Path, contigs: list[str], genome: Genome) -> None:
-    """Raise `InputError` if no record lies on a contig of the genome."""
+    """Raise `InputError` if no contig of the records is in the genome."""
     if not contigs or any(contig in genome.lengths for contig in contigs):
         return
     renamed = {"chr" + contig for contig in contigs} | {contig.removeprefix("chr") for contig in contigs}
