@@ -201,16 +201,16 @@ def test_selection_by_bed_and_by_name(run, tmp_path):
 def test_calls_are_runs_at_the_threshold(run, tmp_path):
     outputs = [tmp_path / name for name in ("z.bw", "z.bed.gz", "z.bedgraph")]
     words = [word for path in outputs for word in ("-o", path)]
-    result = run(*words, "--threshold", 0.5, "--min-length", 1)
+    result = run(*words, "--threshold", 0.3, "--min-length", 1)
     assert result.exit_code == 0, result.output
     values, names = read_bigwig(outputs[0])
     expected = []
     for name in names:
         start = None
         for base, value in enumerate([*values[name], np.nan]):
-            if value >= 0.4999 and start is None:
+            if value >= 0.2999 and start is None:
                 start = base
-            elif not value >= 0.4999 and start is not None:
+            elif not value >= 0.2999 and start is not None:
                 expected.append((name, start, base))
                 start = None
     with pysam.TabixFile(str(outputs[1]), parser=pysam.asTuple()) as bed:
