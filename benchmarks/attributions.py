@@ -1,16 +1,16 @@
-"""How many windows a second are attributed, beside one sequence at a time, on the same device.
+"""Windows per second of attributions, compared with one sequence at a time on the same device.
 
 python benchmarks/attributions.py [--model compact] [--device auto] [--windows 64] [--width 128] [--alone 4]
     [--steps 50]
 
---model is a bundled name or a checkpoint; ``dnabert2-117m`` is made here, of the published shape with random weights.
-Windows are random DNA, one scalar each. Printed are the rates of
+--model is a bundled name or a checkpoint; ``dnabert2-117m`` is created here, with the published shape and random
+weights. Windows are random DNA with one target each. Printed are the rates of
 
-(a) the plain loop: one sequence, one step at a time, forwards and back, through torch alone;
+(a) a plain loop: one sequence and one step at a time, forward and backward, with torch only;
 (b) captum as transformers-interpret calls it: one sequence at a time, all its steps together;
-(c) ours: sequences and steps together;
+(c) zflipon: sequences and steps together;
 
-the ratios of (c) to both, and the greatest difference of a score from the plain loop's.
+the ratios of (c) to both, and the largest difference of a score from the plain loop.
 """
 
 from __future__ import annotations
@@ -34,31 +34,33 @@ def main() -> None:
     arguments = parse()
     checkpoint = model(arguments.model)
     sequences = dna(arguments.windows, arguments.width)
-    attributor = IntegratedGradientsExplainer(checkpoint, AttributionConfig(arguments.steps), arguments.device)
-    aims = [AttributionTarget(index, weights(attributor, text)) for index, text in enumerate(sequences)]
-    few = aims[: arguments.alone]
-    for aim in few[:1]:  # first calls are slow
-        list(attributor.attribute(sequences, [aim]))
-        next(loop(attributor, sequences, [aim]))
-    loop_rate, expected = timed(attributor, few, lambda: loop(attributor, sequences, few))
-    alone = few * (1 if attributor.device.type == "cpu" else 8)
-    alone_rate, _ = timed(
-        attributor,
-        alone,
-        lambda: (one for aim in alone for one in attributor.attribute(sequences, [aim])),
+    config = AttributionConfig(arguments.steps)
+    explainer = IntegratedGradientsExplainer(checkpoint, config, arguments.device)
+    targets = [AttributionTarget(index, weights(explainer, text)) for index, text in enumerate(sequences)]
+    few = targets[: arguments.alone]
+    for target in few[:1]:  # first calls are slow
+        list(explainer.attribute(sequences, [target]))
+        next(plain_loop(explainer, sequences, [target]))
+    loop_rate, expected = timed(explainer, few, lambda: plain_loop(explainer, sequences, few))
+    single = few * (1 if explainer.device.type == "cpu" else 8)
+    single_rate, _ = timed(
+        explainer,
+        single,
+        lambda: (each for target in single for each in explainer.attribute(sequences, [target])),
     )
-    rate, found = timed(attributor, aims, lambda: attributor.attribute(sequences, aims))
-    found = {one.aim.sequence: one.embeddings for one in found}
-    gap = max(np.abs(found[aim.sequence] - scores).max() for aim, scores in zip(few, expected, strict=True))
-    scale = max(np.abs(scores).max() for scores in expected)
+    rate, attributions = timed(explainer, targets, lambda: explainer.attribute(sequences, targets))
+    scores = {each.target.sequence: each.embeddings for each in attributions}
+    pairs = zip(few, expected, strict=True)
+    gap = max(np.abs(scores[target.sequence] - values).max() for target, values in pairs)
+    scale = max(np.abs(values).max() for values in expected)
     print(
-        f"{arguments.model} ({attributor.metadata.objective}) on {attributor.device}, {torch.get_num_threads()} "
+        f"{arguments.model} ({explainer.metadata.objective}) on {explainer.device}, {torch.get_num_threads()} "
         f"threads, {arguments.width} bases, {arguments.steps} steps\n"
-        f"(a) plain loop          {loop_rate:10.3f} windows/s\n"
-        f"(b) a sequence at a time {alone_rate:9.3f} windows/s\n"
-        f"(c) batched             {rate:10.3f} windows/s\n"
-        f"(c)/(a) {rate / loop_rate:.1f}, (c)/(b) {rate / alone_rate:.1f}; "
-        f"scores differ from (a) by {gap:.2g} at most, of {scale:.2g}"
+        f"(a) plain loop               {loop_rate:10.3f} windows/s\n"
+        f"(b) one sequence at a time   {single_rate:10.3f} windows/s\n"
+        f"(c) batched                  {rate:10.3f} windows/s\n"
+        f"(c)/(a) {rate / loop_rate:.1f}, (c)/(b) {rate / single_rate:.1f}; "
+        f"largest difference of a score from (a) {gap:.2g}, largest score {scale:.2g}"
     )
 
 
@@ -90,38 +92,41 @@ def dna(count: int, width: int) -> list[str]:
     return ["".join(row) for row in rng.choice(list("ACGT"), (count, width))]
 
 
-def weights(attributor: Attributor, text: str) -> np.ndarray:
-    """Return the weights of the mean over all that the head gives."""
-    tokens = attributor.tokenizer.encode([text])[0]
-    size = {"token": len(tokens.ids), "base": len(text), "sequence": 1}[attributor.metadata.objective]
+def weights(explainer: IntegratedGradientsExplainer, text: str) -> np.ndarray:
+    """Return the target weights of the mean over all outputs of the head."""
+    tokens = explainer.tokenizer.encode([text])[0]
+    size = {"token": len(tokens.ids), "base": len(text), "sequence": 1}[explainer.metadata.objective]
     return np.full(size, 1 / size, dtype=np.float32)
 
 
-def loop(attributor: Attributor, sequences: list[str], aims: list[AttributionTarget]) -> Iterator[np.ndarray]:
-    """Yield the scores of token embeddings: a sequence after the other, a step after the other."""
-    nodes, sizes = np.polynomial.legendre.leggauss(attributor.config.steps)
-    for aim in aims:
-        tokens = attributor.tokenizer.encode([sequences[aim.sequence]])
-        problem = attributor._problem([AttributionTarget(0, aim.weights)], tokens, [sequences[aim.sequence]])
-        total = torch.zeros_like(problem.inputs[0])
+def plain_loop(
+    explainer: IntegratedGradientsExplainer, sequences: list[str], targets: list[AttributionTarget]
+) -> Iterator[np.ndarray]:
+    """Yield the scores of token embeddings, one sequence and one step at a time."""
+    nodes, sizes = np.polynomial.legendre.leggauss(explainer.config.steps)
+    for target in targets:
+        text = sequences[target.sequence]
+        batch = explainer.batches.build([target], explainer.tokenizer.encode([text]), [text])
+        total = torch.zeros_like(batch.inputs[0])
         for alpha, size in zip((nodes + 1) / 2, sizes / 2, strict=True):
-            now = [
+            points = [
                 (start + alpha * (end - start)).requires_grad_()
-                for start, end in zip(problem.baselines, problem.inputs, strict=True)
+                for start, end in zip(batch.baselines, batch.inputs, strict=True)
             ]
-            total += size * torch.autograd.grad(problem.scalar(*now, *problem.given).sum(), now)[0]
-        yield (total * (problem.inputs[0] - problem.baselines[0])).sum(2)[0].cpu().numpy()
+            value = batch.target_values(*points, *batch.arguments).sum()
+            total += size * torch.autograd.grad(value, points)[0]
+        yield (total * (batch.inputs[0] - batch.baselines[0])).sum(2)[0].cpu().numpy()
 
 
 def timed(
-    attributor: Attributor, aims: list[AttributionTarget], run: Callable[[], Iterator]
+    explainer: IntegratedGradientsExplainer, targets: list[AttributionTarget], run: Callable[[], Iterator]
 ) -> tuple[float, list]:
-    """Return windows a second, and what came out."""
+    """Return windows per second, and the results."""
     started = time.perf_counter()
-    found = list(run())
-    if attributor.device.type == "cuda":
+    results = list(run())
+    if explainer.device.type == "cuda":
         torch.cuda.synchronize()
-    return len(aims) / (time.perf_counter() - started), found
+    return len(targets) / (time.perf_counter() - started), results
 
 
 if __name__ == "__main__":
