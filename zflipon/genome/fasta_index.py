@@ -12,9 +12,8 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from io import BufferedReader
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +22,8 @@ import pyfaidx
 import pysam
 
 from zflipon.errors import InputError
+from zflipon.genome.fasta_copy import write_regular_copy
+from zflipon.genome.text_files import gzip_errors
 
 _BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty block that ends every bgzip file."""
@@ -109,7 +110,7 @@ def prepare_fasta(path: Path, temporary_folder: Callable[[], Path]) -> FastaFile
     try:
         built = _build_index(path, text, bgzip, temporary_folder())
     except _Unindexable:
-        text, bgzip = _write_regular_copy(path, text, temporary_folder()), False
+        text, bgzip = write_regular_copy(path, text, temporary_folder()), False
         built = _build_index(path, text, bgzip, temporary_folder())
     return _publish(built, text)
 
@@ -140,15 +141,6 @@ def detect_compression(path: Path) -> str:
         raise InputError(f"{path}: cannot be read (permission denied)") from error
     _check_beginning(path, beginning)
     return kind
-
-
-@contextmanager
-def gzip_errors(path: Path) -> Iterator[None]:
-    """Turn errors of a damaged gzip file into an `InputError` that names the file."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
 
 
 def _check_beginning(path: Path, beginning: bytes) -> None:
@@ -370,65 +362,3 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
-
-
-# ---- files that libraries refuse ----------------------------------------------------------------------------
-
-
-def _write_regular_copy(path: Path, text: Path, folder: Path) -> Path:
-    """Copy a FASTA without blank lines at the ends of contigs.
-
-    Raises
-    ------
-    InputError
-        If a name is missing or occurs twice, or a contig has lines of unequal length.
-    """
-    copy = folder / "regular.fa"
-    with gzip_errors(path), _open_text(text) as lines, open(copy, "wb") as out:
-        for line in _regular_lines(path, lines):
-            out.write(line)
-    return copy
-
-
-def _open_text(text: Path) -> BufferedReader | gzip.GzipFile:
-    with open(text, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(text) if packed else open(text, "rb")
-
-
-def _regular_lines(path: Path, lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield headers and lines of sequence that end in a line feed; only a contig's last line may be shorter."""
-    names: set[str] = set()
-    name, line_bases, ended = "", 0, False
-    for number, line in enumerate(lines, 1):
-        bases = line.rstrip(b"\r\n")
-        if line.startswith(b">"):
-            name, line_bases, ended = _parse_name(path, number, line), 0, False
-            if name in names:
-                raise InputError(
-                    f"{path}:{number}: duplicate contig name {name!r}; expected a different name for each contig"
-                )
-            names.add(name)
-        elif not bases:
-            ended = line_bases > 0
-            continue
-        else:
-            if line_bases and (ended or len(bases) > line_bases):
-                raise InputError(
-                    f"{path}:{number}: contig {name} has lines of unequal length, so that positions in it cannot be "
-                    "found; rewrite the file with lines of one length (seqkit seq -w 60)"
-                )
-            line_bases = line_bases or len(bases)
-            ended = len(bases) < line_bases
-        yield bases + b"\n"
-
-
-def _parse_name(path: Path, number: int, line: bytes) -> str:
-    """Return the first word of a header."""
-    try:
-        name = (line[1:].split() or [b""])[0].decode()
-    except UnicodeDecodeError:
-        name = ""
-    if not name or not name.isprintable():
-        raise InputError(f"{path}:{number}: expected '>' and the name of a contig, found {line[:40]!r}")
-    return name

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from zflipon.errors import InputError
@@ -28,6 +29,15 @@ _BINARY_FORMATS = {
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
 }
 """First bytes → description, of formats that are often given in place of text."""
+
+
+@contextmanager
+def gzip_errors(path: Path) -> Iterator[None]:
+    """Turn errors of a damaged gzip file into an `InputError` that names the file."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
 
 
 def read_lines(path: str | Path, expected: str = "text") -> Iterator[tuple[int, str]]:
@@ -59,9 +69,9 @@ def read_lines(path: str | Path, expected: str = "text") -> Iterator[tuple[int, 
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         opener = gzip.open if packed else open
-        with opener(path, "rb") as file:
+        with gzip_errors(path), opener(path, "rb") as file:
             _check_text(path, file.read(8), expected)
-        with opener(path, "rt", encoding="utf-8-sig") as lines:
+        with gzip_errors(path), opener(path, "rt", encoding="utf-8-sig") as lines:
             number = 0
             while line := lines.readline(MAX_LINE + 1):
                 number += 1
@@ -72,8 +82,6 @@ def read_lines(path: str | Path, expected: str = "text") -> Iterator[tuple[int, 
                 if "\0" in line:
                     raise InputError(f"{path}:{number}: not a text file; expected {expected}")
                 yield number, line.rstrip("\r\n")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the gzip file is damaged or truncated ({error})") from error
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read (permission denied)") from error
     except UnicodeDecodeError as error:
