@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from conftest import dna
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zflipon.tokenization.alignment import (
@@ -102,6 +102,7 @@ def tokens_with_values(draw):
     return np.array(lengths, dtype=np.int64), np.array(values, dtype=np.int64)
 
 
+@settings(deadline=None)
 @given(tokens_with_values(), st.floats(0.01, 0.99), st.sampled_from(list(COMPARISONS)))
 def test_token_labels_survive_the_round_trip_over_bases(tokens, threshold, comparison):
     lengths, values = tokens
@@ -113,6 +114,7 @@ def test_token_labels_survive_the_round_trip_over_bases(tokens, threshold, compa
     assert tokens_to_bases(back, lengths).tolist() == labels.tolist()
 
 
+@settings(deadline=None)
 @given(st.text("ACGTNRYacgtn", max_size=300), st.data())
 def test_base_labels_survive_the_round_trip_except_at_their_edges(tokenizer, sequence, data):
     (tokens,) = tokenizer.encode([sequence])

@@ -98,7 +98,8 @@ class BpeTokenizer:
         self.vocab_size: int = max(vocabulary.values()) + 1
         if self.vocab_size > LARGEST_VOCABULARY:
             raise ModelError(
-                f"the tokenizer has a token with id {self.vocab_size - 1:,}; ids up to {LARGEST_VOCABULARY:,} are supported"
+                f"the tokenizer has a token with id {self.vocab_size - 1:,}; "
+                f"ids up to {LARGEST_VOCABULARY:,} are supported"
             )
         special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         self._token_length = np.zeros(self.vocab_size, dtype=np.int64)
