@@ -201,24 +201,26 @@ def test_selection_by_bed_and_by_name(run, tmp_path):
 def test_calls_are_runs_at_the_threshold(run, tmp_path):
     outputs = [tmp_path / name for name in ("z.bw", "z.bed.gz", "z.bedgraph")]
     words = [word for path in outputs for word in ("-o", path)]
-    result = run(*words, "--threshold", 0.3, "--min-length", 1)
-    assert result.exit_code == 0, result.output
-    values, names = read_bigwig(outputs[0])
-    expected = []
-    for name in names:
-        start = None
-        for base, value in enumerate([*values[name], np.nan]):
-            if value >= 0.2999 and start is None:
-                start = base
-            elif not value >= 0.2999 and start is not None:
-                expected.append((name, start, base))
-                start = None
-    with pysam.TabixFile(str(outputs[1]), parser=pysam.asTuple()) as bed:
-        rows = [tuple(row) for name in names if name in bed.contigs for row in bed.fetch(name)]
-    found = [(name, int(start), int(end)) for name, start, end, *_ in rows]
-    assert {len(row) for row in rows} == {11}
-    assert found == expected
-    assert len(found) > 5
+    calls = 0
+    for threshold in (0.3, 0.5):
+        result = run(*words, "--threshold", threshold, "--min-length", 1, "--force")
+        assert result.exit_code == 0, result.output
+        values, names = read_bigwig(outputs[0])
+        expected = []
+        for name in names:
+            start = None
+            for base, value in enumerate([*values[name], np.nan]):
+                if value >= threshold - 1e-4 and start is None:
+                    start = base
+                elif not value >= threshold - 1e-4 and start is not None:
+                    expected.append((name, start, base))
+                    start = None
+        with pysam.TabixFile(str(outputs[1]), parser=pysam.asTuple()) as bed:
+            rows = [tuple(row) for name in names if name in bed.contigs for row in bed.fetch(name)]
+        assert {len(row) for row in rows} == {11}
+        assert [(name, int(start), int(end)) for name, start, end, *_ in rows] == expected
+        calls += len(rows)
+    assert calls > 5
 
 
 def test_bed_on_stdout_is_data_only(run, tmp_path):
