@@ -65,7 +65,7 @@ def run(tiny_checkpoint, contigs, tmp_path):
 
 
 def read_bigwig(path):
-    """Return contig → values, NaN where there is none, and the names in the header's order."""
+    """Return contig → values, NaN at bases without a value, and the names in the header's order."""
     with pyBigWig.open(str(path)) as track:
         names = list(track.chroms())
         return {name: np.array(track.values(name, 0, track.chroms(name))) for name in names}, names
