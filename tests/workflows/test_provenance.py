@@ -273,7 +273,7 @@ def test_other_versions_are_noted(folder, tmp_path):
     record["versions"]["torch"] = "1.0"
     (tmp_path / "z.bw.json").write_text(json.dumps(record))
     (note,) = verify(track, PLACE, device="cpu").notes
-    assert note.startswith("the track was made with torch 1.0, this is ")
+    assert note.startswith("the track was made with torch 1.0, installed is ")
 
 
 def test_omics_tracks_are_verified_too(tmp_path):
