@@ -193,7 +193,7 @@ def test_every_allele_has_scores_or_a_reason(tmp_path, genome, stub):
     ]
     counts, records = run(tmp_path, genome, rows, contigs={**GENOME, "chrUn": "ACGTACGT"})
     assert [record.pos for record in records] == [row[1] for row in rows]
-    assert records[0].info["ZF_WHY"] == (None, "spanning_deletion", "symbolic", None)
+    assert records[0].info["ZF_WHY"] == (".", "spanning_deletion", "symbolic", ".")
     assert [value is None for value in records[0].info["ZF_LOSS"]] == [False, True, True, False]
     assert [record.info.get("ZF_WHY", (None,))[0] for record in records[1:]] == [
         *("ref_mismatch", "not_acgt", "too_long", None, "symbolic", "off_contig", "off_contig")
