@@ -69,7 +69,8 @@ def main() -> None:
         f"batches: {STAGE.batch_size / each:,.0f} windows per second by one process, {1000 * each:.2f} ms per batch"
     )
     print(
-        f"one epoch of {arguments.windows:,} windows: {arguments.windows / STAGE.batch_size * each:.0f} s for one process"
+        f"one epoch of {arguments.windows:,} windows: "
+        f"{arguments.windows / STAGE.batch_size * each:.0f} s for one process"
     )
     measure_waiting(arguments, batches, tokenizer)
 
