@@ -115,7 +115,7 @@ def test_files_that_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"BAM\x01" + bytes(100)), "a BAM file, not a text file; expected BED"),
+        (gzip.compress(b"BAM\x01" + bytes(100), mtime=0), "a BAM file, not a text file; expected BED"),
         (b"\x26\xfc\x8f\x88" + bytes(60), "a bigWig file, not a text file; expected BED"),
         ("chr2\t0\t5\n".encode("utf-16"), "UTF-16 text; save it as UTF-8"),
         (b"chr2\t0\t5\nchr2\0\t0\t5\n", ":2: not a text file"),
