@@ -112,7 +112,7 @@ def test_a_job_without_finished_shards_leaves_nothing(state, tmp_path, outputs):
 def test_a_stop_names_the_saved_shards(state, outputs):
     stop = StopRequest()
     job = Job(outputs, state, stop)
-    with pytest.raises(Stopped, match="1 of 3 shards are saved in .*same command again") as caught, job:
+    with pytest.raises(Stopped, match=r"1 of 3 shards are saved in .*same command again") as caught, job:
         job.open_journal({}, 3)
         job.journal.write(2, b"x")
         assert stop.is_deferred
@@ -141,7 +141,7 @@ def test_a_shard_is_abandoned_only_if_its_rest_takes_long(state, outputs, monkey
 def test_the_first_signal_waits_for_a_job_and_the_second_does_not():
     with pytest.raises(Stopped), stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)  # no job runs
-    with pytest.raises(Stopped) as caught, stop_on_signals() as stop:
+    with pytest.raises(Stopped) as caught, stop_on_signals() as stop:  # noqa: PT012 (two signals in a row)
         stop.is_deferred = True
         os.kill(os.getpid(), signal.SIGHUP)
         assert stop.signal_number == signal.SIGHUP

@@ -95,7 +95,7 @@ def test_another_key_is_refused_and_named(folder):
 def test_a_journal_of_another_version_is_refused(folder, content):
     started(folder)
     (folder / "run.json").write_bytes(content)
-    with pytest.raises(ZfliponError, match="cannot resume.*--restart"):
+    with pytest.raises(ZfliponError, match=r"cannot resume.*--restart"):
         Journal(folder, KEY).begin()
 
 
