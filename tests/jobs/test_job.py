@@ -87,7 +87,7 @@ def test_an_output_given_twice_is_refused(tmp_path, monkeypatch):
 
 def test_published_outputs_of_a_killed_run_may_be_replaced_and_no_others(state, outputs):
     job = Job(outputs, state)
-    with pytest.raises(KeyboardInterrupt), job:
+    with pytest.raises(KeyboardInterrupt), job:  # noqa: PT012
         job.open_journal({}, 1)
         job.journal.write(0, b"x")
         part = temporary_path(outputs[0].with_name("z.bw"))
@@ -103,7 +103,7 @@ def test_published_outputs_of_a_killed_run_may_be_replaced_and_no_others(state, 
 
 def test_a_job_without_finished_shards_leaves_nothing(state, tmp_path, outputs):
     job = Job(outputs, state)
-    with pytest.raises(ValueError, match="early"), job:
+    with pytest.raises(ValueError, match="early"), job:  # noqa: PT012
         job.open_journal({}, 3)
         raise ValueError("early")
     assert list(tmp_path.iterdir()) == []
@@ -112,7 +112,7 @@ def test_a_job_without_finished_shards_leaves_nothing(state, tmp_path, outputs):
 def test_a_stop_names_the_saved_shards(state, outputs):
     stop = StopRequest()
     job = Job(outputs, state, stop)
-    with pytest.raises(Stopped, match=r"1 of 3 shards are saved in .*same command again") as caught, job:
+    with pytest.raises(Stopped, match=r"1 of 3 shards are saved in .*same command again") as caught, job:  # noqa: PT012
         job.open_journal({}, 3)
         job.journal.write(2, b"x")
         assert stop.is_deferred

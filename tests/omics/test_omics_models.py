@@ -242,7 +242,7 @@ def test_missing_tracks_give_a_warning_if_the_model_needs_them(trained, caplog):
 def test_a_model_with_tracks_needs_their_files(trained):
     with pytest.raises(
         ModelError,
-        match=r"the model reads 2 omics tracks \(decides, idle\), but none are given\. Name their files with --features",
+        match=r"model reads 2 omics tracks \(decides, idle\), but none are given\. Name their files with --features",
     ):
         Predictor(trained[0])
 
