@@ -3,6 +3,7 @@
 import ast
 import doctest
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -154,3 +155,28 @@ def run_command(command: str) -> str:
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     return result.stdout
+
+
+def documented_names() -> set[str]:
+    """Return all words in code style of the page on output formats."""
+    return set(re.findall(r"`([^`]+)`", read(DOCS / "output-formats.md")))
+
+
+def test_every_column_is_in_output_formats():
+    from zflipon.explain import kmers, token_ratios, token_tables, track_importance
+    from zflipon.workflows.variants import FIELDS, SKIP_REASONS
+    from zflipon.workflows.variants.writing import TABLE_COLUMNS
+
+    tables = (kmers, token_ratios, token_tables, track_importance)
+    columns = {column for table in tables for column in table.COLUMNS}
+    assert columns | {*FIELDS, *SKIP_REASONS, *TABLE_COLUMNS} <= documented_names()
+
+
+def test_every_key_of_the_run_record_is_in_output_formats(tmp_path):
+    import zflipon
+
+    genome = tmp_path / "demo.fa"
+    shutil.copy(ROOT / "examples" / "demo.fa", genome)
+    zflipon.annotate(genome, tmp_path / "z.bed", model="zhunt", contigs=["synthetic3"])
+    record = json.loads(read(tmp_path / "z.bed.json"))
+    assert set(record) | set(record["tracks"]) <= documented_names()
