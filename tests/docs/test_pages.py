@@ -145,8 +145,10 @@ def test_worked_examples_print_what_they_show(page, number, tmp_path, monkeypatc
 
 
 def run_command(command: str) -> str:
-    """Run one line of an example: zflipon, or `cut -f FIRST-LAST FILE`."""
+    """Run one line of an example: zflipon, `cut -f FIRST-LAST FILE` or `head -n LINES FILE`."""
     program, *arguments = shlex.split(command)
+    if program == "head":
+        return "".join(read(Path(arguments[2])).splitlines(keepends=True)[: int(arguments[1])])
     if program == "cut":
         first, last = map(int, arguments[1].split("-"))
         rows = (line.split("\t") for line in read(Path(arguments[2])).splitlines())
