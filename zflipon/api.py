@@ -18,6 +18,7 @@ import numpy as np
 
 from zflipon.config import (
     DEFAULT_MODEL,
+    SCORES,
     AttributionConfig,
     CallConfig,
     EvaluateConfig,
@@ -30,7 +31,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
-from zflipon.inference.sequences import NO_CONTIG, SCORES, score_sequences, score_windows
+from zflipon.inference.sequences import NO_CONTIG, score_sequences, score_windows
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint, ModelMetadata, load
 from zflipon.omics.features import open_model_features

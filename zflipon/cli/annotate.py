@@ -30,7 +30,7 @@ from zflipon.cli.options import (
     threads_option,
     verbose_option,
 )
-from zflipon.config import DEFAULT_MODEL, CallConfig, InferenceConfig, Selection
+from zflipon.config import DEFAULT_MODEL, SCORES, CallConfig, InferenceConfig, Selection
 from zflipon.models.files import locate
 
 EPILOG = """\b
@@ -39,6 +39,8 @@ Examples:
   zflipon annotate hg38.fa.gz -o - --region chr1:1,000,001-2,000,000
   zflipon annotate hg38.fa -o zdna.bw --model runs/dnabert2 --precision bfloat16
   zflipon annotate hg19.fa -o zdna.bw --model compact-omics --features tracks.tsv
+  zflipon annotate ecoli.fa -o zdna.bw -o zdna.bed --score propensity
+  zflipon annotate hg38.fa -o zdna.bw --score probability --score propensity
 """
 
 
@@ -69,6 +71,16 @@ def describe_thresholds() -> str:
 )
 @model_option
 @click.option(
+    "--score",
+    "scores",
+    type=click.Choice(SCORES),
+    multiple=True,
+    default=SCORES[:1],
+    show_default=True,
+    help="Score to write, repeatable: the probability of Z-DNA, the propensity of the sequence to form it in any "
+    "organism, or the activity of its context in human cells. With several, each file name gets its score.",
+)
+@click.option(
     "-r",
     "--region",
     "regions",
@@ -87,7 +99,8 @@ def describe_thresholds() -> str:
 @click.option(
     "--threshold",
     type=float,
-    help=f"Lowest probability of a called base.{describe_thresholds()}  [default: the model's]",
+    help=f"Lowest score of a called base; only with one --score.{describe_thresholds()}  "
+    "[default: the model's for the score]",
 )
 @click.option(
     "--min-length",
@@ -125,6 +138,7 @@ def annotate(
     genome,
     outputs,
     model,
+    scores,
     regions,
     regions_bed,
     contigs,
@@ -155,7 +169,7 @@ def annotate(
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise click.BadParameter(
-            f"expected a probability above 0 and up to 1, found {threshold}", param_hint="--threshold"
+            f"expected a value above 0 and up to 1, found {threshold}", param_hint="--threshold"
         )
     if num_processes > 1 and not is_worker():
         raise SystemExit(launch(num_processes, threads))
@@ -174,6 +188,7 @@ def annotate(
             Selection(regions, regions_bed, contigs, exclude_contigs),
             CallConfig(threshold, min_length, merge_gap),
             InferenceConfig(batch_size, precision, device, threads, both_strands),
+            scores=scores,
             force=force,
             dry_run=dry_run,
             restart=restart,
@@ -194,11 +209,16 @@ def annotate(
 
 def _print_totals(record: dict) -> None:
     tracks, files = record["tracks"], [name for name in record["outputs"] if name != "-"]
+    several = [f"{score} in {', '.join(names)}" for score, names in record["scores"].items()]
+    score = f"{record['score']}: " if len(several) > 1 or record["score"] != SCORES[0] else ""
     print_line(
-        f"zflipon: {tracks['calls']:,} calls, {tracks['called_bases']:,} of {tracks['bases']:,} bases at "
+        f"zflipon: {score}{tracks['calls']:,} calls, {tracks['called_bases']:,} of {tracks['bases']:,} bases at "
         f"{record['call']['threshold']} or above, in {record['seconds']:.0f} s",
         to_stderr=True,
     )
+    if len(several) > 1:
+        print_line(f"zflipon: wrote {'; '.join(several)}", to_stderr=True)
+        return
     if files:
         print_line(f"zflipon: wrote {', '.join(files)}", to_stderr=True)
 

@@ -29,6 +29,19 @@ MIN_GAP = 50
 PROBABILITY_DECIMALS = 3
 """Decimals of a probability in output files."""
 
+SCORES = ("probability", "propensity", "activity")
+"""Scores of a base: the probability of being in Z-DNA, and its two factors. Propensity: whether the sequence can form
+Z-DNA, in any organism. Activity: whether Z-DNA is formed in this context, learned from human cells."""
+
+FACTORS = SCORES[1:]
+"""The scores whose calibrated product is the probability."""
+
+MIN_PROPENSITY = 0.01
+"""Activity is written where the propensity is above this; elsewhere a base cannot form Z-DNA and has no activity."""
+
+ACTIVITY_THRESHOLD = 0.5
+"""Activity from which a base is called."""
+
 SHARD_BASES = 1 << 18
 """Bases of a shard on a CPU. A shard is the unit of work of one process, which loses it if it is killed."""
 

@@ -41,6 +41,8 @@ class Batch:
         Range of bases that is needed of every sequence; None: all bases.
     return_factors : bool
         Whether the model returns the probabilities of its two factors instead of the log-odds of their product.
+    return_product : bool
+        Whether these log-odds are returned too, before the factors.
     """
 
     indices: np.ndarray
@@ -49,6 +51,7 @@ class Batch:
     inputs: dict[str, torch.Tensor]
     core: tuple[int, int] | None = None
     return_factors: bool = False
+    return_product: bool = False
 
     @property
     def base_mask(self) -> np.ndarray:
@@ -93,6 +96,7 @@ class Batcher:
         features: Sequence[np.ndarray] | None = None,
         present: np.ndarray | None = None,
         return_factors: bool = False,
+        return_product: bool = False,
     ) -> Iterator[Batch]:
         """Yield batches of sequences with similar token counts.
 
@@ -105,7 +109,7 @@ class Batcher:
             Omics tracks of each sequence: float32, shape (tracks, steps).
         present : numpy.ndarray, optional
             Which tracks are given: float32, shape (tracks,). Required with `features`.
-        return_factors : bool
+        return_factors, return_product : bool
             As in `Batch`.
         """
         sequences = SequenceWindows.from_sequences(sequences)
@@ -131,7 +135,8 @@ class Batcher:
                     }
                 indices = first + order[rows]
                 core = None if cores is None else _enclosing_range(cores[indices])
-                yield Batch(indices, tokens[rows], pool.widths[rows], batch_inputs, core, return_factors)
+                widths, rows_of_output = pool.widths[rows], (return_factors, return_product)
+                yield Batch(indices, tokens[rows], widths, batch_inputs, core, *rows_of_output)
 
     def _split(self, counts: np.ndarray) -> Iterator[slice]:
         """Yield the rows of each batch of a pool whose token counts are sorted."""

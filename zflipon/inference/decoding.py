@@ -6,7 +6,7 @@ How a head's output is to be read is declared by the head (`zflipon.models.heads
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,18 @@ _MIN_PROBABILITY = np.float32(1e-30)
 
 _MAX_LOG_ODDS = 80
 """Log-odds are clipped to this, where exp does not overflow in float32."""
+
+
+class OutputRows(NamedTuple):
+    """What the model returns for each base; see `zflipon.inference.batching.Batch`."""
+
+    return_factors: bool = False
+    return_product: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of values of a base."""
+        return 2 + self.return_product if self.return_factors else 1
 
 
 class Decoder:
@@ -45,7 +57,14 @@ class Decoder:
     @property
     def merges_factors(self) -> bool:
         """Whether strands are merged for each factor of the probability separately."""
-        return self.both_strands and len(self.decoding.strand_weights) > 1
+        return self.both_strands and self.decoding.has_factors
+
+    def output_rows(self, scores: Sequence[str]) -> OutputRows:
+        """Return what the model must return for some scores. The propensity needs no run of the model."""
+        if self.merges_factors:
+            return OutputRows(return_factors=True)
+        with_activity = "activity" in scores
+        return OutputRows(with_activity, with_activity)
 
     @property
     def strand_weights(self) -> tuple[np.ndarray, np.ndarray]:
@@ -71,6 +90,9 @@ class Decoder:
         """
         if self.decoding.per_base:
             values = _stack_rows(outputs)
+            if batches[0].return_product:
+                values = values.copy()
+                values[:, 0] = sigmoid(calibrate(values[:, 0], self.calibration))
             if batches[0].return_factors:
                 return values
             return sigmoid(calibrate(values, self.calibration))[:, None]
@@ -89,6 +111,18 @@ class Decoder:
             return values[0]
         product = np.maximum(values[0] * values[1], _MIN_PROBABILITY)
         return sigmoid(calibrate(np.log(product) - np.log1p(-product), self.calibration))
+
+    def score(self, values: np.ndarray, name: str) -> np.ndarray:
+        """Return a score of merged values: float32, shape (bases,).
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            float32, shape (values, bases), with the rows that `output_rows` asks for.
+        name : str
+            ``'probability'`` or ``'activity'``.
+        """
+        return values[-1] if name == "activity" else self.to_probabilities(values)
 
     def upper_bounds(self, logits: np.ndarray) -> np.ndarray:
         """Return upper bounds of probabilities from upper bounds of logits: float32, same shape."""

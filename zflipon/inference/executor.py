@@ -30,6 +30,9 @@ Item = TypeVar("Item")
 MODEL_STAGE = "model"
 """Name of the stage of the timer that counts the time of the model."""
 
+NOT_A_NUMBER = "the model returned a value that is not a number"
+"""Message for NaN or infinite outputs."""
+
 
 @dataclass(frozen=True)
 class PendingOutput:
@@ -89,9 +92,8 @@ class Executor:
     def submit(self, batch: Batch) -> PendingOutput:
         """Start the model on a batch, usually without waiting for the result."""
         if self._workers is not None:
-            future = self._workers.submit(self._forward, batch.inputs, batch.core, batch.return_factors)
-            return PendingOutput(future)
-        output = self._forward(batch.inputs, batch.core, batch.return_factors)
+            return PendingOutput(self._workers.submit(self._forward, batch.inputs, *_options(batch)))
+        output = self._forward(batch.inputs, *_options(batch))
         if output.device.type != "cuda":
             return PendingOutput(output)
         host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
@@ -122,7 +124,7 @@ class Executor:
             advice = "check the weights with zflipon doctor"
             if self.dtype != torch.float32:
                 advice = "try --precision float32"
-            raise NotANumberError(f"the model returned a value that is not a number; {advice}")
+            raise NotANumberError(f"{NOT_A_NUMBER}; {advice}")
         return rows
 
     def stream(
@@ -187,7 +189,11 @@ class Executor:
 
     @torch.inference_mode()
     def _forward(
-        self, inputs: dict[str, torch.Tensor], core: tuple[int, int] | None, return_factors: bool
+        self,
+        inputs: dict[str, torch.Tensor],
+        core: tuple[int, int] | None,
+        return_factors: bool,
+        return_product: bool,
     ) -> torch.Tensor:
         """Run the model on a batch; in halves if memory does not suffice, or did not for an earlier batch as large."""
         rows, length = inputs["input_ids"].shape
@@ -201,7 +207,8 @@ class Executor:
                     return logits if self._z_output is None else to_binary_logits(logits, self._z_output)
                 log_odds = torch.stack([output.can_form_logit, output.is_formed_logit], 1).float()
                 # the sigmoid of infinite log-odds is finite, but they are an error too
-                return log_odds.sigmoid().where(log_odds.isfinite(), torch.nan)
+                factors = log_odds.sigmoid().where(log_odds.isfinite(), torch.nan)
+                return torch.cat([output.logits.float()[:, None], factors], 1) if return_product else factors
             except RuntimeError as error:
                 self._raise_unless_divisible(error, rows > 1)
             self._free_memory()
@@ -217,7 +224,7 @@ class Executor:
             {name: tensor[part] for name, tensor in inputs.items()}
             for part in (slice(rows // 2), slice(rows // 2, None))
         )
-        return torch.cat([self._forward(half, core, return_factors) for half in halves])
+        return torch.cat([self._forward(half, core, return_factors, return_product) for half in halves])
 
     def _raise_unless_divisible(self, error: RuntimeError, divisible: bool) -> None:
         """Raise an error again unless it is a lack of memory that smaller pieces may solve."""
@@ -233,6 +240,11 @@ class Executor:
         """Return cached memory to the device. Call it after the except block, which keeps tensors alive."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _options(batch: Batch) -> tuple[tuple[int, int] | None, bool, bool]:
+    """Return what a batch needs of the model's output, as `Executor._forward` takes it."""
+    return batch.core, batch.return_factors, batch.return_product
 
 
 def cast_encoder_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

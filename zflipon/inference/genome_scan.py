@@ -5,19 +5,20 @@ The windows of a genome come from `zflipon.genome.shards`; probabilities are wri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zflipon.config import PROBABILITY_DECIMALS
+from zflipon.config import FACTORS, MIN_PROPENSITY, PROBABILITY_DECIMALS
 from zflipon.errors import NotANumberError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.inference.batching import POOL_WINDOWS, Batch
 from zflipon.inference.concurrency import Prefetch
-from zflipon.inference.executor import MODEL_STAGE, PendingOutput
+from zflipon.inference.decoding import sigmoid
+from zflipon.inference.executor import MODEL_STAGE, NOT_A_NUMBER, PendingOutput
 from zflipon.inference.predictor import Predictor
 
 SKIPPED_PROBABILITY = 0.0
@@ -42,7 +43,8 @@ class ScanTask:
         selects all.
     early_exit : bool
         Skip windows in which every upper bound rounds to 0 in a track, if `selected` is None and the model has upper
-        bounds. Their cores get the upper bounds.
+        bounds. Their cores get the upper bounds. For the activity, windows with a propensity above `MIN_PROPENSITY`
+        are read.
     """
 
     contig: str
@@ -90,7 +92,22 @@ def scan_genome(
     tasks: Iterable[ScanTask],
     progress: Callable[[int], None] = lambda bases: None,
 ) -> Iterator[tuple[ScanTask, np.ndarray]]:
-    """Yield the probabilities of each task, in order. The next tasks are read and tokenized while the model works.
+    """Yield each task and its probabilities, in order; `scan_scores` for the probability alone."""
+    for task, values in scan_scores(predictor, genome, tasks, ("probability",), progress):
+        yield task, values[0]
+
+
+def scan_scores(
+    predictor: Predictor,
+    genome: Genome,
+    tasks: Iterable[ScanTask],
+    scores: Sequence[str],
+    progress: Callable[[int], None] = lambda bases: None,
+) -> Iterator[tuple[ScanTask, np.ndarray]]:
+    """Yield the scores of each task, in order. The next tasks are read and tokenized while the model works.
+
+    All scores come from one run of the model. The propensity comes from the bases alone, at every base and whichever
+    windows are selected; if no other score is requested, the model's context is not run.
 
     Parameters
     ----------
@@ -98,20 +115,26 @@ def scan_genome(
         As in `predict_windows`. Nothing else may read the genome meanwhile.
     tasks : iterable of ScanTask
         Consumed lazily, in another thread.
+    scores : sequence of str
+        Of `zflipon.config.SCORES`.
 
     Yields
     ------
     task : ScanTask
-        The given task. If windows were skipped by early exit, `selected` is set.
-    probabilities : numpy.ndarray
-        As `predict_windows` returns them.
+        The given task. If windows were skipped, `selected` is set.
+    values : numpy.ndarray
+        float32, shape (scores, bases), with the bases of `predict_windows`. NaN where a base has no value: at N, and
+        for the activity also where the propensity is at most `MIN_PROPENSITY` or the model did not read the window.
 
     Raises
     ------
+    ModelError
+        If the model does not have a score.
     NotANumberError
         If the model returns NaN or an infinite value; the message names the region.
     """
-    states = _read_tasks(predictor, genome, tasks)
+    predictor.require_scores(scores)
+    states = _read_tasks(predictor, genome, tasks, scores)
     with (
         nullcontext(states) if predictor.tokenizer_pool is None else Prefetch(states, 1) as states,
         Prefetch(_batches_of(predictor, states), predictor.profile.prefetch_batches) as items,
@@ -120,8 +143,8 @@ def scan_genome(
             if batch is None:
                 progress(state.bases_without_model)
                 with predictor.timer("project"):
-                    probabilities = state.finish()
-                yield state.task, probabilities
+                    values = state.finish()
+                yield state.task, values
                 continue
             with predictor.timer(MODEL_STAGE):
                 output = state.gather(pending)
@@ -130,13 +153,13 @@ def scan_genome(
 
 
 class _TaskState:
-    """A task in progress: the model's inputs, and the probabilities of its cores.
+    """A task in progress: the model's inputs, and the scores of its cores.
 
     Cores of consecutive windows touch, so that a value per window becomes a value per base by `numpy.repeat`.
     """
 
-    def __init__(self, task: ScanTask, text: str, predictor: Predictor):
-        self.task, self.predictor = task, predictor
+    def __init__(self, task: ScanTask, text: str, predictor: Predictor, scores: Sequence[str]):
+        self.task, self.predictor, self.scores = task, predictor, scores
         windows = task.windows
         origin = int(windows["start"].min())
         starts, ends = windows["start"] - origin, windows["end"] - origin
@@ -144,19 +167,16 @@ class _TaskState:
         first, size = int(windows["core_start"][0]) - origin, int(core_sizes.sum())
         is_n = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
         self.is_n = is_n[first : first + size]
-        self.probabilities = np.full(size, np.nan, dtype=np.float32)
+        self.values = np.full((len(scores), size), np.nan, dtype=np.float32)
 
         to_predict = _at_most_half(is_n, starts, ends)
-        selected, skipped_values = task.selected, SKIPPED_PROBABILITY
-        # after a screen, early exit would find little more
-        if selected is None and task.early_exit:
-            bounds = predictor.probability_upper_bounds(text)
-            if bounds is not None:
-                selected = _may_exceed_zero(bounds, windows["core_start"] - origin)
-                skipped_values = bounds[first : first + size]
-                self.task = replace(task, selected=selected)
+        self.has_value = np.repeat(to_predict, core_sizes) & ~self.is_n
+        selected, skipped_values = self._select_windows(text, windows["core_start"] - origin, size)
         if selected is not None:
-            np.copyto(self.probabilities, skipped_values, where=np.repeat(to_predict & ~selected, core_sizes))
+            self.task = replace(task, selected=selected)
+            if "probability" in scores:
+                skipped = np.repeat(to_predict & ~selected, core_sizes)
+                np.copyto(self.values[scores.index("probability")], skipped_values, where=skipped)
             to_predict &= selected
 
         rows = np.flatnonzero(to_predict)
@@ -170,7 +190,33 @@ class _TaskState:
         self.cores = np.stack([core_starts, core_starts + self.core_sizes], axis=1)
         if predictor.both_strands:
             self._append_reverse_strand()
-        self.values = _CoreValues(predictor, self.cores, self.core_sizes)
+        self.output_rows = predictor.decoder.output_rows(scores)
+        self.outputs = _CoreValues(predictor, self.cores, self.core_sizes, self.output_rows.count)
+
+    def _select_windows(
+        self, text: str, core_starts: np.ndarray, size: int
+    ) -> tuple[np.ndarray | None, np.ndarray | float]:
+        """Return which windows the model reads, None for all, and the probabilities of bases in the others.
+
+        Sets the propensity if a score needs it.
+        """
+        # after a screen, early exit would find little more
+        exits_early = self.task.selected is None and self.task.early_exit
+        if not exits_early and not set(self.scores) & set(FACTORS):
+            return self.task.selected, SKIPPED_PROBABILITY
+        logits, cores = self.predictor.upper_bound_logits(text), slice(core_starts[0], core_starts[0] + size)
+        if set(self.scores) & set(FACTORS):
+            self.propensity = sigmoid(logits)[cores]
+        if self.scores == ("propensity",):
+            return np.zeros(len(core_starts), dtype=bool), SKIPPED_PROBABILITY
+        if not exits_early or logits is None:
+            return self.task.selected, SKIPPED_PROBABILITY
+        bounds = self.predictor.decoder.upper_bounds(logits)
+        # also for the activity alone, so that batches, and the last bits of values, depend on it as little as possible
+        selected = _may_exceed(bounds, core_starts, ROUNDS_TO_ZERO)
+        if "activity" in self.scores:
+            selected |= _may_exceed(sigmoid(logits), core_starts, MIN_PROPENSITY)
+        return selected, bounds[cores]
 
     def _append_reverse_strand(self) -> None:
         """Add each window's reverse complement after all forward windows."""
@@ -182,34 +228,45 @@ class _TaskState:
 
     def batches(self) -> list[Batch]:
         """Tokenize the windows of the task."""
-        predictor = self.predictor
-        return list(
-            predictor.batches(self.sequences, self.cores, self.features, predictor.decoder.merges_factors)
-        )
+        return list(self.predictor.batches(self.sequences, self.cores, self.features, *self.output_rows))
 
     def gather(self, pending: PendingOutput) -> np.ndarray:
         """Wait for the output of a batch; name the region in an error."""
         try:
             return self.predictor.executor.gather(pending)
         except NotANumberError as error:
-            windows = self.task.windows
-            region = f"{self.task.contig}:{windows['start'].min() + 1:,}-{windows['end'].max():,}"
-            raise NotANumberError(f"{region}: {error}") from None
+            raise NotANumberError(f"{self.region}: {error}") from None
+
+    @property
+    def region(self) -> str:
+        """The part of the genome that the task reads, in samtools syntax."""
+        windows = self.task.windows
+        return f"{self.task.contig}:{windows['start'].min() + 1:,}-{windows['end'].max():,}"
 
     def add(self, batch: Batch, output: np.ndarray) -> int:
         """Add the output of a batch; return the number of bases that it decides."""
-        self.values.add(batch, output)
+        self.outputs.add(batch, output)
         forward = batch.indices[batch.indices < len(self.core_sizes)]
         return int(self.core_sizes[forward].sum())
 
     def finish(self) -> np.ndarray:
-        """Return all probabilities, NaN at N."""
-        values = self.values.merge()
-        own = np.arange(values.shape[2]) < self.core_sizes[:, None]
-        merged = values.swapaxes(0, 1)[:, own]
-        self.probabilities[self.is_predicted] = self.predictor.decoder.to_probabilities(merged)
-        self.probabilities[self.is_n] = np.nan
-        return self.probabilities
+        """Return all scores, NaN at N: float32, shape (scores, bases)."""
+        outputs = self.outputs.merge()
+        own = np.arange(outputs.shape[2]) < self.core_sizes[:, None]
+        merged = outputs.swapaxes(0, 1)[:, own]
+        for score, values in zip(self.scores, self.values, strict=True):
+            if score == "propensity":
+                np.copyto(values, self.propensity, where=self.has_value)
+                if not np.isfinite(values[self.has_value]).all():
+                    raise NotANumberError(
+                        f"{self.region}: {NOT_A_NUMBER}; check the weights with zflipon doctor"
+                    )
+                continue
+            values[self.is_predicted] = self.predictor.decoder.score(merged, score)
+            if score == "activity":
+                values[self.propensity <= MIN_PROPENSITY] = np.nan
+            values[self.is_n] = np.nan
+        return self.values
 
 
 class _CoreValues:
@@ -222,12 +279,14 @@ class _CoreValues:
         int64, shape (windows, 2), or (2 × windows, 2) with the reverse strand: range of the core in the sequence.
     core_sizes : numpy.ndarray
         int64, shape (windows,).
+    rows : int
+        Values of a base in an output.
     """
 
-    def __init__(self, predictor: Predictor, cores: np.ndarray, core_sizes: np.ndarray):
+    def __init__(self, predictor: Predictor, cores: np.ndarray, core_sizes: np.ndarray, rows: int):
         self.decoder, self.windows = predictor.decoder, len(core_sizes)
         self.weights = self.decoder.strand_weights
-        shape = (self.windows, len(self.weights[0]), core_sizes.max(initial=0))
+        shape = (self.windows, rows, core_sizes.max(initial=0))
         self.values = np.zeros(shape, dtype=np.float32)
         # nearly all cores have the same range in their window, so each range is copied in one operation
         self.ranges, self.range_of_sequence = np.unique(cores, axis=0, return_inverse=True)
@@ -268,18 +327,20 @@ def _at_most_half(is_n: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.
     return 2 * (n_before[ends] - n_before[starts]) <= ends - starts
 
 
-def _may_exceed_zero(bounds: np.ndarray, core_starts: np.ndarray) -> np.ndarray:
-    """Return which cores may hold a base whose probability does not round to 0: bool, shape (windows,)."""
+def _may_exceed(bounds: np.ndarray, core_starts: np.ndarray, limit: float) -> np.ndarray:
+    """Return which cores may hold a base above a limit: bool, shape (windows,)."""
     # written so that NaN counts as true: the model then reads the window and reports the error
-    return ~(np.maximum.reduceat(bounds, core_starts) <= ROUNDS_TO_ZERO)
+    return ~(np.maximum.reduceat(bounds, core_starts) <= limit)
 
 
-def _read_tasks(predictor: Predictor, genome: Genome, tasks: Iterable[ScanTask]) -> Iterator[_TaskState]:
+def _read_tasks(
+    predictor: Predictor, genome: Genome, tasks: Iterable[ScanTask], scores: Sequence[str]
+) -> Iterator[_TaskState]:
     """Read the sequence of one task after the other."""
     for task in tasks:
         with predictor.timer("read"):
             start, end = int(task.windows["start"].min()), int(task.windows["end"].max())
-            state = _TaskState(task, genome.fetch(task.contig, start, end), predictor)
+            state = _TaskState(task, genome.fetch(task.contig, start, end), predictor, tuple(scores))
         yield state
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from zflipon.config import InferenceConfig
+from zflipon.config import FACTORS, InferenceConfig
 from zflipon.errors import ModelError, format_names
 from zflipon.genome.alphabet import base_codes
 from zflipon.genome.sequence_windows import SequenceWindows
@@ -182,9 +182,25 @@ class Predictor:
         numpy.ndarray or None
             float32, shape (bases,); None if the model has no upper bound.
         """
+        logits = self.upper_bound_logits(text)
+        return None if logits is None else self.decoder.upper_bounds(logits)
+
+    def upper_bound_logits(self, text: str) -> np.ndarray | None:
+        """Return an upper bound of the logit of each base; of a head with two factors, the logit of its first factor.
+
+        Parameters and shape are those of `probability_upper_bounds`.
+        """
         if not self.decoder.decoding.has_upper_bound:
             return None
-        return self.decoder.upper_bounds(self.executor.upper_bound_logits(torch.from_numpy(base_codes(text))))
+        return self.executor.upper_bound_logits(torch.from_numpy(base_codes(text)))
+
+    def require_scores(self, scores: Sequence[str]) -> None:
+        """Raise `ModelError` unless the model has all of the given scores, of `zflipon.config.SCORES`."""
+        if set(scores) & set(FACTORS) and not (self.decoder and self.decoder.decoding.has_factors):
+            raise ModelError(
+                f"a model of the family '{self.metadata.family}' has no separate scores for {' and '.join(FACTORS)}; "
+                "use the score 'probability' or a model with a base-resolution head, such as 'compact'"
+            )
 
     def predict_logits(
         self, sequences: Sequence[str], features: Sequence[np.ndarray] | None = None
@@ -228,10 +244,11 @@ class Predictor:
         cores: np.ndarray | None = None,
         features: Sequence[np.ndarray] | None = None,
         return_factors: bool = False,
+        return_product: bool = False,
     ) -> Iterator[Batch]:
         """Yield batches of the sequences; parameters as in `Batcher.batches`."""
         present = self.features and self.features.present
-        return self.batcher.batches(sequences, cores, features, present, return_factors)
+        return self.batcher.batches(sequences, cores, features, present, return_factors, return_product)
 
     def base_values(self, batch: Batch, output: np.ndarray) -> np.ndarray:
         """Return the values of a batch's bases, concatenated: float32, shape (values, bases); see `Decoder`."""

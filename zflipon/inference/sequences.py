@@ -10,21 +10,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from zflipon.config import MIN_GAP
-from zflipon.errors import ModelError
+from zflipon.config import FACTORS, MIN_GAP
 from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.genome.windows import WINDOW_DTYPE, tile_windows
 from zflipon.inference.predictor import Predictor
 
-FACTORS = ("propensity", "activity")
-"""Names of the two factors of a probability, in the order of `predict_factors`: Z-forming score and activity score."""
-
 NO_CONTIG = {"": 1 << 31}
 """Contig lengths with which to open omics tracks for sequences in memory. They belong to no contig, so that all tracks
 must be missing."""
-
-SCORES = ("probability", *FACTORS)
-"""Scores of a base. The probability is the calibrated product of the factors."""
 
 
 def score_sequences(
@@ -38,7 +31,7 @@ def score_sequences(
     texts : sequence of str
         Upper case, of any length.
     score : str
-        One of `SCORES`.
+        One of `zflipon.config.SCORES`.
 
     Returns
     -------
@@ -69,7 +62,7 @@ def score_windows(
     windows : sequence of numpy.ndarray
         `zflipon.genome.windows.WINDOW_DTYPE`, in coordinates of the text: the windows of each text.
     score : str
-        One of `SCORES`.
+        One of `zflipon.config.SCORES`.
 
     Returns
     -------
@@ -146,12 +139,7 @@ def predict_factors(
     ModelError
         If the head of the model has no factors.
     """
-    decoding = predictor.decoder.decoding
-    if len(decoding.strand_weights) != len(FACTORS):
-        raise ModelError(
-            f"a model of the family '{predictor.metadata.family}' has no separate scores for {' and '.join(FACTORS)}; "
-            "use the score 'probability' or a model with a base-resolution head, such as 'compact'"
-        )
+    predictor.require_scores(FACTORS)
     windows = SequenceWindows.from_sequences(sequences)
     forward = _one_strand(predictor, windows, features, cores)
     if not predictor.both_strands:

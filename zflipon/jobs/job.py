@@ -169,10 +169,18 @@ class Job:
                 parts[output] = temporary_path(output).stat()
         self.journal.mark_publishing(parts)
 
-    def finish(self, record: dict) -> None:
-        """Write the record of each output and delete the journal. The main process calls this at the end."""
+    def finish(self, record: dict, details: Mapping[Path, dict] | None = None) -> None:
+        """Write the record of each output and delete the journal. The main process calls this at the end.
+
+        Parameters
+        ----------
+        record : dict
+            What the records of all outputs have in common.
+        details : mapping of Path to dict, optional
+            Output → what only its record has.
+        """
         for output in self.outputs:
-            write_record(output, record)
+            write_record(output, record | (details or {}).get(output, {}))
         self.journal.remove()
 
     @property

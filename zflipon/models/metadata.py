@@ -35,7 +35,13 @@ ARCHITECTURES = {
 FEATURE_KINDS = ("binary", "signal", "distance")
 """Kinds of omics tracks: inside an interval or not, a signal height, or the distance to the nearest interval."""
 
-OPTIONAL_IN_OLD_FILES = {"screen", "features", "allows_missing_features", "both_strands"}
+OPTIONAL_IN_OLD_FILES = {
+    "screen",
+    "features",
+    "allows_missing_features",
+    "both_strands",
+    "propensity_threshold",
+}
 """Fields that were added after the first release, with defaults that no model family changes."""
 
 RENAMED_KEYS = {
@@ -161,6 +167,9 @@ class ModelMetadata:
         ``'>='`` or ``'>'``, as in `zflipon.tokenization.alignment.COMPARISONS`.
     threshold : float
         Probability from which a base is called.
+    propensity_threshold : float
+        Propensity from which a base is called; only of a head with two factors. The first factor is trained as the
+        probability that published Z-HUNT maps call the base, so that it needs no other calibration.
     calibration : Calibration
         Applied to the log-odds.
     training : dict
@@ -203,6 +212,7 @@ class ModelMetadata:
     allows_missing_features: bool = False
     both_strands: bool = False
     special_tokens: bool = True
+    propensity_threshold: Share = 0.5
 
     @field_validator("margin")
     @classmethod

@@ -64,8 +64,8 @@ class Run:
 def group_tracks(tracks: Sequence[Path]) -> list[Run]:
     """Group tracks by run.
 
-    Tracks belong to one run if their records say so. Tracks without a record belong to one run if they lie in the
-    same folder and differ only in the extension.
+    Tracks belong to one run if their records say so; the tracks of different scores are separate. Tracks without a
+    record belong to one run if they lie in the same folder and differ only in the extension.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def group_tracks(tracks: Sequence[Path]) -> list[Run]:
         kind = track_kind(path)
         record = read_record(path)
         if record:
-            key = (str(record.get("started")), str(record.get("command")))
+            key = tuple(str(record.get(name)) for name in ("started", "command", "score"))
         else:
             key = (path.absolute().parent, base_name(path))
         group = groups.setdefault(key, {})

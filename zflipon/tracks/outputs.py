@@ -44,7 +44,7 @@ class TrackOutputs:
             self._writer_types[name] = find_writer(output)
         self._lengths = lengths
         self._rank = {contig: rank for rank, contig in enumerate(lengths)}
-        self._last_rank = -1
+        self._last_rank, self._is_finished = -1, False
         self._writers: dict[str, TrackWriter] = {}
         self._stack = ExitStack()
 
@@ -85,11 +85,18 @@ class TrackOutputs:
             with raise_output_errors(output):
                 writer.add(track, calls)
 
-    def commit(self) -> None:
-        """Complete all files, then give them their final names."""
+    def finish(self) -> None:
+        """Complete all files under their temporary names. `commit` calls this if it was not called before."""
+        if self._is_finished:
+            return
+        self._is_finished = True
         for output, writer in self._writers.items():
             with raise_output_errors(output):
                 writer.finish()
+
+    def commit(self) -> None:
+        """Complete all files, then give them their final names."""
+        self.finish()
         self._stack.close()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan
-from zflipon.inference.genome_scan import predict_windows
+from zflipon.inference.genome_scan import ScanTask, scan_scores
 from zflipon.jobs.journal import Journal
 from zflipon.jobs.record import peak_memory
 from zflipon.tracks.base import STDOUT
@@ -27,7 +27,7 @@ def estimate_costs(
     genome: Genome,
     plan: Plan,
     session: Session,
-    outputs: Sequence[str | Path],
+    outputs: Mapping[str, Sequence[str | Path]],
     encode: Callable[[np.ndarray, int], bytes],
 ) -> dict[str, float]:
     """Predict `PILOT_BASES` from the middle of the plan and scale the costs to the whole of it.
@@ -37,8 +37,8 @@ def estimate_costs(
     genome : Genome
     plan : Plan
     session : Session
-    outputs : sequence of str or Path
-        Only their names are used, for the formats.
+    outputs : mapping of str to sequence of (str or Path)
+        Score → outputs. Only their names are used, for the formats.
     encode : callable
         Turns quantized values and a number of windows into the journal's content.
 
@@ -54,14 +54,20 @@ def estimate_costs(
     windows = shard.windows
     start = int(windows["core_start"][0])
     windows = windows[windows["core_start"] < start + PILOT_BASES]
-    predict_windows(session.predictor, genome, shard.contig, windows[:2])  # the first calls are slow
+
+    def scan(windows: np.ndarray, early_exit: bool) -> np.ndarray:
+        task = ScanTask(shard.contig, windows, early_exit=early_exit)
+        ((_, values),) = scan_scores(session.predictor, genome, [task], tuple(outputs))
+        return quantize(values)
+
+    scan(windows[:2], early_exit=False)  # the first calls are slow
     began = time.perf_counter()
-    values = quantize(predict_windows(session.predictor, genome, shard.contig, windows, early_exit=True))
-    speed = len(values) / (time.perf_counter() - began) * session.state.num_processes
-    temporary, written = _disk_space(
-        ContigTrack(shard.contig, [(start, values)]), genome, outputs, encode(values, len(windows))
-    )
-    scale = plan.bases / len(values)
+    values = scan(windows, early_exit=True)
+    bases = values.shape[1]
+    speed = bases / (time.perf_counter() - began) * session.state.num_processes
+    tracks = [ContigTrack(shard.contig, [(start, row)]) for row in values]
+    temporary, written = _disk_space(tracks, genome, list(outputs.values()), encode(values, len(windows)))
+    scale = plan.bases / bases
     return {
         "bases_per_second": round(speed),
         "seconds": round(plan.bases / speed, 1),
@@ -72,19 +78,22 @@ def estimate_costs(
 
 
 def _disk_space(
-    track: ContigTrack, genome: Genome, outputs: Sequence[str | Path], shard: bytes
+    tracks: Sequence[ContigTrack], genome: Genome, outputs: Sequence[Sequence[str | Path]], shard: bytes
 ) -> tuple[int, int]:
-    """Return the bytes of a journal with one shard, and of the outputs for one track."""
+    """Return the bytes of a journal with one shard, and of the outputs of each track."""
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
         journal = Journal(Path(folder))
         journal.write(0, shard)
         temporary = sum(path.stat().st_size for path in journal.folder.iterdir())
-        paths = [
-            Path(folder) / f"{number}{Path(output).name}"
-            for number, output in enumerate(outputs)
-            if str(output) != STDOUT
-        ]
-        with TrackOutputs(paths, genome.lengths) as tracks:
-            tracks.add(track, call_track(track, 1.0, 1, 0))
-            tracks.commit()
-        return temporary, sum(path.stat().st_size for path in paths)
+        written = 0
+        for track, names in zip(tracks, outputs, strict=True):
+            paths = [
+                Path(folder) / f"{number}{Path(name).name}"
+                for number, name in enumerate(names)
+                if str(name) != STDOUT
+            ]
+            with TrackOutputs(paths, genome.lengths) as written_tracks:
+                written_tracks.add(track, call_track(track, 1.0, 1, 0))
+                written_tracks.commit()
+            written += sum(path.stat().st_size for path in paths)
+        return temporary, written

@@ -22,7 +22,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.genome.intervals import interval_mask, parse_region
 from zflipon.genome.shards import make_plan
-from zflipon.inference.genome_scan import ScanTask, scan_genome
+from zflipon.inference.genome_scan import ScanTask, scan_scores
 from zflipon.inference.predictor import Predictor
 from zflipon.models import Checkpoint, load
 from zflipon.omics.features import FeatureTracks, open_features
@@ -154,7 +154,7 @@ class _RecordedRun:
         return (self.tolerance_steps + 0.5) / SCALE
 
     def predict(self, interval: Interval) -> np.ndarray:
-        """Return probabilities as in a track: float32, shape (bases,), rounded; NaN without a value."""
+        """Return the recorded score as in a track: float32, shape (bases,), rounded; NaN without a value."""
         contig, start, end = interval
         metadata = self.predictor.metadata
         selection = Selection(regions=self.annotated_regions(interval))
@@ -164,8 +164,9 @@ class _RecordedRun:
             for shard in plan.shards
         ]
         probabilities = np.full(end - start, np.nan, dtype=np.float32)
-        results = scan_genome(self.predictor, self._genome, tasks, self._progress)
-        for shard, (_, values) in zip(plan.shards, results, strict=True):
+        score = self.record.get("score", "probability")  # records of earlier versions have none
+        results = scan_scores(self.predictor, self._genome, tasks, (score,), self._progress)
+        for shard, (_, (values,)) in zip(plan.shards, results, strict=True):
             first = int(shard.windows["core_start"][0])
             inside = values[shard.start - first : shard.end - first]
             probabilities[shard.start - start : shard.end - start] = dequantize(quantize(inside))

@@ -22,12 +22,18 @@ class HeadDecoding:
         factors are averaged over the strands with these weights and then multiplied. With one pair, probabilities are
         averaged. With two, the head returns a Z-forming score and an activity score.
     has_upper_bound : bool
-        Whether the model has `upper_bound_logits`, a cheap upper bound of each base's logit.
+        Whether the model has `upper_bound_logits`, a cheap upper bound of each base's logit. Of a head with factors,
+        this is the logit of the first factor.
     """
 
     per_base: bool
     strand_weights: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
     has_upper_bound: bool = False
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether the probability is the product of a Z-forming score and an activity score."""
+        return len(self.strand_weights) > 1
 
 
 TOKEN_DECODING = HeadDecoding(per_base=False)

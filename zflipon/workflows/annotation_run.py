@@ -1,0 +1,180 @@
+"""What an annotation computes and writes: the plan, the scores, their thresholds and outputs, and the record.
+
+Shards are computed and written in `zflipon.workflows.annotation_shards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from zflipon.config import ACTIVITY_THRESHOLD, SCORES, CallConfig
+from zflipon.errors import InputError, OutputError
+from zflipon.genome.fasta import Genome
+from zflipon.genome.shards import Plan
+from zflipon.models import ModelMetadata
+from zflipon.tracks.base import STDOUT
+from zflipon.tracks.registry import find_format
+from zflipon.workflows.session import Session
+
+
+def resolve_scores(scores: Sequence[str]) -> tuple[str, ...]:
+    """Return the requested scores, each once, in the order of `zflipon.config.SCORES`.
+
+    Raises
+    ------
+    InputError
+        If a score is unknown, or none is requested.
+
+    Examples
+    --------
+    >>> resolve_scores(["activity", "probability", "activity"])
+    ('probability', 'activity')
+    """
+    for score in scores:
+        if score not in SCORES:
+            raise InputError(f"unknown score {score!r}; expected one of {', '.join(SCORES)}")
+    if not scores:
+        raise InputError(f"no score is requested; name at least one of {', '.join(SCORES)}")
+    return tuple(score for score in SCORES if score in scores)
+
+
+def outputs_of_scores(outputs: Sequence[str | Path], scores: Sequence[str]) -> dict[str, list[str | Path]]:
+    """Return the outputs of each score. With several scores, each name gets the score before its extension.
+
+    Raises
+    ------
+    OutputError
+        If several scores would go to standard output.
+
+    Examples
+    --------
+    >>> outputs_of_scores(["zdna.bw"], ["propensity"])
+    {'propensity': ['zdna.bw']}
+    >>> outputs_of_scores(["zdna.bed.gz"], ["probability", "propensity"])
+    {'probability': ['zdna.probability.bed.gz'], 'propensity': ['zdna.propensity.bed.gz']}
+    """
+    if len(scores) == 1:
+        return {scores[0]: list(outputs)}
+    if any(str(output) == STDOUT for output in outputs):
+        raise OutputError("-: standard output takes one score; name files, or request one score")
+    return {score: [_insert(output, score) for output in outputs] for score in scores}
+
+
+def default_threshold(metadata: ModelMetadata, score: str) -> float:
+    """Return the value of a score from which a base is called."""
+    thresholds = {"probability": metadata.threshold, "propensity": metadata.propensity_threshold}
+    return thresholds.get(score, ACTIVITY_THRESHOLD)
+
+
+def calls_of_scores(
+    call: CallConfig, scores: Sequence[str], metadata: ModelMetadata
+) -> dict[str, CallConfig]:
+    """Return how the bases of each score are called.
+
+    Raises
+    ------
+    InputError
+        If one threshold is given for several scores.
+    """
+    if call.threshold is None:
+        return {score: replace(call, threshold=default_threshold(metadata, score)) for score in scores}
+    if len(scores) > 1:
+        raise InputError(
+            f"a threshold is for one score, but {len(scores)} are requested; leave it out to use each score's own, "
+            "or request one score"
+        )
+    return {scores[0]: call}
+
+
+def _insert(output: str | Path, score: str) -> str:
+    """Return the name of an output with a score before its extension."""
+    path, track_format = Path(output), find_format(output)
+    assert track_format is not None  # checked by find_writer
+    stem = track_format.strip_extension(path)
+    return str(path.with_name(f"{stem}.{score}{path.name[len(stem) :]}"))
+
+
+@dataclass(frozen=True)
+class AnnotationRun:
+    """Everything that determines the tracks.
+
+    Attributes
+    ----------
+    genome : Genome
+    session : Session
+    plan : Plan
+    calls : dict of str to CallConfig
+        Score → how its bases are called.
+    outputs : dict of str to list of (str or Path)
+        Score → its files.
+    screen : bool
+        Whether the model reads only windows that pass the screen.
+    """
+
+    genome: Genome
+    session: Session
+    plan: Plan
+    calls: dict[str, CallConfig]
+    outputs: dict[str, list[str | Path]]
+    screen: bool
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores that are computed."""
+        return tuple(self.calls)
+
+    def describe(self) -> str:
+        """Return the extent of the run, the model and the device in one line, for a log."""
+        plan = self.plan
+        return (
+            f"{plan.bases:,} bases on {len(plan.md5)} contigs and {plan.requested_bases - plan.bases:,} in gaps of N; "
+            f"{plan.windows:,} windows of {self.session.checkpoint.metadata.window} bases, {self.session.describe()}"
+        )
+
+    def key(self) -> dict[str, object]:
+        """Return the settings that determine the stored scores. Calling and formats do not."""
+        lengths, digest = self.genome.lengths, sha256()
+        for name, md5 in self.plan.md5.items():
+            digest.update(f"{name} {lengths[name]} {md5}\n".encode())
+        return {
+            "genome": digest.hexdigest(),
+            "regions": self.plan.digest(),
+            **self.session.key(),
+            "screen": self._screen() or "none",
+            "scores": ", ".join(self.scores),
+        }
+
+    def record(self, command: str, started: float) -> dict:
+        """Return what all files of the run have in common in their records; see `Session.record`."""
+        plan, lengths = self.plan, self.genome.lengths
+        return {
+            **self.session.record(command, started),
+            "genome": str(self.genome.path.resolve()),
+            "contigs": {name: {"length": lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
+            "regions": _regions(plan, self.genome),
+            "bases": plan.bases,
+            "bases_in_gaps": plan.requested_bases - plan.bases,
+            "windows": plan.windows,
+            "shards": len(plan.shards),
+            "screen": self._screen(),
+            "outputs": [str(output) for outputs in self.outputs.values() for output in outputs],
+            "scores": {score: [str(output) for output in outputs] for score, outputs in self.outputs.items()},
+        }
+
+    def score_record(self, score: str) -> dict:
+        """Return what the record of a file has on its score."""
+        return {"score": score, "call": asdict(self.calls[score])}
+
+    def _screen(self) -> dict | None:
+        return asdict(self.session.checkpoint.metadata.screen) if self.screen else None
+
+
+def _regions(plan: Plan, genome: Genome) -> list[str] | None:
+    """Return the selected regions in samtools syntax, None if whole contigs are selected."""
+    requested = plan.requested.items()
+    if all(intervals.tolist() == [[0, genome.lengths[contig]]] for contig, intervals in requested):
+        return None
+    return [f"{contig}:{start + 1}-{end}" for contig, intervals in requested for start, end in intervals]
