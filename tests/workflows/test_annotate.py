@@ -299,7 +299,7 @@ def test_a_failure_before_the_first_shard_leaves_nothing(run, tmp_path, monkeypa
         (["-o", "z.bw", "--region", "chr2:1-99999"], "the length of chr2"),
         (["-o", "z.bw", "--contigs", "chrZ"], "no contig chrZ"),
         (["-o", "z.bw", "--contigs", "tiny", "--region", "chr2:1-9"], "nothing is left"),
-        (["-o", "z.bw", "-o", "z.bw"], "named twice"),
+        (["-o", "z.bw", "-o", "z.bw"], "given twice"),
         (["-o", "z.bw", "--regions", "absent.bed"], "no such file"),
         (["-o", "z.bw", "--device", "warp"], "not available"),
     ],
