@@ -7,13 +7,8 @@ import torch
 from zflipon.errors import InputError
 from zflipon.models.heads.context_network import TrackReadout
 from zflipon.models.heads.wide_context import WideContext
-from zflipon.training.context import (
-    ChromatinTargets,
-    ContextModule,
-    ContextTraining,
-    ContextWindows,
-    train_context,
-)
+from zflipon.training.context import ContextModule, train_context
+from zflipon.training.context_windows import ChromatinTargets, ContextTraining, ContextWindows
 
 TRACKS = 11
 SETTINGS = ContextTraining(steps=4, window=1024, batch_size=3, warmup=2, checkpoint_every=2)

@@ -19,16 +19,11 @@ from zflipon.genome.alphabet import base_codes_uint8
 from zflipon.genome.intervals import find_overlapping, merge
 from zflipon.inference.devices import has_bfloat16_instructions
 from zflipon.models import Checkpoint
-from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR, BaseHead
+from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR
 from zflipon.models.heads.context_network import TrackReadout
 from zflipon.models.heads.wide_context import WideContext
-from zflipon.training.context import (
-    ChromatinTargets,
-    ContextModule,
-    ContextTraining,
-    ContextWindows,
-    train_context,
-)
+from zflipon.training.context import ContextModule, train_context
+from zflipon.training.context_windows import ChromatinTargets, ContextTraining, ContextWindows
 from zflipon.training.dataset import TrainingData
 from zflipon.training.history import HISTORY, append_row, truncate_history
 
@@ -67,9 +62,9 @@ def train_context_stage(
     if not (training_data.data.chromatin and training_data.candidates):
         raise RecipeError(f"stage {stage.name} learns chromatin: set data.chromatin and data.candidates")
     folder.mkdir(parents=True, exist_ok=True)
-    windows = _windows(stage, training_data)
+    windows = _windows(stage, training_data, training_data.data.chromatin)
     torch.manual_seed(stage.seed)
-    module = _context_module(head, windows)
+    module = _context_module(head.context, windows)
     precision = stage.precision
     narrow = precision == "bfloat16" or (precision == "auto" and has_bfloat16_instructions())
     dtype = torch.bfloat16 if narrow else torch.float32
@@ -82,8 +77,8 @@ def train_context_stage(
     log.info("stage %s: %d chromatin tracks, %d steps", stage.name, len(windows.targets.names), stage.steps)
 
 
-def _windows(stage: StageConfig, training_data: TrainingData) -> ContextWindows:
-    genome, contigs = training_data.genome, training_data.contigs["train"]
+def _windows(stage: StageConfig, training_data: TrainingData, chromatin: str) -> ContextWindows:
+    genome, contigs = training_data.required_genome, training_data.contigs["train"]
     codes = {contig: base_codes_uint8(genome.fetch(contig, 0, size)) for contig, size in contigs.items()}
     calls, labelled = _labelled_candidates(training_data)
     settings = ContextTraining(
@@ -97,7 +92,7 @@ def _windows(stage: StageConfig, training_data: TrainingData) -> ContextWindows:
         average=stage.ema_decay,
         seed=stage.seed,
     )
-    targets = ChromatinTargets.load(training_data.data.chromatin)
+    targets = ChromatinTargets.load(chromatin)
     return ContextWindows(codes, targets, calls, labelled, settings)
 
 
@@ -118,17 +113,17 @@ def _labelled_candidates(training_data: TrainingData) -> tuple[dict[str, np.ndar
     return calls, labelled
 
 
-def _context_module(head: BaseHead, windows: ContextWindows) -> ContextModule:
+def _context_module(context: WideContext, windows: ContextWindows) -> ContextModule:
     """Return the module to train; the readouts start from the frequencies of what they predict."""
-    tracks = TrackReadout(head.context.channels, len(windows.targets.names))
+    tracks = TrackReadout(context.channels, len(windows.targets.names))
     coverage = (
         torch.from_numpy(windows.targets.coverage()).float().clamp(_LEAST_COVERAGE, 1 - _LEAST_COVERAGE)
     )
-    activity = nn.Linear(head.context.channels, 1)
+    activity = nn.Linear(context.channels, 1)
     with torch.no_grad():
         tracks.output.bias.copy_(torch.logit(coverage))
         activity.bias.zero_()
-    return ContextModule(head.context, activity, tracks, len(windows.chromosomes), IS_FORMED_PRIOR)
+    return ContextModule(context, activity, tracks, len(windows.chromosomes), IS_FORMED_PRIOR)
 
 
 def _history_writer(stage: StageConfig, folder: Path) -> Callable[[int, float, float], None]:

@@ -138,11 +138,11 @@ class TrainingData:
             log.info(
                 "stage %s: searching for regions that Z-HUNT scores just below the candidates", stage.name
             )
-            hard_negatives = find_near_misses(self._genome, self.contigs["train"], self.candidates)
+            hard_negatives = find_near_misses(self.required_genome, self.contigs["train"], self.candidates)
         else:
             hard_negatives = {}
         data = LabelledGenome(
-            self._genome.path,
+            self.required_genome.path,
             self.contigs["train"],
             targets=self.labels if on_labels else self.candidates,
             hard_negatives=hard_negatives,
@@ -155,7 +155,8 @@ class TrainingData:
         return WindowSampler(data, stage, self.drop)
 
     @property
-    def _genome(self) -> Genome:
+    def required_genome(self) -> Genome:
+        """The genome; raises `RecipeError` if the recipe names none."""
         if self.genome is None:
             raise RecipeError("data.genome must be set, as in --set data.genome=FILE")
         return self.genome
@@ -217,7 +218,7 @@ class TrainingData:
         windows = tiled.start[chosen, None] + [0, protocol.window]
         sample = {contig: merge(windows[tiled.contig[chosen] == i]) for i, contig in enumerate(tiled.contigs)}
         return ContigEvaluator(
-            self._genome, list(contigs), self._targets(stage), self.blacklist, sample, self.features
+            self.required_genome, list(contigs), self._targets(stage), self.blacklist, sample, self.features
         )
 
     def _targets(self, stage: StageConfig) -> Intervals:
@@ -239,7 +240,7 @@ class TrainingData:
         tiled = self._tile(self.contigs[part], stage)
         rng = np.random.default_rng(self.data.seed)
         chosen = np.sort(rng.permutation(len(tiled))[:MLM_EVALUATION_WINDOWS])
-        return read_windows(self._genome, tiled, chosen, {}, self.blacklist)
+        return read_windows(self.required_genome, tiled, chosen, {}, self.blacklist)
 
     def _genome_estimate(self, stage: StageConfig, part: str) -> GenomeEstimate:
         """Sample the genome: the part's windows with a label, and windows without one that no part contains."""
@@ -253,7 +254,9 @@ class TrainingData:
         background = np.sort(own[: ESTIMATE_BASES // stage.window])
         if not len(background):  # the parts contain all windows, so that this part is a fair sample
             return GenomeEstimate(windows, np.ones(len(windows), dtype=np.int64))
-        others = read_windows(self._genome, split.tiled, background, self._targets(stage), self.blacklist)
+        others = read_windows(
+            self.required_genome, split.tiled, background, self._targets(stage), self.blacklist
+        )
         sample = LabelledWindows(
             [windows.sequences[i] for i in positive] + others.sequences,
             np.concatenate([windows.labels[positive], others.labels]),
@@ -274,7 +277,7 @@ class TrainingData:
         return self._cached_split[1]
 
     def _tile(self, contigs: Mapping[str, int], stage: StageConfig) -> TiledWindows:
-        segments = {contig: self._genome.scan(contig, min_gap=1).segments for contig in contigs}
+        segments = {contig: self.required_genome.scan(contig, min_gap=1).segments for contig in contigs}
         targets, blacklist, candidates = (
             merge_by_contig(each, contigs) for each in (self._targets(stage), self.blacklist, self.candidates)
         )
@@ -294,7 +297,7 @@ class TrainingData:
             }
         read = partial(
             read_windows,
-            self._genome,
+            self.required_genome,
             tiled,
             labels=self._targets(stage),
             ignored=self.blacklist,
@@ -333,7 +336,9 @@ class TrainingData:
         ]
         chosen = np.random.default_rng(seed).permutation(len(positions))[: max(1, bases // _TEXT_BASES)]
         for contig, start in (positions[i] for i in np.sort(chosen)):
-            yield self._genome.fetch(contig, start, min(start + _TEXT_BASES, self.contigs["train"][contig]))
+            yield self.required_genome.fetch(
+                contig, start, min(start + _TEXT_BASES, self.contigs["train"][contig])
+            )
 
 
 def read_training_data(
