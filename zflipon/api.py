@@ -282,6 +282,7 @@ def annotate(
     outputs: str | Path | Sequence[str | Path],
     model: str | Path | Model = DEFAULT_MODEL,
     *,
+    scores: Sequence[Score] = ("probability",),
     contigs: Sequence[str] = (),
     exclude_contigs: Sequence[str] = (),
     regions: Sequence[str] = (),
@@ -308,16 +309,21 @@ def annotate(
     outputs : str, Path or sequence of them
         Files to write. The extension chooses the format: ``.bw``, ``.bedgraph[.gz]``, ``.bed[.gz]``.
     model : str, Path or Model
+    scores : sequence of str
+        As in `Score`; all come from one run of the model. With several, each output name gets the score before its
+        extension: ``zdna.propensity.bw``. The propensity alone is much faster and needs no omics tracks. The activity
+        is written where the propensity is above 0.01.
     contigs, exclude_contigs, regions : sequence of str
         Parts of the genome; by default everything.
     regions_bed : str or Path, optional
         BED file of regions.
     threshold : float, optional
-        Lowest probability of a called base; by default the model's.
+        Lowest score of a called base, if one score is requested; by default the model's for the score.
     min_length, merge_gap : int
         Calls of fewer bases are dropped; calls at most this far apart are merged.
     screen : bool
-        Read only windows with sequence that easily forms Z-DNA. Bases of other windows get 0.
+        Read only windows with sequence that easily forms Z-DNA. Bases of other windows get the probability 0 and no
+        activity; the propensity does not change.
     features : str or Path, optional
         Table of omics tracks, for a model that reads them.
     missing_features : str, optional
@@ -334,7 +340,8 @@ def annotate(
     Returns
     -------
     dict
-        The run record, which is also written as JSON for each output.
+        The run record, which is also written as JSON for each output. With several scores, ``score``, ``call`` and
+        ``tracks`` are those of the first.
 
     Raises
     ------
@@ -349,6 +356,9 @@ def annotate(
     >>> record = zflipon.annotate("demo.fa", ["demo.bw", "demo.bed"], model="zhunt")
     >>> sorted(record["tracks"])
     ['bases', 'called_bases', 'calls', 'windows_read']
+    >>> record = zflipon.annotate("demo.fa", "demo.bw", scores=("propensity", "activity"))
+    >>> record["scores"]
+    {'propensity': ['demo.propensity.bw'], 'activity': ['demo.activity.bw']}
     """
     from zflipon.workflows.annotate import annotate as run
 
@@ -361,6 +371,7 @@ def annotate(
         Selection(tuple(regions), bed, tuple(contigs), tuple(exclude_contigs)),
         CallConfig(threshold, min_length, merge_gap),
         handle.settings,
+        scores=scores,
         force=force,
         restart=restart,
         screen=screen,
