@@ -125,7 +125,7 @@ class IntegratedGradientsExplainer:
             If a batch does not fit into the memory of the device.
         """
         if not all(sequences):
-            raise InputError("cannot explain an empty sequence")
+            raise InputError("cannot explain an empty sequence; expected at least one base")
         tokens = self.tokenizer.encode(sequences) if tokens is None else tokens
         for target in targets:
             self._check_weights(target, sequences[target.sequence], tokens[target.sequence])
@@ -209,7 +209,9 @@ class IntegratedGradientsExplainer:
             part.sum(2 if index == 0 else 1).cpu().numpy() for index, part in enumerate(parts)
         )
         if not all(np.isfinite(part).all() for part in (embeddings, *base_parts)):
-            raise NotANumberError("a gradient of the model is not finite")
+            raise NotANumberError(
+                "a gradient of the model is not finite; check the weights (zflipon doctor --model NAME)"
+            )
         for row, (target, row_tokens) in enumerate(zip(targets, tokens, strict=True)):
             size = int(row_tokens.lengths.sum())
             names = batch.base_input_names
@@ -266,7 +268,8 @@ def _import_integrated_gradients() -> type:
 def _validate_settings(config: AttributionConfig, family: str, objective: str | None) -> None:
     if not get_family(family).trainable:
         raise ModelError(
-            "the model is a formula without token embeddings, so it has no gradients to integrate"
+            "the model is a formula without token embeddings, so it has no gradients to integrate; "
+            "choose a trained model"
         )
     if objective not in OBJECTIVES:
         expected = ", ".join(map(repr, OBJECTIVES))
@@ -282,4 +285,6 @@ def _validate_settings(config: AttributionConfig, family: str, objective: str | 
     if config.tolerance is not None and config.tolerance <= 0:
         raise ModelError(f"the tolerance must be greater than 0, got {config.tolerance}")
     if config.steps < 1:
-        raise ModelError(f"Integrated Gradients need at least one step, got {config.steps}")
+        raise ModelError(
+            f"Integrated Gradients need at least one step, got {config.steps}; set steps to 1 or more"
+        )

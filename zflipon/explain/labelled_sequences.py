@@ -83,7 +83,7 @@ def read_labelled_windows(
     )
     lengths = {contig: lengths[contig] for contig in label_intervals}
     if not lengths:
-        raise InputError(f"{labels}: no label on the selected contigs")
+        raise InputError(f"{labels}: no label on the selected contigs; choose contigs with labels")
     segments = {contig: genome.scan(contig, min_gap=1).segments for contig in lengths}
     tiled = build_tiled_windows(lengths, label_intervals, segments, avoided, window)
     chosen = np.flatnonzero(tiled.labelled)

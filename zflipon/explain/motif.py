@@ -77,7 +77,9 @@ def _find_peaks(intervals: Sequence[tuple[str, int, int]], attributions: Path) -
                 offset = int(np.nanargmax(values))
                 peaks.append((values[offset], contig, start + offset))
     if not peaks:
-        raise InputError(f"{attributions}: no value in any of the regions")
+        raise InputError(
+            f"{attributions}: no value in any of the regions; give the attributions of these regions"
+        )
     return [(contig, position) for _, contig, position in sorted(peaks, key=lambda peak: -peak[0])]
 
 

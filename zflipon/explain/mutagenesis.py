@@ -55,7 +55,9 @@ def mutagenesis(
     sequence, offset = centered_window(genome, contig, start, end, predictor.metadata.window)
     positions = [p for p in range(offset, offset + end - start) if sequence[p] in NUCLEOTIDES]
     if not positions:
-        raise InputError(f"{contig}:{start + 1}-{end}: no known base to substitute")
+        raise InputError(
+            f"{contig}:{start + 1}-{end}: no known base to substitute; expected a region with A, C, G or T"
+        )
     substitutions = [(p, letter) for p in positions for letter in NUCLEOTIDES if letter != sequence[p]]
     target_positions = offset + np.flatnonzero(target)
     window_start = start - offset

@@ -259,7 +259,10 @@ def _left_join(methods: Sequence[Method]) -> tuple[tuple[Method, ...], tuple[str
         known = first_of_model[method.model].scores
         scores = {token: method.scores.get(token, 0.0) if token in known else 0.0 for token in tokens}
         if not any(scores.values()):
-            raise InputError(f"{method.name}: no token in common with {methods[0].name}, the first table")
+            raise InputError(
+                f"{method.name}: no token in common with {methods[0].name}, the first table; "
+                "choose tables of models with the same kind of tokens"
+            )
         joined.append(Method(method.name, method.model, scores))
     return tuple(joined), tokens
 
@@ -302,7 +305,9 @@ def _resolve_model(table: Table, model_of: Mapping[str, str]) -> str | None:
     """Return the model that the caller names, else the one in the header, else None."""
     named = dict.fromkeys(model for pattern, model in model_of.items() if _matches(table.path, pattern))
     if len(named) > 1:
-        raise InputError(f"{table.path}: --model-of names several models, {format_names(named)}")
+        raise InputError(
+            f"{table.path}: --model-of names several models, {format_names(named)}; expected one"
+        )
     return next(iter(named), None) or table.header.get("model")
 
 

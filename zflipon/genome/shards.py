@@ -177,7 +177,10 @@ def _select_intervals(genome: Genome, selection: Selection) -> dict[str, np.ndar
         elif contig in rows:
             selected[contig] = merge(np.array(sorted(rows[contig]), dtype=np.int64))
     if not selected:
-        raise InputError("nothing is left to annotate: no requested region is on a requested contig")
+        raise InputError(
+            "nothing is left to annotate: no requested region is on a requested contig; "
+            "check --region, --regions, --contigs and --exclude-contigs"
+        )
     return selected
 
 

@@ -113,7 +113,9 @@ def _check_types(settings: Mapping[str, Any], path: Path) -> None:
                             "a list of names"),
     }  # fmt: skip
     if "target_modules" not in settings:
-        raise ModelError(f"{path}: target_modules is missing")
+        raise ModelError(
+            f"{path}: target_modules is missing; expected the adapter_config.json that peft writes"
+        )
     for key, (is_valid, expected) in checks.items():
         if key in settings and not is_valid(settings[key]):
             raise ModelError(f"{path}: {key} must be {expected}, not {settings[key]!r}")

@@ -69,7 +69,7 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
     names = tuple(lora.targets or targets)
     unknown = [end for end in names if not any(_ends_with(name, [end]) for name in linear)]
     if not linear:
-        raise ModelError(f"{type(module).__name__} has no linear layers for adapters")
+        raise ModelError(f"{type(module).__name__} has no linear layers for adapters; set lora.r to 0")
     if unknown or not names:
         ends = sorted({name.rpartition(".")[2] for name in linear})
         problem = (
@@ -218,7 +218,7 @@ def restore(module: DnaModel, files: CheckpointFiles, fill: Callable[[Mapping[st
         if names:
             raise ModelError(
                 f"{files.folder}: the adapters do not fit {type(module).__name__}: {len(names)} tensors {problem}: "
-                f"{format_names(names, 3)}"
+                f"{format_names(names, 3)}; are they of this base?"
             )
     peft.set_peft_model_state_dict(module, lora, adapter_name=_NAME)
     unfreeze(module)
@@ -233,7 +233,8 @@ def _require_saved_modules(
         missing = [key for key in expected if key not in whole]
         if missing:
             raise ModelError(
-                f"{folder}: modules_to_save names {name}, but {format_names(missing, 3)} is not in the file of weights"
+                f"{folder}: modules_to_save names {name}, but {format_names(missing, 3)} is not in the file of "
+                "weights; save the adapters again with peft"
             )
 
 

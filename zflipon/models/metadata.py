@@ -254,7 +254,7 @@ class ModelMetadata:
         except ValidationError as error:
             raise ModelError(describe_validation_error(error, cls)) from None
         except RecursionError:
-            raise ModelError("metadata is nested too deeply") from None
+            raise ModelError("metadata is nested too deeply; is config.json the right file?") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers, ready for JSON."""

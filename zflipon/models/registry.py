@@ -139,7 +139,9 @@ def register_family(name: str, family: ModelFamily) -> None:
 def unregister_family(name: str) -> None:
     """Remove a family that `register_family` added."""
     if _registered.pop(name, None) is None:
-        raise ModelError(f"model family '{name}' was not registered by register_family")
+        raise ModelError(
+            f"model family '{name}' was not registered by register_family; only such families can be removed"
+        )
 
 
 def recognize_family(config: dict, path: object) -> str:
@@ -223,10 +225,14 @@ def _load(name: str, location: str) -> ModelFamily:
         family = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            f"model family '{name}' cannot be loaded from its entry point {location}: {error}"
+            f"model family '{name}' cannot be loaded from its entry point {location}: {error}; "
+            "reinstall or remove its package"
         ) from error
     if not isinstance(family, ModelFamily):
-        raise ModelError(f"entry point {location} of model family '{name}' is not a ModelFamily")
+        raise ModelError(
+            f"entry point {location} of model family '{name}' is not a ModelFamily; "
+            "expected an instance of zflipon.models.registry.ModelFamily"
+        )
     _add_to_auto_classes(family)
     return family
 

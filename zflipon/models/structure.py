@@ -104,7 +104,10 @@ def get_structure(name: str | None = None) -> Structure:
         raise ModelError(f"unknown structure '{name}'{suggest(name, known)}; known are {', '.join(known)}")
     structure = _announced()[name].load()
     if not isinstance(structure, Structure):
-        raise ModelError(f"entry point {_announced()[name].value} of structure '{name}' is not a Structure")
+        raise ModelError(
+            f"entry point {_announced()[name].value} of structure '{name}' is not a Structure; "
+            "expected an instance of zflipon.models.structure.Structure"
+        )
     return structure
 
 
@@ -124,7 +127,9 @@ def register_structure(structure: Structure) -> None:
 def unregister_structure(name: str) -> None:
     """Remove a structure that `register_structure` added."""
     if name == Z_DNA.name or _registered.pop(name, None) is None:
-        raise ModelError(f"structure '{name}' was not registered by register_structure")
+        raise ModelError(
+            f"structure '{name}' was not registered by register_structure; only such ones can be removed"
+        )
 
 
 @cache

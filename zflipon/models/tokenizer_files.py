@@ -22,7 +22,9 @@ def read_tokenizer(files: CheckpointFiles, metadata: ModelMetadata, path: Path |
     limit = metadata.max_token_length
     if limit is not None and limit < tokenizer.max_token_length:
         if not isinstance(tokenizer, BpeTokenizer):
-            raise ModelError(f"{files.folder}: tokens of this family cannot be limited to {limit} bases")
+            raise ModelError(
+                f"{files.folder}: tokens of this family cannot be limited to {limit} bases; leave max_token_length out"
+            )
         tokenizer = tokenizer.with_max_token_length(limit)
     return set_special_tokens(tokenizer, metadata, files.folder)
 

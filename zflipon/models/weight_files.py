@@ -166,7 +166,10 @@ def _find_shards(index: Path) -> tuple[Path, ...]:
         raise ModelError(f"{index}: shards must be in the same folder, not {format_names(outside)}")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
-        raise ModelError(f"{index.parent}: {index.name} names {format_names(missing)}, which does not exist")
+        raise ModelError(
+            f"{index.parent}: {index.name} names {format_names(missing)}, which does not exist; "
+            "is the checkpoint complete?"
+        )
     return tuple(index.parent / name for name in names)
 
 

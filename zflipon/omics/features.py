@@ -243,7 +243,7 @@ def open_features(
         kind = expected[track.name].kind
         if track.kind != kind:
             raise InputError(
-                f"{path}: track '{track.name}' is '{track.kind}', the model was trained with '{kind}'"
+                f"{path}: track '{track.name}' is '{track.kind}', the model was trained with '{kind}'; correct the kind"
             )
     readers = {track.name: open_reader(track, lengths) for track in tracks}
     return FeatureTracks(tuple(features), readers, lengths, {track.name: track.path for track in tracks})

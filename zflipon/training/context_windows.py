@@ -194,7 +194,8 @@ class ContextWindows:
         missing = [contig for contig in codes if contig not in targets.offset]
         if missing:
             raise InputError(
-                f"the chromatin targets have no bins of {len(missing)} contigs, {missing[0]} among them"
+                f"the chromatin targets have no bins of {len(missing)} contigs, {missing[0]} among them; "
+                "add these contigs to data.exclude_contigs, or make the targets for this genome"
             )
         self.targets, self.settings = targets, settings
         self.contigs = list(codes)

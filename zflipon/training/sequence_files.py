@@ -64,7 +64,9 @@ def read_sequences(path: str | Path) -> LabelledWindows:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV or TSV file ({error})") from error
     if not sequences:
-        raise InputError(f"{path}: no sequences after the header")
+        raise InputError(
+            f"{path}: no sequences after the header; expected a sequence and a label in each row"
+        )
     return LabelledWindows(sequences, np.array(labels, dtype=np.int8))
 
 

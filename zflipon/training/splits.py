@@ -173,7 +173,7 @@ def _require_known(key: str, contigs: tuple[str, ...], lengths: Mapping[str, int
     if unknown:
         raise InputError(
             f"{key}: {format_names(unknown)} not among the contigs of {genome}, which are {format_names(lengths)}"
-            f"{suggest(unknown[0], lengths)}"
+            f"{suggest(unknown[0], lengths)}; correct the recipe"
         )
 
 

@@ -37,7 +37,8 @@ def load_track_record(track: str | Path) -> dict:
     missing = [section for section in REQUIRED_SECTIONS if section not in record]
     if missing:
         raise InputError(
-            f"{record_path(track)}: not a record of zflipon, since {', '.join(missing)} is missing"
+            f"{record_path(track)}: not a record of zflipon, since {', '.join(missing)} is missing; "
+            "expected the JSON file that zflipon wrote with the output"
         )
     return record
 

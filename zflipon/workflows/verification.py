@@ -202,7 +202,9 @@ def _require_same_contig(record: Mapping, genome: Genome, contig: str) -> None:
         raise InputError(f"{contig}: the run did not annotate this contig; it annotated {names}")
     problems = compare_genome({"contigs": {contig: recorded}}, genome)
     if problems:
-        raise InputError(f"{genome.path}: not the genome of the track: {problems[0]}")
+        raise InputError(
+            f"{genome.path}: not the genome of the track: {problems[0]}; give the right one with --genome"
+        )
 
 
 def _load_model(record: Mapping, model: str | Path | None) -> Checkpoint:
