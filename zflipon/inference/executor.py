@@ -243,7 +243,7 @@ class Executor:
 
 
 def _options(batch: Batch) -> tuple[tuple[int, int] | None, bool, bool]:
-    """Return what a batch needs of the model's output, as `Executor._forward` takes it."""
+    """Return the options of `Executor._forward` for a batch: core, factors, product."""
     return batch.core, batch.return_factors, batch.return_product
 
 
