@@ -1,5 +1,6 @@
 """The bundled models: size, model card, metadata, and what they predict."""
 
+import fnmatch
 import json
 from pathlib import Path
 
@@ -42,24 +43,25 @@ TRAINED = [name for name in bundled() if get_family(load(name).metadata.family).
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_it_tells_its_story(name):
+def test_metadata_say_what_it_was_trained_and_measured_on(name):
     metadata = load(name).metadata
     assert metadata.objective == "base"
     assert load(name).tokenizer.max_token_length == 5
     assert 0 < metadata.threshold < 1
-    assert set(metadata.training["contigs"]).isdisjoint(metadata.training["validation_contigs"])
-    # it was trained on all contigs and is measured by held-out models
-    assert sorted(metadata.quality["contigs"]) == sorted(metadata.training["contigs"])
-    assert metadata.quality["contigs"] == [
-        name for each in metadata.quality["held_out_models"] for name in each["contigs"]
-    ]
-    assert 0 < metadata.quality["average_precision"] < 1
+    training, quality = metadata.training, metadata.quality
+    assert set(training["contigs"]).isdisjoint(training["validation_contigs"])
+    # figures are of held-out models, on contigs that this model has learnt from
+    for pattern in quality["contigs"]:
+        assert fnmatch.filter(training["contigs"], pattern), pattern
+    measured = [contig for each in quality["held_out_models"] for contig in each["contigs"]]
+    assert sorted(measured) == sorted(quality["contigs"])
+    assert 0.7 < quality["average_precision"] < 1
     shown = CliRunner().invoke(cli, ["models", "show", name, "--full"])
     assert shown.exit_code == 0
     assert "average_precision" in shown.output
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [path.name for path in sorted(HELD_OUT_MODELS.iterdir())])
 def test_held_out_models_were_trained_without_their_contigs(name):
     models = [load(folder).metadata for folder in sorted((HELD_OUT_MODELS / name).iterdir())]
     figures = load(name).metadata.quality["held_out_models"]
