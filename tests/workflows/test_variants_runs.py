@@ -16,6 +16,7 @@ from conftest import dna, make_fasta
 
 from zflipon.config import InferenceConfig, VariantConfig
 from zflipon.errors import InputError, OutputError, Stopped, ZfliponError
+from zflipon.jobs.signals import stop_on_signals
 
 CONTIGS = {"one": dna(9000, 1), "two": dna(4000, 2)}
 SMALL_BATCH = 16
@@ -215,18 +216,18 @@ def test_a_signal_stops_the_run_and_explains_how_to_resume(
 ):
     from zflipon.inference.predictor import Predictor
 
-    plain, seen = Predictor.predict_probabilities, []
+    predict, calls = Predictor.predict_probabilities, []
 
-    def read(*arguments, **named):
-        seen.append(1)
-        if len(seen) == 3:
+    def predict_and_signal(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return plain(*arguments, **named)
+        return predict(*arguments, **named)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "predict_probabilities", read)
-        with pytest.raises(Stopped, match="3 of 14 shards are kept") as caught:
-            score(vcf, fasta, tiny_checkpoint, out)
+    with monkeypatch.context() as patch, stop_on_signals() as stop:
+        patch.setattr(Predictor, "predict_probabilities", predict_and_signal)
+        with pytest.raises(Stopped, match="3 of 14 shards are saved") as caught:
+            score(vcf, fasta, tiny_checkpoint, out, stop=stop)
     assert caught.value.signal_number == signal.SIGTERM
     score(vcf, fasta, tiny_checkpoint, out)
     assert contents(out) == complete
