@@ -87,6 +87,17 @@ def format_names(names: Iterable[str], limit: int = 5) -> str:
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural.
+
+    Examples
+    --------
+    >>> format_count(1, "contig"), format_count(2000, "window")
+    ('1 contig', '2,000 windows')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def suggest(name: str, valid_names: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` if a valid name is similar, else an empty string.
 

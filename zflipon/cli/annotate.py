@@ -31,6 +31,7 @@ from zflipon.cli.options import (
     verbose_option,
 )
 from zflipon.config import DEFAULT_MODEL, SCORES, CallConfig, InferenceConfig, Selection
+from zflipon.errors import format_count
 from zflipon.models.files import locate
 
 EPILOG = """\b
@@ -212,7 +213,8 @@ def _print_totals(record: dict) -> None:
     several = [f"{score} in {', '.join(names)}" for score, names in record["scores"].items()]
     score = f"{record['score']}: " if len(several) > 1 or record["score"] != SCORES[0] else ""
     print_line(
-        f"zflipon: {score}{tracks['calls']:,} calls, {tracks['called_bases']:,} of {tracks['bases']:,} bases at "
+        f"zflipon: {score}{format_count(tracks['calls'], 'call')}, {tracks['called_bases']:,} of "
+        f"{format_count(tracks['bases'], 'base')} at "
         f"{record['call']['threshold']} or above, in {record['seconds']:.0f} s",
         to_stderr=True,
     )
@@ -226,8 +228,9 @@ def _print_totals(record: dict) -> None:
 def _print_estimate(record: dict) -> None:
     estimate, processes = record["estimate"], record["processes"]
     print_line(
-        f"would write {', '.join(record['outputs'])}: {record['bases']:,} bases on {len(record['contigs'])} contigs, "
-        f"{record['windows']:,} windows in {record['shards']:,} shards, {processes} "
+        f"would write {', '.join(record['outputs'])}: {format_count(record['bases'], 'base')} on "
+        f"{format_count(len(record['contigs']), 'contig')}, {format_count(record['windows'], 'window')} in "
+        f"{format_count(record['shards'], 'shard')}, {processes} "
         f"process{'es' if processes > 1 else ''}; about {estimate['seconds']:,.0f} s at "
         f"{estimate['bases_per_second']:,} bases per second on this computer, {_size(estimate['memory'])} of memory "
         f"per process, {_size(estimate['temporary'])} of temporary files and {_size(estimate['written'])} of output"

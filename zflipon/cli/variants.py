@@ -29,6 +29,7 @@ from zflipon.cli.options import (
     verbose_option,
 )
 from zflipon.config import InferenceConfig, VariantConfig
+from zflipon.errors import format_count
 
 EPILOG = """\b
 Examples:
@@ -157,7 +158,7 @@ def variants(
         reasons = [f"{counts[why]:,} {why}" for why in SKIP_REASONS if counts[why]]
         skipped = f"; not scored: {', '.join(reasons)}" if reasons else ""
         print_line(
-            f"zflipon: {counts['alleles']:,} alleles scored, {counts['written']:,} of {counts['records']:,} records "
-            f"written to {output}{skipped}",
+            f"zflipon: {format_count(counts['alleles'], 'allele')} scored, {counts['written']:,} of "
+            f"{format_count(counts['records'], 'record')} written to {output}{skipped}",
             to_stderr=True,
         )

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from zflipon.config import ACTIVITY_THRESHOLD, SCORES, CallConfig
-from zflipon.errors import InputError, OutputError
+from zflipon.errors import InputError, OutputError, format_count
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan
 from zflipon.models import ModelMetadata
@@ -129,9 +129,11 @@ class AnnotationRun:
     def describe(self) -> str:
         """Return the extent of the run, the model and the device in one line, for a log."""
         plan = self.plan
+        extent = f"{format_count(plan.bases, 'base')} on {format_count(len(plan.md5), 'contig')}"
         return (
-            f"{plan.bases:,} bases on {len(plan.md5)} contigs and {plan.requested_bases - plan.bases:,} in gaps of N; "
-            f"{plan.windows:,} windows of {self.session.checkpoint.metadata.window} bases, {self.session.describe()}"
+            f"{extent} and {plan.requested_bases - plan.bases:,} in gaps of N; "
+            f"{format_count(plan.windows, 'window')} of {self.session.checkpoint.metadata.window} bases, "
+            f"{self.session.describe()}"
         )
 
     def key(self) -> dict[str, object]:

@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from zflipon import __version__
 from zflipon.config import DEFAULT_MODEL, RECORDS_PER_BATCH, InferenceConfig, VariantConfig
-from zflipon.errors import InputError
+from zflipon.errors import InputError, format_count
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
 from zflipon.jobs.distributed import broadcast_from_main, process_state
@@ -192,8 +192,8 @@ class _Run:
 
     def describe(self) -> str:
         return (
-            f"{self.summary.selected:,} records, {self.geometry.flank} bases on either side of each allele, windows of "
-            f"{self.geometry.window} bases, {self.session.describe()}"
+            f"{format_count(self.summary.selected, 'record')}, {self.geometry.flank} bases on either side of each "
+            f"allele, windows of {self.geometry.window} bases, {self.session.describe()}"
         )
 
     def key(self) -> dict[str, object]:
