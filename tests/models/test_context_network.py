@@ -31,10 +31,11 @@ def test_a_base_reaches_no_further_than_the_dilations(network):
     assert reached.max() <= 2048 // 128 + 5 + 2 + 3
 
 
-def test_convolution_equals_the_one_dimensional_one():
+@pytest.mark.parametrize(("kernel", "dilation"), [(5, 1), (5, 2), (3, 1), (3, 4)])
+def test_convolution_equals_the_one_dimensional_one(kernel, dilation):
     torch.manual_seed(0)
-    ours = Convolution(4, 6, 5, dilation=2)
-    plain = torch.nn.Conv1d(4, 6, 5, padding=4, dilation=2)
+    ours = Convolution(4, 6, kernel, dilation=dilation)
+    plain = torch.nn.Conv1d(4, 6, kernel, padding=dilation * (kernel - 1) // 2, dilation=dilation)
     plain.weight.data, plain.bias.data = ours.weight.data.squeeze(2), ours.bias.data
     x = torch.rand(2, 4, 50)
     torch.testing.assert_close(ours(x.unsqueeze(2)).squeeze(2), plain(x))
@@ -50,3 +51,21 @@ def test_the_wide_context_has_one_row_per_bin_of_the_head():
     torch.testing.assert_close(context(padded, states, None, None)[:, :65], bins)
     hidden, _ = context.read(padded.transpose(1, 2))
     torch.testing.assert_close(bins[:, 10], hidden[:, 5])
+
+
+def test_with_a_wide_context_a_core_has_the_logits_of_the_whole_window():
+    from zflipon.models.heads.base_resolution import BaseHead, head_settings
+
+    torch.manual_seed(1)
+    wide = {"widths": [8, 8, 8], "dilations": [1]}
+    head = BaseHead(4, **head_settings({"channels": 8, "wide_context": wide})).eval()
+    bases = torch.randint(0, 4, (2, 4096))
+    bases[:, 2000:2040] = torch.tensor([1, 2] * 20)
+    tokens = torch.zeros(2, 4096, dtype=torch.long)
+    states = torch.zeros(2, 1, 4)
+    with torch.no_grad():
+        whole = head(states, tokens, bases)
+        core = head(states, tokens, bases, core=(1500, 2500))
+    for name in ("logits", "can_form_logit", "is_formed_logit"):
+        one, other = (getattr(each, name)[:, 1500:2500] for each in (whole, core))
+        torch.testing.assert_close(one, other)

@@ -45,6 +45,10 @@ CAN_FORM_PRIOR, IS_FORMED_PRIOR = -5.0, -1.5
 Starting from even odds, the first training steps would only learn these frequencies."""
 
 
+CORE_FLANK = 512
+"""Bases on either side of a core that decide about Z-HUNT calls in it."""
+
+
 class BaseHeadOutput(NamedTuple):
     """Logits of the head; all are float.
 
@@ -192,7 +196,7 @@ class BaseHead(nn.Module):
             Omics tracks, see `zflipon.models.heads.omics.OmicsHead.forward`.
         """
         size = bases.shape[1]
-        inputs = base_inputs or self.read_bases(bases)
+        inputs = base_inputs or self._read_core(bases, core)
         bases, base_tokens = pad_to_bins(bases, base_tokens)
         mask = (bases != PADDING_BASE).unsqueeze(1)
         context = self.context(inputs.one_hot, states, base_tokens, mask)
@@ -214,6 +218,17 @@ class BaseHead(nn.Module):
         bases = F.pad(bases, (0, -bases.shape[1] % BIN_SIZE), value=PADDING_BASE)
         kmers = self.kmers(bases) if self.kmers is not None else None
         return BaseInputs(self._one_hot(bases), *self._zhunt(bases), kmers)
+
+    def _read_core(self, bases: Tensor, core: tuple[int, int] | None) -> BaseInputs:
+        """Return `read_bases`; with a wide context, Z-HUNT reads only the core and `CORE_FLANK` bases beside."""
+        if core is None or not self.zhunt or not isinstance(self.context, WideContext):
+            return self.read_bases(bases)
+        bases = F.pad(bases, (0, -bases.shape[1] % BIN_SIZE), value=PADDING_BASE)
+        start, end = max(0, core[0] - CORE_FLANK), min(bases.shape[1], core[1] + CORE_FLANK)
+        outside = (start, bases.shape[1] - end)
+        channels, in_call = self._zhunt(bases[:, start:end])
+        kmers = self.kmers(bases) if self.kmers is not None else None
+        return BaseInputs(self._one_hot(bases), F.pad(channels, outside), F.pad(in_call, outside), kmers)
 
     def context_features(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return the inputs of the second factor: float, shape (batch, bins, features).
