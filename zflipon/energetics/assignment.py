@@ -30,11 +30,12 @@ def cheapest_assignments(
     free_first : bool
         Leave out the first dinucleotide's own energy.
     """
-    anti_syn = syn_anti = None
+    anti_syn: Tensor | None = None
+    syn_anti: Tensor | None = None
     for k, dinucleotide in enumerate(energies):
         stay_as, alternate, stay_sa = (energy << DINUCLEOTIDE_LIMIT for energy in dinucleotide)
         bits = [1 << (DINUCLEOTIDE_LIMIT - 1 - k) if bit else 0 for bit in (1 - syn_anti_bit, syn_anti_bit)]
-        if anti_syn is None:
+        if anti_syn is None or syn_anti is None:
             own = 0 if free_first else 1
             anti_syn, syn_anti = own * stay_as + bits[0], own * stay_sa + bits[1]
         else:

@@ -124,7 +124,7 @@ def solve_delta_linking(sums: Sequence[Tensor] | Tensor, lengths: Sequence[int])
         if step < min(steps):
             linking = updated
         else:
-            linking = torch.where(system.by_row([step < n for n in steps]), updated, linking)
+            linking = torch.where(system.mask([step < n for n in steps]), updated, linking)
     return linking.clamp(MIN_LINKING, MAX_LINKING)
 
 
@@ -157,8 +157,11 @@ class _System:
 
     def by_row(self, numbers: Sequence[float]) -> float | Tensor:
         """Return a number for each row: shape (rows, 1), or the number itself if there is one row."""
-        dtype = torch.bool if isinstance(numbers[0], bool) else self._dtype
-        return numbers[0] if len(numbers) == 1 else _column(tuple(numbers), dtype, self._device)
+        return numbers[0] if len(numbers) == 1 else _column(tuple(numbers), self._dtype, self._device)
+
+    def mask(self, flags: Sequence[bool]) -> Tensor:
+        """Return a flag for each row: bool, shape (rows, 1)."""
+        return _column(tuple(flags), torch.bool, self._device)
 
     def excess(self, linking: Tensor) -> tuple[Tensor, Tensor]:
         """Return the difference of the sides' logarithms at a delta linking, and its derivative."""
@@ -184,7 +187,7 @@ class _System:
         for i in reversed(range(min(self._short), len(self._terms) - 1)):
             longer = total * power + self._terms[i]
             is_long = [short <= i for short in self._short]
-            total = torch.where(self.by_row(is_long), longer, total) if i in self._uneven else longer
+            total = torch.where(self.mask(is_long), longer, total) if i in self._uneven else longer
         return total * power
 
     def _short_runs(self, power: Tensor) -> Tensor:

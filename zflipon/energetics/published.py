@@ -77,7 +77,8 @@ def published_call_starts(
     shortest = shortest_window_linking(codes, least, dtype)
     excess = log_z_score(shortest) - math.log(SEED_CUTOFF)
     length = torch.full_like(codes, 2 * least)
-    seeds = torch.nonzero(excess >= 0, as_tuple=True)  # about one start in a hundred
+    rows, starts = torch.nonzero(excess >= 0, as_tuple=True)  # about one start in a hundred
+    seeds = rows, starts
     best, length[seeds] = best_windows(codes, seeds, shortest[seeds], least, most)
     excess[seeds] = torch.minimum(log_z_score(best) - math.log(CALL_CUTOFF), excess[seeds])
     positions = torch.arange(codes.shape[-1], device=codes.device)

@@ -135,6 +135,8 @@ class Genome:
             )
         if start == end:
             return ""
+        if self._reader is None:
+            raise ValueError(f"{self.path} is not open")
         try:
             sequence = self._reader.fetch(contig, start, end)
         except (OSError, ValueError, pyfaidx.FetchError) as error:
@@ -228,6 +230,7 @@ class _Reader(Protocol):
 
     def fetch(self, contig: str, start: int, end: int) -> str:
         """Return the letters of ``contig[start:end]`` as they are in the file."""
+        ...
 
     def close(self) -> None:
         """Close the file."""
@@ -249,7 +252,7 @@ class _PlainReader:
         self.lengths = {name: record.rlen for name, record in self._file.index.items()}
 
     def fetch(self, contig: str, start: int, end: int) -> str:
-        return self._file.fetch(contig, start + 1, end)
+        return str(self._file.fetch(contig, start + 1, end))
 
     def close(self) -> None:
         self._file.close()

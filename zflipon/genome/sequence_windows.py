@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 
@@ -46,7 +47,13 @@ class SequenceWindows(Sequence[str]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, index: int | slice | np.ndarray) -> str | SequenceWindows:
+    @overload
+    def __getitem__(self, index: int | np.integer) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice | np.ndarray) -> SequenceWindows: ...
+
+    def __getitem__(self, index: int | np.integer | slice | np.ndarray) -> str | SequenceWindows:
         """Return one window as a string, or several as `SequenceWindows`."""
         if not isinstance(index, int | np.integer):
             selected = SequenceWindows(

@@ -16,7 +16,8 @@ from typing import Generic, TypeVar
 
 import torch
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _POLL_SECONDS = 0.1
 """How often a prefetch thread with a full queue checks whether its reader has left."""

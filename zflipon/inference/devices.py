@@ -6,6 +6,7 @@ Nothing here depends on a model.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -82,7 +83,7 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return process_state().device
+            return cast(torch.device, process_state().device)  # set whenever the state exists
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

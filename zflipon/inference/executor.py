@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from zflipon.inference.concurrency import StageTimer, WorkerPool
 from zflipon.inference.devices import DeviceProfile, device_profile, is_out_of_memory
 from zflipon.inference.settings import InferenceSettings
 from zflipon.models.labels import find_z_output, to_binary_logits
+
+if TYPE_CHECKING:
+    from zflipon.models.base import DnaModel
 
 log = logging.getLogger("zflipon")
 
@@ -58,7 +61,7 @@ class Executor:
 
     Parameters
     ----------
-    module : torch.nn.Module
+    module : DnaModel
         Moved to the device of the settings and set to evaluation mode.
     settings : InferenceSettings
     margin, window : int
@@ -70,7 +73,7 @@ class Executor:
 
     def __init__(
         self,
-        module: torch.nn.Module,
+        module: DnaModel,
         settings: InferenceSettings,
         margin: int,
         window: int,
@@ -126,6 +129,14 @@ class Executor:
                 advice = "try --precision float32"
             raise NotANumberError(f"{NOT_A_NUMBER}; {advice}")
         return rows
+
+    @overload
+    def stream(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Batch, PendingOutput]]: ...
+
+    @overload
+    def stream(
+        self, items: Iterable[tuple[Item, Batch | None]]
+    ) -> Iterator[tuple[Item, Batch | None, PendingOutput | None]]: ...
 
     def stream(
         self, items: Iterable[tuple[Item, Batch | None]]
@@ -247,7 +258,7 @@ def _options(batch: Batch) -> tuple[tuple[int, int] | None, bool, bool]:
     return batch.core, batch.return_factors, batch.return_product
 
 
-def cast_encoder_weights(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+def cast_encoder_weights(module: DnaModel, dtype: torch.dtype) -> DnaModel:
     """Return a copy of a module whose encoder has linear layers of the given dtype. All other tensors are shared.
 
     Without it, autocast would cast these weights again for each batch.

@@ -140,7 +140,7 @@ def scan_scores(
         Prefetch(_batches_of(predictor, states), predictor.profile.prefetch_batches) as items,
     ):
         for state, batch, pending in predictor.executor.stream(items):
-            if batch is None:
+            if batch is None or pending is None:
                 progress(state.bases_without_model)
                 with predictor.timer("project"):
                     values = state.finish()

@@ -47,7 +47,7 @@ class Predictor:
     ----------
     metadata : ModelMetadata
     tokenizer : DnaTokenizer
-    module : torch.nn.Module
+    module : DnaModel
         In evaluation mode, on the device.
     settings : InferenceSettings
     features : FeatureTracks or None
@@ -84,8 +84,9 @@ class Predictor:
         if objective not in objectives:
             expected = " or ".join(map(repr, objectives))
             raise ModelError(f"a model with the objective '{objective}' calls no bases; expected {expected}")
-        is_resolved = isinstance(config, InferenceSettings)
-        self.settings = config if is_resolved else resolve_settings(config, checkpoint)
+        self.settings = (
+            config if isinstance(config, InferenceSettings) else resolve_settings(config, checkpoint)
+        )
         check_features(checkpoint, features)
         self.features = features
         self.timer = StageTimer()
@@ -105,7 +106,14 @@ class Predictor:
         )
         self.module = self.executor.module
         decoding = self.module.decoding
-        self.decoder = decoding and Decoder(decoding, self.metadata.calibration, self.both_strands)
+        self._decoder = decoding and Decoder(decoding, self.metadata.calibration, self.both_strands)
+
+    @property
+    def decoder(self) -> Decoder:
+        """Decodes the output of the model; raises `ModelError` if it is neither of bases nor of tokens."""
+        if self._decoder is None:
+            raise ModelError(f"a model with the objective '{self.metadata.objective}' calls no bases")
+        return self._decoder
 
     @property
     def device(self) -> torch.device:

@@ -79,10 +79,11 @@ def score_windows(
     cores = np.array(
         [(low - start, high - start) for _, start, _, low, high in rows], dtype=np.int64
     ).reshape(-1, 2)
-    features = None
-    if predictor.features is not None:
+    features, tracks = None, predictor.features
+    if tracks is not None:
         (contig,) = NO_CONTIG
-        features = [predictor.read_features(contig, np.array([[0, len(text)]]))[0] for text in sequences]
+        view = predictor.module.view
+        features = [tracks.windows(contig, np.array([[0, len(text)]]), view)[0] for text in sequences]
     if score == "probability":
         values = predictor.predict_probabilities(sequences, features, cores)
     else:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -80,13 +80,13 @@ def attach(module: DnaModel, lora: LoraConfig, targets: Sequence[str]) -> None:
 
     config = peft.LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,
+        lora_alpha=cast(int, lora.alpha),  # annotated as int, but any number works
         lora_dropout=lora.dropout,
         bias=lora.bias,
         target_modules=sorted(name for name in linear if _ends_with(name, names)),
     )
     peft.inject_adapter_in_model(config, module, adapter_name=_NAME)
-    config.target_modules = set(names)  # as it is saved
+    config.target_modules = cast(list[str], set(names))  # as it is saved; annotated as a list
     module.lora = replace(lora, targets=names)
     unfreeze(module)
 
@@ -120,7 +120,8 @@ def merge(module: DnaModel) -> dict[str, Any]:
     ModelError
         If there are no adapters.
     """
-    if not is_adapted(module):
+    lora = module.lora
+    if lora is None:
         raise ModelError("the checkpoint has no adapters to merge; its weights are whole already")
     from peft.tuners.lora import LoraLayer
 
@@ -129,7 +130,7 @@ def merge(module: DnaModel) -> dict[str, Any]:
             layer.merge()
             parent, _, last = name.rpartition(".")
             setattr(module.get_submodule(parent), last, layer.get_base_layer())
-    lora, module.lora = module.lora, None
+    module.lora = None
     del module.peft_config
     unfreeze(module)
     return {"r": lora.r, "alpha": lora.alpha, "targets": list(lora.targets)}
@@ -187,6 +188,8 @@ def restore(module: DnaModel, files: CheckpointFiles, fill: Callable[[Mapping[st
     import peft
 
     path = files.folder / ADAPTER_CONFIG
+    if files.adapter is None:
+        raise ModelError(f"{path}: no such file; expected the settings of the adapters")
     config = read_peft_config(files.adapter, path)
     stored = {
         current_name(_without_adapter_name(plain_name(name))): each
@@ -264,7 +267,7 @@ def _inject(config: peft.LoraConfig, module: DnaModel, adapted: Sequence[str], p
     except Exception as error:  # peft raises several types
         raise ModelError(f"{path}: {' '.join(str(error).split())[:300]}") from error
     config.exclude_modules, config.modules_to_save = excluded, saved
-    names = (targets,) if isinstance(targets, str) else tuple(sorted(targets))
+    names = (targets,) if isinstance(targets, str) else tuple(sorted(targets or ()))
     module.lora = LoraConfig(
         r=config.r, alpha=config.lora_alpha, dropout=config.lora_dropout, bias=config.bias, targets=names
     )
@@ -272,7 +275,7 @@ def _inject(config: peft.LoraConfig, module: DnaModel, adapted: Sequence[str], p
 
 def _write_peft_config(module: DnaModel, base: CheckpointFiles, path: Path) -> None:
     """Write ``adapter_config.json``: the settings of the adapters as they were made or loaded."""
-    config = module.peft_config[_NAME].to_dict()
+    config = cast("peft.LoraConfig", module.peft_config[_NAME]).to_dict()
     config |= {
         "modules_to_save": sorted({*(config["modules_to_save"] or ()), *_whole_heads(module)}) or None,
         "inference_mode": True,
@@ -311,14 +314,15 @@ def _whole_heads(module: DnaModel) -> list[str]:
 
 
 def _is_trained(name: str, module: DnaModel) -> bool:
-    if not is_adapted(module) or "lora_" in name or name.startswith(HEAD_PREFIXES):
+    lora = module.lora
+    if lora is None or "lora_" in name or name.startswith(HEAD_PREFIXES):
         return True
     saved = getattr(module.peft_config[_NAME], "modules_to_save", None)
     if any(f".{each}." in f".{name}" for each in saved or ()):
         return True
-    if not name.endswith(".bias") or module.lora.bias == "none":
+    if not name.endswith(".bias") or lora.bias == "none":
         return False
-    return module.lora.bias == "all" or name.endswith(".base_layer.bias")
+    return lora.bias == "all" or name.endswith(".base_layer.bias")
 
 
 def _name_in_file(name: str) -> str:

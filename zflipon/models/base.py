@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
+from zflipon.config import LoraConfig
 from zflipon.errors import ModelError
 from zflipon.models.heads.base_inputs import BaseInputs
 from zflipon.models.heads.base_resolution import BaseHead, BaseHeadOutput, head_settings
@@ -72,6 +74,7 @@ class DnaModel(PreTrainedModel):
 
     objectives = OBJECTIVES
     encoder_class: type[nn.Module]
+    lora: LoraConfig | None = None  # settings of the low-rank adapters inside the network
     has_base_head = True  # whether the base objective has a `BaseHead`
     label_smoothing = 0.0  # share of the target probability that is spread over the classes; set for training
     supports_gradient_checkpointing = True
@@ -136,8 +139,8 @@ class DnaModel(PreTrainedModel):
             init.normal_(module.weight, 0.0, std)
             if module.padding_idx is not None and not loaded:
                 init.zeros_(module.weight[module.padding_idx])
-        elif hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        elif (reset := getattr(module, "reset_parameters", None)) is not None:
+            reset()
 
     @classmethod
     def from_pretrained(cls, *arguments, **settings):
@@ -207,6 +210,8 @@ class DnaModel(PreTrainedModel):
             float, shape (batch, tokens, hidden): token embeddings, instead of `input_ids`.
         """
         if self.training and candidates is not None and labels is None and tracks is None:
+            if bases is None:
+                raise ValueError("candidates need bases, the nucleotide codes")
             return self._candidates_loss(bases, candidates)
         states = self.base_model(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
@@ -262,7 +267,8 @@ class DnaModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding table."""
-        return self.base_model.get_input_embeddings()
+        encoder: Any = self.base_model
+        return encoder.get_input_embeddings()
 
     def _class_logits(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Return the logits of the token, sequence and masked-LM heads."""
@@ -314,7 +320,7 @@ class DnaModel(PreTrainedModel):
             losses.append(CANDIDATES_WEIGHT * binary_cross_entropy(output.can_form_logit, candidates))
         if tracks is not None and output.track_logits is not None:
             losses.append(TRACKS_WEIGHT * binary_cross_entropy(output.track_logits.float(), tracks))
-        loss = sum(losses) if losses else None
+        loss = sum(losses[1:], losses[0]) if losses else None
         return DnaOutput(loss, output.logits, output.can_form_logit, output.is_formed_logit)
 
     def _class_weights(self, like: Tensor) -> Tensor | None:

@@ -63,6 +63,8 @@ def collate(
         batch["base_tokens"] = torch.from_numpy(pad_rows(base_tokens, sequences.widths, 0))
         batch["bases"] = torch.from_numpy(sequences.to_codes().astype(np.int64))
     if features is not None:
+        if present is None:
+            raise ValueError("features need present, which says which of the tracks are given")
         batch["features"] = pad(features, 0)
         rows = np.broadcast_to(present, (len(features), features[0].shape[0]))
         batch["present"] = torch.from_numpy(rows.astype(np.float32))
@@ -87,8 +89,13 @@ def select_rows(
     dict of str to Tensor
         What `collate` would return for these rows; views of `inputs`.
     """
-    lengths = dict.fromkeys(("input_ids", "attention_mask"), int(counts.max()))
-    lengths |= dict.fromkeys(("base_tokens", "bases"), int(widths.max()))
+    tokens, bases = int(counts.max()), int(widths.max())
+    lengths: dict[str, int] = {
+        "input_ids": tokens,
+        "attention_mask": tokens,
+        "base_tokens": bases,
+        "bases": bases,
+    }
     selected = {name: tensor[rows, ..., : lengths.get(name)] for name, tensor in inputs.items()}
     if counts.min() == counts.max():
         selected.pop("attention_mask", None)

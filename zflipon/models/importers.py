@@ -19,7 +19,7 @@ from torch import Tensor
 from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError
 from zflipon.models import adapters
-from zflipon.models.checkpoint import Checkpoint, load, load_files, save
+from zflipon.models.checkpoint import Checkpoint, load_files, save
 from zflipon.models.files import CONFIG, CheckpointFiles, locate, without_record
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.models.registry import get_family, recognize_family
@@ -150,14 +150,15 @@ def save_and_verify(checkpoint: Checkpoint, folder: Path) -> str:
         If the folder cannot be written.
     """
     save(checkpoint, folder)
-    again = load(folder, OBJECTIVES)
+    files = locate(folder)
+    again = load_files(files, OBJECTIVES)
     before, after = checkpoint.module.state_dict(), again.module.state_dict()
     changed = [name for name in before if not torch.equal(before[name].cpu(), after[name].cpu())]
     if changed:
         raise ModelError(
             f"{folder}: {len(changed)} tensors differ after writing, such as {changed[0]}; check the disk"
         )
-    return again.sha256
+    return files.sha256()
 
 
 def longest_trained_token(
@@ -243,6 +244,8 @@ def _token_length_of_training(files: CheckpointFiles, base: str | Path) -> dict[
 
 def _with_origin(checkpoint: Checkpoint, verb: str, **details: object) -> Checkpoint:
     """Record in the metadata which file the weights come from."""
+    if checkpoint.files is None:
+        raise ValueError("the checkpoint was not loaded from files, so its weights have no origin to record")
     origin = {"from": checkpoint.files.name, "sha256": checkpoint.sha256}
     origin |= {name: value for name, value in details.items() if value is not None}
     metadata = replace(checkpoint.metadata, training={**checkpoint.metadata.training, verb: origin})

@@ -239,7 +239,9 @@ def _load(name: str, location: str) -> ModelFamily:
 
 def _add_to_auto_classes(family: ModelFamily) -> None:
     from transformers import AutoConfig, AutoModel
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import (
+        CONFIG_MAPPING_NAMES,  # pyright: ignore[reportPrivateImportUsage]  # public, extended there after its import
+    )
 
     if family.config.model_type in CONFIG_MAPPING_NAMES:
         return

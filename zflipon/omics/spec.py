@@ -62,7 +62,8 @@ def _parse_row(location: str, line: str, folder: Path) -> TrackEntry:
     fields = [field.strip() for field in line.split("\t")]
     if len(fields) not in (2, 3) or not all(fields):
         raise InputError(f"{location}: expected name, path and kind, separated by tabs, found {line[:60]!r}")
-    name, file, kind = (*fields, None)[:3]
+    name, file = fields[:2]
+    kind = fields[2] if len(fields) == 3 else None
     if kind is not None and kind not in FEATURE_KINDS:
         raise InputError(
             f"{location}: kind '{kind}' is unknown; expected {', '.join(FEATURE_KINDS)}{suggest(kind, FEATURE_KINDS)}"

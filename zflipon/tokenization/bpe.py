@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import TYPE_CHECKING, Any, overload
 
 from tokenizers import Tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
-def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
+
+@overload
+def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer: ...
+
+
+@overload
+def limit_token_length(tokenizer: PreTrainedTokenizerFast, max_length: int) -> PreTrainedTokenizerFast: ...
+
+
+def limit_token_length(tokenizer: Any, max_length: int) -> Any:
     """Limit a BPE tokenizer to tokens of at most `max_length` bases, keeping every id.
 
     Longer vocabulary entries are removed, except for special tokens, and so are the merges that would build them. The
@@ -57,6 +69,7 @@ def limit_token_length(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(content))
 
 
-def split_merge(merge: str | list[str]) -> list[str]:
+def split_merge(merge: str | list[str]) -> tuple[str, str]:
     """Return the two sides of a merge, stored as ``"A B"`` or, since tokenizers 0.20, as ``["A", "B"]``."""
-    return merge.split(" ") if isinstance(merge, str) else merge
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right

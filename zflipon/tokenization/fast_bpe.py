@@ -78,7 +78,7 @@ class FastBpe:
         model = content["model"]
         if not _is_plain_bpe(content):
             return None
-        ranks = {tuple(split_merge(merge)): rank for rank, merge in enumerate(model["merges"])}
+        ranks = {split_merge(merge): rank for rank, merge in enumerate(model["merges"])}
         words = [word for word in model["vocab"] if word and set(word) <= set(NUCLEOTIDES)]
         if not set(NUCLEOTIDES) <= set(words) or len(words) > MAX_TOKENS:
             return None
@@ -154,7 +154,10 @@ class FastBpe:
 
 
 def add_special_tokens(
-    ids: np.ndarray, counts: np.ndarray, prefix_ids: Sequence[int], suffix_ids: Sequence[int]
+    ids: np.ndarray,
+    counts: np.ndarray,
+    prefix_ids: Sequence[int] | np.ndarray,
+    suffix_ids: Sequence[int] | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put special tokens before and after the tokens of each sequence.
 
@@ -164,7 +167,7 @@ def add_special_tokens(
         int, shape (total tokens,): token ids of all sequences, concatenated.
     counts : numpy.ndarray
         int64, shape (sequences,): tokens of each sequence.
-    prefix_ids, suffix_ids : sequence of int
+    prefix_ids, suffix_ids : sequence of int, or numpy.ndarray
 
     Returns
     -------

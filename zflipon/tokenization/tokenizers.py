@@ -55,15 +55,23 @@ class DnaTokenizer(Protocol):
     vocab_size: int
     tokens_per_base: int
 
+    @classmethod
+    def from_file(cls, path: str | Path, /) -> DnaTokenizer:
+        """Load the tokenizer from a file; raise `ModelError` if it is missing or invalid."""
+        ...
+
     @property
     def max_token_length(self) -> int:
         """Bases of the longest token."""
+        ...
 
     def encode(self, sequences: Sequence[str]) -> TokenBatch:
         """Tokenize many sequences at once, in any case."""
+        ...
 
     def names(self) -> list[str]:
         """Return the name of each token by its id; an empty string for an id without a token."""
+        ...
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files into a checkpoint folder."""

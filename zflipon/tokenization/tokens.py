@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -58,7 +59,13 @@ class TokenBatch(Sequence[Tokens]):
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, index: int | slice | np.ndarray) -> Tokens | TokenBatch:
+    @overload
+    def __getitem__(self, index: int | np.integer) -> Tokens: ...
+
+    @overload
+    def __getitem__(self, index: slice | np.ndarray) -> TokenBatch: ...
+
+    def __getitem__(self, index: int | np.integer | slice | np.ndarray) -> Tokens | TokenBatch:
         """Return one sequence as `Tokens`, or several as a `TokenBatch`."""
         if isinstance(index, int | np.integer):
             end = self._ends[index]

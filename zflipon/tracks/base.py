@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class TrackReader(Protocol):
 
     def chunks(self, lengths: Mapping[str, int], size: int) -> Iterator[Chunk]:
         """Yield the scores of whole contigs, at most `size` bases at a time."""
+        ...
 
 
 class TrackWriter(Protocol):
@@ -60,7 +61,7 @@ class TrackWriter(Protocol):
 
     def __init__(self, path: Path | None, lengths: Mapping[str, int]): ...
 
-    def add(self, track: ContigTrack, calls: np.ndarray) -> None:
+    def add(self, track: ContigTrack, calls: np.ndarray, /) -> None:
         """Write one contig."""
 
     def finish(self) -> None:
@@ -70,8 +71,11 @@ class TrackWriter(Protocol):
         """Close the file, complete or not."""
 
 
+Writer = TypeVar("Writer", bound=TrackWriter)
+
+
 @contextmanager
-def open_writer(output: str, writer: type[TrackWriter], lengths: Mapping[str, int]) -> Iterator[TrackWriter]:
+def open_writer(output: str, writer: type[Writer], lengths: Mapping[str, int]) -> Iterator[Writer]:
     """Open a writer under a temporary name; the file gets its final name when the block succeeds."""
     with nullcontext() if output == STDOUT else atomic_file(output) as part, raise_output_errors(output):
         opened = writer(part, lengths)  # the file exists: pyBigWig and pysam crash if they cannot create it

@@ -103,7 +103,7 @@ class BigWig:
         try:
             values = self._file.values(contig, start, end, numpy=True)
         except RuntimeError:
-            values = ()
+            values = np.empty(0)
         if len(values) != end - start:
             raise InputError(
                 f"{self.path}: {contig}:{start}-{end} (0-based) cannot be read; is the file complete?"
@@ -163,12 +163,20 @@ class BigWigWriter:
 
     Parameters
     ----------
-    path : Path
+    path : Path or None
+        None, which means standard output, is refused.
     lengths : mapping of str to int
         All contigs of the genome; those with bases make the header, in this order.
+
+    Raises
+    ------
+    OutputError
+        If there is no path, no contig with bases, or a contig of 2^32 bases or more.
     """
 
-    def __init__(self, path: Path, lengths: Mapping[str, int]):
+    def __init__(self, path: Path | None, lengths: Mapping[str, int]):
+        if path is None:
+            raise OutputError("a bigWig cannot be written to standard output; name a file")
         header = [(contig, length) for contig, length in lengths.items() if length]
         if not header:
             raise OutputError("a bigWig needs a contig with at least one base; the genome has none")
@@ -201,6 +209,8 @@ class BigWigWriter:
             float64, shape (n,), finite; stored as float32.
         """
         require_room(self._path, _BYTES_PER_ENTRY * len(starts))
+        if self._file is None:
+            raise ValueError(f"{self._path} is closed")
         # contigs as a list: pyBigWig leaks the names of a numpy array
         self._file.addEntries([contig] * len(starts), starts, ends=ends, values=values)
         self._entries += len(starts)

@@ -27,7 +27,7 @@ class TextTrackWriter(ABC):
         self._bgzip = path is not None and path.suffix.lower() == ".gz"
         self._csi = max(lengths.values(), default=0) > _TBI_MAX_LENGTH
         if path is not None:
-            self._file = pysam.BGZFile(str(path), "wb") if self._bgzip else open(path, "wb")  # noqa: SIM115
+            self._file = pysam.BGZFile(str(path), "wb", None) if self._bgzip else open(path, "wb")  # noqa: SIM115
 
     @abstractmethod
     def format_contig(self, track: ContigTrack, calls: np.ndarray) -> Iterator[str]:

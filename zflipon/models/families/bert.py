@@ -163,7 +163,7 @@ class Pooler(nn.Module):
 class BertEncoder(nn.Module):
     """Token ids → token states, with a pooler for the sequence objective."""
 
-    embeddings_class: type[nn.Module] = Embeddings
+    embeddings_class: type[Embeddings] = Embeddings
     stack_class: type[nn.Module] = LayerStack
 
     def __init__(self, config):
@@ -235,6 +235,7 @@ class Predictions(nn.Module):
 class BertModel(DnaModel):
     """A BERT-like encoder under any head."""
 
+    bert: BertEncoder
     base_model_prefix = "bert"
     encoder_class = BertEncoder
     own_mlm_bias = True

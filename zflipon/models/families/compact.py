@@ -44,7 +44,8 @@ class CompactConfig(PretrainedConfig):
         initializer_range: float = 0.02,
         **rest,
     ):
-        super().__init__(pad_token_id=pad_token_id, **rest)
+        rest["pad_token_id"] = pad_token_id
+        super().__init__(**rest)
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers

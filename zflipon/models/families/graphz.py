@@ -68,7 +68,8 @@ def neighbours(x: Tensor, reach: int) -> Tensor:
 def neighbour_sum(x: Tensor, reach: int) -> Tensor:
     """Return the sum over each base and its neighbours, the shape of `x`: (batch, bases, width)."""
     sums = F.pad(x, (0, 0, reach, reach))
-    return sum(sums[:, shift : shift + x.shape[1]] for shift in range(2 * reach + 1))
+    shifted = (sums[:, shift : shift + x.shape[1]] for shift in range(2 * reach + 1))
+    return sum(shifted, start=sums.new_zeros(()))
 
 
 class GcnLayer(nn.Module):
@@ -121,7 +122,7 @@ class GatLayer(nn.Module):
         near = F.pad(split, (0, 0, 0, 0, self.reach, self.reach))
         # one shift at a time: gathering all neighbours at once would take 2 × reach + 1 times the memory
         parts = (near[:, at : at + bases] * weight[..., at, None] for at in range(2 * self.reach + 1))
-        return sum(parts).flatten(2)
+        return sum(parts, start=near.new_zeros(())).flatten(2)
 
 
 LAYERS = {"gcn": GcnLayer, "gat": GatLayer, "sage": SageLayer}

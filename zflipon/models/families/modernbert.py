@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import cast
+
+from torch import LongTensor, Tensor, nn
 from transformers import ModernBertConfig
 from transformers import ModernBertModel as Encoder
 from transformers.models.modernbert.modeling_modernbert import ModernBertPredictionHead
@@ -22,10 +24,13 @@ class ModernBertEncoder(Encoder):
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
         """Return token states, shape (batch, tokens, hidden_size)."""
+        # the annotations of transformers are too narrow for ids and too wide for states, which are always returned
         output = super().forward(
-            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
+            input_ids=cast("LongTensor | None", input_ids),
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
         )
-        return output.last_hidden_state
+        return cast(Tensor, output.last_hidden_state)
 
 
 class ModernBertModel(DnaModel):

@@ -62,7 +62,8 @@ class NucleotideConfig(PretrainedConfig):
         pad_token_id: int = 0,
         **others,
     ):
-        super().__init__(pad_token_id=pad_token_id, **others)
+        others["pad_token_id"] = pad_token_id
+        super().__init__(**others)
         self.variant = variant or next(iter(self.variants), "")
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
@@ -110,6 +111,8 @@ def is_integer(value: object, least: int) -> bool:
 
 class LetterEmbedding(nn.Module):
     """One-hot embedding of tokens: the letter of a base, zeros for special tokens. It is not trained."""
+
+    weight: Tensor
 
     def __init__(self, vocab_size: int):
         super().__init__()
@@ -207,6 +210,8 @@ class NucleotideModel(DnaModel, ABC):
         if inputs_embeds is None:
             letters = one_hot(bases).transpose(1, 2)
         else:
+            if base_tokens is None:
+                raise ValueError("inputs_embeds need base_tokens, the token of each base")
             index = base_tokens.unsqueeze(-1).expand(-1, -1, inputs_embeds.shape[-1])
             letters = inputs_embeds.gather(1, index)
         mask = (bases != PADDING_BASE).unsqueeze(-1).to(letters.dtype)
@@ -224,4 +229,6 @@ class NucleotideModel(DnaModel, ABC):
         if features is None:
             zeros = torch.zeros(shape, device=bases.device)
             return [zeros, zeros]
+        if present is None:
+            raise ValueError("features need present, which says which of the tracks are given")
         return [features.transpose(1, 2), present.unsqueeze(1).expand(shape)]

@@ -50,7 +50,8 @@ class ZhuntConfig(PretrainedConfig):
         pad_token_id: int = 0,
         **others,
     ):
-        super().__init__(pad_token_id=pad_token_id, **others)
+        others["pad_token_id"] = pad_token_id
+        super().__init__(**others)
         self.min_dinucleotides, self.max_dinucleotides = min_dinucleotides, max_dinucleotides
         self.vocab_size = vocab_size
 

@@ -256,6 +256,10 @@ class BaseHead(nn.Module):
         return self._can_form(near).float()
 
     def _predict_tracks(self, context: Tensor) -> Tensor:
+        if self.tracks is None:
+            raise ModelError(
+                "this head predicts no tracks; set tracks in the base_head settings to their number"
+            )
         return self.tracks(context).transpose(1, 2)
 
     def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -272,6 +276,8 @@ class BaseHead(nn.Module):
         length = mask.shape[-1]
         start, end = max(0, core[0] - self.reach), min(length, core[1] + self.reach)
         zhunt = None if inputs.zhunt is None else inputs.zhunt[..., start:end]
+        if inputs.one_hot is None:
+            raise ValueError("the base head needs one_hot in base_inputs")
         near = self._near_bases(inputs.one_hot[..., start:end], zhunt, mask[..., start:end])
         return F.pad(self._can_form(near), (start, length - end), value=CAN_FORM_PRIOR)
 

@@ -36,6 +36,8 @@ class KmerTables(nn.Module):
         If `k` is out of range.
     """
 
+    log_odds: Tensor
+
     def __init__(self, k: int):
         super().__init__()
         if not 1 <= k <= MAX_KMER:
@@ -88,7 +90,8 @@ def kmer_indices(bases: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def reverse_complement_indices(k: int) -> np.ndarray:
     """Return the index of the reverse complement of each k-mer: int64, shape (4^k,)."""
     letters = len(NUCLEOTIDES)
-    index, reverse = np.arange(letters**k), 0
+    index = np.arange(letters**k)
+    reverse = np.zeros_like(index)
     for _ in range(k):
         reverse = reverse * letters + (letters - 1 - index % letters)
         index = index // letters
