@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -57,6 +58,12 @@ class TokenBatch(Sequence[Tokens]):
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    @overload
+    def __getitem__(self, index: int) -> Tokens: ...
+
+    @overload
+    def __getitem__(self, index: slice | np.ndarray) -> TokenBatch: ...
 
     def __getitem__(self, index: int | slice | np.ndarray) -> Tokens | TokenBatch:
         """Return one sequence as `Tokens`, or several as a `TokenBatch`."""

@@ -36,6 +36,8 @@ class KmerTables(nn.Module):
         If `k` is out of range.
     """
 
+    log_odds: Tensor
+
     def __init__(self, k: int):
         super().__init__()
         if not 1 <= k <= MAX_KMER:
