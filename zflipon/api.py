@@ -23,6 +23,7 @@ from zflipon.config import (
     CallConfig,
     EvaluateConfig,
     InferenceConfig,
+    Precision,
     Selection,
     VariantConfig,
 )
@@ -38,7 +39,7 @@ from zflipon.omics.features import open_model_features
 
 if TYPE_CHECKING:
     from zflipon.explain.locus import LocusExplanation
-    from zflipon.workflows.evaluate import Report
+    from zflipon.workflows.evaluate import EvaluationReport
 
 __all__ = [
     "Model",
@@ -58,6 +59,11 @@ Score = Literal["probability", "propensity", "activity"]
 ``activity``: score for forming it in this context. The first is the calibrated product of the others."""
 
 Progress = Callable[[int, int], object]
+
+
+def _no_progress(done: int, total: int) -> None:
+    pass
+
 
 _NOT_NUCLEOTIDE = re.compile("[^ACGTUNRYSWKMBDHV]")
 
@@ -81,7 +87,7 @@ class Model:
     @property
     def name(self) -> str:
         """Name of the model's folder or file."""
-        return self.checkpoint.path.name
+        return self.checkpoint.name
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -98,7 +104,7 @@ class Model:
 def load_model(
     name_or_path: str | Path = DEFAULT_MODEL,
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
     batch_size: int | None = None,
     both_strands: bool | None = None,
     missing_features: str = "error",
@@ -221,7 +227,7 @@ def predict_region(
             windows = shard.windows
             origin = int(windows["start"].min())
             text = source.fetch(contig, origin, int(windows["end"].max()))
-            for name in windows.dtype.names:
+            for name in windows.dtype.names or ():
                 windows[name] -= origin
             (values,) = score_windows(predictor, [text], [windows], score)
             result[shard.start - start : shard.end - start] = values[
@@ -469,7 +475,7 @@ def evaluate(
     contigs: Sequence[str] = (),
     config: EvaluateConfig | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> EvaluationReport:
     """Compare tracks with labelled intervals.
 
     Parameters
@@ -490,8 +496,8 @@ def evaluate(
 
     Returns
     -------
-    Report
-        `Report.summary` returns all measures as plain values.
+    EvaluationReport
+        `EvaluationReport.summary` returns all measures as plain values.
 
     Examples
     --------
@@ -503,8 +509,7 @@ def evaluate(
     from zflipon.workflows.evaluate import evaluate as run
 
     paths = [tracks] if isinstance(tracks, str | Path) else tracks
-    settings = {} if progress is None else {"advance": progress}
-    return run(paths, labels, genome, blacklist, contigs, config, **settings)
+    return run(paths, labels, genome, blacklist, contigs, config, progress or _no_progress)
 
 
 def explain_region(

@@ -112,7 +112,7 @@ def _trial_line(trial: Trial) -> str:
     from zflipon.workflows.doctor import HUMAN_GENOME_BASES
 
     where = f"{trial.device} {trial.precision}{'*' if trial.default else ''}"
-    if trial.problem or trial.speed is None:
+    if trial.problem or trial.speed is None or trial.difference is None or trial.alike is None:
         return f"{where:<20}  failed: {trial.problem}"
     verdict = "agrees" if trial.agrees else "DISAGREES"
     return (

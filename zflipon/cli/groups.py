@@ -48,9 +48,10 @@ class CommandGroup(click.Group):
             return super().resolve_command(context, args)
         except click.UsageError as error:
             similar = get_close_matches(args[0], self.summaries, n=1)
-            if similar:
-                error.message = f"{error.message.rstrip('.')}. Did you mean '{similar[0]}'?"
-            raise
+            if not similar:
+                raise
+            message = f"{error.message.rstrip('.')}. Did you mean '{similar[0]}'?"
+            raise click.UsageError(message, error.ctx) from error
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections of the help page, without importing the commands."""

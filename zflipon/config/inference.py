@@ -13,6 +13,7 @@ from pydantic import Field
 
 from zflipon.config.validation import config_class
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -127,7 +128,7 @@ class InferenceConfig:
     """
 
     batch_size: PositiveInt | None = None
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     device: str = "auto"
     threads: PositiveInt | None = None
     both_strands: bool | None = None

@@ -87,7 +87,7 @@ class Attribution:
         """
         inputs = (self.letters, self.zhunt, self.kmers)
         parts = [part.astype(np.float64) for part in inputs if part is not None]
-        return sum(parts) if parts else None
+        return sum(parts, start=np.zeros_like(parts[0])) if parts else None
 
     def per_token(self) -> np.ndarray:
         """Return the attribution of each token and of its bases: float64, shape (tokens,)."""

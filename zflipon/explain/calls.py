@@ -46,13 +46,13 @@ def predict_log_odds(
     list of (Tokens, numpy.ndarray)
         float32, shape (tokens,) for a token head, (bases,) for a base head, (1,) for a sequence head.
     """
-    results: list[tuple[Tokens, np.ndarray] | None] = [None] * len(sequences)
+    results: dict[int, tuple[Tokens, np.ndarray]] = {}
     for index, tokens, logits in predictor.predict_logits(sequences, track_inputs):
         if predictor.metadata.objective != "base":
             others = np.delete(logits, 1, axis=-1)
             logits = np.atleast_1d(logits[..., 1] - np.logaddexp.reduce(others, axis=-1))
         results[index] = (tokens, calibrate(logits, predictor.metadata.calibration))
-    return results
+    return [results[index] for index in range(len(sequences))]
 
 
 def true_positive_weights(

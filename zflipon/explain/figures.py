@@ -166,7 +166,7 @@ def _draw_track(axes: Axes, track: LocusTrack, start: int) -> None:
     if track.values is not None:
         draw_signal(axes, track.values, start, NEUTRAL_COLOUR)
         axes.set_ylabel(track.name)
-    else:
+    elif track.intervals is not None:
         draw_intervals(axes, track.intervals)
         _label_row(axes, track.name)
 

@@ -77,7 +77,8 @@ class IntegratedGradientsExplainer:
         check_features(checkpoint, features)
         self.features = features
         self.device = resolve_device(device)
-        self.module = checkpoint.module.to(self.device).eval()
+        self.module = checkpoint.module.eval()
+        torch.nn.Module.to(self.module, self.device)  # the stubs of transformers give `to` a wrong type
         self.batches = BatchBuilder(
             self.module,
             self.tokenizer,
@@ -216,6 +217,9 @@ class IntegratedGradientsExplainer:
             size = int(row_tokens.lengths.sum())
             names = batch.base_input_names
             bases = {name: part[row, :size] for name, part in zip(names, base_parts, strict=True)}
+            row_tracks = None
+            if tracks is not None and track_inputs is not None:
+                row_tracks = tracks[row, :, : track_inputs[row].shape[1]]
             yield Attribution(
                 target,
                 row_tokens,
@@ -225,7 +229,7 @@ class IntegratedGradientsExplainer:
                 output=float(outputs[row]),
                 baseline_output=float(baseline_outputs[row]),
                 steps=steps,
-                tracks=None if tracks is None else tracks[row, :, : track_inputs[row].shape[1]],
+                tracks=row_tracks,
                 kmers=bases.get("kmers"),
             )
 

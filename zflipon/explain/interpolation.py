@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zflipon.config import AttributionConfig
 from zflipon.explain.attribution import AttributionTarget
+from zflipon.models.base import DnaModel
 from zflipon.models.collate import collate, pad
 from zflipon.models.heads.base_inputs import BaseInputs
 from zflipon.models.labels import class_log_odds, find_z_output
@@ -37,7 +39,7 @@ class InterpolatedBatch:
 
     Parameters
     ----------
-    module : nn.Module
+    module : DnaModel
     config : AttributionConfig
     inputs, baselines : tuple of Tensor
         One pair for each interpolated input, shape (rows, …).
@@ -58,7 +60,7 @@ class InterpolatedBatch:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: DnaModel,
         config: AttributionConfig,
         inputs: Sequence[Tensor],
         baselines: Sequence[Tensor],
@@ -88,7 +90,7 @@ class InterpolatedBatch:
         """
         count = len(self.inputs)
         embeddings, *inputs = tensors[:count]
-        arguments = dict(zip(self._argument_names, tensors[count:], strict=True))
+        arguments: dict[str, Any] = dict(zip(self._argument_names, tensors[count:], strict=True))
         weights = arguments.pop("weights")
         if "present" in arguments:
             arguments["features"] = inputs.pop()
@@ -108,7 +110,7 @@ class BatchBuilder:
 
     Parameters
     ----------
-    module : nn.Module
+    module : DnaModel
     tokenizer : DnaTokenizer
     config : AttributionConfig
     has_base_head : bool
@@ -118,7 +120,7 @@ class BatchBuilder:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: DnaModel,
         tokenizer: DnaTokenizer,
         config: AttributionConfig,
         has_base_head: bool,
@@ -188,6 +190,8 @@ class BatchBuilder:
     def _track_baseline(self) -> Tensor:
         """Return the standardised value of tracks without intervals: float32, shape (tracks, 1); 0 if not given."""
         tracks = self._feature_tracks
+        if tracks is None:
+            raise ValueError("omics tracks were given as inputs, but the builder has no feature_tracks")
         values = [(_NO_INTERVAL[each.kind] - each.mean) / each.scale for each in tracks.features]
         return torch.tensor(values * tracks.present, dtype=torch.float32, device=self._device)[:, None]
 

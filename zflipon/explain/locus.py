@@ -160,7 +160,9 @@ def omics_contributions(
     tracks = explainer.features
     if tracks is None:
         return []
-    means = np.mean([each.tracks.sum(1, dtype=np.float64) for each in attributions], axis=0)
+    means = np.mean(
+        [each.tracks.sum(1, dtype=np.float64) for each in attributions if each.tracks is not None], axis=0
+    )
     rows = [
         (feature.name, float(mean))
         for feature, mean, is_present in zip(tracks.features, means, tracks.present, strict=True)

@@ -298,7 +298,7 @@ def _resolve_models(tables: Sequence[Table], model_of: Mapping[str, str]) -> lis
         raise InputError(
             f"{format_names(unknown)}: model unknown; give --model-of FILE=MODEL for every table, or for none"
         )
-    return models
+    return [model for model in models if model]
 
 
 def _resolve_model(table: Table, model_of: Mapping[str, str]) -> str | None:

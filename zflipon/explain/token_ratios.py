@@ -224,14 +224,14 @@ def count_tokens(
     progress : callable
         As for `token_ratios`.
     """
-    threshold = np.float32(predictor.metadata.threshold if threshold is None else threshold)
+    lowest = np.float32(predictor.metadata.threshold if threshold is None else threshold)
     counts = TokenCounts.zeros(len(predictor.tokenizer.names()))
     for first in range(0, len(chosen), _WINDOWS_AT_ONCE):
         windows = chosen[first : first + _WINDOWS_AT_ONCE]
         sequences, labelled = _read_windows(genome, tiled, windows, labels)
         tracks = _read_tracks(predictor, tiled, windows)
         for batch, logits in predictor.run_batches(sequences, features=tracks):
-            called = predictor.base_values(batch, logits)[0] >= threshold
+            called = predictor.base_values(batch, logits)[0] >= lowest
             counts.add(*_classify_tokens(batch, called, labelled[batch.indices].ravel(), predictor.metadata))
             progress(len(batch.indices), len(chosen))
     return counts
@@ -253,10 +253,11 @@ def _read_tracks(predictor: Predictor, tiled: TiledWindows, windows: np.ndarray)
     """Return the omics tracks of windows as the model reads them; None for a model without."""
     if predictor.features is None:
         return None
-    tracks = []
+    tracks: list[np.ndarray] = []
     for window in windows:
         start, contig = int(tiled.start[window]), tiled.contigs[tiled.contig[window]]
-        tracks += predictor.read_features(contig, np.array([[start, start + tiled.width]]))
+        bounds = np.array([[start, start + tiled.width]])
+        tracks += predictor.features.windows(contig, bounds, predictor.module.view)
     return tracks
 
 
@@ -298,7 +299,7 @@ def _describe_settings(
     threshold = metadata.threshold if config.threshold is None else config.threshold
     rule = f"tokens with a share {metadata.label_comparison} {metadata.label_threshold:g} of their bases"
     return {
-        "model": checkpoint.path.name if checkpoint.path else metadata.family,
+        "model": checkpoint.name,
         "sha256": checkpoint.sha256,
         "objective": metadata.objective,
         "windows": f"{positive:,} windows of {tiled.width} bp with a label, {len(chosen) - positive:,} without",

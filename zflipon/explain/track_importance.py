@@ -163,7 +163,7 @@ def track_importance(
         ]
     rows.sort(key=lambda row: (-row.lost, -row.changed))
     settings = {
-        "model": checkpoint.path.name,
+        "model": checkpoint.name,
         "sha256": checkpoint.sha256,
         "genome": Path(genome).name,
         "labels": Path(labels).name,

@@ -58,7 +58,7 @@ def predict_windows(
     genome: Genome,
     contig: str,
     windows: np.ndarray,
-    progress: Callable[[int], None] = lambda bases: None,
+    progress: Callable[[int], object] = lambda bases: None,
     early_exit: bool = False,
 ) -> np.ndarray:
     """Return the probabilities of the cores of consecutive windows.
@@ -90,7 +90,7 @@ def scan_genome(
     predictor: Predictor,
     genome: Genome,
     tasks: Iterable[ScanTask],
-    progress: Callable[[int], None] = lambda bases: None,
+    progress: Callable[[int], object] = lambda bases: None,
 ) -> Iterator[tuple[ScanTask, np.ndarray]]:
     """Yield each task and its probabilities, in order; `scan_scores` for the probability alone."""
     for task, values in scan_scores(predictor, genome, tasks, ("probability",), progress):
@@ -102,7 +102,7 @@ def scan_scores(
     genome: Genome,
     tasks: Iterable[ScanTask],
     scores: Sequence[str],
-    progress: Callable[[int], None] = lambda bases: None,
+    progress: Callable[[int], object] = lambda bases: None,
 ) -> Iterator[tuple[ScanTask, np.ndarray]]:
     """Yield the scores of each task, in order. The next tasks are read and tokenized while the model works.
 

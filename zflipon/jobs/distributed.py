@@ -75,7 +75,9 @@ def broadcast_from_main(state: PartialState, compute: Callable[[], Value]) -> Va
     if state.num_processes > 1:
 
         def broadcast() -> None:
-            if state.device.type == "cuda":  # the current device belongs to a thread
+            if (
+                state.device is not None and state.device.type == "cuda"
+            ):  # the current device belongs to a thread
                 torch.cuda.set_device(state.device)
             broadcast_object_list(value_and_error)
 
@@ -138,7 +140,7 @@ def _join_processes(on_cpu: bool) -> PartialState:
             f"rank {rank} of {size} cannot join the other processes at "
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({str(error).splitlines()[0]})"
         ) from error
-    if state.device.type == "cuda":
+    if state.device is not None and state.device.type == "cuda":
         torch.cuda.set_device(state.device)
     if threads != torch.get_num_threads():  # accelerate set it, for its own thread only
         torch.set_num_threads(threads)

@@ -35,8 +35,8 @@ def write_record(output: Path, record: dict) -> None:
 def describe_model(checkpoint: Checkpoint) -> dict[str, object]:
     """Return the record's section on the model: its place, its checksum and its metadata."""
     return {
-        "name": checkpoint.path.name,
-        "path": str(checkpoint.path.resolve()),
+        "name": checkpoint.name,
+        "path": str(checkpoint.required_files.folder.resolve()),
         "sha256": checkpoint.sha256,
         **checkpoint.metadata.to_dict(),
     }

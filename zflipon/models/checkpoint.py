@@ -70,6 +70,18 @@ class Checkpoint:
         """The folder that it was loaded from."""
         return self.files.folder if self.files else None
 
+    @property
+    def name(self) -> str:
+        """Name of the folder that it was loaded from; the model family for a new one."""
+        return self.files.folder.name if self.files else self.metadata.family
+
+    @property
+    def required_files(self) -> CheckpointFiles:
+        """The files that it was loaded from; raises `ModelError` for a new one."""
+        if self.files is None:
+            raise ModelError("the model was not loaded from files; save it and load it again")
+        return self.files
+
     @cached_property
     def sha256(self) -> str | None:
         """SHA-256 of the weights on disk, as hex; None for a new checkpoint."""

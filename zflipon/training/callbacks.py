@@ -148,7 +148,10 @@ class Evaluation(TrainerCallback):
     def is_exhausted(self) -> bool:
         """Whether the measure has not improved for the number of evaluations that is the stage's patience."""
         rows = read_rows(self.folder / VALIDATION)
-        since = len(rows) - 1 - rows.index(best_row(rows, self.stage.measure))
+        best = best_row(rows, self.stage.measure)
+        if best is None:
+            return False
+        since = len(rows) - 1 - rows.index(best)
         exhausted = 0 < self.stage.patience <= since
         if exhausted:
             log.info(

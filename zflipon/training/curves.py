@@ -124,7 +124,7 @@ def plot_curves(stages: Sequence[Path], png: Path, measures: Sequence[str] = ())
     validated = any(curve.validation for curve in curves)
     with figure_style():
         figure = new_figure(_WIDTH, _HEIGHT if validated else _HEIGHT_LOSS_ONLY)
-        panels = figure.subplots(1 + validated, 1, sharex=True, squeeze=False)[:, 0]
+        panels = list(figure.subplots(1 + validated, 1, sharex=True, squeeze=False)[:, 0])
         _draw_loss(panels[0], curves)
         if validated:
             _draw_validation(panels[1], curves)

@@ -366,22 +366,22 @@ def read_training_data(
         alternative = " (or data.sequences, a table)" if labelled else ""
         raise RecipeError(f"{' and '.join(missing)} must be set{alternative}, as in --set {missing[0]}=FILE")
     genome = Genome(data.genome)
-    intervals = {
-        name: read_bed(path, genome.lengths, name) if path else {}
+    labels, candidates, blacklist = (
+        read_bed(path, genome.lengths, name) if path else {}
         for name, path in (
             ("labels", data.labels),
             ("candidates", data.candidates),
             ("blacklist", data.blacklist),
         )
-    }
-    if labelled and not intervals["labels"]:
+    )
+    if labelled and not labels:
         raise InputError(f"{data.labels}: no labels; expected BED lines with contig, start and end")
     contigs = split_contigs(data, genome.lengths)
     tracks = [
         {contig: merge(rows) for contig, rows in read_bed(path, genome.lengths, "tracks").items()}
         for path in _track_files(data.tracks)
     ]
-    training_data = TrainingData(data, genome, **intervals, tracks=tracks, contigs=contigs)
+    training_data = TrainingData(data, genome, labels, candidates, blacklist, tracks, contigs)
     if features is not None and features.tracks:
         training_data.features = fit_features(features.tracks, genome.lengths, contigs["train"], data.seed)
         training_data.drop = features.drop

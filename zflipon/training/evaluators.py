@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -261,7 +261,7 @@ def merge_histograms(each: Iterable[Histograms]) -> Histograms:
 
 def write_histograms(path: Path, histograms: Histograms) -> None:
     """Write histograms to an ``.npz`` file, which appears only once it is complete."""
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{protocol}/{name}": array
         for protocol, histogram in histograms.items()
         for name, array in zip(_ARRAYS, histogram.counts(), strict=True)

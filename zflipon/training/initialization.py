@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
-from zflipon.config import Recipe, StageConfig
+from zflipon.config import ModelConfig, Recipe, StageConfig
 from zflipon.errors import RecipeError, format_names
 from zflipon.inference.settings import resolve_strands
 from zflipon.models import Checkpoint, create, get_family, start
 from zflipon.models.adapters import attach, unfreeze
+from zflipon.models.base import DnaModel
 from zflipon.models.metadata import ModelMetadata
 from zflipon.models.weights import current_name
 from zflipon.tokenization.bpe_training import train_bpe
@@ -52,9 +53,10 @@ def initial_checkpoint(recipe: Recipe, training_data: TrainingData, folder: Path
         checkpoint = start(model.checkpoint, stage.objective, recipe.tokenizer.max_token_length, **settings)
         _warn_of_seen_contigs(model.checkpoint, checkpoint.metadata, training_data)
     else:
-        _require_trainable(str(model.family))  # before its tokenizer is trained
+        family = _required_family(model)
+        _require_trainable(family)  # before its tokenizer is trained
         tokenizer = _initial_tokenizer(recipe, training_data, folder / "tokenizer.json")
-        checkpoint = create(model.family, stage.objective, tokenizer, **settings)
+        checkpoint = create(family, stage.objective, tokenizer, **settings)
     _check_model(checkpoint, recipe, training_data)
     metadata = replace(
         checkpoint.metadata,
@@ -109,7 +111,13 @@ def _check_model(checkpoint: Checkpoint, recipe: Recipe, training_data: Training
         for stage in recipe.stage
     )
     if head is not None and head.kmers is not None and fitted:  # the readout would fail after all training
-        require_soft_masked(training_data.genome, training_data.contigs["train"])
+        require_soft_masked(training_data.required_genome, training_data.contigs["train"])
+
+
+def _required_family(model: ModelConfig) -> str:
+    if model.family is None:
+        raise RecipeError("model.family must be set, as in --set model.family=NAME")
+    return model.family
 
 
 def _require_trainable(family: str) -> None:
@@ -131,7 +139,7 @@ def _warn_of_seen_contigs(name: str, metadata: ModelMetadata, training_data: Tra
 
 def _initial_tokenizer(recipe: Recipe, training_data: TrainingData, path: Path) -> DnaTokenizer:
     """Return the tokenizer of a model with random weights: the family's fixed one, or one trained on the data."""
-    family = get_family(recipe.model.family)
+    family = get_family(_required_family(recipe.model))
     if not family.reads_tokens:
         if recipe.tokenizer.train:
             raise RecipeError(
@@ -195,7 +203,7 @@ def _set_dropout(module: torch.nn.Module, dropout: float) -> None:
             layer.dropout = dropout
 
 
-def freeze_weights(module: torch.nn.Module, stage: StageConfig) -> None:
+def freeze_weights(module: DnaModel, stage: StageConfig) -> None:
     """Exclude the frozen weights of a stage from training, and include those that only earlier stages froze.
 
     Raises

@@ -150,7 +150,7 @@ class EpochBatches:
             reverse = np.random.default_rng([self.stage.seed, step, 1]).random(len(positions)) < 0.5
         count = len(self.windows)
         return [
-            self.windows.window(self._order(position // count)[position % count], turn)
+            self.windows.window(int(self._order(position // count)[position % count]), turn)
             for position, turn in zip(positions.tolist(), reverse.tolist(), strict=True)
         ]
 

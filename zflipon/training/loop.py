@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -62,7 +63,10 @@ class StageTrainer(Trainer):
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Return the summed weights of the examples in all parts of a batch, in all processes."""
         total = sum(loss_weight(batch, self.class_weights) for batch in batch_samples)
-        return self.accelerator.gather(torch.as_tensor(total, device=device).reshape(1)).sum()
+        totals = self.accelerator.gather(torch.as_tensor(total, device=device).reshape(1))
+        return cast(
+            torch.Tensor, totals
+        ).sum()  # it returns what it is given; its annotation names every type
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return this part's contribution to the loss of the batch."""
@@ -78,12 +82,19 @@ class StageTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Save the weights without the Trainer's assumptions about tied weights."""
-        folder = Path(output_dir or self.args.output_dir)
+        path = output_dir or self.args.output_dir
+        if path is None:
+            raise ValueError(
+                "no folder to save the weights in: neither output_dir nor args.output_dir is set"
+            )
+        folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the batches as they are: each process builds its own part of every batch."""
+        if self.train_dataset is None:
+            raise ValueError("the trainer has no train_dataset")
         workers = self.args.dataloader_num_workers
         return DataLoader(
             self.train_dataset,

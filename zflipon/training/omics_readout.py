@@ -71,16 +71,16 @@ def fit_omics(omics: OmicsHead, candidates: Candidates, present: np.ndarray, dro
         if size
     ]
     with torch.no_grad():
-        entry = torch.cat([member[1].weight for member in members])
-        bias = torch.cat([member[1].bias for member in members])
+        entry = torch.cat([first.weight for first, _ in members])
+        bias = torch.cat([first.bias for first, _ in members])
         shift = entry * scaler.mean / scaler.spread
         omics.entry.weight.copy_(entry / scaler.spread)
         omics.entry.bias.copy_(bias - shift[:, : scaler.context_size].sum(1))
         # the mean of a track is subtracted only if the track is available
         of_tracks = shift[:, scaler.context_size : -omics.tracks]
         omics.entry.weight[:, -omics.tracks :] -= of_tracks.unflatten(1, (omics.tracks, -1)).sum(2)
-        omics.exit.weight.copy_(torch.cat([member[4].weight for member in members], dim=1) / len(members))
-        omics.exit.bias.copy_(torch.stack([member[4].bias for member in members]).mean(0))
+        omics.exit.weight.copy_(torch.cat([last.weight for _, last in members], dim=1) / len(members))
+        omics.exit.bias.copy_(torch.stack([last.bias for _, last in members]).mean(0))
 
 
 @dataclass(frozen=True)
@@ -118,18 +118,13 @@ def _train_member(
     drop: float,
     units: int,
     seed: int,
-) -> nn.Sequential:
-    """Train one network with this number of hidden units."""
+) -> tuple[nn.Linear, nn.Linear]:
+    """Train one network with this number of hidden units; return its first and its last layer."""
     count = len(candidates.labelled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Dropout(INPUT_DROPOUT),
-            nn.Linear(omics.entry.in_features, units),
-            nn.GELU(),
-            nn.Dropout(UNIT_DROPOUT),
-            nn.Linear(units, 1),
-        )
+        first, last = nn.Linear(omics.entry.in_features, units), nn.Linear(units, 1)
+        network = nn.Sequential(nn.Dropout(INPUT_DROPOUT), first, nn.GELU(), nn.Dropout(UNIT_DROPOUT), last)
         size = min(BATCH_SIZE, max(1, count // LEAST_STEPS))
         steps = count // size
         optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -145,7 +140,7 @@ def _train_member(
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    return network
+    return first, last
 
 
 def _drop_tracks(present: Tensor, size: int, drop: float) -> Tensor:

@@ -27,6 +27,8 @@ from zflipon.models.collate import collate
 from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR, BaseHead
 from zflipon.models.heads.bin_context import BIN_SIZE
 from zflipon.models.heads.kmers import KMER_RADII, kmer_values, mean_around_bins
+from zflipon.models.heads.omics import OmicsHead
+from zflipon.omics.features import FeatureTracks
 from zflipon.training.calibration import logistic_regression
 from zflipon.training.dataset import TrainingData
 from zflipon.training.kmer_tables import kmer_tables
@@ -106,7 +108,8 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
     head = checkpoint.module.base_head
     contigs = training_data.contigs["train"]
     fits_context = head.is_formed.weight.requires_grad
-    tables = _count_kmers(head, training_data) if fits_context and head.kmers is not None else None
+    size = head.kmers.k if fits_context and head.kmers is not None else None
+    tables = None if size is None else _count_kmers(head, size, training_data)
     examples = [
         example for contig in contigs for example in _examples(checkpoint, training_data, contig, tables)
     ]
@@ -117,18 +120,20 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
     log.info("readout: %d candidates, %d of them labelled", len(labelled), int(labelled.sum()))
     if fits_context:
         groups = contig_groups([each.contig for each in examples])
-        kmers = None if tables is None else np.stack([each.kmers for each in examples])
+        kmers = None
+        if tables is not None:
+            kmers = np.stack([each.kmers for each in examples if each.kmers is not None])
         context = _fit_context(head, context, kmers, labelled, groups, penalty, tables)
     if head.omics is not None:
-        _fit_tracks(head, examples, context, labelled, training_data)
+        _fit_tracks(head, head.omics, examples, context, labelled, training_data)
 
 
-def _count_kmers(head: BaseHead, training_data: TrainingData) -> KmerTables:
+def _count_kmers(head: BaseHead, size: int, training_data: TrainingData) -> KmerTables:
     """Count k-mer log-odds on the training contigs."""
     tracks = training_data.tracks
-    classes = head.structure.kmer_classes(head.kmers.k)
-    tables = kmer_tables(training_data.genome, training_data.contigs["train"], tracks, head.kmers.k, classes)
-    log.info("counted %d-mers in repeats and in %d tracks", head.kmers.k, len(tracks))
+    classes = head.structure.kmer_classes(size)
+    tables = kmer_tables(training_data.required_genome, training_data.contigs["train"], tracks, size, classes)
+    log.info("counted %d-mers in repeats and in %d tracks", size, len(tracks))
     penalties = np.full(len(tables), DINUCLEOTIDE_PENALTY)
     penalties[0] = REPEAT_PENALTY
     penalties[len(tables) - len(tracks) :] = TRACK_PENALTY
@@ -190,7 +195,7 @@ def _fit_context(
         of_tables = np.broadcast_to(np.minimum(tables.penalties, penalty), kmers.shape[1:])
         penalties = np.append(penalties, of_tables)
     weights, bias = fit_logistic(features, labelled, penalties, groups)
-    if kmers is not None and tables is not None:
+    if head.kmers is not None and kmers is not None and tables is not None:
         # the weighted tables are added up to one table for each reach, which the head then reads with a weight of 1
         table_weights = weights[width:].reshape(kmers.shape[1:])
         head.kmers.log_odds.copy_(torch.from_numpy(table_weights @ tables.tables))
@@ -205,6 +210,7 @@ def _fit_context(
 
 def _fit_tracks(
     head: BaseHead,
+    omics: OmicsHead,
     examples: Sequence[CandidateExample],
     context: np.ndarray,
     labelled: np.ndarray,
@@ -213,11 +219,16 @@ def _fit_tracks(
     states = torch.from_numpy(context)
     with torch.no_grad():
         log_odds = head.is_formed(states.to(head.is_formed.weight.device)).squeeze(1).cpu() + IS_FORMED_PRIOR
-    tracks = torch.from_numpy(np.stack([each.tracks for each in examples]))
+    tracks = torch.from_numpy(np.stack([each.tracks for each in examples if each.tracks is not None]))
     candidates = Candidates(states, tracks, log_odds, torch.from_numpy(labelled).float())
-    fit_omics(
-        head.omics, candidates, training_data.features.present, training_data.drop, training_data.data.seed
-    )
+    present = _required_features(training_data).present
+    fit_omics(omics, candidates, present, training_data.drop, training_data.data.seed)
+
+
+def _required_features(training_data: TrainingData) -> FeatureTracks:
+    if training_data.features is None:
+        raise InputError("readout: the model reads omics tracks, but the training data have none")
+    return training_data.features
 
 
 def fit_logistic(
@@ -284,21 +295,24 @@ def _examples(
     training candidates resemble unseen ones more.
     """
     window, module = checkpoint.metadata.window, checkpoint.module.eval()
-    length, device = training_data.genome.lengths[contig], module.device
+    genome, device = training_data.required_genome, module.device
+    length = genome.lengths[contig]
     candidates, labels, ignored = (
         merge(each[contig]) if contig in each else np.empty((0, 2), dtype=np.int64)
         for each in (training_data.candidates, training_data.labels, training_data.blacklist)
     )
+    kmers = module.base_head.kmers
+    size = 0 if kmers is None else kmers.k
     usable = [row for row in candidates.tolist() if not len(find_overlapping(ignored, *row))]
     for first in range(0, len(usable), _BATCH_SIZE):
         batch = usable[first : first + _BATCH_SIZE]
         starts = [max(0, min((start + end - window) // 2, length - window)) for start, end in batch]
-        sequences = [training_data.genome.fetch(contig, at, min(at + window, length)) for at in starts]
+        sequences = [genome.fetch(contig, at, min(at + window, length)) for at in starts]
         reverse = [reverse_complement(sequence) for sequence in sequences]
         rows = zip(
             _contexts(checkpoint, reverse, device),
             _window_tracks(checkpoint, training_data, contig, starts, sequences),
-            _window_kmers(tables, reverse, 0 if tables is None else module.base_head.kmers.k),
+            _window_kmers(tables, reverse, size),
             starts,
             sequences,
             batch,
@@ -336,7 +350,7 @@ def _window_tracks(
         if omics is None:
             yield None
             continue
-        values = training_data.features.window(contig, start, start + len(sequence), omics.view)
+        values = _required_features(training_data).window(contig, start, start + len(sequence), omics.view)
         reverse = torch.from_numpy(values[None, :, ::-1].copy()).to(omics.entry.weight.device)
         yield omics.local_means(reverse, -(-len(sequence) // BIN_SIZE))[0].cpu().numpy()
 

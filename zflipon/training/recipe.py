@@ -31,7 +31,7 @@ from zflipon.errors import RecipeError, suggest
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]: installed with Python 3.10 only
 
 MAX_RECIPE_BYTES = 1 << 20
 """Largest recipe file that is read."""
@@ -356,7 +356,8 @@ def _set_stage_key(
         problems.append(f"{where}: expected stage.key or stage.NAME.key, then =value")
         return
     for stage in chosen:
-        stage.pop(_EXCLUSIVE.get(parts[-1]), None)
+        if parts[-1] in _EXCLUSIVE:
+            stage.pop(_EXCLUSIVE[parts[-1]], None)
         stage[parts[-1]] = value
 
 

@@ -166,7 +166,7 @@ def sweep_table(runs: Sequence[tuple[Mapping[str, object], Mapping]]) -> str:
     columns = [*selecting, *_test_columns(qualities)]
     rows = [[format_mean(column.values(group)) for column in columns] for group in qualities]
     if selecting:
-        _embolden_best(rows, [np.mean(selecting[0].values(group) or [-np.inf]) for group in qualities])
+        _embolden_best(rows, [float(np.mean(selecting[0].values(group) or [-np.inf])) for group in qualities])
         title += f"; the highest {selecting[0].heading} is bold"
     headings = [*keys.values(), *(column.heading for column in columns)]
     settings_cells = [[format_value(settings.get(key)) for key in keys] for settings, _ in groups.values()]

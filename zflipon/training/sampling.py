@@ -234,7 +234,11 @@ class WindowSampler:
         ]
 
     def _list_sites(self, intervals: Intervals) -> list[tuple[str, int, int]]:
-        return [(contig, *map(int, row)) for contig in self._contigs for row in intervals.get(contig, ())]
+        return [
+            (contig, int(start), int(end))
+            for contig in self._contigs
+            for start, end in intervals.get(contig, ())
+        ]
 
     def batch(self, step: int) -> list[Window]:
         """Return the windows of a step; they depend on the seed and the step alone."""

@@ -126,6 +126,11 @@ class AnnotationRun:
         """The scores that are computed."""
         return tuple(self.calls)
 
+    def threshold(self, score: str) -> float:
+        """Return the lowest value of a called base."""
+        threshold = self.calls[score].threshold
+        return default_threshold(self.session.checkpoint.metadata, score) if threshold is None else threshold
+
     def describe(self) -> str:
         """Return the extent of the run, the model and the device in one line, for a log."""
         plan = self.plan

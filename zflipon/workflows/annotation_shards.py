@@ -171,7 +171,7 @@ class ShardWriter:
         for row, score in enumerate(scores):
             track = ContigTrack(contig, [(start, values[row]) for start, values in chunks])
             call, totals = self._run.calls[score], self.totals[score]
-            calls = call_track(track, call.threshold, call.min_length, call.merge_gap)
+            calls = call_track(track, self._run.threshold(score), call.min_length, call.merge_gap)
             self._tracks[score].add(track, calls)
             totals["calls"] += len(calls)
             totals["called_bases"] += int((calls["end"] - calls["start"]).sum())

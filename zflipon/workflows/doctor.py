@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from zflipon.config import DEFAULT_MODEL, InferenceConfig, Selection
+from zflipon.config import DEFAULT_MODEL, InferenceConfig, Precision, Selection
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
@@ -39,6 +39,9 @@ from zflipon.workflows.reference_sequences import (
 
 HUMAN_GENOME_BASES = 3_100_000_000
 """Approximate number of bases of hg38."""
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+"""Precisions that are tried, in this order."""
 
 MAX_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.03}
 """Precision → largest acceptable difference of a probability from float32 on the CPU."""
@@ -177,14 +180,14 @@ def _load_intact(model: str) -> Checkpoint:
 
 def _describe_model(checkpoint: Checkpoint) -> dict:
     return {
-        "name": checkpoint.path.name,
+        "name": checkpoint.name,
         "folder": str(checkpoint.path),
         "family": checkpoint.metadata.family,
         "parameters": count_parameters(checkpoint.module),
         "tensors": len(list(checkpoint.module.parameters())),
         "tokens": checkpoint.tokenizer.vocab_size,
         "sha256": checkpoint.sha256,
-        "sha256_recorded": WEIGHTS_SHA256 in checkpoint.files.config,
+        "sha256_recorded": WEIGHTS_SHA256 in checkpoint.required_files.config,
         "tracks": len(checkpoint.metadata.features),
     }
 
@@ -193,10 +196,10 @@ def _run_trials(
     checkpoint: Checkpoint, report: Report, threads: int | None, advance: Callable[[int, int], None]
 ) -> Iterator[Trial]:
     """Predict the reference sequences on every device in every precision; end early if the first trial fails."""
-    combinations = [
+    combinations: list[tuple[str, Precision]] = [
         (device, precision)
         for device in report.devices
-        for precision in ("float32", "bfloat16", "float16")
+        for precision in PRECISIONS
         if (device, precision) != ("cpu", "float16")  # slow on CPUs, and of no use there
     ]
     expected: list[np.ndarray] = []
@@ -253,11 +256,11 @@ def _measure_speed(predictor: Predictor) -> float:
 
 def _find_disagreements(checkpoint: Checkpoint, report: Report) -> Iterator[str]:
     """Yield a message for each device and precision that failed or disagrees, and for a changed fingerprint."""
-    if checkpoint.path.parent == BUNDLED:
-        yield from _check_fingerprint(checkpoint.path.name, report.model.get("fingerprint"))
+    if checkpoint.required_files.folder.parent == BUNDLED:
+        yield from _check_fingerprint(checkpoint.name, report.model.get("fingerprint"))
     for trial in report.trials:
         where = f"{trial.precision} on {trial.device}"
-        if trial.problem:
+        if trial.problem or trial.difference is None or trial.alike is None:
             yield f"{where} failed: {trial.problem}"
         elif not trial.agrees:
             yield (

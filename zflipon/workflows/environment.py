@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -119,7 +119,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _versions(names: Sequence[str]) -> dict[str, str | None]:
+def _versions(names: Iterable[str]) -> dict[str, str | None]:
     return {name: _version(name) for name in names}
 
 

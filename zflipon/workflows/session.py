@@ -70,13 +70,13 @@ class Session:
         """Return model, device, precision and number of processes in a few words, for a log line."""
         count = self.state.num_processes
         processes = f", {count} processes" if count > 1 else ""
-        return f"{self.checkpoint.path.name} ({self.predictor.device}, {self.precision}{processes})"
+        return f"{self.checkpoint.name} ({self.predictor.device}, {self.precision}{processes})"
 
     def key(self) -> dict[str, str]:
         """Return the part of a journal's key that describes the model and its settings."""
         predictor = self.predictor
         return {
-            "model": self.checkpoint.sha256 or self.checkpoint.path.name,
+            "model": self.checkpoint.sha256 or self.checkpoint.name,
             "strands": "both" if predictor.both_strands else "forward",
             "precision": self.precision,
             "device": predictor.device.type,

@@ -189,8 +189,9 @@ class _RecordedRun:
         overlaps = [(max(start, low), min(end, high)) for _, low, high in rows]
         annotated = tuple(f"{contig}:{low + 1}-{high}" for low, high in overlaps if low < high)
         if not annotated:
+            names = format_names(regions or ())
             raise InputError(
-                f"{contig}:{start + 1:,}-{end:,}: not annotated by the run; its regions are {format_names(regions)}"
+                f"{contig}:{start + 1:,}-{end:,}: not annotated by the run; its regions are {names}"
             )
         return annotated
 
@@ -239,9 +240,10 @@ def _list_differences(
         yield f"another model: SHA-256 of the weights {checkpoint.sha256}, recorded is {sha256}"
     elif changed := _changed_metadata(record["model"], checkpoint.metadata.to_dict()):
         yield f"the model has the recorded weights, but another {format_names(changed)}"
-    for name, digest in (tracks.file_hashes if tracks else {}).items():
-        if digest != record["features"][name]["sha256"]:
-            yield f"{tracks.paths[name]}: not the recorded file of the track '{name}' (SHA-256 differs)"
+    if tracks is not None:
+        for name, digest in tracks.file_hashes.items():
+            if digest != record["features"][name]["sha256"]:
+                yield f"{tracks.paths[name]}: not the recorded file of the track '{name}' (SHA-256 differs)"
     device = record["predict"].get("device")
     if str(predictor.device) != device:
         yield f"predicted on {predictor.device}, the track on {device}"

@@ -179,7 +179,7 @@ def attributions(
     threshold = checkpoint.metadata.threshold if threshold is None else threshold
 
     def header(settings: dict, title: str) -> dict[str, object]:
-        model_lines = {"model": checkpoint.path.name, "sha256": checkpoint.sha256}
+        model_lines = {"model": checkpoint.name, "sha256": checkpoint.sha256}
         data_lines = {"source": source.name, "threshold": threshold, **settings}
         return table_header(explainer, model_lines, data_lines, title)
 

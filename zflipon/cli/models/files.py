@@ -221,7 +221,7 @@ def _save(checkpoint: Checkpoint, output: Path, source: CheckpointFiles | None =
     from zflipon.models.importers import save_and_verify
     from zflipon.tracks.atomic import atomic_folder
 
-    source = source or checkpoint.files
+    source = source or checkpoint.required_files
     inputs = [source.folder, *(path.parent for path in source.all_weights)]
     if any(folder.resolve().is_relative_to(output.resolve()) for folder in inputs):
         raise OutputError(f"{output}: holds an input; name another folder to write")

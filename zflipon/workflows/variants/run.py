@@ -217,7 +217,7 @@ class _Run:
         checkpoint = self.session.checkpoint
         return {
             "version": __version__,
-            "model": checkpoint.path.name,
+            "model": checkpoint.name,
             "sha256": checkpoint.sha256 or "none",
             "genome": self.genome.path.name,
             "flank": self.geometry.flank,

@@ -9,12 +9,13 @@ import numpy as np
 from zflipon.inference.predictor import Predictor
 from zflipon.workflows.variants.alleles import AlleleBatch, AllelePair
 
-SCORE_DTYPE = np.dtype(
-    [(name, np.float64) for name in ("gain", "loss", "sum", "pos", "ref", "alt", "spread")] + [("why", "U20")]
-)
-"""Scores of one allele; NaN if it is not scored, and then ``why`` is one of `SKIP_REASONS`."""
+_NUMBERS = ("gain", "loss", "sum", "pos", "ref", "alt", "spread")
 
-_NUMBERS = len(SCORE_DTYPE.names) - 1
+SCORE_FIELDS = (*_NUMBERS, "why")
+"""Names of the fields of `SCORE_DTYPE`."""
+
+SCORE_DTYPE = np.dtype([(name, np.float64) for name in _NUMBERS] + [("why", "U20")])
+"""Scores of one allele; NaN if it is not scored, and then ``why`` is one of `SKIP_REASONS`."""
 
 
 def window_features(predictor: Predictor, batch: AlleleBatch) -> list[np.ndarray] | None:
@@ -30,7 +31,7 @@ def window_features(predictor: Predictor, batch: AlleleBatch) -> list[np.ndarray
         window = contig, start, len(sequence)
         if window not in by_window:
             bounds = np.array([(start, start + len(sequence))], dtype=np.int64)
-            (by_window[window],) = predictor.read_features(contig, bounds)
+            (by_window[window],) = predictor.features.windows(contig, bounds, predictor.module.view)
         features.append(by_window[window])
     return features
 
@@ -54,10 +55,10 @@ def score_alleles(pairs: Sequence[AllelePair | str], probabilities: Sequence[np.
     for row, pair in zip(scores, pairs, strict=True):
         if isinstance(pair, str):
             row["why"] = pair
-            numbers = [np.nan] * _NUMBERS
+            numbers = [np.nan] * len(_NUMBERS)
         else:
             numbers = score_pair(pair, probabilities)
-        for name, number in zip(SCORE_DTYPE.names, numbers, strict=False):
+        for name, number in zip(_NUMBERS, numbers, strict=False):
             row[name] = number
     return scores
 
