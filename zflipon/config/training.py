@@ -51,8 +51,8 @@ class DataConfig:
         Folder of BED files, such as chromatin marks, that a stage can learn to predict from sequence. The finished
         model does not need them.
     chromatin : str or None
-        ``.npz`` file of chromatin tracks in 128-bp bins (`zflipon.training.context_windows.ChromatinTargets`), for a stage with
-        the target ``'chromatin'``.
+        ``.npz`` file of chromatin tracks in 128-bp bins (`zflipon.training.context_windows.ChromatinTargets`), for a
+        stage with the target ``'chromatin'``.
     contigs, exclude_contigs : tuple of str
         Contigs to use (default: all), and contigs to leave out, such as alternative loci. Here and in the other lists
         of contigs, ``*`` and ``?`` match any text and any letter: ``chr20*``.

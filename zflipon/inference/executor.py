@@ -82,7 +82,10 @@ class Executor:
     ):
         self.settings, self.margin, self.window = settings, margin, window
         self.device, self.dtype = settings.device, settings.dtype
-        self.module = cast_encoder_weights(module.to(self.device).eval(), self.dtype)
+        self.module = cast_encoder_weights(
+            module.to(device=self.device).eval(),  # pyright: ignore[reportCallIssue, reportArgumentType]: transformers wraps it
+            self.dtype,
+        )
         self.timer = timer or StageTimer()
         self.profile = profile or device_profile(self.device)
         self._workers = WorkerPool(settings.threads) if self.device.type == "cpu" else None

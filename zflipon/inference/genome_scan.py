@@ -205,7 +205,7 @@ class _TaskState:
         if not exits_early and not set(self.scores) & set(FACTORS):
             return self.task.selected, SKIPPED_PROBABILITY
         logits, cores = self.predictor.upper_bound_logits(text), slice(core_starts[0], core_starts[0] + size)
-        if set(self.scores) & set(FACTORS):
+        if logits is not None and set(self.scores) & set(FACTORS):
             self.propensity = sigmoid(logits)[cores]
         if self.scores == ("propensity",):
             return np.zeros(len(core_starts), dtype=bool), SKIPPED_PROBABILITY

@@ -139,7 +139,7 @@ class ShardWriter:
         self._remaining = list(run.plan.by_contig().items())
         self._stored = 0  # leading shards of the first remaining contig that are known to be stored
         counts = ("calls", "called_bases", "bases", "windows_read")
-        self.totals = {score: dict.fromkeys(counts, 0) for score in run.scores}
+        self.totals: dict[str, dict[str, int]] = {score: dict.fromkeys(counts, 0) for score in run.scores}
 
     def write_finished_contigs(self) -> None:
         """Write the contigs whose turn it is and whose shards are all stored."""

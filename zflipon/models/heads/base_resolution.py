@@ -227,8 +227,10 @@ class BaseHead(nn.Module):
         start, end = max(0, core[0] - CORE_FLANK), min(bases.shape[1], core[1] + CORE_FLANK)
         outside = (start, bases.shape[1] - end)
         channels, in_call = self._zhunt(bases[:, start:end])
+        if channels is not None and in_call is not None:
+            channels, in_call = F.pad(channels, outside), F.pad(in_call, outside)
         kmers = self.kmers(bases) if self.kmers is not None else None
-        return BaseInputs(self._one_hot(bases), F.pad(channels, outside), F.pad(in_call, outside), kmers)
+        return BaseInputs(self._one_hot(bases), channels, in_call, kmers)
 
     def context_features(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return the inputs of the second factor: float, shape (batch, bins, features).
