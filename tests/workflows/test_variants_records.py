@@ -149,6 +149,27 @@ def test_what_cannot_be_bcf_is_refused_before_scoring(score, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["genome.fa", "genome.fa.fai", "in.vcf"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ((".",), r"the record at chr1:50 has 0 sample columns, the header 2"),
+        ((".", "GT:GT", "0/1:0/1", "0/1:0/1"), r"bcftools: a record does not fit the header"),
+    ],
+)
+def test_a_refusal_of_bcf_names_the_reason(score, columns, reason):
+    content = vcf(record(50, other(50), *columns), samples=("FORMAT", "s1", "s2"))
+    with pytest.raises(InputError, match=rf"cannot be written as BCF \({reason}\)"):
+        score(content, "z.bcf")
+
+
+def test_declarations_of_an_earlier_run_do_not_hinder_bcf(score):
+    """The input's own ZF fields have other types, and a filter is not declared."""
+    header = [*HEADER, '##INFO=<ID=ZF_GAIN,Number=1,Type=Integer,Description="old">']
+    row = list(record(50, other(50), "ZF_GAIN=high"))
+    row[6] = "q10"
+    assert len(our_fields(score(vcf(row, header=header), "z.bcf"))) == 1
+
+
 def test_a_bcf_keeps_every_column(score, tmp_path, fasta, tiny_checkpoint):
     content = vcf(
         record(50, other(50), "X=a", "GT", "0/1"), record(60, other(60), "END=70", "GT", "./."),

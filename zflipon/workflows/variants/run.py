@@ -147,7 +147,7 @@ def _scan(state: PartialState, path: Path, genome: Genome, regions: list[Region]
                 "file (bcftools sort), or name an output that ends in .vcf or .tsv"
             )
         if kind == "bcf":
-            require_convertible(path)
+            require_convertible(path, summary.header)
         return summary
 
     return broadcast_from_main(state, scan)
@@ -202,9 +202,9 @@ class _Run:
         for name, md5 in self.summary.contigs.items():
             digest.update(f"{name} {lengths[name]} {md5}\n".encode())
         return {
-            "genome": digest.hexdigest(),
             "records": self.summary.digest,
             "regions": ",".join(self.config.regions) or "all",
+            "contig sequences": digest.hexdigest(),
             "flank": self.geometry.flank,
             "longest allele": self.geometry.longest,
             "shifts": self.config.shifts,

@@ -109,6 +109,11 @@ class VcfRecord:
         return () if self.columns[4] == "." else tuple(self.columns[4].split(","))
 
     @property
+    def samples(self) -> int:
+        """Number of sample columns."""
+        return max(0, len(self.columns) - len(COLUMNS) - 1)
+
+    @property
     def info(self) -> list[str]:
         """Entries of the INFO column, such as ``'DP=7'``."""
         return [] if self.columns[7] in (".", "") else self.columns[7].split(";")

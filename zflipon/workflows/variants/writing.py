@@ -16,7 +16,7 @@ import pysam.bcftools
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError, printable
 from zflipon.workflows.variants.alleles import SKIP_REASONS
-from zflipon.workflows.variants.scoring import SCORE_FIELDS
+from zflipon.workflows.variants.scoring import SCORE_DTYPE
 from zflipon.workflows.variants.vcf import ENCODING, VcfHeader, VcfRecord, open_vcf
 
 Scores = tuple[float | int | str | None, ...]
@@ -100,7 +100,7 @@ def open_writer(
         finally:
             text.unlink(missing_ok=True)
         return
-    with pysam.BGZFile(str(part), "w", None) if kind == "vcf.gz" else open(part, "wb") as file:
+    with pysam.BGZFile(str(part), "w") if kind == "vcf.gz" else open(part, "wb") as file:
 
         def write_text(text: str) -> None:
             file.write(text.encode(**ENCODING))
@@ -140,7 +140,7 @@ def write_batch(
     counts["alleles"] += len(scores) - int(is_skipped.sum())
     for why, count in zip(*np.unique(scores["why"][is_skipped], return_counts=True), strict=True):
         counts[str(why)] += int(count)
-    rows = [tuple(map(_plain_value, SCORE_FIELDS, row)) for row in scores.tolist()]
+    rows = [tuple(map(_plain_value, SCORE_DTYPE.names, row)) for row in scores.tolist()]
     first = 0
     for record in batch:
         alleles = slice(first, first + len(record.alts))
@@ -162,30 +162,45 @@ def write_index(part: Path, kind: str, longest: int) -> None:
         Bases of the longest contig.
     """
     if kind == "bcf":
-        pysam.tabix_index(str(part), preset="bcf", force=True)  # pyright: ignore[reportArgumentType]: missing in the stubs
+        pysam.tabix_index(str(part), preset="bcf", force=True)
     elif kind == "vcf.gz":
         pysam.tabix_index(str(part), preset="vcf", csi=longest > _TBI_LIMIT, force=True)
 
 
-def require_convertible(path: Path) -> None:
-    """Raise `InputError` if a VCF cannot be written as BCF, which is stricter about types than text."""
+def require_convertible(path: Path, header: VcfHeader) -> None:
+    """Raise `InputError` if a VCF cannot be written as BCF, which is stricter about types than text.
+
+    Parameters
+    ----------
+    path : Path
+        The input.
+    header : VcfHeader
+        Its header, with a declaration for every name that the records use.
+    """
     try:
         _convert_to_bcf(path, Path(os.devnull))
         return
-    except OSError:  # perhaps for a reason that our output does not share, such as a blank line
+    except OSError:  # perhaps for a reason that our output does not share, such as an undeclared name
         pass
-    with tempfile.TemporaryDirectory(prefix="zflipon-") as folder, open_vcf(path) as (header, records):
+    with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
         copy = Path(folder) / "copy.vcf.gz"
-        with pysam.BGZFile(str(copy), "w", None) as file:
-            file.write(header.text().encode(**ENCODING))
+        with open_vcf(path) as (_, records), open_writer(copy, "vcf.gz", header, {"model": "none"}) as write:
             for record in records:
-                file.write(("\t".join(record.columns) + "\n").encode(**ENCODING))
+                if record.samples != header.samples:
+                    raise _not_convertible(
+                        path,
+                        f"the record at {printable(record.contig)}:{record.position} has {record.samples} sample "
+                        f"columns, the header {header.samples}",
+                    )
+                write(record, ())
         try:
             _convert_to_bcf(copy, Path(os.devnull))
         except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written as BCF ({error}); name an output that ends in .vcf.gz"
-            ) from error
+            raise _not_convertible(path, str(error)) from error
+
+
+def _not_convertible(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: cannot be written as BCF ({reason}); name an output that ends in .vcf.gz")
 
 
 def _convert_to_bcf(text: Path, part: Path) -> None:
@@ -197,8 +212,13 @@ def _convert_to_bcf(text: Path, part: Path) -> None:
 
 
 def _bcftools_reason(error: Exception) -> str:
-    lines = [line.strip("' ()\t") for line in str(error).replace("\\n", "\n").splitlines()]
-    return printable(next((line for line in reversed(lines) if line), "the columns do not fit the header"))
+    """Return the last line of what bcftools printed."""
+    text = str(error).replace("\\n", "\n").rpartition("stderr=")[2]
+    lines = [line.strip("' ()\t") for line in text.splitlines()]
+    reason = next((line for line in reversed(lines) if line), "")
+    if not reason or os.devnull in reason:  # bcftools names the output if htslib refuses a record
+        return "a record does not fit the header"
+    return printable(reason)
 
 
 def _declare_fields(header: VcfHeader, settings: Mapping[str, object]) -> VcfHeader:
@@ -235,7 +255,7 @@ def _info_value(value: float | int | str | None) -> str:
 
 def _plain_value(name: str, value: float | str) -> float | int | str | None:
     """Return a score as it is written: rounded; None if it is missing."""
-    if isinstance(value, str):
+    if name == "why":
         return value or None
     if value != value:  # NaN
         return None
