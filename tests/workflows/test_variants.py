@@ -191,7 +191,9 @@ def test_every_allele_has_scores_or_a_reason(tmp_path, genome, stub):
         ("chr1", 90000, "C", "A"),
         ("chrUn", 5, "C", "A"),
     ]
-    counts, records = run(tmp_path, genome, rows, contigs={**GENOME, "chrUn": "ACGTACGT"})
+    config = VariantConfig(max_length=100)
+    contigs = {**GENOME, "chrUn": "ACGTACGT"}
+    counts, records = run(tmp_path, genome, rows, config=config, contigs=contigs)
     assert [record.pos for record in records] == [row[1] for row in rows]
     assert records[0].info["ZF_WHY"] == (".", "spanning_deletion", "symbolic", ".")
     assert [value is None for value in records[0].info["ZF_LOSS"]] == [False, True, True, False]
