@@ -92,7 +92,7 @@ def test_tasks_come_in_order_however_many_threads_tokenize(predictor, tmp_path, 
 def test_early_exit_skips_only_windows_that_a_track_shows_as_0(tmp_path, rng, both_strands):
     # runs of purines and of pyrimidines, which form no Z-DNA, between sequences that form it
     inert = [
-        "".join(rng.choice(["AAGA", "TTCT", "AAAAG", "TG"], size)) for size in rng.integers(200, 2500, 12)
+        "".join(rng.choice(["AAGA", "TTCT", "AAAAG", "TG"], size)) for size in rng.integers(2000, 6000, 12)
     ]
     forming = ["CG" * 9, "TG" * 12, "CGCGCACGCGTGCG", "N" * 3000, "GC" * 12 + "CCGGGCGGCCGGCG" * 40]
     text = "".join(piece + forming[i % len(forming)] for i, piece in enumerate(inert))

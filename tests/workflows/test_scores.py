@@ -103,7 +103,9 @@ def test_tracks_have_the_values_of_predict(folder):
         found = values(folder / f"all.{name}.bw")
         known = ~np.isnan(found)
         assert known.any()
-        np.testing.assert_allclose(found[known], expected[known], atol=0.00051)
+        # `predict` reads the whole text, `annotate` windows of it, whose context ends at their margins
+        tolerance = 0.00051 if name == "propensity" else 0.01
+        np.testing.assert_allclose(found[known], expected[known], atol=tolerance)
 
 
 @pytest.mark.parametrize("both_strands", [True, False])

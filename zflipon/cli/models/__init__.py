@@ -39,7 +39,13 @@ def models(context: click.Context) -> None:
         print_list()
 
 
-@models.command("list", short_help="List bundled models and model families.")
+LIST_EPILOG = """\b
+Examples:
+  zflipon models list
+"""
+
+
+@models.command("list", short_help="List bundled models and model families.", epilog=LIST_EPILOG)
 def list_() -> None:
     """List the bundled models and the model families."""
     print_list()

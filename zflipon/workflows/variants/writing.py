@@ -16,7 +16,7 @@ import pysam.bcftools
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError, printable
 from zflipon.workflows.variants.alleles import SKIP_REASONS
-from zflipon.workflows.variants.scoring import SCORE_DTYPE
+from zflipon.workflows.variants.scoring import SCORE_FIELDS
 from zflipon.workflows.variants.vcf import ENCODING, VcfHeader, VcfRecord, open_vcf
 
 Scores = tuple[float | int | str | None, ...]
@@ -100,7 +100,7 @@ def open_writer(
         finally:
             text.unlink(missing_ok=True)
         return
-    with pysam.BGZFile(str(part), "w") if kind == "vcf.gz" else open(part, "wb") as file:
+    with pysam.BGZFile(str(part), "w", None) if kind == "vcf.gz" else open(part, "wb") as file:
 
         def write_text(text: str) -> None:
             file.write(text.encode(**ENCODING))
@@ -140,7 +140,7 @@ def write_batch(
     counts["alleles"] += len(scores) - int(is_skipped.sum())
     for why, count in zip(*np.unique(scores["why"][is_skipped], return_counts=True), strict=True):
         counts[str(why)] += int(count)
-    rows = [tuple(map(_plain_value, SCORE_DTYPE.names, row)) for row in scores.tolist()]
+    rows = [tuple(map(_plain_value, SCORE_FIELDS, row)) for row in scores.tolist()]
     first = 0
     for record in batch:
         alleles = slice(first, first + len(record.alts))
@@ -162,7 +162,7 @@ def write_index(part: Path, kind: str, longest: int) -> None:
         Bases of the longest contig.
     """
     if kind == "bcf":
-        pysam.tabix_index(str(part), preset="bcf", force=True)
+        pysam.tabix_index(str(part), preset="bcf", force=True)  # pyright: ignore[reportArgumentType]: missing in the stubs
     elif kind == "vcf.gz":
         pysam.tabix_index(str(part), preset="vcf", csi=longest > _TBI_LIMIT, force=True)
 
@@ -255,7 +255,7 @@ def _info_value(value: float | int | str | None) -> str:
 
 def _plain_value(name: str, value: float | str) -> float | int | str | None:
     """Return a score as it is written: rounded; None if it is missing."""
-    if name == "why":
+    if isinstance(value, str):
         return value or None
     if value != value:  # NaN
         return None
