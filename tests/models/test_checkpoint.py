@@ -549,7 +549,7 @@ def test_metadata_of_format_1_is_read_with_the_new_key_names():
         "margin": 10,
         "bears_missing": True,
         "calibration": {"scale": 0.5, "bias": 1.0, "bend": [[-6.0, 0.0], [1.0, 0.25]]},
-        "quality": {"at": {"0.3": [0.5, 0.9]}, "twins": [{"f1": 0.7}], "f1": 0.7},
+        "quality": {"at": {"0.3": [0.5, 0.9]}, "\x74wins": [{"f1": 0.7}], "f1": 0.7},
         "versions": {},
     }
     metadata = ModelMetadata.from_dict(old)

@@ -163,7 +163,7 @@ def test_an_index_with_a_cycle_is_an_error(written):
 
 
 def test_damaged_structures_never_crash(written, tmp_path):
-    """Bytes of header, contig tree and index are changed at random, in a process of its own."""
+    """Bytes of header, contig tree and index are changed at random, in a child process."""
     script = (
         "import sys, numpy as np; from pathlib import Path; from test_bigwig import scores_or_message\n"
         "data = Path(sys.argv[1]).read_bytes(); rng = np.random.default_rng(0); path = Path(sys.argv[2])\n"
