@@ -1,12 +1,12 @@
 """The accuracy table: models and peers against labels, on every base and on the 1:3 sample; and calibration.
 
 python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--features TRACKS.tsv]
-    [--zseeker] [--calls NAME=FILE.bed]
+    [--zseeker] [--calls NAME=FILE.bed] [--held-out FOLDER]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``, ``zhunt.bed``,
 ``deepz.bed``. The bundled models were trained on all of these contigs. Each contig is therefore annotated by the
-held-out model that was trained without it (``benchmarks/held_out_models``), with the calibration and the threshold of
-the bundled model. Tables are printed for the contigs of each held-out model, for the autosomes and for all contigs. A
+held-out model that was trained without it (in FOLDER/MODEL of ``--held-out FOLDER``), with the calibration and the
+threshold of the bundled model; ``zflipon train train/compact.toml`` writes such models. Tables are printed for the contigs of each held-out model, for the autosomes and for all contigs. A
 model without held-out models annotates all contigs itself. One row shows the score of the first model if its calls
 ended where those of published Z-HUNT maps end. Models that read omics tracks (compact-omics, and those of
 train/deepz.toml and train/graphz.toml) read them from TRACKS.tsv; a model can be given as NAME=FOLDER. The last columns
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import fnmatch
 import json
 import subprocess
 import sys
@@ -50,11 +51,13 @@ def main() -> None:
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     models = arguments.model or [DEFAULT_MODEL, "zhunt"]
-    groups = [arguments.contigs.split(",")] if arguments.contigs else held_out_contigs(DEFAULT_MODEL)
+    with Genome(data / "hg19_part.fa.gz") as genome:
+        names = list(genome.lengths)
+    groups = [arguments.contigs.split(",")] if arguments.contigs else held_out_contigs(DEFAULT_MODEL, names)
     contigs = [contig for group in groups for contig in group]
     named = dict(pair.split("=", 1) if "=" in pair else (Path(pair).name, pair) for pair in models)
     tracks = {
-        f"zflipon {name}": annotate(data, out, name, model, contigs, arguments.features)
+        f"zflipon {name}": annotate(data, out, name, model, contigs, arguments)
         for name, model in named.items()
     }
     sizes = {f"zflipon {name}": parameters(model) for name, model in named.items()}
@@ -97,13 +100,18 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--features", metavar="TSV", help="omics tracks, for models that read them")
     parser.add_argument("--zseeker", nargs="?", const="ZSeeker", help="run ZSeeker too, by this name or path")
+    parser.add_argument(
+        "--held-out", default=HELD_OUT_MODELS, type=Path, metavar="FOLDER", help="folder of held-out models"
+    )
     parser.add_argument("--contigs", help="contigs to evaluate; default: those of the held-out models")
     return parser.parse_args()
 
 
-def held_out_contigs(model: str) -> list[list[str]]:
-    """Return the contigs without which each held-out model of a model was trained."""
-    return [each["contigs"] for each in load(model).metadata.quality["held_out_models"]]
+def held_out_contigs(model: str, names: list[str]) -> list[list[str]]:
+    """Return the contigs without which each held-out model of a model was trained, as far as they are in the data."""
+    patterns = [each["contigs"] for each in load(model).metadata.quality["held_out_models"]]
+    groups = [[name for pattern in each for name in fnmatch.filter(names, pattern)] for each in patterns]
+    return [group for group in groups if group]
 
 
 def evaluate_contigs(paths: list[Path], data: Path, contigs: list[str]) -> EvaluationReport:
@@ -122,13 +130,15 @@ def evaluate_contigs(paths: list[Path], data: Path, contigs: list[str]) -> Evalu
 
 
 def annotate(
-    data: Path, out: Path, name: str, model: str, contigs: list[str], features: str | None
+    data: Path, out: Path, name: str, model: str, contigs: list[str], arguments: argparse.Namespace
 ) -> list[Path]:
     """Write the probabilities and calls of a model's held-out models, each for the contigs it was not trained on."""
     parts = []
-    for number, (reader, chosen) in enumerate(models_for_contigs(name, model, contigs, out), 1):
+    for number, (reader, chosen) in enumerate(
+        models_for_contigs(name, model, contigs, out, arguments.held_out), 1
+    ):
         paths = [out / f"{name}.{number}.{kind}" for kind in ("bw", "bed")]
-        run(data, reader, chosen, paths, features)
+        run(data, reader, chosen, paths, arguments.features)
         parts.append(paths)
     if len(parts) == 1:
         return parts[0]
@@ -141,14 +151,16 @@ def annotate(
     return merged
 
 
-def models_for_contigs(name: str, model: str, contigs: list[str], out: Path) -> list[tuple[str, list[str]]]:
+def models_for_contigs(
+    name: str, model: str, contigs: list[str], out: Path, held_out_models: Path
+) -> list[tuple[str, list[str]]]:
     """Return pairs of a model and the contigs that it annotates: held-out models, or the model itself without any.
 
     Held-out models get the calibration and the threshold of the model, so that calls are comparable.
     """
     metadata = load(model).metadata
     pairs = []
-    for folder in sorted(HELD_OUT_MODELS.glob(f"{name}/*")) if model == name else []:
+    for folder in sorted(held_out_models.glob(f"{name}/*")) if model == name else []:
         held_out = load(folder)
         chosen = [contig for contig in contigs if contig in held_out.metadata.training["validation_contigs"]]
         if chosen:
@@ -158,6 +170,11 @@ def models_for_contigs(name: str, model: str, contigs: list[str], out: Path) -> 
             path = out / "held_out_models" / name / folder.name
             save(replace(held_out, metadata=calibrated), path)
             pairs.append((str(path), chosen))
+    seen = set(contigs) & set(metadata.training.get("contigs", ()))
+    if not pairs and seen:
+        print(
+            f"{name} was trained on {len(seen)} of these contigs: its figures are too high", file=sys.stderr
+        )
     return pairs or [(model, contigs)]
 
 
