@@ -6,12 +6,13 @@ python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--feat
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``, ``zhunt.bed``,
 ``deepz.bed``. The bundled models were trained on all of these contigs. Each contig is therefore annotated by the
 held-out model that was trained without it (in FOLDER/MODEL of ``--held-out FOLDER``), with the calibration and the
-threshold of the bundled model; ``zflipon train train/compact.toml`` writes such models. Tables are printed for the contigs of each held-out model, for the autosomes and for all contigs. A
-model without held-out models annotates all contigs itself. One row shows the score of the first model if its calls
-ended where those of published Z-HUNT maps end. Models that read omics tracks (compact-omics, and those of
-train/deepz.toml and train/graphz.toml) read them from TRACKS.tsv; a model can be given as NAME=FOLDER. The last columns
-are parameters and speed, including reading and writing. OUT gets the tracks of each model, ``accuracy.json``,
-``reliability.csv`` and, if matplotlib is installed, ``reliability.png``.
+threshold of the bundled model; ``zflipon train train/compact.toml`` writes such models. Tables are printed for the
+contigs of each held-out model, for the autosomes and for all contigs. A model without held-out models annotates all
+contigs itself. One row shows the score of the first model if its calls ended where those of published Z-HUNT maps end.
+Models that read omics tracks (compact-omics, and those of train/deepz.toml and train/graphz.toml) read them from
+TRACKS.tsv; a model can be given as NAME=FOLDER. The last columns are parameters and speed, including reading and
+writing. OUT gets the tracks of each model, ``accuracy.json``, ``reliability.csv`` and, if matplotlib is installed,
+``reliability.png``.
 """
 
 from __future__ import annotations
