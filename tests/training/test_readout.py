@@ -1,16 +1,17 @@
 """The refitted readout: its penalised logistic regression, and how it ranks candidates by their surroundings."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import dna, make_fasta
 
+from zflipon.config import DataConfig
 from zflipon.genome.fasta import Genome
 from zflipon.models import create
 from zflipon.models.collate import collate
+from zflipon.training.dataset import TrainingData
 from zflipon.training.readout import contig_groups, fit_logistic, fit_readout
 
 
@@ -149,9 +150,7 @@ def test_ranks_identical_candidates_by_their_surroundings(tmp_path, tokenizer):
         intervals = {
             name: {"c": np.array(rows)} for name, rows in (("candidates", calls), ("labels", labels))
         }
-        training_data = SimpleNamespace(
-            genome=genome, contigs={"train": {"c": at}}, blacklist={}, **intervals
-        )
+        training_data = TrainingData(DataConfig(), genome, contigs={"train": {"c": at}}, **intervals)
         fit_readout(made, training_data, penalty=1.0)
         predicted = []
         for start, end in calls:

@@ -112,7 +112,9 @@ class Predictor:
     def decoder(self) -> Decoder:
         """Decodes the output of the model; raises `ModelError` if it is neither of bases nor of tokens."""
         if self._decoder is None:
-            raise ModelError(f"a model with the objective '{self.metadata.objective}' calls no bases")
+            raise ModelError(
+                f"a model with the objective '{self.metadata.objective}' calls no bases; expected 'base' or 'token'"
+            )
         return self._decoder
 
     @property

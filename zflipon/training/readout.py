@@ -227,7 +227,7 @@ def _fit_tracks(
 
 def _required_features(training_data: TrainingData) -> FeatureTracks:
     if training_data.features is None:
-        raise InputError("readout: the model reads omics tracks, but the training data have none")
+        raise InputError("readout: the model reads omics tracks, which the recipe lacks; set features.tracks")
     return training_data.features
 
 
