@@ -64,6 +64,9 @@ class DataConfig:
         random, with the same share of every contig and label in each part, as the published models do.
     validation_contigs, test_contigs : tuple of str
         Contigs for validation and for the final test. Validation chooses weights, calibration and threshold.
+    shortest_evaluated : int
+        Validation and test contigs below this length are neither learnt nor evaluated. Short contigs are often cut
+        out around genes, so that figures on them do not hold for a whole genome.
     held_out_models : tuple of tuple of str
         Lists of contigs. For each list a held-out model is trained without these contigs and evaluated on them. Their
         pooled predictions give the figures, the calibration and the threshold of the model itself, which is trained
@@ -92,6 +95,7 @@ class DataConfig:
     split: Literal["contigs", "stratified"] = "contigs"
     validation_contigs: Names = ()
     test_contigs: Names = ()
+    shortest_evaluated: NonNegativeInt = 0
     held_out_models: NameLists = ()
     validation_share: Probability = 0.24
     test_share: Probability = 0.20

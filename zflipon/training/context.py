@@ -112,7 +112,7 @@ def train_context(
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
     average = {name: each.detach().clone() for name, each in module.state_dict().items()}
     first = _resume(folder / "context.pt", module, optimizer, average)
     scale = len(windows.targets.names) / 20  # a mean over a thousand rare tracks is a small number
@@ -132,8 +132,7 @@ def train_context(
         optimizer.step()
         decay = min(settings.average, (step + 1) / (step + 10))
         with torch.no_grad():
-            for name, each in module.state_dict().items():
-                average[name].lerp_(each, 1 - decay)
+            torch._foreach_lerp_(list(average.values()), list(module.state_dict().values()), 1 - decay)
         progress(step + 1, tracks.item(), calls.item())
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             _save(folder / "context.pt", module, optimizer, average, step + 1)

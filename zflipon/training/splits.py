@@ -119,7 +119,7 @@ def split_contigs(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, dic
     Raises
     ------
     InputError
-        If a contig is unknown, or no contig is left to train on.
+        If a contig is unknown, if no contig is left to train on, or if all contigs of a part are too short.
     """
     data = expand_patterns(data, lengths)
     lengths = _selected_contigs(data, lengths)
@@ -133,12 +133,20 @@ def split_contigs(data: DataConfig, lengths: Mapping[str, int]) -> dict[str, dic
     excluded = named["validation"] | named["test"]
     parts = {
         "train": {contig: size for contig, size in lengths.items() if contig not in excluded},
-        **{part: {c: size for c, size in lengths.items() if c in names} for part, names in named.items()},
+        **{
+            part: {c: size for c, size in lengths.items() if c in names and size >= data.shortest_evaluated}
+            for part, names in named.items()
+        },
     }
     if any(not parts["train"].keys() - set(contigs) for contigs in [(), *data.held_out_models]):
         raise InputError(
             "data: no contig is left to train on; take some out of held_out_models, validation_contigs or test_contigs"
         )
+    for part, names in named.items():
+        if names and not parts[part]:
+            raise InputError(
+                f"data.shortest_evaluated: no {part} contig has {data.shortest_evaluated:,} bases; lower it"
+            )
     return {part: parts[part] for part in PARTS}
 
 

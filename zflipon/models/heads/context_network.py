@@ -86,7 +86,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm = ChannelNorm(width)
         self.convolution = Convolution(width, width, kernel, dilation)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, width, 1, length) to the same shape."""
@@ -102,25 +102,29 @@ class ContextNetwork(nn.Module):
         Channels at 2 bp, at 8 bp, and at 32 bp and above.
     dilations : sequence of int
         Dilation of each residual block at 128 bp; three bins per kernel.
+    blocks : sequence of int
+        Residual blocks at 2 bp, 8 bp and 32 bp. A block at 2 bp costs as much as all blocks above it.
     dropout : float
-        Share of channels that is dropped in the 128-bp blocks during training.
+        Share of channels that is dropped in each 128-bp block during training.
     """
 
     def __init__(
         self,
         widths: Sequence[int] = (128, 160, 224),
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 1, 2, 4),
+        blocks: Sequence[int] = (0, 1, 2),
         dropout: float = 0.1,
     ):
         super().__init__()
         base, middle, wide = widths
+        at_2, at_8, at_32 = blocks
         self.width = wide
         self.stem = Convolution(4, base, _STEM_KERNEL, stride=_STEM_STRIDE)
-        self.block_2 = ResidualBlock(base, _KERNEL)
+        self.blocks_2 = _residual_blocks(at_2, base)
         self.to_8 = nn.Sequential(ChannelNorm(base), Convolution(base, middle, _KERNEL))
-        self.block_8 = ResidualBlock(middle, _KERNEL)
+        self.blocks_8 = _residual_blocks(at_8, middle)
         self.to_32 = nn.Sequential(ChannelNorm(middle), Convolution(middle, wide, _KERNEL))
-        self.blocks_32 = nn.Sequential(ResidualBlock(wide, _KERNEL), ResidualBlock(wide, _KERNEL))
+        self.blocks_32 = _residual_blocks(at_32, wide)
         self.to_128 = nn.Sequential(ChannelNorm(wide), Convolution(wide, wide, _KERNEL))
         self.blocks_128 = nn.Sequential(
             *(ResidualBlock(wide, 3, dilation, dropout) for dilation in dilations)
@@ -138,12 +142,16 @@ class ContextNetwork(nn.Module):
         """
         x = bases.contiguous().transpose(1, 2).unsqueeze(2)  # channels last
         x = F.relu(self.stem(x))
-        x = F.max_pool2d(self.block_2(x), (1, _POOL))
-        x = F.max_pool2d(self.block_8(F.relu(self.to_8(x))), (1, _POOL))
+        x = F.max_pool2d(self.blocks_2(x), (1, _POOL))
+        x = F.max_pool2d(self.blocks_8(F.relu(self.to_8(x))), (1, _POOL))
         fine = self.blocks_32(F.relu(self.to_32(x)))
         x = F.max_pool2d(fine, (1, _POOL))
         coarse = self.norm(self.blocks_128(F.relu(self.to_128(x))))
         return ContextStates(fine.squeeze(2).transpose(1, 2), coarse.squeeze(2).transpose(1, 2))
+
+
+def _residual_blocks(count: int, width: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width, _KERNEL) for _ in range(count)))
 
 
 class TrackReadout(nn.Module):

@@ -20,15 +20,21 @@ class WideContext(nn.Module):
 
     Parameters
     ----------
-    widths, dilations : sequence of int
+    widths, dilations, blocks : sequence of int
         See `ContextNetwork`.
     dropout : float
         Fraction of channels dropped in training.
     """
 
-    def __init__(self, widths: Sequence[int], dilations: Sequence[int], dropout: float):
+    def __init__(
+        self,
+        widths: Sequence[int],
+        dilations: Sequence[int],
+        blocks: Sequence[int] = (0, 1, 2),
+        dropout: float = 0.1,
+    ):
         super().__init__()
-        self.network = ContextNetwork(widths, dilations, dropout)
+        self.network = ContextNetwork(widths, dilations, blocks, dropout)
         self.channels = self.network.width
         self.fine = nn.Linear(self.channels, self.channels)
         self.coarse = nn.Linear(self.channels, self.channels)
