@@ -317,7 +317,7 @@ def _record_weights(folder: Path, weights: Iterable[Path]) -> None:
 def _read_verified(files: CheckpointFiles) -> dict[str, Tensor]:
     """Read the tensors of the weights, or of the base of adapters, after a comparison of checksums."""
     files.verify_weights()
-    tensors = read_tensors(files.base.weights if files.base else files.weights)
+    tensors = read_tensors(files.base.whole_weights if files.base else files.whole_weights)
     return {current_name(name): tensor for name, tensor in tensors.items()}
 
 

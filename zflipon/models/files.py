@@ -37,6 +37,9 @@ BASE_SHA256 = "zflipon_base_sha256"
 WEIGHTS_SHA256 = "zflipon_sha256"
 """Key of a ``config.json``: SHA-256 of the weights that were saved with it."""
 
+SHARED_WEIGHTS = "zflipon_shared_weights"
+"""Key of a ``config.json``: ``model`` and ``sha256`` of the bundled model that has the tensors missing here."""
+
 OBJECTIVE_OF_TASK = {"TOKEN_CLS": "token", "SEQ_CLS": "sequence"}
 """``task_type`` of peft → objective."""
 
@@ -62,6 +65,8 @@ class CheckpointFiles:
         Content of ``adapter_config.json`` if the weights are low-rank adapters.
     base : CheckpointFiles or None
         Checkpoint that the adapters belong to.
+    shared : tuple of Path
+        Weights of a bundled model that has the tensors which `weights` lack; see `zflipon.models.shared_weights`.
     """
 
     folder: Path
@@ -70,11 +75,17 @@ class CheckpointFiles:
     name: str = ""
     adapter: dict[str, Any] | None = None
     base: CheckpointFiles | None = None
+    shared: tuple[Path, ...] = ()
+
+    @property
+    def whole_weights(self) -> tuple[Path, ...]:
+        """Files of all weights but those of a base; tensors of later files replace those of earlier ones."""
+        return (*self.shared, *self.weights)
 
     @property
     def all_weights(self) -> tuple[Path, ...]:
         """All files of weights, those of the base first."""
-        return (*(self.base.weights if self.base else ()), *self.weights)
+        return (*(self.base.whole_weights if self.base else ()), *self.whole_weights)
 
     @property
     def size(self) -> int:
@@ -111,7 +122,7 @@ class CheckpointFiles:
 
     def tensor_sizes(self) -> dict[str, int]:
         """Return how many numbers each floating-point tensor holds, by its name in the network."""
-        own = read_tensor_sizes(self.weights)
+        own = read_tensor_sizes(self.whole_weights)
         if not self.base:
             return own
         from zflipon.models.heads.standard import HEAD_PREFIXES
@@ -217,7 +228,29 @@ def locate(name: str | Path, allow_adapters: bool = True) -> CheckpointFiles:
             )
         return _locate_adapters(folder, str(name))
     config = read_json(folder / CONFIG, "a checkpoint needs its config.json")
-    return CheckpointFiles(folder, config, find_weights(path), str(name))
+    shared = _locate_shared(config, folder) if path.is_dir() else ()
+    return CheckpointFiles(folder, config, find_weights(path), str(name), shared=shared)
+
+
+def _locate_shared(config: dict[str, Any], folder: Path) -> tuple[Path, ...]:
+    """Return the weights of the bundled model that a config names as the owner of its missing tensors."""
+    entry = config.get(SHARED_WEIGHTS)
+    if entry is None:
+        return ()
+    name = entry.get("model") if isinstance(entry, dict) else None
+    if name not in bundled():
+        raise ModelError(
+            f"{folder / CONFIG}: {SHARED_WEIGHTS} names the model {name!r}; expected a bundled one "
+            f"({format_names(bundled())})"
+        )
+    weights = find_weights(BUNDLED / name)
+    actual = sha256_of(*weights)
+    if actual != entry.get("sha256"):
+        raise ModelError(
+            f"{folder}: shares weights with another version of the bundled model {name} (SHA-256 "
+            f"{entry.get('sha256')}, found {actual}); install the version of zflipon that it was made with"
+        )
+    return weights
 
 
 def _find_path(name: str) -> Path:

@@ -231,7 +231,7 @@ def _token_length_of_training(files: CheckpointFiles, base: str | Path) -> dict[
         return {}
     tokenizer = read_tokenizer(files, defaults)
     longest = longest_trained_token(
-        tensors, read_tensors(locate(base, allow_adapters=False).weights), tokenizer
+        tensors, read_tensors(locate(base, allow_adapters=False).whole_weights), tokenizer
     )
     if longest is None:
         raise ModelError(

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from zflipon.errors import ModelError, format_names, suggest
-from zflipon.models.files import BASE_SHA256, WEIGHTS_SHA256
+from zflipon.models.files import BASE_SHA256, SHARED_WEIGHTS, WEIGHTS_SHA256
 from zflipon.models.registry import ModelFamily
 
 IGNORED_CONFIG_KEYS = (
@@ -24,6 +24,7 @@ IGNORED_CONFIG_KEYS = (
     "dtype",
     "zflipon",
     BASE_SHA256,
+    SHARED_WEIGHTS,
     WEIGHTS_SHA256,
 )
 """Keys of a ``config.json`` that do not describe the network."""
