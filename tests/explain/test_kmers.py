@@ -1,4 +1,4 @@
-"""Enrichment of k-mers over shuffles, and the classes of Z-forming DNA, on data with known answers."""
+"""Enrichment of k-mers over shuffles, on data with known answers."""
 
 import math
 from collections import Counter
@@ -10,10 +10,7 @@ from conftest import dna, make_fasta
 
 from zflipon.errors import InputError, ZfliponError
 from zflipon.explain.kmers import (
-    CLASSES,
-    alternation,
     benjamini_hochberg,
-    classify,
     kmer_enrichment,
     region_codes,
     shuffle_dinucleotides,
@@ -84,26 +81,6 @@ def test_counts_equal_a_plain_loop_without_unknown_bases():
 def test_q_values_by_hand():
     p = np.array([0.01, 0.04, 0.03, 0.5])
     np.testing.assert_allclose(benjamini_hochberg(p), [0.04, 0.16 / 3, 0.16 / 3, 0.5])
-
-
-@pytest.mark.parametrize(
-    ("text", "share", "kind"),
-    [
-        ("CGCGCGCG", 1.0, "(CG)n"),
-        ("TGTGTGTGTG", 1.0, "(TG)n/(CA)n"),
-        ("CACACACACA", 1.0, "(TG)n/(CA)n"),
-        ("TATATATA", 1.0, "(TA)n"),
-        ("CGCGTATACGCATG", 1.0, "mixed alternating"),
-        ("AAAAGGGG", 0.0, "not alternating"),
-        ("CCGG", 1 / 3, "not alternating"),
-        ("AAACGCGCGCAAA", 8 / 12, "(CG)n"),
-        ("CGCGNCGCG", 1.0, "not alternating"),
-    ],
-)
-def test_classes(text, share, kind):
-    assert alternation(base_codes(text)) == pytest.approx(share)
-    assert classify(base_codes(text)) == kind
-    assert kind in CLASSES
 
 
 def test_unusable_requests_are_refused(tmp_path):

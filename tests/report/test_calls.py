@@ -1,13 +1,13 @@
-"""Calls and value counts of tracks: from BED, from a bigWig with a recorded threshold, in chunks of any size."""
+"""Calls and value counts of a run: from BED, and from a bigWig with a recorded threshold."""
 
 import numpy as np
 import pytest
-from report_files import CALL, CALLS, LENGTHS, write_run
+from report_files import CALLS, LENGTHS, write_run
 
-from zflipon.errors import InputError
-from zflipon.report.calls import SignalFile, read_calls, summarize_run, top_calls
+from zflipon.report.calls import summarize_run, top_calls
 from zflipon.report.runs import group_tracks
 from zflipon.tracks.bigwig import write_bigwig_values
+from zflipon.tracks.call_files import read_calls
 
 
 def test_a_bigwig_alone_is_called_like_annotate(tmp_path):
@@ -32,45 +32,6 @@ def test_counts_of_a_run(tmp_path):
     assert {contig: summary.called_bases(contig) for contig in LENGTHS} == {
         "chr1": 140, "chr2": 20, "chr10": 32, "chrUn": 0,
     }  # fmt: skip
-
-
-def test_chunk_borders_make_no_difference(tmp_path, monkeypatch):
-    signal, _ = write_run(tmp_path)
-    whole = SignalFile(signal).call(LENGTHS, CALL), SignalFile(signal).count_values(LENGTHS)
-    monkeypatch.setattr("zflipon.report.calls.CHUNK", 57)
-    cut = SignalFile(signal).call(LENGTHS, CALL), SignalFile(signal).count_values(LENGTHS)
-    assert all((whole[0][name] == cut[0][name]).all() for name in CALLS)
-    assert whole[1][0] == cut[1][0]
-    assert (whole[1][1] == cut[1][1]).all()
-
-
-def test_progress_counts_all_bases(tmp_path):
-    signal, _ = write_run(tmp_path)
-    bases = []
-    SignalFile(signal).count_values(LENGTHS, bases.append)
-    assert sum(bases) == sum(LENGTHS.values())
-
-
-@pytest.mark.parametrize(
-    ("columns", "mean", "highest"),
-    [
-        ("n\t590\t.\t5\t15\t0,0,0\t0.588\t0.700", 0.588, 0.7),
-        ("n\t590", 0.59, 0.59),
-        ("n", np.nan, np.nan),
-        ("", np.nan, np.nan),
-    ],
-)
-def test_scores_of_a_bed(tmp_path, columns, mean, highest):
-    (tmp_path / "a.bed").write_text("\t".join(filter(None, ["chr1\t5\t15", columns])) + "\n")
-    (call,) = read_calls(tmp_path / "a.bed", LENGTHS)["chr1"]
-    np.testing.assert_equal([call["mean"], call["max"]], [mean, highest])
-
-
-@pytest.mark.parametrize("score", ["1001", "-1", "high", "nan"])
-def test_a_score_that_is_no_probability_is_refused(tmp_path, score):
-    (tmp_path / "a.bed").write_text(f"chr1\t5\t15\tn\t{score}\n")
-    with pytest.raises(InputError, match="score from 0 to 1000"):
-        read_calls(tmp_path / "a.bed", LENGTHS)
 
 
 def test_top_calls_break_ties_by_length_then_position(tmp_path):

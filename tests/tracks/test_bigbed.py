@@ -8,8 +8,8 @@ import pytest
 from report_files import CALLS, LENGTHS, write_run
 
 from zflipon.errors import OutputError
-from zflipon.report.calls import read_calls
 from zflipon.tracks import bigbed
+from zflipon.tracks.call_files import read_calls
 
 
 def test_calls_are_read_by_a_second_library(tmp_path):

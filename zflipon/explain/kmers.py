@@ -1,4 +1,4 @@
-"""k-mers that are enriched in called regions compared with shuffled sequence, and the classes of Z-forming DNA.
+"""k-mers that are enriched in called regions compared with shuffled sequence.
 
 A shuffle keeps the dinucleotide counts of each region (Altschul & Erickson, Mol Biol Evol 2:526, 1985), so that a
 region that is merely rich in CG enriches no k-mer. A k-mer and its reverse complement count as one.
@@ -17,6 +17,7 @@ import numpy as np
 from zflipon.errors import InputError, ZfliponError
 from zflipon.explain.table_files import align_columns
 from zflipon.genome.alphabet import NUCLEOTIDES, UNKNOWN_BASE, base_codes
+from zflipon.genome.alternation import CLASSES, alternation, classify
 from zflipon.genome.fasta import Genome
 
 SHORTEST_KMER = 3
@@ -28,17 +29,7 @@ LONGEST_KMER = 10
 COLUMNS = ("kmer", "observed", "expected", "spread", "fold", "z", "p", "q")
 """Columns of the table; the fields of `KmerEnrichment`."""
 
-CLASSES = ("(CG)n", "(TG)n/(CA)n", "(TA)n", "mixed alternating", "not alternating")
-"""Classes of a region; see `classify`."""
-
-_MIN_ALTERNATING = 8
-"""Bases of an alternating run from which a region counts as alternating."""
-
-_MIN_PURITY = 0.75
-"""Share of the steps of a run that must be of one kind for the kind to name the class."""
-
 _LETTERS = np.array(list(NUCLEOTIDES))
-_IS_PURINE = np.array([True, False, True, False, False])
 
 
 @dataclass(frozen=True)
@@ -221,42 +212,6 @@ def shuffle_dinucleotides(codes: Sequence[int], rng: np.random.Generator) -> lis
         walk.append(successors[letter][position[letter]])
         position[letter] += 1
     return walk
-
-
-def alternation(codes: np.ndarray) -> float:
-    """Return the share of steps from purine to pyrimidine or back; NaN if no two neighbouring bases are known."""
-    known = codes != UNKNOWN_BASE
-    both_known = known[:-1] & known[1:]
-    if not both_known.any():
-        return math.nan
-    purine = _IS_PURINE[codes]
-    return float((purine[:-1] != purine[1:])[both_known].mean())
-
-
-def classify(codes: np.ndarray) -> str:
-    """Return the class of a region, one of `CLASSES`, by its longest alternating purine-pyrimidine run.
-
-    A run shorter than eight bases makes the region not alternating. If three of four steps of the run are of one kind
-    (CG or GC; TG, GT, CA or AC; TA or AT), the kind names the class; otherwise the region is mixed.
-    """
-    run = _longest_alternating_run(codes)
-    if len(run) < _MIN_ALTERNATING:
-        return CLASSES[-1]
-    strong = np.isin(run, (1, 2)).astype(int)
-    for name, count in zip(CLASSES, (2, 1, 0), strict=False):
-        if (strong[:-1] + strong[1:] == count).mean() >= _MIN_PURITY:
-            return name
-    return CLASSES[-2]
-
-
-def _longest_alternating_run(codes: np.ndarray) -> np.ndarray:
-    purine, known = _IS_PURINE[codes], codes != UNKNOWN_BASE
-    step = (purine[:-1] != purine[1:]) & known[:-1] & known[1:]
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], step, [False]]).astype(int))).reshape(-1, 2)
-    if not len(edges):
-        return codes[:0]
-    start, end = edges[np.argmax(edges[:, 1] - edges[:, 0])]
-    return codes[start : end + 1]
 
 
 def _leads_to(end: int, letter: int, last_step: Mapping[int, int]) -> bool:

@@ -24,7 +24,7 @@ from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import find_overlapping, merge, merge_by_contig
 from zflipon.genome.twobit import write_twobit
 from zflipon.plots import require_matplotlib
-from zflipon.report.calls import RunSummary, call_intervals, summarize_run
+from zflipon.report.calls import RunSummary, summarize_run
 from zflipon.report.hub import LABEL_COLOUR, BrowserTrack, best_locus, hub_text, session_text
 from zflipon.report.page import Section, report_page
 from zflipon.report.runs import (
@@ -37,6 +37,7 @@ from zflipon.report.runs import (
 )
 from zflipon.tracks.atomic import atomic_folder, check_output_folder, raise_output_errors, record_path
 from zflipon.tracks.bigbed import check_available, write_calls, write_labels
+from zflipon.tracks.call_files import call_intervals
 
 HUB_FILE, SESSION_FILE, REPORT_FILE = "hub.txt", "igv_session.xml", "index.html"
 """Files of every bundle that people open."""

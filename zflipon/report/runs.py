@@ -13,13 +13,11 @@ from pathlib import Path
 from zflipon.errors import InputError, format_names
 from zflipon.tracks.atomic import read_record, record_path
 from zflipon.tracks.bigwig import BigWig
+from zflipon.tracks.call_files import PEAK_EXTENSIONS
 from zflipon.tracks.registry import BED, BIGWIG
 
 SIGNAL_EXTENSIONS = BIGWIG.extensions
 """Extensions of tracks of values."""
-
-PEAK_EXTENSIONS = (".narrowpeak", ".narrowpeak.gz")
-"""Extensions of peaks, whose scores are not probabilities."""
 
 CALL_EXTENSIONS = (*BED.extensions, *PEAK_EXTENSIONS)
 """Extensions of tracks of calls."""

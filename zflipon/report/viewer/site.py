@@ -16,12 +16,14 @@ from zflipon.errors import MissingExtraError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import parse_region
-from zflipon.report.calls import SignalFile, read_calls, top_calls
+from zflipon.report.calls import top_calls
 from zflipon.report.hub import LABEL_COLOUR, SIGNAL_COLOUR, surrounding_region
 from zflipon.report.runs import Run, contig_lengths, group_tracks
 from zflipon.report.viewer.page import Locus, igv_text, viewer_page, viewer_script
 from zflipon.report.viewer.server import ServedFile
 from zflipon.tracks.atomic import INDEX_SUFFIXES
+from zflipon.tracks.call_files import read_calls
+from zflipon.tracks.signal import SignalFile
 
 CALLS_LISTED = 200
 """Rows in the table of calls: those with the highest mean probability."""
