@@ -14,6 +14,7 @@ CHECKED = [
     "benchmarks",
     "docs",
     "examples",
+    "packaging",
     "train",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
