@@ -17,7 +17,7 @@ from zflipon.errors import InputError, MissingExtraError, OutputError, ZfliponEr
 from zflipon.report.bundle import MARK_FILE, bundle
 from zflipon.tracks import bigbed
 from zflipon.tracks.atomic import atomic_folder
-from zflipon.tracks.bigwig import write_bigwig_values
+from zflipon.tracks.bigwig_writer import write_bigwig_values
 
 
 def test_tracks_and_records_are_copied_unchanged(written):

@@ -6,7 +6,7 @@ from report_files import CALLS, LENGTHS, write_run
 
 from zflipon.report.calls import summarize_run, top_calls
 from zflipon.report.runs import group_tracks
-from zflipon.tracks.bigwig import write_bigwig_values
+from zflipon.tracks.bigwig_writer import write_bigwig_values
 from zflipon.tracks.call_files import read_calls
 
 

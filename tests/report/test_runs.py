@@ -7,7 +7,7 @@ from report_files import LENGTHS, write_run
 from zflipon.errors import InputError
 from zflipon.genome.assemblies import assembly_name
 from zflipon.report.runs import contig_lengths, group_tracks
-from zflipon.tracks.bigwig import write_bigwig_values
+from zflipon.tracks.bigwig_writer import write_bigwig_values
 
 
 def test_tracks_are_grouped_by_their_records(tmp_path):

@@ -1,7 +1,6 @@
-"""bigWig files: the value range, damaged structures, and failed writes."""
+"""Reading bigWig files: the value range, and damaged structures."""
 
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -12,14 +11,9 @@ import pyBigWig
 import pytest
 from conftest import SHARED, needs_shared
 
-from zflipon.errors import InputError, OutputError
-from zflipon.tracks.bigwig import (
-    MAX_ZOOMED_CONTIGS,
-    BigWig,
-    BigWigReader,
-    value_range,
-    write_bigwig_values,
-)
+from zflipon.errors import InputError
+from zflipon.tracks.bigwig import BigWigReader, value_range
+from zflipon.tracks.bigwig_writer import write_bigwig_values
 
 LENGTHS = {"chr1": 1000, "chr2": 500}
 
@@ -87,18 +81,6 @@ def test_known_faulty_files_have_a_finite_range(name, expected):
     assert np.isfinite([low, high]).all()
     assert low <= high
     assert expected is None or high == expected
-
-
-def test_very_many_contigs_are_written_without_zoom_levels(tmp_path):
-    lengths = {f"contig_{number}": 30 for number in range(MAX_ZOOMED_CONTIGS + 1)}
-    chunks = {contig: [(5, np.array([0.25, 0.5]))] for contig in ("contig_0", f"contig_{MAX_ZOOMED_CONTIGS}")}
-    write_bigwig_values(tmp_path / "a.bw", lengths, chunks)
-    with pyBigWig.open(str(tmp_path / "a.bw")) as file:
-        assert file.header()["nLevels"] == 0
-        assert file.intervals(f"contig_{MAX_ZOOMED_CONTIGS}") == ((5, 6, 0.25), (6, 7, 0.5))
-        assert file.stats("contig_0", 5, 7) == [0.375]
-    assert value_range(tmp_path / "a.bw") == (0.25, 0.5)
-    assert len(BigWig(tmp_path / "a.bw").lengths) == len(lengths)
 
 
 # ---- damaged files ------------------------------------------------------------------------------------------
@@ -184,18 +166,3 @@ def test_damaged_structures_never_crash(written, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout == "finished\n"
-
-
-def test_a_limit_of_file_size_is_an_error_before_pybigwig_meets_it(tmp_path):
-    """libBigWig corrupts its memory when a write fails."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    values = np.random.default_rng(0).random(50_000)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (80 * 1024, limits[1]))
-    try:
-        with pytest.raises(OutputError, match=r"cannot be written \(File too large: the limit of file size"):
-            write_bigwig_values(tmp_path / "a.bw", {"c": 50_000}, {"c": [(0, values)]})
-        write_bigwig_values(tmp_path / "small.bw", {"c": 50_000}, {"c": [(0, values[:100])]})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert value_range(tmp_path / "small.bw") is not None
-    assert [path.name for path in tmp_path.iterdir()] == ["small.bw"]

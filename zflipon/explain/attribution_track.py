@@ -22,7 +22,7 @@ from zflipon.tokenization.alignment import token_of_base, tokens_to_bases
 from zflipon.tokenization.tokens import Tokens
 
 TrackValues = dict[str, list[tuple[int, np.ndarray]]]
-"""Contig → (start, values) of each segment, as `zflipon.tracks.bigwig.write_bigwig_values` expects it."""
+"""Contig → (start, values) of each segment, as `zflipon.tracks.bigwig_writer.write_bigwig_values` expects it."""
 
 
 @dataclass(frozen=True)

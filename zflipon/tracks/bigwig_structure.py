@@ -18,19 +18,20 @@ from typing import BinaryIO
 import numpy as np
 
 from zflipon.errors import InputError
-
-BIGWIG_MAGIC = 0x888FFC26
-CONTIG_TREE_MAGIC = 0x78CA8C91
-INDEX_MAGIC = 0x2468ACE0
-
-_HEADER = struct.Struct("<IHHQQQHHQQIQ")
-_ZOOM_HEADER = struct.Struct("<IIQQ")
-_CONTIG_TREE_HEADER = struct.Struct("<IIIIQQ")
-_INDEX_HEADER = struct.Struct("<IIQIIIIQII")
-_NODE = struct.Struct("<BBH")
-_BLOCK_HEADER = struct.Struct("<IIIIIBBH")
-_LEAF_DTYPE = np.dtype([("bounds", "<u4", 4), ("offset", "<u8"), ("size", "<u8")])
-_BRANCH_DTYPE = np.dtype([("bounds", "<u4", 4), ("offset", "<u8")])
+from zflipon.tracks.bigwig_layout import (
+    BIGWIG_MAGIC,
+    BLOCK_HEADER,
+    BRANCH_DTYPE,
+    CONTIG_TREE_HEADER,
+    CONTIG_TREE_MAGIC,
+    HEADER,
+    INDEX_HEADER,
+    INDEX_MAGIC,
+    LEAF_DTYPE,
+    NODE,
+    ZOOM_HEADER,
+    contig_dtypes,
+)
 
 _MAX_BUFFER = 1 << 28
 """Largest accepted size of an unpacked data block, in bytes. Common writers use 32 kB."""
@@ -108,26 +109,6 @@ def read_value_range(path: str | Path, structure: BigWigStructure) -> tuple[floa
     return (low, high) if low <= high else None
 
 
-def write_extremes(file: BinaryIO, minimum: float, maximum: float) -> None:
-    """Replace the extremes in the summary of a bigWig that is open for reading and writing.
-
-    libBigWig leaves out the first entry when it computes them.
-    """
-    file.seek(0)
-    summary_offset = _HEADER.unpack(file.read(_HEADER.size))[9]
-    file.seek(summary_offset + 8)
-    file.write(struct.pack("<dd", minimum, maximum))
-
-
-def write_empty_index(file: BinaryIO) -> None:
-    """Add an empty index to a bigWig without values: libBigWig writes none, and genome browsers expect one."""
-    offset = file.seek(-4, 2)
-    file.write(_INDEX_HEADER.pack(INDEX_MAGIC, 64, 0, 0, 0, 0, 0, offset, 1, 0))
-    file.write(_NODE.pack(1, 0, 0) + struct.pack("<I", BIGWIG_MAGIC))
-    file.seek(0x18)
-    file.write(struct.pack("<Q", offset))
-
-
 def ends_with_magic(path: Path) -> bool:
     """Return whether a bigWig ends with its magic number, which writers put there last."""
     with open(path, "rb") as file:
@@ -136,7 +117,7 @@ def ends_with_magic(path: Path) -> bool:
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> BigWigStructure:
-    head = file.read(_HEADER.size)
+    head = file.read(HEADER.size)
     if head[:4] == struct.pack(">I", BIGWIG_MAGIC):
         raise InputError(
             f"{path}: a big-endian bigWig, which cannot be read; convert it with bigWigToBedGraph"
@@ -144,9 +125,9 @@ def _read(path: Path, file: BinaryIO, size: int) -> BigWigStructure:
     if head[:4] != struct.pack("<I", BIGWIG_MAGIC):
         raise InputError(f"{path}: not a bigWig file; check its extension")
     incomplete = InputError(f"{path}: the bigWig file is truncated or was never finished; write it again")
-    if len(head) < _HEADER.size:
+    if len(head) < HEADER.size:
         raise incomplete
-    _, _, levels, tree_offset, data_offset, index_offset, *_, buffer_size, _ = _HEADER.unpack(head)
+    _, _, levels, tree_offset, data_offset, index_offset, *_, buffer_size, _ = HEADER.unpack(head)
     if max(tree_offset, data_offset, index_offset) >= size or (
         index_offset == 0 and not ends_with_magic(path)
     ):
@@ -171,11 +152,11 @@ def _read_at(file: BinaryIO, size: int, offset: int, length: int) -> bytes:
 
 
 def _check_zoom_levels(file: BinaryIO, size: int, levels: int, tree_offset: int) -> None:
-    if _HEADER.size + levels * _ZOOM_HEADER.size > tree_offset:
+    if HEADER.size + levels * ZOOM_HEADER.size > tree_offset:
         raise _StructureError(f"{levels} zoom levels, for which its header has no room")
     for level in range(levels):
-        entry = _read_at(file, size, _HEADER.size + level * _ZOOM_HEADER.size, _ZOOM_HEADER.size)
-        _, _, data_offset, index_offset = _ZOOM_HEADER.unpack(entry)
+        entry = _read_at(file, size, HEADER.size + level * ZOOM_HEADER.size, ZOOM_HEADER.size)
+        _, _, data_offset, index_offset = ZOOM_HEADER.unpack(entry)
         if data_offset >= size:
             raise _StructureError(f"zoom level {level + 1} begins at {data_offset:,}, beyond its end")
         (magic,) = struct.unpack("<I", _read_at(file, size, index_offset, 4))
@@ -185,16 +166,15 @@ def _check_zoom_levels(file: BinaryIO, size: int, levels: int, tree_offset: int)
 
 def _check_contig_tree(file: BinaryIO, size: int, offset: int) -> None:
     """Check that the tree has each contig number once: libBigWig writes to an array at these numbers."""
-    header = _CONTIG_TREE_HEADER.unpack(_read_at(file, size, offset, _CONTIG_TREE_HEADER.size))
+    header = CONTIG_TREE_HEADER.unpack(_read_at(file, size, offset, CONTIG_TREE_HEADER.size))
     magic, _, key_size, value_size, count, _ = header
     if magic != CONTIG_TREE_MAGIC or value_size != 8 or not 0 < key_size <= _MAX_KEY:
         raise _StructureError("its list of contigs cannot be read")
     if count * (key_size + 8) > size:
         raise _StructureError(f"{count:,} contigs in a file of {size:,} bytes")
-    leaf = np.dtype([("name", f"V{key_size}"), ("number", "<u4"), ("length", "<u4")])
-    branch = np.dtype([("name", f"V{key_size}"), ("offset", "<u8")])
+    leaf, branch = contig_dtypes(key_size)
     numbers = [np.empty(0, dtype=np.uint32)]
-    for items in _leaf_items(file, size, offset + _CONTIG_TREE_HEADER.size, leaf, branch):
+    for items in _leaf_items(file, size, offset + CONTIG_TREE_HEADER.size, leaf, branch):
         numbers.append(items["number"])
     if not np.array_equal(np.sort(np.concatenate(numbers)), np.arange(count)):
         raise _StructureError(f"its list of contigs does not have the {count:,} entries that it states")
@@ -202,11 +182,11 @@ def _check_contig_tree(file: BinaryIO, size: int, offset: int) -> None:
 
 def _read_index(file: BinaryIO, size: int, offset: int) -> np.ndarray:
     """Return offset and size of each data block; see `BigWigStructure`."""
-    header = _INDEX_HEADER.unpack(_read_at(file, size, offset, _INDEX_HEADER.size))
+    header = INDEX_HEADER.unpack(_read_at(file, size, offset, INDEX_HEADER.size))
     if header[0] != INDEX_MAGIC:
         raise _StructureError(f"no index at {offset:,}, where its header places it")
     blocks = [np.empty((0, 2), dtype=np.int64)]
-    for items in _leaf_items(file, size, offset + _INDEX_HEADER.size, _LEAF_DTYPE, _BRANCH_DTYPE):
+    for items in _leaf_items(file, size, offset + INDEX_HEADER.size, LEAF_DTYPE, BRANCH_DTYPE):
         if (items["offset"] > size).any() or (items["size"] > size - items["offset"]).any():
             raise _StructureError("its index points beyond its end")
         blocks.append(np.stack([items["offset"], items["size"]], axis=1).astype(np.int64))
@@ -215,13 +195,13 @@ def _read_index(file: BinaryIO, size: int, offset: int) -> np.ndarray:
 
 def _block_values(block: bytes) -> np.ndarray:
     """Return the values of an unpacked data block: float32, shape (entries,)."""
-    *_, kind, _, count = _BLOCK_HEADER.unpack_from(block)
+    *_, kind, _, count = BLOCK_HEADER.unpack_from(block)
     columns = {1: 3, 2: 2, 3: 1}.get(
         kind
     )  # bedGraph: start, end, value; variable step: start, value; fixed step
     if columns is None:
         raise ValueError(f"unknown block type {kind}")
-    values = np.frombuffer(block, dtype="<f4", count=count * columns, offset=_BLOCK_HEADER.size)
+    values = np.frombuffer(block, dtype="<f4", count=count * columns, offset=BLOCK_HEADER.size)
     return values.reshape(-1, columns)[:, -1]
 
 
@@ -235,9 +215,9 @@ def _leaf_items(
         if offset in visited:
             raise _StructureError("its index contains a cycle")
         visited.add(offset)
-        is_leaf, _, count = _NODE.unpack(_read_at(file, size, offset, _NODE.size))
+        is_leaf, _, count = NODE.unpack(_read_at(file, size, offset, NODE.size))
         dtype = leaf if is_leaf else branch
-        items = np.frombuffer(_read_at(file, size, offset + _NODE.size, count * dtype.itemsize), dtype=dtype)
+        items = np.frombuffer(_read_at(file, size, offset + NODE.size, count * dtype.itemsize), dtype=dtype)
         if is_leaf:
             yield items
         else:

@@ -13,7 +13,8 @@ from zflipon.errors import InputError, OutputError
 from zflipon.tracks.base import STDOUT, TrackReader, TrackWriter
 from zflipon.tracks.bed import BedReader, BedWriter
 from zflipon.tracks.bedgraph import BedGraphReader, BedGraphWriter
-from zflipon.tracks.bigwig import BigWigReader, BigWigWriter
+from zflipon.tracks.bigwig import BigWigReader
+from zflipon.tracks.bigwig_writer import BigWigWriter
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ def _write_tracks(tracks, explainer, source, selection, threshold, every_base, q
     from zflipon.explain.attribution_track import attribution_track
     from zflipon.genome.fasta import Genome
     from zflipon.progress import progress_bar, progress_callback
-    from zflipon.tracks.bigwig import write_bigwig_values
+    from zflipon.tracks.bigwig_writer import write_bigwig_values
 
     with Genome(source) as genome, progress_bar("windows", quiet=quiet) as bar:
         values, attributions = attribution_track(
