@@ -22,6 +22,7 @@ from zflipon.config import (
     AttributionConfig,
     CallConfig,
     EvaluateConfig,
+    HeaderConfig,
     InferenceConfig,
     Precision,
     Selection,
@@ -296,6 +297,8 @@ def annotate(
     threshold: float | None = None,
     min_length: int = CallConfig.min_length,
     merge_gap: int = CallConfig.merge_gap,
+    track_line: bool = False,
+    header: bool = False,
     screen: bool = False,
     features: str | Path | None = None,
     missing_features: str | None = None,
@@ -313,7 +316,8 @@ def annotate(
     genome : str or Path
         FASTA: plain, gzip or bgzip.
     outputs : str, Path or sequence of them
-        Files to write. The extension chooses the format: ``.bw``, ``.bedgraph[.gz]``, ``.bed[.gz]``.
+        Files to write. The extension chooses the format: ``.bw``, ``.bedgraph[.gz]``, ``.bed[.gz]``,
+        ``.narrowpeak[.gz]``, ``.gff3[.gz]``, ``.tsv[.gz]``, ``.parquet``.
     model : str, Path or Model
     scores : sequence of str
         As in `Score`; all come from one run of the model. With several, each output name gets the score before its
@@ -327,6 +331,8 @@ def annotate(
         Lowest score of a called base, if one score is requested; by default the model's for the score.
     min_length, merge_gap : int
         Calls of fewer bases are dropped; calls at most this far apart are merged.
+    track_line, header : bool
+        Begin text files with a ``track`` line for UCSC, or with the names of the columns.
     screen : bool
         Read only windows with sequence that easily forms Z-DNA. Bases of other windows get the probability 0 and no
         activity; the propensity does not change.
@@ -378,6 +384,7 @@ def annotate(
         CallConfig(threshold, min_length, merge_gap),
         handle.settings,
         scores=scores,
+        headers=HeaderConfig(track_line, header),
         force=force,
         restart=restart,
         screen=screen,

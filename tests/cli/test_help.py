@@ -163,9 +163,9 @@ def test_commands_are_listed_in_sections():
     assert [line for line in text.splitlines() if line in headings] == headings
 
 
-def test_the_version_is_a_name_and_a_number():
+def test_the_version_is_a_bare_number():
     done = run("--version", stdout=subprocess.PIPE)
-    assert re.fullmatch(r"zflipon \d+(\.\d+)+\n", done.stdout)
+    assert re.fullmatch(r"\d+(\.\d+)+\n", done.stdout)
 
 
 @pytest.mark.parametrize(("words", "similar"), [(["anotate"], "annotate"), (["explain", "locsu"], "locus")])

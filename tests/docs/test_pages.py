@@ -166,10 +166,11 @@ def documented_names() -> set[str]:
 
 def test_every_column_is_in_output_formats():
     from zflipon.explain import kmers, token_ratios, token_tables, track_importance
+    from zflipon.tracks import call_table
     from zflipon.workflows.variants import FIELDS, SKIP_REASONS
     from zflipon.workflows.variants.writing import TABLE_COLUMNS
 
-    tables = (kmers, token_ratios, token_tables, track_importance)
+    tables = (call_table, kmers, token_ratios, token_tables, track_importance)
     columns = {column for table in tables for column in table.COLUMNS}
     assert columns | {*FIELDS, *SKIP_REASONS, *TABLE_COLUMNS} <= documented_names()
 

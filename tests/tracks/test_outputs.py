@@ -147,8 +147,8 @@ def test_bed_in_full(tmp_path):
     track = ContigTrack("chr2", [(5, np.array([100, 500, 700, 601, 0, 1000], dtype=np.uint16))])
     write([tmp_path / "a.bed"], [track])
     assert (tmp_path / "a.bed").read_text() == (
-        "chr2\t6\t9\tZ1\t600\t.\t6\t9\t132,94,173\t0.600\t0.700\n"
-        "chr2\t10\t11\tZ2\t1000\t.\t10\t11\t74,20,134\t1.000\t1.000\n"
+        "chr2\t6\t9\tZ_chr2:7-9\t600\t.\t6\t9\t132,94,173\t0.600\t0.700\n"
+        "chr2\t10\t11\tZ_chr2:11-11\t1000\t.\t10\t11\t74,20,134\t1.000\t1.000\n"
     )
 
 
@@ -157,7 +157,7 @@ def test_bed_gz_is_the_bed_and_is_indexed(tmp_path, genome):
     write([tmp_path / "a.bed", tmp_path / "a.bed.gz"], contigs)
     rows = rows_of((tmp_path / "a.bed").read_text())
     assert [row[0] for row in rows] == sorted((row[0] for row in rows), key=list(LENGTHS).index)
-    assert [row[3] for row in rows] == [f"Z{n}" for n in range(1, len(rows) + 1)]
+    assert [row[3] for row in rows] == [f"Z_{row[0]}:{int(row[1]) + 1}-{row[2]}" for row in rows]
     covered = {contig: np.zeros(length, dtype=bool) for contig, length in LENGTHS.items()}
     for contig, start, end, *_ in rows:
         covered[contig][int(start) : int(end)] = True

@@ -10,7 +10,7 @@ from zflipon.errors import InputError, OutputError
 from zflipon.tracks.bed import BedReader, BedWriter
 from zflipon.tracks.bedgraph import BedGraphReader
 from zflipon.tracks.bigwig import BigWigReader
-from zflipon.tracks.registry import EXTENSIONS, FORMATS, find_writer, open_track
+from zflipon.tracks.registry import FORMATS, INPUT_FORMATS, find_writer, open_track
 
 LENGTHS = {"one": 100, "two": 64, "track_1": 40, "four": 7}
 ENTRIES = {  # "four" has none
@@ -21,6 +21,7 @@ ENTRIES = {  # "four" has none
 """In an order that is not the genome's; the values are exact in float32."""
 
 NAMES = ["t.bw", "T.BigWig", "t.bedgraph", "t.bdg", "t.bedGraph.gz", "t.bdg.gz", "t.bed", "t.BED.gz"]
+NAMES += ["t.narrowPeak", "t.narrowpeak.gz"]
 
 
 def write(path, entries=ENTRIES, lengths=LENGTHS):
@@ -83,8 +84,9 @@ def test_only_requested_contigs_are_read(tmp_path, name):
 
 def test_the_extension_selects_the_reader(tmp_path):
     kinds = [type(open_track(write(tmp_path / name), LENGTHS)) for name in NAMES]
-    assert kinds == [BigWigReader] * 2 + [BedGraphReader] * 4 + [BedReader] * 2
-    assert all(any(name.lower().endswith(extension) for name in NAMES) for extension in EXTENSIONS)
+    assert kinds == [BigWigReader] * 2 + [BedGraphReader] * 4 + [BedReader] * 4
+    extensions = [extension for each in INPUT_FORMATS for extension in each.extensions]
+    assert all(any(name.lower().endswith(extension) for name in NAMES) for extension in extensions)
 
 
 def test_the_extension_selects_the_writer():
@@ -94,7 +96,9 @@ def test_the_extension_selects_the_writer():
             assert track_format.strip_extension(f"x.y{extension.upper()}") == "x.y"
     assert find_writer("-") is BedWriter
     for name in ("a.bigbed", "a.gz", "bw", "a.bw.gz"):
-        with pytest.raises(OutputError, match=r"unknown extension; expected one of \.bw, .*\.bed\.gz, or -"):
+        with pytest.raises(
+            OutputError, match=r"unknown extension; expected one of \.bw, .*\.bed\[\.gz\], .*or -"
+        ):
             find_writer(name)
 
 

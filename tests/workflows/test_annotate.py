@@ -19,6 +19,7 @@ from zflipon.genome.shards import make_plan
 from zflipon.genome.windows import tile_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
+from zflipon.workflows.verification import verify
 
 
 @pytest.fixture
@@ -381,3 +382,53 @@ def test_an_output_that_is_also_the_regions_file_is_refused(run, tmp_path):
     result = run("--regions", bed, "-o", bed, "--force")
     assert "is an input of this run" in str(result.exception)
     assert bed.read_text() == "chr2\t0\t50\n"
+
+
+def test_call_names_are_unique_across_regions_and_runs(tmp_path, tiny_checkpoint):
+    fasta = make_fasta(tmp_path, {"a": "CG" * 40 + dna(300, 3) + "CA" * 40, "b": dna(200, 4) + "GC" * 50})
+    runs = [
+        annotate_to_bed(fasta, tmp_path / f"{number}.bed", *words)
+        for number, words in enumerate(
+            [
+                ("zhunt", "a:1-200"),
+                ("zhunt", "a:201-460"),
+                ("zhunt", "b"),
+                ("zhunt", "b", "--threshold", "0.4"),
+                (tiny_checkpoint, "b", "--threshold", "0.001"),
+            ]
+        )
+    ]
+    names = [row[3] for rows in runs for row in rows]
+    assert all(runs)
+    assert len(set(names)) == len(names)
+    whole = annotate_to_bed(fasta, tmp_path / "whole.bed", "zhunt", "a")
+    assert {row[3] for row in whole} >= {row[3] for row in runs[0]}  # the same call has the same name
+
+
+def annotate_to_bed(fasta, output, model, region, *options):
+    words = ["annotate", fasta, "-o", output, "--model", model, "--region", region, "--device", "cpu", "-q"]
+    done = CliRunner().invoke(cli, [*map(str, words), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return [line.split("\t") for line in output.read_text().splitlines()]
+
+
+def test_a_header_line_that_no_output_can_have_is_refused(run, tmp_path):
+    result = run("-o", tmp_path / "z.bw", "-o", tmp_path / "z.gff3", "--track-line")
+    assert isinstance(result.exception, ZfliponError)
+    assert "a track line is for bedGraph, BED or narrowPeak only; add such an output" in str(result.exception)
+    assert not (tmp_path / "z.bw").exists()
+
+
+def test_a_custom_track_is_labelled_and_verified(tmp_path):
+    fasta = make_fasta(tmp_path, {"a": dna(200, 3) + "CG" * 40 + dna(200, 5)})
+    first, *rows = annotate_to_bed(fasta, tmp_path / "z.bed", "zhunt", "a", "--track-line")
+    assert 'description="Probability of Z-DNA >= 0.5 by zhunt"' in first[0]
+    assert {len(row) for row in rows} == {9}
+    record = json.loads((tmp_path / "z.bed.json").read_text())
+    assert record["label"] == "Probability of Z-DNA"
+    assert rows[0][3].startswith(record["call_prefix"] + "_a:")
+    verified = verify(tmp_path / "z.bed", "a", device="cpu")
+    assert (verified.agrees, verified.calls) == (True, len(rows))
+    text = (tmp_path / "z.bed").read_text()
+    (tmp_path / "z.bed").write_text(text.replace(f"\t{rows[0][4]}\t", f"\t{int(rows[0][4]) - 90}\t"))
+    assert not verify(tmp_path / "z.bed", "a", device="cpu").agrees

@@ -50,7 +50,7 @@ COMMANDS = {name: text for section in SECTIONS.values() for name, text in sectio
     package=__name__,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, "-V", "--version", message="zflipon %(version)s")
+@click.version_option(__version__, "-V", "--version", message="%(version)s")
 def cli() -> None:
     """Find Z-DNA (left-handed DNA) in whole genomes with DNA language models."""
 

@@ -30,9 +30,10 @@ from zflipon.cli.options import (
     threads_option,
     verbose_option,
 )
-from zflipon.config import DEFAULT_MODEL, SCORES, CallConfig, InferenceConfig, Selection
+from zflipon.config import DEFAULT_MODEL, SCORES, CallConfig, HeaderConfig, InferenceConfig, Selection
 from zflipon.errors import format_count
 from zflipon.models.files import locate
+from zflipon.tracks.registry import list_extensions
 
 EPILOG = """\b
 Examples:
@@ -67,8 +68,8 @@ def describe_thresholds() -> str:
     multiple=True,
     required=True,
     metavar="FILE",
-    help="Track to write, repeatable. The extension chooses the format: .bw, .bedgraph[.gz], .bed[.gz]; - is BED on "
-    "standard output.",
+    help=f"Track to write, repeatable. The extension chooses the format: {list_extensions()}; - is BED on standard "
+    "output.",
 )
 @model_option
 @click.option(
@@ -117,6 +118,12 @@ def describe_thresholds() -> str:
     show_default=True,
     help="Merge calls that are at most this many bases apart.",
 )
+@click.option(
+    "--track-line",
+    is_flag=True,
+    help="Begin text tracks with a track line, so that UCSC loads them as custom tracks. BED then has nine columns.",
+)
+@click.option("--header", is_flag=True, help="Name the columns of text tracks in a first line with #.")
 @features_option
 @missing_features_option
 @both_strands_option
@@ -147,6 +154,8 @@ def annotate(
     threshold,
     min_length,
     merge_gap,
+    track_line,
+    header,
     features,
     missing_features,
     both_strands,
@@ -190,6 +199,7 @@ def annotate(
             CallConfig(threshold, min_length, merge_gap),
             InferenceConfig(batch_size, precision, device, threads, both_strands),
             scores=scores,
+            headers=HeaderConfig(track_line, header),
             force=force,
             dry_run=dry_run,
             restart=restart,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import LocalPath, force_option, print_line, quiet_option
+from zflipon.tracks.registry import BROWSABLE, list_names
 
 EPILOG = """\b
 Examples:
@@ -14,8 +15,15 @@ Examples:
   zflipon bundle a.bw a.bed b.bw b.bed -o compared --assembly hg19 --labels kouzine.bed
 """
 
+HELP = f"""Write TRACKs, {list_names(BROWSABLE, "and")} files of annotate, to a folder that genome browsers open.
 
-@click.command(epilog=EPILOG)
+The folder has a track hub for the UCSC browser (hub.txt), a session for IGV (igv_session.xml), a bigBed of the
+calls and a report (index.html) that opens without a network. A bigWig without its BED is called with the
+threshold in its run record.
+"""
+
+
+@click.command(help=HELP, epilog=EPILOG)
 @click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=LocalPath())
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write."
@@ -43,12 +51,7 @@ Examples:
 @force_option
 @quiet_option
 def bundle(tracks, output, genome, assembly, labels, email, force, quiet) -> None:
-    """Write TRACKs, bigWig and BED files of annotate, to a folder that genome browsers open.
-
-    The folder has a track hub for the UCSC browser (hub.txt), a session for IGV (igv_session.xml), a bigBed of the
-    calls and a report (index.html) that opens without a network. A bigWig without its BED is called with the
-    threshold in its run record.
-    """
+    """Write TRACKs to a folder that genome browsers open."""
     from zflipon.progress import progress_bar
     from zflipon.report.bundle import REPORT_FILE
     from zflipon.report.bundle import bundle as write_bundle

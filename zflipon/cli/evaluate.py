@@ -16,6 +16,7 @@ from zflipon.cli.options import (
     print_line,
 )
 from zflipon.config import EvaluateConfig
+from zflipon.tracks.registry import list_names
 
 EPILOG = """\b
 Examples:
@@ -24,8 +25,14 @@ Examples:
   zflipon evaluate zdna.bw --labels truth.bed --genome hg19.fa --protocol genome --contigs chr14,chr22
 """
 
+HELP = f"""Compare TRACKs with labelled intervals: {list_names()} files of zflipon or of other programs.
 
-@click.command(epilog=EPILOG)
+Scored tracks are called at the threshold in their record (TRACK.json), or at 0.5 without a record, and are also
+compared at every threshold; the intervals of a BED file are calls. Bases without a value count as not called.
+"""
+
+
+@click.command(help=HELP, epilog=EPILOG)
 @click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=click.Path(path_type=Path))
 @click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA.")
 @click.option(
@@ -92,11 +99,7 @@ def evaluate(
     tracks, labels, genome, blacklist, protocol, window, seed, contigs, json_path, plot_path, regions, regions_bed,
     force,
 ) -> None:  # fmt: skip
-    """Compare TRACKs with labelled intervals: bigWig, bedGraph or BED files of zflipon or of other programs.
-
-    Scored tracks are called at the threshold in their record (TRACK.json), or at 0.5 without a record, and are also
-    compared at every threshold; the intervals of a BED file are calls. Bases without a value count as not called.
-    """
+    """Compare TRACKs with labelled intervals."""
     log_to_stderr()
     from zflipon.progress import progress_bar, progress_callback
     from zflipon.report.evaluation import check_plot, format_table, plot_precision_recall

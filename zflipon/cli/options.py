@@ -151,8 +151,7 @@ features_option = click.option(
     "--features",
     type=click.Path(),
     metavar="TABLE",
-    help="Table of omics tracks for a model that reads them: name, file (bigWig, bedGraph, BED) and kind, separated "
-    "by tabs.",
+    help="Table of omics tracks for a model that reads them: name, file and kind, separated by tabs.",
 )
 missing_features_option = click.option(
     "--missing-features",

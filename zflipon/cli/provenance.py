@@ -16,6 +16,7 @@ from zflipon.cli.options import (
     quiet_option,
     threads_option,
 )
+from zflipon.tracks.registry import VERIFIABLE, list_names
 
 EPILOG = """\b
 Examples:
@@ -25,8 +26,15 @@ Examples:
   zflipon provenance zdna.bw --json | jq .record.model.sha256
 """
 
+HELP = f"""Print how TRACK, an output of zflipon, was made: command, model, genome, versions.
 
-@click.command(epilog=EPILOG)
+This is read from the record TRACK.json in the same folder. --verify is for a {list_names(VERIFIABLE)} of annotate:
+it predicts a region again, in the same windows, with the same model and settings. The exit status is 1 if the track
+was changed, the genome is another one, or the new prediction differs.
+"""
+
+
+@click.command(help=HELP, epilog=EPILOG)
 @click.argument("track", type=click.Path(path_type=Path))
 @click.option(
     "--genome",
@@ -52,12 +60,7 @@ Examples:
 @threads_option
 @quiet_option
 def provenance(track, genome, region, model, as_json, device, threads, quiet) -> None:
-    """Print how TRACK, an output of zflipon, was made: command, model, genome, versions.
-
-    This is read from the record TRACK.json in the same folder. --verify is for a bigWig, bedGraph or BED of annotate:
-    it predicts a region again, in the same windows, with the same model and settings. The exit status is 1 if the track
-    was changed, the genome is another one, or the new prediction differs.
-    """
+    """Print how TRACK was made, and verify it."""
     limit_threads(threads)
     from zflipon.progress import progress_bar
     from zflipon.workflows.provenance import compare_file, compare_genome, load_track_record

@@ -8,6 +8,7 @@ import webbrowser
 import click
 
 from zflipon.cli.options import LocalPath, complete_contigs, print_line, quiet_option
+from zflipon.tracks.registry import BROWSABLE, list_names
 
 EPILOG = """\b
 Examples:
@@ -16,8 +17,17 @@ Examples:
   zflipon view zdna.bw --genome hg38.fa --no-browser --port 8080
 """
 
+HELP = f"""Show TRACKs, {list_names(BROWSABLE, "and")} files of annotate, in the web browser.
 
-@click.command(epilog=EPILOG)
+Below the tracks is a table of the strongest calls.
+
+A small server offers the page and these files to this machine only, until Ctrl-C. No network is needed: igv.js
+is in the package igv-notebook (pip install 'zflipon[view]'). The table lists the calls of the first run that has
+any; a bigWig without its BED is called with the threshold in its run record.
+"""
+
+
+@click.command(help=HELP, epilog=EPILOG)
 @click.argument("tracks", nargs=-1, required=True, metavar="TRACK...", type=LocalPath())
 @click.option(
     "-g",
@@ -45,12 +55,7 @@ Examples:
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
 @quiet_option
 def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
-    """Show TRACKs, bigWig and BED files of annotate, in the web browser, with a table of the strongest calls.
-
-    A small server offers the page and these files to this machine only, until Ctrl-C. No network is needed: igv.js
-    is in the package igv-notebook (pip install 'zflipon[view]'). The table lists the calls of the first run that has
-    any; a bigWig without its BED is called with the threshold in its run record.
-    """
+    """Show TRACKs in the web browser, served from this machine."""
     from zflipon.genome.fasta import Genome
     from zflipon.progress import progress_bar, progress_callback
     from zflipon.report.viewer.server import Server

@@ -108,6 +108,22 @@ class CallConfig:
 
 
 @config_class
+class HeaderConfig:
+    """Which header lines text tracks get.
+
+    Attributes
+    ----------
+    track_line : bool
+        A ``track`` line for UCSC custom tracks; BED then has its nine standard columns only.
+    header : bool
+        A line of column names that begins with ``#``.
+    """
+
+    track_line: bool = False
+    header: bool = False
+
+
+@config_class
 class InferenceConfig:
     """How a model is run, as the user asks for it; `zflipon.inference.settings` resolves ``auto`` and None.
 

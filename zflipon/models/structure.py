@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from zflipon.config import SCORES
 from zflipon.errors import ModelError, suggest
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ class Structure:
     kmer_classes: Callable[[int], np.ndarray]
     vcf_prefix: str
     track_label: str
+
+    def score_label(self, score: str) -> str:
+        """Return the label of a track of a score, which is one of `zflipon.config.SCORES`.
+
+        Examples
+        --------
+        >>> Z_DNA.score_label("probability"), Z_DNA.score_label("propensity")
+        ('Probability of Z-DNA', 'Propensity of Z-DNA')
+        """
+        return self.track_label if score == SCORES[0] else f"{score.capitalize()} of {self.name}"
 
 
 def _zhunt(bases: Tensor, shortest: int, longest: int) -> tuple[Tensor, Tensor]:

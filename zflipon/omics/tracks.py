@@ -23,7 +23,7 @@ from zflipon.genome.intervals import Intervals, count_covered, merge, merged_int
 from zflipon.omics.spec import TrackEntry
 from zflipon.tracks.base import paint_intervals
 from zflipon.tracks.bigwig import BigWigReader
-from zflipon.tracks.registry import BED, BIGWIG, require_format
+from zflipon.tracks.registry import BIGWIG, INTERVAL_FORMATS, require_format
 
 MAX_DISTANCE = 1 << 20
 """Bases beyond which the distance to an interval makes no difference."""
@@ -134,10 +134,10 @@ def open_reader(track: TrackEntry, lengths: Mapping[str, int]) -> OmicsReader:
         If the file's format has no values of this kind, or the file cannot be used.
     """
     track_format = require_format(track.path)
-    if track_format is BED and track.kind != "signal":
+    if track_format in INTERVAL_FORMATS and track.kind != "signal":
         reader = BinaryReader if track.kind == "binary" else DistanceReader
         return reader(read_bed(track.path, lengths, f"intervals of {track.name}"))
-    if track_format is BED or track.kind == "distance":
+    if track_format in INTERVAL_FORMATS or track.kind == "distance":
         expected = "bigWig or bedGraph" if track.kind == "signal" else "BED"
         raise InputError(f"{track.path}: track '{track.name}' of kind '{track.kind}' must be {expected}")
     reader = BigWigHeightReader if track_format is BIGWIG else BedGraphHeightReader

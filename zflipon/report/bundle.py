@@ -23,6 +23,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import find_overlapping, merge, merge_by_contig
 from zflipon.genome.twobit import write_twobit
+from zflipon.models.structure import Z_DNA
 from zflipon.plots import require_matplotlib
 from zflipon.report.calls import RunSummary, summarize_run
 from zflipon.report.hub import LABEL_COLOUR, BrowserTrack, best_locus, hub_text, session_text
@@ -38,6 +39,7 @@ from zflipon.report.runs import (
 from zflipon.tracks.atomic import atomic_folder, check_output_folder, raise_output_errors, record_path
 from zflipon.tracks.bigbed import check_available, write_calls, write_labels
 from zflipon.tracks.call_files import call_intervals
+from zflipon.tracks.description import CALL_PREFIX
 
 HUB_FILE, SESSION_FILE, REPORT_FILE = "hub.txt", "igv_session.xml", "index.html"
 """Files of every bundle that people open."""
@@ -208,12 +210,14 @@ def _write_run(
     files = _copy_tracks(run, folder)
     shown = []
     if run.signal is not None:
-        value = "Signal" if summary.bases_by_probability is None else "Probability of Z-DNA"
+        is_probability = summary.bases_by_probability is not None
+        value = run.record.get("label", Z_DNA.track_label) if is_probability else "Signal"
         description = f"{value} by {run.model} ({run.name})"
         shown.append(BrowserTrack(f"{run.name}.bw", f"{run.name} signal", description, limits=summary.limits))
     if summary.number_of_calls:
         target = folder / f"{run.name}.bb"
-        bed_columns = write_calls(target, lengths, summary.calls, summary.scored)
+        prefix = str(run.record.get("call_prefix", CALL_PREFIX))
+        bed_columns = write_calls(target, lengths, summary.calls, summary.scored, prefix)
         files += [target.name, target.with_suffix(".as").name]
         description = f"Z-DNA called by {run.model} ({run.name})"
         shown.append(BrowserTrack(target.name, f"{run.name} calls", description, bed_columns))

@@ -13,13 +13,12 @@ from pathlib import Path
 from zflipon.errors import InputError, format_names
 from zflipon.tracks.atomic import read_record, record_path
 from zflipon.tracks.bigwig import BigWig
-from zflipon.tracks.call_files import PEAK_EXTENSIONS
-from zflipon.tracks.registry import BED, BIGWIG
+from zflipon.tracks.registry import BIGWIG, INTERVAL_FORMATS
 
 SIGNAL_EXTENSIONS = BIGWIG.extensions
 """Extensions of tracks of values."""
 
-CALL_EXTENSIONS = (*BED.extensions, *PEAK_EXTENSIONS)
+CALL_EXTENSIONS = tuple(end for each in INTERVAL_FORMATS for end in each.extensions)
 """Extensions of tracks of calls."""
 
 LABELS_NAME = "known_zdna"

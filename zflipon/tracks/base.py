@@ -14,9 +14,13 @@ import numpy as np
 
 from zflipon.tracks.atomic import atomic_file, raise_output_errors
 from zflipon.tracks.calling import ContigTrack
+from zflipon.tracks.description import TrackDescription
 
 STDOUT = "-"
 """Output name for BED on standard output."""
+
+UNDESCRIBED = TrackDescription()
+"""Description of a track that states nothing about itself."""
 
 Chunk = tuple[str, int, np.ndarray]
 """Contig, start, and the scores of the bases from there on: float32, finite, 0 where the track has no value."""
@@ -57,9 +61,10 @@ class TrackWriter(Protocol):
         None writes to standard output.
     lengths : mapping of str to int
         The genome's contigs and their lengths, in the order in which they will be added.
+    description : TrackDescription
     """
 
-    def __init__(self, path: Path | None, lengths: Mapping[str, int]): ...
+    def __init__(self, path: Path | None, lengths: Mapping[str, int], description: TrackDescription): ...
 
     def add(self, track: ContigTrack, calls: np.ndarray, /) -> None:
         """Write one contig."""
@@ -75,10 +80,16 @@ Writer = TypeVar("Writer", bound=TrackWriter)
 
 
 @contextmanager
-def open_writer(output: str, writer: type[Writer], lengths: Mapping[str, int]) -> Iterator[Writer]:
+def open_writer(
+    output: str,
+    writer: type[Writer],
+    lengths: Mapping[str, int],
+    description: TrackDescription = UNDESCRIBED,
+) -> Iterator[Writer]:
     """Open a writer under a temporary name; the file gets its final name when the block succeeds."""
     with nullcontext() if output == STDOUT else atomic_file(output) as part, raise_output_errors(output):
-        opened = writer(part, lengths)  # the file exists: pyBigWig and pysam crash if they cannot create it
+        # the file exists: pyBigWig and pysam crash if they cannot create it
+        opened = writer(part, lengths, description)
         try:
             yield opened
         finally:  # after an error, a second error from closing would only hide the first

@@ -12,6 +12,7 @@ from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import interval_mask
 from zflipon.tracks.base import Chunk, split_contigs
 from zflipon.tracks.calling import ContigTrack
+from zflipon.tracks.description import call_name
 from zflipon.tracks.text import LINES_PER_BLOCK, TextTrackWriter
 
 _LOW_COLOUR, _HIGH_COLOUR = np.array([218, 205, 232]), np.array([74, 20, 134])
@@ -21,6 +22,24 @@ SCORE_COLOURS = [
     for score in range(1001)
 ]
 """BED score of a call, 0 to 1000 → its itemRgb colour, which darkens with the score."""
+
+COLUMNS = [
+    ("string chrom", "Contig"),
+    ("uint chromStart", "Start, 0-based"),
+    ("uint chromEnd", "End, exclusive"),
+    ("string name", "Run and 1-based position of the call"),
+    ("uint score", "Mean probability times 1000"),
+    ("char[1] strand", "Always '.': Z-DNA has no strand"),
+    ("uint thickStart", "Same as chromStart"),
+    ("uint thickEnd", "Same as chromEnd"),
+    ("uint reserved", "Colour (itemRgb), darker for higher scores"),
+    ("float meanProbability", "Mean probability of the call's bases"),
+    ("float maxProbability", "Highest probability of the call's bases"),
+]
+"""autoSql type and name, and comment, of each column of calls; in BED and bigBed."""
+
+BED_FIELDS = 9
+"""Leading columns of calls that are standard BED; the rest are extra columns."""
 
 
 class BedReader:
@@ -44,21 +63,36 @@ class BedReader:
 class BedWriter(TextTrackWriter):
     """Writes calls as BED9 with their mean and highest probability in two more columns.
 
-    Calls are named Z1, Z2, … along the genome. The score is the mean probability in thousandths.
+    The score is the mean probability in thousandths. With a ``track`` line, the two more columns are left out, because
+    UCSC would read them as the blocks of BED12.
     """
 
-    def __init__(self, path: Path | None, lengths: Mapping[str, int]):
-        super().__init__(path, lengths)
-        self._count = 0
+    def format_track_line(self) -> str:
+        """Return the ``track`` line of a UCSC custom track."""
+        return self.description.track_text(True, visibility="pack", itemRgb="On")
+
+    def format_header(self) -> str:
+        """Return the names of the columns."""
+        columns = COLUMNS[:BED_FIELDS] if self.description.track_line else COLUMNS
+        names = [declaration.split()[-1] for declaration, _ in columns]
+        return "#" + "\t".join(names).replace("reserved", "itemRgb") + "\n"
 
     def format_contig(self, track: ContigTrack, calls: np.ndarray) -> Iterator[str]:
         """Yield the lines of a contig's calls."""
-        for first in range(0, len(calls), LINES_PER_BLOCK):
-            block = calls[first : first + LINES_PER_BLOCK]
-            rows = zip(block.tolist(), np.rint(block["mean"] * 1000).astype(int).tolist(), strict=True)
-            yield "".join(
-                f"{track.contig}\t{start}\t{end}\tZ{number}\t{score}\t.\t{start}\t{end}\t{SCORE_COLOURS[score]}"
-                f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{peak:.{PROBABILITY_DECIMALS}f}\n"
-                for number, ((start, end, mean, peak), score) in enumerate(rows, self._count + 1)
-            )
-            self._count += len(block)
+        prefix, is_custom_track = self.description.call_prefix, self.description.track_line
+        for block, scores in call_blocks(calls):
+            lines = []
+            for (start, end, mean, peak), score in zip(block.tolist(), scores, strict=True):
+                name = call_name(prefix, track.contig, start, end)
+                line = f"{track.contig}\t{start}\t{end}\t{name}\t{score}\t.\t{start}\t{end}\t{SCORE_COLOURS[score]}"
+                if not is_custom_track:
+                    line += f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{peak:.{PROBABILITY_DECIMALS}f}"
+                lines.append(line + "\n")
+            yield "".join(lines)
+
+
+def call_blocks(calls: np.ndarray) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Yield calls, at most `LINES_PER_BLOCK` at a time, and their BED scores from 0 to 1000."""
+    for first in range(0, len(calls), LINES_PER_BLOCK):
+        block = calls[first : first + LINES_PER_BLOCK]
+        yield block, np.rint(block["mean"] * 1000).astype(int).tolist()

@@ -11,6 +11,7 @@ import numpy as np
 from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.genome.interval_files import read_bedgraph
 from zflipon.tracks.base import Chunk, paint_intervals, split_contigs
+from zflipon.tracks.bed import SCORE_COLOURS
 from zflipon.tracks.calling import SCALE, ContigTrack, iterate_runs
 from zflipon.tracks.text import LINES_PER_BLOCK, TextTrackWriter
 
@@ -61,6 +62,17 @@ class BedGraphReader:
 
 class BedGraphWriter(TextTrackWriter):
     """Writes contig, start, end and probability, one line per run of equal probability."""
+
+    def format_track_line(self) -> str:
+        """Return the ``track`` line of a UCSC custom track."""
+        return self.description.track_text(
+            False, type="bedGraph", visibility="full", color=SCORE_COLOURS[-1], viewLimits="0:1", autoScale="off",
+            windowingFunction="maximum",
+        )  # fmt: skip
+
+    def format_header(self) -> str:
+        """Return the names of the columns."""
+        return "#chrom\tchromStart\tchromEnd\tvalue\n"
 
     def format_contig(self, track: ContigTrack, calls: np.ndarray) -> Iterator[str]:
         """Yield the lines of a contig's runs; `calls` are not used."""

@@ -15,28 +15,11 @@ import numpy as np
 from zflipon.config import PROBABILITY_DECIMALS
 from zflipon.errors import MissingExtraError, OutputError
 from zflipon.tracks.atomic import raise_output_errors
-from zflipon.tracks.bed import SCORE_COLOURS
+from zflipon.tracks.bed import BED_FIELDS, COLUMNS, SCORE_COLOURS
+from zflipon.tracks.description import CALL_PREFIX, call_name
 
 MAGIC = 0x8789F2EB
 """First four bytes of a bigBed file."""
-
-COLUMNS = [
-    ("string chrom", "Contig"),
-    ("uint chromStart", "Start, 0-based"),
-    ("uint chromEnd", "End, exclusive"),
-    ("string name", "Number of the call along the genome"),
-    ("uint score", "Mean probability times 1000"),
-    ("char[1] strand", "Always '.': Z-DNA has no strand"),
-    ("uint thickStart", "Same as chromStart"),
-    ("uint thickEnd", "Same as chromEnd"),
-    ("uint reserved", "Colour (itemRgb), darker for higher scores"),
-    ("float meanProbability", "Mean probability of the call's bases"),
-    ("float maxProbability", "Highest probability of the call's bases"),
-]
-"""autoSql type and name, and comment, of each column of calls."""
-
-BED_FIELDS = 9
-"""Leading columns of calls that are standard BED; the rest are extra columns."""
 
 
 def autosql(columns: int, table: str = "zdna", description: str = "Z-DNA called by zflipon") -> str:
@@ -74,18 +57,25 @@ def check_available() -> None:
         raise MissingExtraError("a bigBed", "pybigtools", "bundle")
 
 
-def write_calls(path: Path, lengths: Mapping[str, int], calls: Mapping[str, np.ndarray], scored: bool) -> str:
+def write_calls(
+    path: Path,
+    lengths: Mapping[str, int],
+    calls: Mapping[str, np.ndarray],
+    scored: bool,
+    call_prefix: str = CALL_PREFIX,
+) -> str:
     """Write calls as bigBed, and their autoSql declaration as ``.as`` file of the same name.
 
     Parameters
     ----------
     path : Path
     lengths : mapping of str to int
-        Contigs in the order of the genome; calls are numbered in this order.
     calls : mapping of str to numpy.ndarray
         Contig → `zflipon.tracks.calling.CALL_DTYPE`; at least one call.
     scored : bool
         Whether the calls have probabilities.
+    call_prefix : str
+        Prefix of the names of the calls.
 
     Returns
     -------
@@ -97,22 +87,19 @@ def write_calls(path: Path, lengths: Mapping[str, int], calls: Mapping[str, np.n
     OutputError
         If the file cannot be written completely.
     """
-    first_numbers, next_number = {}, 1
-    for contig in lengths:
-        first_numbers[contig] = next_number
-        next_number += len(calls.get(contig, ()))
 
     def rows() -> Iterator[tuple[str, int, int, str]]:
         for contig in sorted(calls):
-            numbered = enumerate(calls[contig].tolist(), first_numbers[contig])
-            for number, (start, end, mean, highest) in numbered:
+            for start, end, mean, highest in calls[contig].tolist():
                 score = int(np.rint(mean * 1000)) if scored else 1000
-                rest = f"Z{number}\t{score}\t.\t{start}\t{end}\t{SCORE_COLOURS[score]}"
+                name = call_name(call_prefix, contig, start, end)
+                rest = f"{name}\t{score}\t.\t{start}\t{end}\t{SCORE_COLOURS[score]}"
                 if scored:
                     rest += f"\t{mean:.{PROBABILITY_DECIMALS}f}\t{highest:.{PROBABILITY_DECIMALS}f}"
                 yield contig, start, end, rest
 
-    _write(path, lengths, rows(), next_number - 1, SCORED_CALLS if scored else PLAIN_CALLS, BED_FIELDS)
+    number = sum(map(len, calls.values()))
+    _write(path, lengths, rows(), number, SCORED_CALLS if scored else PLAIN_CALLS, BED_FIELDS)
     return f"{BED_FIELDS} +" if scored else f"{BED_FIELDS}"
 
 

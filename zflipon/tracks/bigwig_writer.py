@@ -18,7 +18,7 @@ import numpy as np
 
 from zflipon.errors import OutputError
 from zflipon.tracks.atomic import raise_output_errors
-from zflipon.tracks.base import open_writer
+from zflipon.tracks.base import UNDESCRIBED, open_writer
 from zflipon.tracks.bigwig_layout import (
     BIGWIG_MAGIC,
     BLOCK_HEADER,
@@ -33,6 +33,7 @@ from zflipon.tracks.bigwig_layout import (
 )
 from zflipon.tracks.bigwig_zoom import MAX_LEVELS, bin_sizes, merge_bins, summarize_entries
 from zflipon.tracks.calling import SCALE, ContigTrack, iterate_runs
+from zflipon.tracks.description import TrackDescription
 
 _BLOCK_ENTRIES = 2048
 _ZOOM_ENTRIES = 1024
@@ -65,7 +66,9 @@ class BigWigWriter:
         If there is no path, no contig with bases, or a contig of 2^32 bases or more.
     """
 
-    def __init__(self, path: Path | None, lengths: Mapping[str, int]):
+    def __init__(
+        self, path: Path | None, lengths: Mapping[str, int], _description: TrackDescription = UNDESCRIBED
+    ):
         if path is None:
             raise OutputError("a bigWig cannot be written to standard output; name a file")
         contigs = [(contig, length) for contig, length in lengths.items() if length]

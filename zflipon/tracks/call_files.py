@@ -15,9 +15,7 @@ import numpy as np
 from zflipon.errors import InputError
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.tracks.calling import CALL_DTYPE
-
-PEAK_EXTENSIONS = (".narrowpeak", ".narrowpeak.gz")
-"""Extensions of peaks, whose scores are not probabilities."""
+from zflipon.tracks.registry import NARROWPEAK
 
 
 def call_intervals(calls: np.ndarray) -> np.ndarray:
@@ -42,7 +40,7 @@ def read_calls(path: Path, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     InputError
         If the file is malformed, or a score is not a probability.
     """
-    is_peaks = path.name.lower().endswith(PEAK_EXTENSIONS)
+    is_peaks = NARROWPEAK.matches(path)
     columns: dict[str, tuple[array, array]] = {}
     for contig, start, end, rest in read_bed_rows(path, lengths, "calls"):
         if start == end:

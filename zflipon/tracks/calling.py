@@ -156,6 +156,33 @@ def call_track(track: ContigTrack, threshold: float, min_length: int, merge_gap:
     return calls[length >= min_length]
 
 
+def call_summits(track: ContigTrack, calls: np.ndarray) -> np.ndarray:
+    """Return the position of the highest probability of each call: the middle of its first run with that value.
+
+    Parameters
+    ----------
+    track : ContigTrack
+    calls : numpy.ndarray
+        `CALL_DTYPE`, shape (n,): calls of the track, in order.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, shape (n,), 0-based.
+    """
+    summits = np.full(len(calls), -1, dtype=np.int64)
+    highest = np.rint(calls["max"] * SCALE).astype(np.int64)
+    for starts, ends, values in iterate_runs(track):  # no run crosses the border of a call
+        call = np.searchsorted(calls["end"], starts, side="right")
+        inside = np.flatnonzero(call < len(calls))
+        inside = inside[calls["start"][call[inside]] <= starts[inside]]
+        inside = inside[values[inside] == highest[call[inside]]]
+        numbers, first = np.unique(call[inside], return_index=True)
+        first, numbers = first[summits[numbers] < 0], numbers[summits[numbers] < 0]
+        summits[numbers] = (starts[inside[first]] + ends[inside[first]] - 1) // 2
+    return summits
+
+
 def call_regions(
     values: np.ndarray, start: int, threshold: float, min_length: int, merge_gap: int
 ) -> np.ndarray:

@@ -11,8 +11,9 @@ import numpy as np
 
 from zflipon.errors import OutputError
 from zflipon.tracks.atomic import raise_output_errors
-from zflipon.tracks.base import STDOUT, TrackWriter, open_writer
+from zflipon.tracks.base import STDOUT, UNDESCRIBED, TrackWriter, open_writer
 from zflipon.tracks.calling import ContigTrack
+from zflipon.tracks.description import TrackDescription
 from zflipon.tracks.registry import find_writer
 
 
@@ -28,6 +29,8 @@ class TrackOutputs:
         The extension selects the format; ``-`` is BED on standard output.
     lengths : mapping of str to int
         All contigs of the genome and their lengths, in the genome's order.
+    description : TrackDescription, optional
+        What the files state about the track.
 
     Raises
     ------
@@ -35,14 +38,19 @@ class TrackOutputs:
         If an extension is unknown, an output is named twice or, from any method, cannot be written.
     """
 
-    def __init__(self, outputs: Iterable[str | Path], lengths: Mapping[str, int]):
+    def __init__(
+        self,
+        outputs: Iterable[str | Path],
+        lengths: Mapping[str, int],
+        description: TrackDescription = UNDESCRIBED,
+    ):
         self._writer_types: dict[str, type[TrackWriter]] = {}
         for output in outputs:
             name = STDOUT if str(output) == STDOUT else os.path.abspath(output)
             if name in self._writer_types:
                 raise OutputError(f"{output}: named twice as an output; name it once")
             self._writer_types[name] = find_writer(output)
-        self._lengths = lengths
+        self._lengths, self._description = lengths, description
         self._rank = {contig: rank for rank, contig in enumerate(lengths)}
         self._last_rank, self._is_finished = -1, False
         self._writers: dict[str, TrackWriter] = {}
@@ -52,7 +60,8 @@ class TrackOutputs:
         """Open all outputs under temporary names."""
         with ExitStack() as stack:
             for output, writer in self._writer_types.items():
-                self._writers[output] = stack.enter_context(open_writer(output, writer, self._lengths))
+                opened = open_writer(output, writer, self._lengths, self._description)
+                self._writers[output] = stack.enter_context(opened)
             self._stack = stack.pop_all()
         return self
 

@@ -55,8 +55,8 @@ _ANNOTATE = """```bash
 zflipon annotate GENOME.fa -o zdna.bw --model FOLDER%s
 ```
 
-FOLDER is the folder of this file. The extension of the output chooses its format (`.bw`, `.bedgraph`, `.bed`). Window,
-margin, calibration and threshold are read from the checkpoint."""
+FOLDER is the folder of this file. The extension of the output chooses its format. Window, margin,
+calibration and threshold are read from the checkpoint."""
 
 _TRACKS = """
 

@@ -17,7 +17,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from zflipon.config import DEFAULT_MODEL, GPU_SHARD_BASES, CallConfig, InferenceConfig, Selection
+from zflipon.config import (
+    DEFAULT_MODEL,
+    GPU_SHARD_BASES,
+    CallConfig,
+    HeaderConfig,
+    InferenceConfig,
+    Selection,
+)
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
 from zflipon.jobs.distributed import broadcast_from_main, process_state
@@ -31,6 +38,7 @@ from zflipon.workflows.annotation_run import (
     AnnotationRun,
     calls_of_scores,
     outputs_of_scores,
+    require_header_lines,
     resolve_scores,
 )
 from zflipon.workflows.annotation_shards import ShardPredictor, ShardWriter, encode_shard
@@ -49,6 +57,7 @@ def annotate(
     settings: InferenceConfig | None = None,
     *,
     scores: Sequence[str] = ("probability",),
+    headers: HeaderConfig | None = None,
     force: bool = False,
     dry_run: bool = False,
     restart: bool = False,
@@ -79,6 +88,8 @@ def annotate(
     scores : sequence of str
         Of `zflipon.config.SCORES`; all come from one run of the model. With several, each output name gets the score
         before its extension: ``zdna.propensity.bw``. The propensity alone needs neither context nor omics tracks.
+    headers : HeaderConfig, optional
+        Header lines of text outputs; none by default.
     force : bool
         Replace existing outputs.
     dry_run : bool
@@ -117,6 +128,8 @@ def annotate(
     started, settings, selection = time.time(), settings or InferenceConfig(), selection or Selection()
     for output in outputs:
         find_writer(output)
+    headers = headers or HeaderConfig()
+    require_header_lines(outputs, headers)
     scores = resolve_scores(scores)
     named = outputs_of_scores(outputs, scores)
     files = [Path(output) for each in named.values() for output in each if str(output) != STDOUT]
@@ -132,7 +145,7 @@ def annotate(
             require_distinct(files, session.predictor.features.paths.values())
         session.predictor.require_scores(scores)
         calls = calls_of_scores(call or CallConfig(), scores, session.checkpoint.metadata)
-        run = _plan(genome, session, selection, (calls, named), screen, shard_bases)
+        run = replace(_plan(genome, session, selection, (calls, named), screen, shard_bases), headers=headers)
         log.info("%s", run.describe())
         record = run.record(command, started)
         if dry_run:
@@ -195,7 +208,7 @@ def _compute(
     shard_progress = ShardProgress(progress, sizes, job.resumed)
     with ExitStack() as stack:
         tracks = {
-            score: stack.enter_context(TrackOutputs(outputs, run.genome.lengths))
+            score: stack.enter_context(TrackOutputs(outputs, run.genome.lengths, run.describe_track(score)))
             for score, outputs in run.outputs.items()
         }
         writer = ShardWriter(tracks, run, job.journal)

@@ -6,17 +6,18 @@ Shards are computed and written in `zflipon.workflows.annotation_shards`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
-from zflipon.config import ACTIVITY_THRESHOLD, SCORES, CallConfig
+from zflipon.config import ACTIVITY_THRESHOLD, SCORES, CallConfig, HeaderConfig
 from zflipon.errors import InputError, OutputError, format_count
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Plan
 from zflipon.models import ModelMetadata
 from zflipon.tracks.base import STDOUT
-from zflipon.tracks.registry import find_format
+from zflipon.tracks.description import CALL_PREFIX, TrackDescription
+from zflipon.tracks.registry import BED, FORMATS, find_format, list_names
 from zflipon.workflows.session import Session
 
 
@@ -61,6 +62,23 @@ def outputs_of_scores(outputs: Sequence[str | Path], scores: Sequence[str]) -> d
     if any(str(output) == STDOUT for output in outputs):
         raise OutputError("-: standard output takes one score; name files, or request one score")
     return {score: [_insert(output, score) for output in outputs] for score in scores}
+
+
+def require_header_lines(outputs: Sequence[str | Path], headers: HeaderConfig) -> None:
+    """Raise `OutputError` if a header line is requested that no output can have.
+
+    Examples
+    --------
+    >>> require_header_lines(["zdna.bw", "zdna.bed"], HeaderConfig(track_line=True))
+    """
+    formats = [BED if str(output) == STDOUT else find_format(output) for output in outputs]
+    for name, requested in asdict(headers).items():
+        if requested and not any(name in each.header_lines for each in formats if each):
+            suitable = [each for each in FORMATS if name in each.header_lines]
+            raise OutputError(
+                f"{', '.join(map(str, outputs))}: a {name.replace('_', ' ')} is for {list_names(suitable)} only; "
+                "add such an output or leave the line out"
+            )
 
 
 def default_threshold(metadata: ModelMetadata, score: str) -> float:
@@ -112,6 +130,8 @@ class AnnotationRun:
         Score → its files.
     screen : bool
         Whether the model reads only windows that pass the screen.
+    headers : HeaderConfig
+        Header lines of text outputs.
     """
 
     genome: Genome
@@ -120,6 +140,7 @@ class AnnotationRun:
     calls: dict[str, CallConfig]
     outputs: dict[str, list[str | Path]]
     screen: bool
+    headers: HeaderConfig = field(default_factory=HeaderConfig)
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -173,7 +194,29 @@ class AnnotationRun:
 
     def score_record(self, score: str) -> dict:
         """Return what the record of a file has on its score."""
-        return {"score": score, "call": asdict(self.calls[score])}
+        description = self.describe_track(score)
+        return {
+            "score": score,
+            "label": description.label,
+            "call": asdict(self.calls[score]),
+            "call_prefix": description.call_prefix,
+        }
+
+    def describe_track(self, score: str) -> TrackDescription:
+        """Return what the files of a score state about themselves."""
+        checkpoint = self.session.checkpoint
+        name = checkpoint.name if score == SCORES[0] else f"{checkpoint.name} {score}"
+        label = checkpoint.module.structure.score_label(score)
+        return TrackDescription(
+            name, label, self.threshold(score), self._call_prefix(score), **asdict(self.headers)
+        )
+
+    def _call_prefix(self, score: str) -> str:
+        """Return a prefix that runs share only if they have the same model, inputs, score and calls."""
+        session = self.session.key()
+        settings = [session[key] for key in ("model", "strands", "features")]
+        settings += [score, self.threshold(score), self.calls[score], self._screen()]
+        return CALL_PREFIX + sha256(repr(settings).encode()).hexdigest()[:6]
 
     def _screen(self) -> dict | None:
         return asdict(self.session.checkpoint.metadata.screen) if self.screen else None

@@ -29,7 +29,7 @@ from zflipon.omics.features import FeatureTracks, open_features
 from zflipon.tracks.atomic import INDEX_SUFFIXES
 from zflipon.tracks.bigwig import BigWig
 from zflipon.tracks.calling import SCALE, call_regions, dequantize, quantize
-from zflipon.tracks.registry import BED, BIGWIG, require_format
+from zflipon.tracks.registry import BED, BIGWIG, VERIFIABLE, list_names, require_format
 from zflipon.workflows.provenance import compare_genome, load_track_record
 
 TOLERANCE_STEPS = {"float32": 1, "bfloat16": 50, "float16": 20}
@@ -41,8 +41,8 @@ Interval = tuple[str, int, int]
 HISTORY = ("training", "quality", "versions")
 """Sections of the metadata of a model from which no prediction follows."""
 
-_MEAN, _HIGHEST = 6, 7
-"""Columns of the mean and the highest probability of a call, counted after contig, start and end."""
+_SCORE, _MEAN, _HIGHEST = 1, 6, 7
+"""Columns of the score, the mean and the highest probability of a call, counted after contig, start and end."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,10 @@ def verify(
     if missing:
         raise InputError(f"{track}: only tracks of annotate can be verified; the record has no {missing[0]}")
     track_format = require_format(track)
+    if track_format not in VERIFIABLE:
+        raise InputError(
+            f"{track}: {track_format.name} cannot be verified; give {list_names(VERIFIABLE)} of the run"
+        )
     fasta = Path(genome or record["genome"])
     if not genome and not fasta.is_file():
         raise InputError(f"{fasta}: the recorded genome is missing; give its place with --genome")
@@ -329,17 +333,22 @@ def _called_bases(predicted: np.ndarray, start: int, call: Mapping, threshold: f
 
 def _call_difference(track: Path, values: np.ndarray, fields: Sequence[str]) -> float:
     """Return the difference of the mean or highest probability of a call; 0 if it has no predicted base."""
+    predicted = (
+        np.nan if np.isnan(values).all() else (np.nanmean(values, dtype=np.float64), np.nanmax(values))
+    )
     try:
-        mean, highest = float(fields[_MEAN]), float(fields[_HIGHEST])
+        if len(fields) < _MEAN:
+            raise ValueError("no scores")
+        if len(fields) == _MEAN:  # with a track line: the mean in thousandths is all that is written
+            recorded, predicted = np.array(float(fields[_SCORE]) / SCALE), np.ravel(predicted)[0]
+        else:
+            recorded = np.array([float(fields[_MEAN]), float(fields[_HIGHEST])])
     except (IndexError, ValueError):
         raise InputError(
             f"{track}: expected the mean and highest probability of each call in the last columns, as annotate writes "
             "them"
         ) from None
-    if np.isnan(values).all():
-        return 0.0
-    predicted_mean, predicted_highest = float(np.nanmean(values, dtype=np.float64)), float(np.nanmax(values))
-    return max(abs(predicted_mean - mean), abs(predicted_highest - highest))
+    return float(np.nan_to_num(np.abs(np.asarray(predicted) - recorded)).max())
 
 
 def _read_values(track: Path, interval: Interval, lengths: Mapping[str, int]) -> np.ndarray:
