@@ -31,7 +31,7 @@ class NarrowPeakWriter(TextTrackWriter):
     """Writes calls as narrowPeak.
 
     The score is the mean probability in thousandths, signalValue the highest probability, and peak the offset of the
-    highest probability from the start. pValue and qValue are -1, which means that there are none.
+    highest probability from the start. pValue and qValue are -1, the value of the format for "not known".
     """
 
     def format_track_line(self) -> str:
