@@ -6,7 +6,6 @@ import torch
 from zflipon.config import InferenceConfig
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.inference.devices import (
-    LARGE_MODEL_PARAMETERS,
     PRECISIONS,
     is_out_of_memory,
     resolve_device,
@@ -25,26 +24,22 @@ def test_unknown_device_and_precision():
 
 
 @pytest.mark.parametrize(
-    ("is_fast", "parameters", "expected"),
-    [
-        (True, LARGE_MODEL_PARAMETERS, "bfloat16"),
-        (True, LARGE_MODEL_PARAMETERS - 1, "float32"),
-        (False, LARGE_MODEL_PARAMETERS, "float32"),
-    ],
+    ("is_fast", "gains", "expected"),
+    [(True, True, "bfloat16"), (True, False, "float32"), (False, True, "float32")],
 )
-def test_auto_is_bfloat16_for_a_large_model_on_a_cpu_with_its_instructions(
-    monkeypatch, is_fast, parameters, expected
+def test_auto_is_bfloat16_for_a_model_that_gains_on_a_cpu_with_its_instructions(
+    monkeypatch, is_fast, gains, expected
 ):
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda: is_fast, raising=False)
-    assert resolve_precision("auto", CPU, parameters) == PRECISIONS[expected]
-    assert resolve_precision("float32", CPU, parameters) == torch.float32
+    assert resolve_precision("auto", CPU, gains) == PRECISIONS[expected]
+    assert resolve_precision("float32", CPU, gains) == torch.float32
 
 
 def test_auto_is_float32_if_torch_cannot_tell_the_instructions(monkeypatch):
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.delattr(f"torch.cpu._is_{name}_supported", raising=False)
-    assert resolve_precision("auto", CPU, LARGE_MODEL_PARAMETERS) == torch.float32
+    assert resolve_precision("auto", CPU, gains=True) == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,11 @@ class Batcher:
     with_bases : bool
         Whether the model reads nucleotides beside tokens.
     batch_size : int, optional
-        Sequences per batch. Default: the number that fills `DeviceProfile.tokens_per_batch`.
+        Sequences per batch. Default: the number that fills `DeviceProfile.tokens_per_batch`, or `bases_per_batch`.
     profile : DeviceProfile, optional
         Default: the device's own.
+    reads_tokens : bool
+        Whether the time of the model depends on tokens; if not, batches are measured in bases.
     """
 
     def __init__(
@@ -84,10 +86,12 @@ class Batcher:
         with_bases: bool,
         batch_size: int | None = None,
         profile: DeviceProfile | None = None,
+        reads_tokens: bool = True,
     ):
         self.tokenizer, self.device = tokenizer, device
         self.with_bases, self.batch_size = with_bases, batch_size
         self.profile = profile or device_profile(device)
+        self.reads_tokens = reads_tokens
 
     def batches(
         self,
@@ -127,7 +131,7 @@ class Batcher:
                 features=features and [features[first + i] for i in order],
                 present=present,
             )
-            for rows in self._split(tokens.counts):
+            for rows in self._split(tokens.counts, int(pool.widths.max())):
                 batch_inputs = select_rows(inputs, rows, tokens.counts[rows], pool.widths[rows])
                 if self.device.type == "cuda":
                     batch_inputs = {
@@ -138,10 +142,13 @@ class Batcher:
                 widths, rows_of_output = pool.widths[rows], (return_factors, return_product)
                 yield Batch(indices, tokens[rows], widths, batch_inputs, core, *rows_of_output)
 
-    def _split(self, counts: np.ndarray) -> Iterator[slice]:
-        """Yield the rows of each batch of a pool whose token counts are sorted."""
-        most = max(int(counts.max()), 1)
-        size = self.batch_size or max(1, self.profile.tokens_per_batch // most)
+    def _split(self, counts: np.ndarray, width: int) -> Iterator[slice]:
+        """Yield the rows of each batch of a pool whose token counts are sorted; `width` is its longest sequence."""
+        if self.reads_tokens:
+            fitting = self.profile.tokens_per_batch // max(int(counts.max()), 1)
+        else:
+            fitting = self.profile.bases_per_batch // max(width, 1)
+        size = self.batch_size or max(1, fitting)
         trim_from, start = self.profile.trim_from_tokens, 0
         while start < len(counts):
             batch = counts[start : start + size]

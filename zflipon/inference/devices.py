@@ -35,6 +35,8 @@ class DeviceProfile:
     ----------
     tokens_per_batch : int
         Tokens of a batch, padding included, if the user sets no batch size.
+    bases_per_batch : int
+        The same in bases, for models that read a wide context instead of tokens.
     bases_per_bound : int
         Bases per call of the upper bound.
     prefetch_batches : int
@@ -46,6 +48,7 @@ class DeviceProfile:
     """
 
     tokens_per_batch: int
+    bases_per_batch: int
     bases_per_bound: int
     prefetch_batches: int
     tokenizer_threads: int | None = None
@@ -55,10 +58,10 @@ class DeviceProfile:
 DEVICE_PROFILES = {
     # each core runs its own batch, which should fit its caches. Batches are small, so more of them are prefetched. One
     # thread tokenizes, because the cores are busy and a process should not claim shards long before it needs them
-    "cpu": DeviceProfile(1 << 12, 1 << 15, 24),
-    "mps": DeviceProfile(1 << 15, 1 << 15, 4),
+    "cpu": DeviceProfile(1 << 12, 1 << 15, 1 << 15, 24),
+    "mps": DeviceProfile(1 << 15, 1 << 18, 1 << 15, 4),
     # one tokenizer thread would leave the GPU idle
-    "cuda": DeviceProfile(1 << 18, 1 << 20, 4, tokenizer_threads=3, trim_from_tokens=1 << 15),
+    "cuda": DeviceProfile(1 << 18, 1 << 21, 1 << 20, 4, tokenizer_threads=3, trim_from_tokens=1 << 15),
 }
 """Type of a torch device → its profile. Batches fit the smallest device of a kind."""
 
@@ -93,18 +96,17 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(name: str, device: torch.device, parameters: int = 0) -> torch.dtype:
+def resolve_precision(name: str, device: torch.device, gains: bool = False) -> torch.dtype:
     """Return the dtype of a precision.
 
     Parameters
     ----------
     name : str
-        A key of `PRECISIONS`, or ``'auto'``: bfloat16 on a GPU that supports it and, for a model of at least
-        `LARGE_MODEL_PARAMETERS`, on a CPU with bfloat16 instructions; otherwise float32.
+        A key of `PRECISIONS`, or ``'auto'``: bfloat16 on a GPU that supports it and, for a model that gains from it,
+        on a CPU with bfloat16 instructions; otherwise float32.
     device : torch.device
-    parameters : int
-        Number of model parameters. Small models spend little time in matrix products, which are the only operations
-        that bfloat16 speeds up on a CPU.
+    gains : bool
+        Whether bfloat16 makes the model faster on a CPU: `gains_from_bfloat16`.
 
     Raises
     ------
@@ -115,8 +117,7 @@ def resolve_precision(name: str, device: torch.device, parameters: int = 0) -> t
         if device.type == "cuda":
             use_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            is_large = parameters >= LARGE_MODEL_PARAMETERS
-            use_bfloat16 = device.type == "cpu" and is_large and has_bfloat16_instructions()
+            use_bfloat16 = device.type == "cpu" and gains and has_bfloat16_instructions()
         return torch.bfloat16 if use_bfloat16 else torch.float32
     if name not in PRECISIONS:
         raise ModelError(f"precision {name!r} is unknown; expected auto, {', '.join(PRECISIONS)}")

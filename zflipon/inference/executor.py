@@ -262,15 +262,16 @@ def _options(batch: Batch) -> tuple[tuple[int, int] | None, bool, bool]:
 
 
 def cast_encoder_weights(module: DnaModel, dtype: torch.dtype) -> DnaModel:
-    """Return a copy of a module whose encoder has linear layers of the given dtype. All other tensors are shared.
+    """Return a copy of a module whose encoder and wide context have layers of the given dtype; the rest is shared.
 
     Without it, autocast would cast these weights again for each batch.
     """
     if dtype == torch.float32:
         return module
     memo = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    for layer in module.base_model.modules():
-        if isinstance(layer, torch.nn.Linear):
+    parts = [module.base_model, *([module.base_head.context] if module.reads_wide_context else [])]
+    for layer in (each for part in parts for each in part.modules()):
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
             for weights in layer.parameters(recurse=False):
                 memo[id(weights)] = torch.nn.Parameter(weights.detach().to(dtype), requires_grad=False)
     return copy.deepcopy(module, memo)

@@ -94,7 +94,12 @@ class Predictor:
         threads = self.profile.tokenizer_threads
         self.tokenizer_pool = None if threads is None else WorkerPool(threads)
         self.batcher = Batcher(
-            self.tokenizer, self.device, objective == "base", self.settings.batch_size, self.profile
+            self.tokenizer,
+            self.device,
+            objective == "base",
+            self.settings.batch_size,
+            self.profile,
+            reads_tokens=not checkpoint.module.reads_wide_context,
         )
         self.executor = Executor(
             checkpoint.module,

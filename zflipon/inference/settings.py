@@ -9,6 +9,7 @@ import torch
 
 from zflipon.config import InferenceConfig, ModelConfig
 from zflipon.inference.devices import (
+    LARGE_MODEL_PARAMETERS,
     count_parameters,
     precision_name,
     resolve_device,
@@ -17,6 +18,7 @@ from zflipon.inference.devices import (
 
 if TYPE_CHECKING:
     from zflipon.models import Checkpoint
+    from zflipon.models.base import DnaModel
     from zflipon.models.metadata import ModelMetadata
 
 
@@ -75,11 +77,19 @@ def resolve_settings(config: InferenceConfig | None, checkpoint: Checkpoint) -> 
     device = resolve_device(config.device)
     return InferenceSettings(
         device=device,
-        dtype=resolve_precision(config.precision, device, count_parameters(checkpoint.module)),
+        dtype=resolve_precision(config.precision, device, gains_from_bfloat16(checkpoint.module)),
         both_strands=resolve_strands(config, checkpoint.metadata),
         batch_size=config.batch_size,
         threads=config.threads,
     )
+
+
+def gains_from_bfloat16(module: DnaModel) -> bool:
+    """Return whether a model spends most of its time on a CPU in matrix products or convolutions.
+
+    These are the only operations that bfloat16 speeds up there.
+    """
+    return module.reads_wide_context or count_parameters(module) >= LARGE_MODEL_PARAMETERS
 
 
 def resolve_strands(config: InferenceConfig | ModelConfig, metadata: ModelMetadata) -> bool:

@@ -5,7 +5,6 @@ Encoders are in `zflipon.models.families`, heads in `zflipon.models.heads`; chec
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,12 @@ from transformers.utils.generic import ModelOutput
 
 from zflipon.config import LoraConfig
 from zflipon.errors import ModelError
+from zflipon.models.heads.autocast import without_autocast
 from zflipon.models.heads.base_inputs import BaseInputs
 from zflipon.models.heads.base_resolution import BaseHead, BaseHeadOutput, head_settings
 from zflipon.models.heads.decoding import BASE_DECODING, FACTOR_DECODING, TOKEN_DECODING, HeadDecoding
 from zflipon.models.heads.standard import binary_cross_entropy, cross_entropy
+from zflipon.models.heads.wide_context import WideContext
 from zflipon.models.metadata import OBJECTIVES, View
 from zflipon.models.structure import Structure, get_structure
 from zflipon.models.weights import KEY_MAPPING
@@ -226,6 +227,11 @@ class DnaModel(PreTrainedModel):
         loss = cross_entropy(logits, labels, weights, self.label_smoothing)
         return DnaOutput(loss=loss, logits=logits)
 
+    @property
+    def reads_wide_context(self) -> bool:
+        """Whether the base head reads several kilobases of sequence by convolutions, and not the states of tokens."""
+        return self.objective == "base" and isinstance(self.base_head.context, WideContext)
+
     def read_bases(self, bases: Tensor) -> BaseInputs:
         """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside tokens."""
         return self.base_head.read_bases(bases)
@@ -276,7 +282,7 @@ class DnaModel(PreTrainedModel):
             return self.vocabulary_logits(states)
         if self.objective == "sequence":
             states = self.pool(states, attention_mask)
-        with _without_autocast(states.device):
+        with without_autocast(states.device):
             states = states.to(self.classifier.weight.dtype)
             return self.classifier(self.dropout(self.classifier_inputs(states)))
 
@@ -293,14 +299,12 @@ class DnaModel(PreTrainedModel):
         candidates: Tensor | None,
         tracks: Tensor | None,
     ) -> DnaOutput:
-        """Run the base head. On a GPU it uses the encoder's precision, since it takes much of a small model's time."""
-        with _without_autocast(states.device) if states.device.type == "cpu" else nullcontext():
-            states = states.to(self.base_head.is_formed.weight.dtype)
-            if self.training and tracks is not None and labels is None and candidates is None:
-                # tracks alone are learnt from the context, without the factors of single bases
-                logits = self.base_head.track_logits(states, *given[:2])
-                return DnaOutput(TRACKS_WEIGHT * binary_cross_entropy(logits.float(), tracks), logits)
-            output = self.base_head(states, *given)
+        states = states.to(self.base_head.is_formed.weight.dtype)
+        if self.training and tracks is not None and labels is None and candidates is None:
+            # tracks alone are learnt from the context, without the factors of single bases
+            logits = self.base_head.track_logits(states, *given[:2])
+            return DnaOutput(TRACKS_WEIGHT * binary_cross_entropy(logits.float(), tracks), logits)
+        output = self.base_head(states, *given)
         return self._base_output(output, labels, candidates, tracks)
 
     def _base_output(
@@ -326,8 +330,3 @@ class DnaModel(PreTrainedModel):
     def _class_weights(self, like: Tensor) -> Tensor | None:
         weights = getattr(self.config, "class_weights", None)
         return None if weights is None else torch.tensor(weights, device=like.device, dtype=like.dtype)
-
-
-def _without_autocast(device: torch.device) -> torch.autocast:
-    """Compute in the precision of weights and states, whatever precision the encoder uses."""
-    return torch.autocast(device.type, enabled=False)

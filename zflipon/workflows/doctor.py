@@ -27,6 +27,7 @@ from zflipon.inference.devices import (
 )
 from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.settings import gains_from_bfloat16
 from zflipon.models import Checkpoint, load
 from zflipon.models.files import BUNDLED, WEIGHTS_SHA256
 from zflipon.omics.features import FeatureTracks
@@ -204,7 +205,7 @@ def _run_trials(
     ]
     expected: list[np.ndarray] = []
     for device, precision in combinations:
-        dtype = resolve_precision("auto", torch.device(device), count_parameters(checkpoint.module))
+        dtype = resolve_precision("auto", torch.device(device), gains_from_bfloat16(checkpoint.module))
         is_default = precision_name(dtype) == precision
         try:
             config = InferenceConfig(None, precision, device, threads)

@@ -6,6 +6,7 @@ Its context, k-mer tables, omics head and nucleotide inputs are in the other mod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from zflipon.errors import ModelError, suggest
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
+from zflipon.models.heads.autocast import without_autocast_on_cpu
 from zflipon.models.heads.base_inputs import BaseInputs, one_hot
 from zflipon.models.heads.bin_context import BIN_SIZE, BinContext, interpolate_bins, pad_to_bins
 from zflipon.models.heads.kmers import KMER_RADII, KmerTables, append_kmer_means
@@ -195,12 +197,37 @@ class BaseHead(nn.Module):
         features, present : Tensor, optional
             Omics tracks, see `zflipon.models.heads.omics.OmicsHead.forward`.
         """
-        size = bases.shape[1]
-        inputs = base_inputs or self._read_core(bases, core)
-        bases, base_tokens = pad_to_bins(bases, base_tokens)
-        mask = (bases != PADDING_BASE).unsqueeze(1)
-        context = self.context(inputs.one_hot, states, base_tokens, mask)
-        can_form = self._can_form_in_core(core or (0, size), inputs, mask).float()
+        size, plain = bases.shape[1], without_autocast_on_cpu
+        with plain(bases.device):
+            inputs = base_inputs or self._read_core(bases, core)
+            bases, base_tokens = pad_to_bins(bases, base_tokens)
+            mask = (bases != PADDING_BASE).unsqueeze(1)
+        context = self._read_context(inputs.one_hot, states, base_tokens, mask)
+        with plain(bases.device):
+            product, can_form, is_formed, tracks = self._factors(
+                inputs, context, mask, core or (0, size), features, present
+            )
+        return BaseHeadOutput(product[:, :size], can_form[:, :size], is_formed[:, :size], tracks)
+
+    def _read_context(
+        self, letters: Tensor | None, states: Tensor, base_tokens: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return the context of each bin. A wide context, which takes most of the time, is computed under autocast."""
+        wide = isinstance(self.context, WideContext)
+        with nullcontext() if wide else without_autocast_on_cpu(mask.device):
+            return self.context(letters, states, base_tokens, mask).to(self.is_formed.weight.dtype)
+
+    def _factors(
+        self,
+        inputs: BaseInputs,
+        context: Tensor,
+        mask: Tensor,
+        core: tuple[int, int],
+        features: Tensor | None,
+        present: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return the output of `forward` for whole bins, from the context of each bin."""
+        can_form = self._can_form_in_core(core, inputs, mask).float()
         known = append_kmer_means(context, inputs.kmers, mask)
         is_formed = self.is_formed(self.dropout(known))
         if self.omics is not None and features is not None:
@@ -210,8 +237,7 @@ class BaseHead(nn.Module):
             is_formed = mean_over_calls(is_formed, inputs.in_call)
         is_formed = is_formed.float()
         tracks = self._predict_tracks(context) if self.training and self.tracks is not None else None
-        product = product_logit(can_form, is_formed)
-        return BaseHeadOutput(product[:, :size], can_form[:, :size], is_formed[:, :size], tracks)
+        return product_logit(can_form, is_formed), can_form, is_formed, tracks
 
     def read_bases(self, bases: Tensor) -> BaseInputs:
         """Return the inputs of nucleotide codes, int64 of shape (batch, bases), padded to whole bins."""
@@ -239,7 +265,7 @@ class BaseHead(nn.Module):
         """
         bases, base_tokens = pad_to_bins(bases, base_tokens)
         mask = (bases != PADDING_BASE).unsqueeze(1)
-        context = self.context(self._one_hot(bases), states, base_tokens, mask)
+        context = self._read_context(self._one_hot(bases), states, base_tokens, mask)
         return append_kmer_means(context, self.kmers(bases) if self.kmers is not None else None, mask)
 
     def track_logits(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
@@ -249,7 +275,7 @@ class BaseHead(nn.Module):
         """
         bases, base_tokens = pad_to_bins(bases, base_tokens)
         mask = (bases != PADDING_BASE).unsqueeze(1)
-        return self._predict_tracks(self.context(self._one_hot(bases), states, base_tokens, mask))
+        return self._predict_tracks(self._read_context(self._one_hot(bases), states, base_tokens, mask))
 
     def can_form_logit(self, bases: Tensor) -> Tensor:
         """Return the first factor, which needs no tokens: float32 log-odds, shape (batch, bases)."""
