@@ -69,7 +69,7 @@ def _no_progress(done: int, total: int) -> None:
 _NOT_NUCLEOTIDE = re.compile("[^ACGTUNRYSWKMBDHV]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A loaded model and the way it is run. Create it with `load_model`.
 
@@ -84,6 +84,9 @@ class Model:
     checkpoint: Checkpoint
     settings: InferenceConfig
     missing_features: str = "error"
+
+    def __repr__(self) -> str:
+        return f"<zflipon.Model {self.checkpoint.summary}, device {self.settings.device}>"
 
     @property
     def name(self) -> str:
@@ -138,6 +141,8 @@ def load_model(
     >>> model = zflipon.load_model("compact", device="cpu")
     >>> model.name, model.metadata.objective
     ('compact', 'base')
+    >>> zflipon.load_model("zhunt")
+    <zflipon.Model 'zhunt': family zhunt, base objective, windows of 4,096 bp, 1 parameter, device auto>
     """
     settings = InferenceConfig(batch_size, precision, device, None, both_strands)
     return Model(load(name_or_path), settings, missing_features)

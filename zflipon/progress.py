@@ -11,6 +11,19 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+LOG_INTERVAL = 10.0
+"""Seconds between the lines of a bar in a log file."""
+
+
+class _BoundedBar(tqdm):
+    """A bar that never shows more than its total: windows reach beyond the bases that were asked for."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Add units, as far as there are any left."""
+        if self.total is not None:
+            n = min(n or 0, self.total - self.n)
+        return super().update(n)
+
 
 def progress_bar(
     unit: str,
@@ -31,21 +44,22 @@ def progress_bar(
     quiet : bool
         Show nothing.
     logged : bool
-        For long jobs: the bar stays when it is finished, and a log file gets a line every ten seconds. Otherwise the
-        bar is shown on a terminal only.
+        For long jobs: the bar stays when it is finished, and a log file gets its first line at once. Otherwise a
+        log file gets none before the job has taken `LOG_INTERVAL`.
     name : str, optional
         Text before the bar.
     """
     is_terminal = sys.stderr.isatty()
-    return tqdm(
+    return _BoundedBar(
         total=total,
         initial=initial,
         unit=unit if unit == "b" else f" {unit}",
         unit_scale=unit == "b",
         desc=name,
-        disable=quiet or not (is_terminal or logged),
-        leave=logged,
-        mininterval=10 if logged and not is_terminal else 0.5,
+        disable=quiet,
+        leave=logged or not is_terminal,
+        mininterval=0.5 if is_terminal else LOG_INTERVAL,
+        delay=0 if is_terminal or logged else LOG_INTERVAL,
         file=sys.stderr,
     )
 

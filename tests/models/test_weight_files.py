@@ -13,10 +13,10 @@ from small_models import make_small_models
 from zflipon.cli import cli
 from zflipon.cli.models import describe
 from zflipon.errors import ModelError
-from zflipon.inference.devices import count_parameters
 from zflipon.models import load, save, start
 from zflipon.models.files import bundled
 from zflipon.models.weight_files import read_json, read_tensor_sizes, read_tensors
+from zflipon.models.weights import count_parameters
 
 
 @pytest.fixture(scope="module")

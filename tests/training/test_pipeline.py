@@ -1,6 +1,7 @@
 """Training runs on a genome in which a motif is labelled: the model learns it, and interrupted runs resume."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import dna, make_fasta
+from transformers import TrainerState
 
 from zflipon.cli import cli
 from zflipon.config import ModelConfig, Recipe, TokenizerConfig
@@ -491,3 +493,16 @@ def test_formula_is_not_trained(recipe, tmp_path, setting):
     model = ModelConfig(**dict([setting.removeprefix("model.").split("=")]))
     with pytest.raises(RecipeError, match="zhunt is a formula"):
         train(from_checkpoint(made, model), tmp_path / "out")
+
+
+def test_slow_steps_are_reported_with_the_remaining_time(tmp_path, caplog):
+    caplog.set_level("INFO", "zflipon")
+    monitor, state = LossMonitor(tmp_path, interval=0.0), TrainerState(global_step=3, max_steps=7)
+    monitor.on_train_begin(None, state, None)
+    monitor.on_step_end(None, state, None)  # no step is finished since the start: the speed is unknown
+    state.global_step = 5
+    monitor.on_step_end(None, state, None)
+    LossMonitor(tmp_path).on_step_end(None, state, None)  # a line is not due yet
+    assert [re.sub(r"\d+:\d+:\d+", "TIME", line) for line in caplog.messages] == [
+        "step 5 of 7, about TIME left"
+    ]

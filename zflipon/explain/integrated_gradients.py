@@ -22,9 +22,10 @@ from zflipon.errors import InputError, MissingExtraError, ModelError, NotANumber
 from zflipon.explain.attribution import Attribution, AttributionTarget
 from zflipon.explain.interpolation import BatchBuilder, InterpolatedBatch
 from zflipon.inference.concurrency import WorkerPool
-from zflipon.inference.devices import LARGE_MODEL_PARAMETERS, count_parameters, resolve_device
+from zflipon.inference.devices import LARGE_MODEL_PARAMETERS, resolve_device
 from zflipon.inference.predictor import check_features
 from zflipon.models import get_family
+from zflipon.models.weights import count_parameters
 from zflipon.omics.features import FeatureTracks
 from zflipon.tokenization.tokens import Tokens
 

@@ -129,11 +129,6 @@ def precision_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def count_parameters(module: torch.nn.Module) -> int:
-    """Return the number of parameters of a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def has_bfloat16_instructions() -> bool:
     """Return whether this CPU multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
     # these functions are private in torch, and some builds lack them

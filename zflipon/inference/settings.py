@@ -10,11 +10,11 @@ import torch
 from zflipon.config import InferenceConfig, ModelConfig
 from zflipon.inference.devices import (
     LARGE_MODEL_PARAMETERS,
-    count_parameters,
     precision_name,
     resolve_device,
     resolve_precision,
 )
+from zflipon.models.weights import count_parameters
 
 if TYPE_CHECKING:
     from zflipon.models import Checkpoint

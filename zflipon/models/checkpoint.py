@@ -22,7 +22,7 @@ from transformers import PretrainedConfig
 
 from zflipon import __version__
 from zflipon.checksums import sha256_of
-from zflipon.errors import ModelError, OutputError, format_names
+from zflipon.errors import ModelError, OutputError, format_count, format_names
 from zflipon.models import adapters
 from zflipon.models.base import DnaModel
 from zflipon.models.files import (
@@ -42,11 +42,11 @@ from zflipon.models.registry import ModelFamily, get_family, recognize_family
 from zflipon.models.state_dicts import fill
 from zflipon.models.tokenizer_files import check_vocabulary, read_tokenizer, set_special_tokens
 from zflipon.models.weight_files import find_weights, read_tensor_sizes, read_tensors
-from zflipon.models.weights import build_empty, current_name
+from zflipon.models.weights import build_empty, count_parameters, current_name
 from zflipon.tokenization.tokenizers import DnaTokenizer
 
 
-@dataclass
+@dataclass(repr=False)
 class Checkpoint:
     """A network with its tokenizer and metadata.
 
@@ -64,6 +64,16 @@ class Checkpoint:
     tokenizer: DnaTokenizer
     metadata: ModelMetadata
     files: CheckpointFiles | None = None
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """Name, family, objective, window and size in one line."""
+        stored, size = self.metadata, format_count(count_parameters(self.module), "parameter")
+        kind = f"family {stored.family}, {stored.objective or 'no'} objective"
+        return f"{self.name!r}: {kind}, windows of {stored.window:,} bp, {size}"
 
     @property
     def path(self) -> Path | None:
@@ -353,10 +363,8 @@ def _require_standard_labels(files: CheckpointFiles, config: PretrainedConfig) -
 
 
 def _versions() -> dict[str, str]:
-    return {
-        "zflipon": __version__,
-        **{name: version(name) for name in ("torch", "transformers", "tokenizers")},
-    }
+    packages = ("torch", "transformers", "tokenizers")
+    return {"zflipon": __version__, **{name: version(name) for name in packages}}
 
 
 def _build(

@@ -14,7 +14,7 @@ from zflipon.errors import ModelError, format_names, suggest
 from zflipon.models.hub import download, is_hub_id
 from zflipon.models.metadata import ModelMetadata, infer_objective, upgrade
 from zflipon.models.registry import get_family, recognize_family
-from zflipon.models.weight_files import count_parameters, find_weights, read_json, read_tensor_sizes
+from zflipon.models.weight_files import count_sizes, find_weights, read_json, read_tensor_sizes
 
 BUNDLED = Path(__file__).with_name("bundled")
 """Folder of the models that ship with the package, one folder each."""
@@ -140,7 +140,7 @@ class CheckpointFiles:
 
     def parameter_count(self) -> int:
         """Return the number of parameters, adapters included."""
-        return count_parameters(self.tensor_sizes())
+        return count_sizes(self.tensor_sizes())
 
     def objective(self, tensor_names: list[str]) -> str | None:
         """Return the objective of the head; see `zflipon.models.metadata.infer_objective`."""

@@ -110,7 +110,7 @@ def read_tensor_sizes(paths: Iterable[Path]) -> dict[str, int]:
     return without_wrapper_prefixes(sizes)
 
 
-def count_parameters(sizes: Mapping[str, int]) -> int:
+def count_sizes(sizes: Mapping[str, int]) -> int:
     """Return the number of parameters of tensors given by name and size; constants and tables do not count."""
     return sum(size for name, size in sizes.items() if not BUFFERS.search(name))
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from zflipon.models.weight_files import count_sizes
+
 if TYPE_CHECKING:
     from zflipon.models.base import DnaModel
 
@@ -102,3 +104,8 @@ def _initialize_missing(module: nn.Module, owner: PreTrainedModel) -> None:
     if missing:
         with torch.no_grad():
             owner._init_weights(module)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of parameters of a module, as `count_sizes` counts them in the files of a checkpoint."""
+    return count_sizes({name: parameter.numel() for name, parameter in module.named_parameters()})

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,9 @@ log = logging.getLogger("zflipon")
 
 BEST_WEIGHTS = "best.pt"
 """Weights of the best evaluation, in a stage's folder."""
+
+SILENT_SECONDS = 30.0
+"""Longest time without a line in the log, if steps are shorter."""
 
 _AVERAGE_WARMUP = 9
 """The decay of the average starts at step / (step + this), so that the first weights have little influence."""
@@ -165,21 +170,35 @@ class Evaluation(TrainerCallback):
 class LossMonitor(TrainerCallback):
     """Logs the loss and stops the training if it is not a finite number.
 
-    A loss is logged before a checkpoint is saved, so that no checkpoint contains NaN.
+    A loss is logged before a checkpoint is saved, so that no checkpoint contains NaN. Between the losses of slow
+    models, a line reports the steps and the remaining time.
 
     Parameters
     ----------
     folder : Path
         Of the stage.
+    interval : float
+        Seconds without a line in the log after which a step is reported.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.last = 0
+    def __init__(self, folder: Path, interval: float = SILENT_SECONDS):
+        self.folder, self.interval = folder, interval
+        self.last = self._first = 0
+        self._began = self._reported = time.monotonic()
 
     def on_train_begin(self, args, state, control, **_rest):
         """Remember the first step."""
-        self.last = state.global_step
+        self.last = self._first = state.global_step
+        self._began = self._reported = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_rest):
+        """Report the step and the remaining time if nothing was logged for a while."""
+        now, step = time.monotonic(), state.global_step
+        if now - self._reported < self.interval or step <= self._first:
+            return
+        self._reported = now
+        remaining = (now - self._began) / (step - self._first) * (state.max_steps - step)
+        log.info("step %d of %d, about %s left", step, state.max_steps, timedelta(seconds=round(remaining)))
 
     def on_log(self, args, state, control, logs=None, **_rest):
         """Check and record a logged loss."""
@@ -188,7 +207,7 @@ class LossMonitor(TrainerCallback):
         loss, step = float(logs["loss"]), state.global_step
         if not np.isfinite(loss):
             raise diverged(self.folder, f"the loss is {loss} between steps {self.last + 1} and {step}")
-        self.last = step
+        self.last, self._reported = step, time.monotonic()
         log.info("step %d of %d: loss %.5f", step, state.max_steps, loss)
         if state.is_world_process_zero:
             row = {"step": step, "loss": loss, "learning_rate": logs.get("learning_rate")}

@@ -18,6 +18,7 @@ from zflipon.jobs.locks import OutputLocks
 from zflipon.models import Checkpoint, load, save
 from zflipon.models.files import locate
 from zflipon.models.metadata import OBJECTIVES
+from zflipon.models.weights import count_parameters
 from zflipon.tracks.atomic import raise_output_errors
 from zflipon.training.assessment import assess
 from zflipon.training.calibration import require_scikit_learn
@@ -178,7 +179,7 @@ def _finish(checkpoint: Checkpoint, recipe: Recipe, output: OutputFolder, folder
         has_curves = plot_curves(folders, output.path / CURVES, measures)
         if not has_curves:
             log.info("no training curve is drawn: it needs matplotlib (pip install 'zflipon[plot]')")
-        parameters = sum(weights.numel() for weights in checkpoint.module.parameters())
+        parameters = count_parameters(checkpoint.module)
         write_card(output.path, recipe.name, checkpoint.metadata, parameters, has_curves)
         save(checkpoint, output.path)  # last, because a folder with a config is finished
         quality = checkpoint.metadata.quality

@@ -20,7 +20,6 @@ from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
 from zflipon.inference.devices import (
-    count_parameters,
     has_bfloat16_instructions,
     precision_name,
     resolve_precision,
@@ -30,6 +29,7 @@ from zflipon.inference.predictor import Predictor
 from zflipon.inference.settings import gains_from_bfloat16
 from zflipon.models import Checkpoint, load
 from zflipon.models.files import BUNDLED, WEIGHTS_SHA256
+from zflipon.models.weights import count_parameters
 from zflipon.omics.features import FeatureTracks
 from zflipon.workflows.reference_sequences import (
     WINDOWS,

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from zflipon.cli.options import complete_models
 from zflipon.errors import format_names
 from zflipon.models.files import CheckpointFiles, locate
 from zflipon.models.labels import find_z_output_in_file
-from zflipon.models.weight_files import count_parameters
+from zflipon.models.weight_files import count_sizes
 
 EPILOG = """\b
 Examples:
@@ -28,6 +29,9 @@ Examples:
 
 SHOWN_TRACKS = 5
 """Omics tracks named without ``--full``."""
+
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+"""Settings of `wrap`; paths stay in one piece."""
 
 MEASURES = {"average_precision": "AP", "f1": "F1", "mcc": "MCC", "precision": "precision", "recall": "recall"}
 """Key of a measure in the quality → its name in the summary."""
@@ -69,7 +73,7 @@ def describe(name: str | Path) -> dict[str, Any]:
     return {
         "name": str(name),
         "folder": str(files.folder),
-        "parameters": count_parameters(sizes),
+        "parameters": count_sizes(sizes),
         "bytes": files.size,
         "sha256": files.sha256(),
         "adapters": _describe_adapters(files),
@@ -108,7 +112,8 @@ def format_facts(facts: dict[str, Any], full: bool) -> Iterator[str]:
         "calibration": f"log-odds x {calibration['scale']:g} {calibration['bias']:+g}{corrected}",
         **_optional_rows(facts, full),
     }
-    yield from (f"{name:<14}  {text}" for name, text in rows.items())
+    for name, text in rows.items():
+        yield from wrap(text, 100, initial_indent=f"{name:<14}  ", subsequent_indent=" " * 16, **_WHOLE_WORDS)
     if full:
         for name in ("training", "quality", "versions"):
             yield from _format_tree({name: facts[name] or "not recorded"}, 0)
