@@ -1,6 +1,7 @@
 """Find Z-DNA in whole genomes with DNA language models.
 
-The functions of `zflipon.api` are imported from it when they are first used, so that ``import zflipon`` is fast.
+The functions are imported from `zflipon.api` and from workflows when they are first used, so that ``import zflipon`` is
+fast.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         score_variants,
         train,
     )
+    from zflipon.workflows.genes import find_genes, summarize_regions
 
 __version__ = "0.1.0"
 
@@ -30,20 +32,28 @@ __all__ = [
     "annotate",
     "evaluate",
     "explain_region",
+    "find_genes",
     "load_model",
     "predict",
     "predict_genome",
     "predict_region",
     "score_variants",
+    "summarize_regions",
     "train",
 ]
+
+_MODULES = {
+    "find_genes": "zflipon.workflows.genes",
+    "summarize_regions": "zflipon.workflows.genes",
+}
+"""Function → its module; all others are in `zflipon.api`."""
 
 
 def __getattr__(name: str):
     """Import a function of the API when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("zflipon.api"), name)
+    return getattr(importlib.import_module(_MODULES.get(name, "zflipon.api")), name)
 
 
 def __dir__() -> list[str]:

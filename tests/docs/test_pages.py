@@ -132,7 +132,7 @@ EXAMPLES = [(page, number) for page in PAGES for number in range(read(page).coun
     ("page", "number"), EXAMPLES, ids=lambda value: value.stem if isinstance(value, Path) else ""
 )
 def test_worked_examples_print_what_they_show(page, number, tmp_path, monkeypatch):
-    for name in ("demo.fa", "demo_truth.bed", "demo.vcf"):
+    for name in ("demo.fa", "demo_truth.bed", "demo.vcf", "demo.gtf"):
         (tmp_path / "examples").mkdir(exist_ok=True)
         shutil.copy(ROOT / "examples" / name, tmp_path / "examples")
     monkeypatch.chdir(tmp_path)

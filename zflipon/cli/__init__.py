@@ -25,6 +25,7 @@ SECTIONS = {
         "evaluate": "Compare tracks with labelled intervals.",
     },
     "Interpret": {
+        "genes": "Find the genes, features and repeats of calls.",
         "explain": "Find the sequence that caused the calls.",
         "view": "Show tracks in a genome browser on this computer.",
     },

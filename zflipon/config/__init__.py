@@ -1,5 +1,6 @@
-"""Every default of zflipon, once: `zflipon.config.inference` and `zflipon.config.training`, re-exported here."""
+"""Every default of zflipon, once: of inference, of genes and of training, re-exported here."""
 
+from zflipon.config.genes import GeneConfig
 from zflipon.config.inference import (
     ACTIVITY_THRESHOLD,
     ATTRIBUTION_SCALARS,
@@ -64,6 +65,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "FeaturesConfig",
+    "GeneConfig",
     "HeaderConfig",
     "InferenceConfig",
     "LoraConfig",

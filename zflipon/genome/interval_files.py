@@ -62,21 +62,24 @@ def read_bed(path: str | Path, lengths: Mapping[str, int], contents: str = "inte
 
 
 def read_bed_rows(
-    path: str | Path, lengths: Mapping[str, int], contents: str = "intervals"
+    path: str | Path, lengths: Mapping[str, int] | None, contents: str = "intervals"
 ) -> Iterator[tuple[str, int, int, list[str]]]:
     """Yield the rows of a BED file in file order: contig, start, end and the other fields.
 
-    Parameters and errors are those of `read_bed`.
+    Parameters and errors are those of `read_bed`. If `lengths` is None, the genome is unknown: rows on all contigs are
+    yielded, and their ends are not checked.
     """
-    unknown = _UnknownContigs(path, contents, lengths)
+    unknown = None if lengths is None else _UnknownContigs(path, contents, lengths)
     for number, line in _data_lines(path, "BED (contig, start, end)"):
         fields = _split_fields(line)
         contig, start, end = _parse_interval(path, number, line, fields, "BED (contig, start, end)")
-        if unknown.skips(contig):
+        if unknown is not None and unknown.skips(contig):
             continue
-        _check_end(path, number, (contig, start, end), lengths)
+        if lengths is not None:
+            _check_end(path, number, (contig, start, end), lengths)
         yield contig, start, end, fields[3:]
-    unknown.report()
+    if unknown is not None:
+        unknown.report()
 
 
 def read_bedgraph(

@@ -1,4 +1,4 @@
-"""Files of calls, read into arrays with their probabilities: BED, narrowPeak.
+"""Files of calls, read into arrays with their probabilities: BED, narrowPeak, bigBed.
 
 All calls of a file are held in memory. As a track of scores, a BED file is read by `zflipon.tracks.bed`.
 """
@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyBigWig
 
-from zflipon.errors import InputError
+from zflipon.errors import InputError, format_names
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.tracks.calling import CALL_DTYPE
 from zflipon.tracks.registry import NARROWPEAK
+
+BIGBED_EXTENSIONS = (".bb", ".bigbed")
 
 
 def call_intervals(calls: np.ndarray) -> np.ndarray:
@@ -23,8 +26,15 @@ def call_intervals(calls: np.ndarray) -> np.ndarray:
     return np.stack([calls["start"], calls["end"]], axis=1)
 
 
-def read_calls(path: Path, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Read the calls of a BED file.
+def read_calls(path: Path, lengths: Mapping[str, int] | None) -> dict[str, np.ndarray]:
+    """Read the calls of a BED, narrowPeak or bigBed file.
+
+    Parameters
+    ----------
+    path : Path
+    lengths : mapping of str to int, optional
+        The genome's contigs and their lengths; without them, the contigs of the file are returned in its order and
+        their ends are not checked.
 
     Columns 10 and 11 are the mean and the highest probability, as annotate writes them. Without these columns, the
     score (column 5, in thousandths) is used for both; without a score, and in narrowPeak files, whose scores are not
@@ -42,14 +52,15 @@ def read_calls(path: Path, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     """
     is_peaks = NARROWPEAK.matches(path)
     columns: dict[str, tuple[array, array]] = {}
-    for contig, start, end, rest in read_bed_rows(path, lengths, "calls"):
+    rows = read_bigbed_rows(path, lengths) if is_bigbed(path) else read_bed_rows(path, lengths, "calls")
+    for contig, start, end, rest in rows:
         if start == end:
             continue
         positions, scores = columns.setdefault(contig, (array("q"), array("d")))
         positions.extend((start, end))
         scores.extend((math.nan, math.nan) if is_peaks else _read_scores(path, contig, start, rest))
     calls = {}
-    for contig in lengths:
+    for contig in columns if lengths is None else lengths:
         if contig in columns:
             positions, scores = (
                 np.frombuffer(column, column.typecode).reshape(-1, 2) for column in columns[contig]
@@ -59,6 +70,62 @@ def read_calls(path: Path, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
             table["mean"], table["max"] = scores.T
             calls[contig] = np.sort(table, order=("start", "end"))
     return calls
+
+
+def is_bigbed(path: str | Path) -> bool:
+    """Return whether a file name has an extension of bigBed, in any case."""
+    return Path(path).name.lower().endswith(BIGBED_EXTENSIONS)
+
+
+def bigbed_lengths(path: str | Path) -> dict[str, int]:
+    """Return contig → length of a bigBed, as the file states it; raise `InputError` if it is none."""
+    with _open_bigbed(path) as file:
+        return dict(file.chroms())
+
+
+def read_bigbed_rows(
+    path: str | Path, lengths: Mapping[str, int] | None = None
+) -> Iterator[tuple[str, int, int, list[str]]]:
+    """Yield the rows of a bigBed, as `zflipon.genome.interval_files.read_bed_rows` yields those of a BED file.
+
+    Raises
+    ------
+    InputError
+        If the file is not a bigBed or incomplete, no contig of it is in `lengths`, or one has another length there.
+    """
+    with _open_bigbed(path) as file:
+        contigs = dict(file.chroms())
+        shared = contigs if lengths is None else {name: contigs[name] for name in lengths if name in contigs}
+        if not shared:
+            raise InputError(
+                f"{path}: no calls on the genome's contigs: the file has {format_names(contigs)}, the genome "
+                f"{format_names(lengths or ())}; rename the contigs of one of them"
+            )
+        for contig, length in shared.items():
+            if lengths is not None and lengths[contig] != length:
+                raise InputError(
+                    f"{path}: {contig} has {length} bases, in the genome {lengths[contig]}; are both of the same "
+                    "assembly?"
+                )
+            try:
+                entries = file.entries(contig, 0, length) or ()
+            except RuntimeError as error:
+                raise InputError(f"{path}: {contig} cannot be read; is the file complete?") from error
+            for start, end, rest in entries:
+                yield contig, start, end, rest.split("\t") if rest else []
+
+
+def _open_bigbed(path: str | Path):
+    """Open a bigBed; the result is a context manager."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        file = pyBigWig.open(str(path))
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as bigBed; is the file complete?") from error
+    if not file.isBigBed():
+        raise InputError(f"{path}: not a bigBed file; name it by its format")
+    return file
 
 
 def _read_scores(path: Path, contig: str, start: int, rest: Sequence[str]) -> tuple[float, float]:
