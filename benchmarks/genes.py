@@ -2,8 +2,8 @@
 
     python benchmarks/genes.py [--genes 60000] [--calls 50000] [--folder FOLDER]
 
-Writes a GTF of as many lines as GENCODE's comprehensive annotation (about 3 million for 60,000 genes) and random calls on
-contigs with the lengths of hg38's, runs the command in a new process, and prints wall time and peak memory.
+Writes a GTF of as many lines as GENCODE's comprehensive annotation (about 3 million for 60,000 genes) and random calls
+on contigs of about the lengths of hg38, runs the command in a new process, and prints wall time and peak memory.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def gene_lines(rng: np.random.Generator, number: int, contig: str, start: int) -
     common = f'gene_id "ENSG{number:011d}.5"; '
     tail = (
         f'gene_type "{kind}"; gene_name "GENE{number}"; transcript_type "{kind}"; transcript_name "GENE{number}-201"; '
-        'level 2; transcript_support_level "1"; hgnc_id "HGNC:12345"; tag "basic"; tag "Ensembl_canonical"; tag "CCDS"; '
+        'level 2; transcript_support_level "1"; hgnc_id "HGNC:12345"; tag "basic"; tag "Ensembl_canonical"; '
+        'tag "CCDS"; '
         'ccdsid "CCDS30547.2"; havana_gene "OTTHUMG00000001094.4"; havana_transcript "OTTHUMT00000003223.4";\n'
     )
     exons = np.sort(rng.integers(0, 60_000, 12)) + start
@@ -85,7 +86,9 @@ def write_calls(path: Path, calls: int, seed: int = 2) -> None:
 
 def main() -> None:
     """Make the data, run the command, and print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--genes", type=int, default=60_000)
     parser.add_argument("--calls", type=int, default=50_000)
     parser.add_argument("--folder", type=Path, help="keep the data here")

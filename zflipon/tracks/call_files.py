@@ -78,7 +78,7 @@ def is_bigbed(path: str | Path) -> bool:
 
 
 def bigbed_lengths(path: str | Path) -> dict[str, int]:
-    """Return contig → length of a bigBed, as the file states it; raise `InputError` if it is none."""
+    """Return contig → length of a bigBed, as the file states it; raise `InputError` if the file is not a bigBed."""
     with _open_bigbed(path) as file:
         return dict(file.chroms())
 

@@ -95,7 +95,7 @@ def write_tables(
     path : str or Path
         Replaced if it exists.
     tables : mapping of str to pandas.DataFrame
-        Name → table. The first one is written to `path`, the others beside it, as `table_paths` names them.
+        Name → table. The first one is written to `path`; `table_paths` names the others.
     settings : mapping
         Data and settings: comment lines of a TSV, metadata of Parquet, a sheet of a spreadsheet. None is left out.
 

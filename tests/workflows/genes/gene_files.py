@@ -19,7 +19,9 @@ def write_gtf(path, genes, prefix="", with_genes=True):
         contig = prefix + gene["contig"] if prefix else gene["contig"]
 
         def row(feature, start, end, attributes, contig=contig, gene=gene):
-            tags = f'gene_id "{gene["id"]}"; {attributes}gene_type "lncRNA"; gene_name "N{gene["id"]}"; level 2;'
+            tags = (
+                f'gene_id "{gene["id"]}"; {attributes}gene_type "lncRNA"; gene_name "N{gene["id"]}"; level 2;'
+            )
             lines.append(f"{contig}\tX\t{feature}\t{start + 1}\t{end}\t.\t{gene['strand']}\t.\t{tags}\n")
 
         edges = [edge for exons, _ in gene["transcripts"] for exon in exons for edge in exon]
@@ -50,7 +52,12 @@ def random_genes(seed, number=12):
             inside = sorted(rng.choice(np.concatenate([np.arange(*exon) for exon in exons]), 2).tolist())
             transcripts.append((exons, (inside[0], inside[1] + 1) if rng.random() < 0.5 else None))
         genes.append(
-            {"contig": contig, "strand": str(rng.choice(["+", "-"])), "id": f"G{index}", "transcripts": transcripts}
+            {
+                "contig": contig,
+                "strand": str(rng.choice(["+", "-"])),
+                "id": f"G{index}",
+                "transcripts": transcripts,
+            }
         )
     return genes
 

@@ -114,7 +114,9 @@ def refused(tmp_path, genes, calls, match, **options):
 
 
 def test_an_annotation_without_a_contig_of_the_calls_is_refused(tmp_path):
-    refused(tmp_path, random_genes(1), [("scaffold_7", 1, 20)], r"genes.gtf: no contig of the calls.*scaffold_7")
+    refused(
+        tmp_path, random_genes(1), [("scaffold_7", 1, 20)], r"genes.gtf: no contig of the calls.*scaffold_7"
+    )
 
 
 def test_a_gene_beyond_the_end_of_a_contig_is_refused(tmp_path):
@@ -153,7 +155,10 @@ def test_contigs_without_genes_are_reported(tmp_path, caplog):
 @pytest.mark.parametrize("extension", ["tsv", "tsv.gz", "parquet", "xlsx"])
 def test_tables_in_all_formats_hold_the_same(tmp_path, extension):
     pd = pytest.importorskip("pandas")
-    genes = [*random_genes(1), {"contig": "chr1", "strand": "+", "id": "=1+1", "transcripts": [([(5, 50)], None)]}]
+    genes = [
+        *random_genes(1),
+        {"contig": "chr1", "strand": "+", "id": "=1+1", "transcripts": [([(5, 50)], None)]},
+    ]
     gtf = write_gtf(tmp_path / "genes.gtf", genes)
     bed = write_bed(tmp_path / "calls.bed", [(*row, "Z", 500) for row in random_calls(1, 30)])
     output = tmp_path / f"t.{extension}"
@@ -186,7 +191,18 @@ def test_the_figure_is_drawn(tmp_path):
     gtf = write_gtf(tmp_path / "genes.gtf", random_genes(1))
     bed = write_bed(tmp_path / "calls.bed", random_calls(1, 30))
     figure, table = tmp_path / "f.svg", tmp_path / "t.tsv"
-    command = ["genes", str(bed), "--gtf", str(gtf), "-o", str(table), "--plot", str(figure), "--shuffles", "2"]
+    command = [
+        "genes",
+        str(bed),
+        "--gtf",
+        str(gtf),
+        "-o",
+        str(table),
+        "--plot",
+        str(figure),
+        "--shuffles",
+        "2",
+    ]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0
     assert result.output.splitlines()[0].split()[:2] == ["feature", "calls"]

@@ -6,6 +6,9 @@ agree, whether they list UTRs or not.
 
 from __future__ import annotations
 
+# pandas has no complete types
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +137,7 @@ def _gtf_members(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 def _gff3_members(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Follow parents up to the gene: codes of the gene and of the child of the gene that holds each row.
 
-    A feature without a parent is a gene of its own.
+    A feature without a parent counts as a gene.
     """
     both = pa.chunked_array([*table["id"].chunks, *table["parent"].chunks]).dictionary_encode()
     own, parent = np.split(_codes(both), 2)
@@ -202,7 +205,7 @@ def _exon_parts(
     has_exon = np.zeros(number, dtype=bool)
     exon = (kind == EXON) & (transcript >= 0)
     has_exon[transcript[exon]] = True
-    exon |= coding & ~has_exon[transcript]
+    exon[coding] = ~has_exon[transcript[coding]]
     start, end, transcript = start[exon], end[exon], transcript[exon]
 
     minus, is_coding = transcripts["minus"].to_numpy()[transcript], cds_end[transcript] >= 0

@@ -6,6 +6,9 @@ of the calls over blocks of the genome, because neighbouring calls are not indep
 
 from __future__ import annotations
 
+# pandas has no complete types
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from collections.abc import Iterator, Mapping
 

@@ -5,6 +5,9 @@ The feature map answers for millions of shuffled positions; bioframe joins the c
 
 from __future__ import annotations
 
+# pandas has no complete types
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from dataclasses import dataclass
 
 import bioframe
@@ -20,7 +23,7 @@ FEATURES = (PROMOTER, UTR5, UTR3, EXON_PART, INTRON, INTERGENIC)
 """Features by descending priority: an interval gets the first one that it overlaps by at least one base."""
 
 COLUMNS = ("contig", "start", "end")
-"""Columns of intervals, as bioframe is told to read them."""
+"""Columns of intervals, in the order that bioframe expects."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class FeatureMap:
         if contig not in self.segments or not len(starts):
             return np.full(len(starts), FEATURES.index(INTERGENIC), dtype=np.int8)
         edges, codes = self.segments[contig]
-        order = np.argsort(starts, kind="stable")  # reduceat also reduces what is between two intervals
+        order = np.argsort(starts, kind="stable")  # reduceat also reduces the part between two intervals
         first = np.searchsorted(edges, starts[order], side="right") - 1
         last = np.searchsorted(edges, ends[order], side="left")
         padded = np.append(codes, np.int8(FEATURES.index(INTERGENIC)))
@@ -190,7 +193,7 @@ def nearest_tss(calls: pd.DataFrame, annotation: Annotation) -> pd.DataFrame:
     pandas.DataFrame
         One row per call: ``gene_row``, -1 on a contig without genes, and ``tss_distance``: bases from the TSS to the
         nearest base of the call, in the direction of transcription, so that a call upstream has a negative one; 0 if
-        the call holds the TSS. Of equally near ones, the gene that comes first in the annotation is returned.
+        the call holds the TSS. Of equal TSS, the gene that comes first in the annotation is returned.
     """
     tss = annotation.transcripts[["contig", "tss", "gene_row"]].drop_duplicates()
     sites = dict(list(tss.groupby("contig", observed=True)))

@@ -5,6 +5,9 @@ Style and saving are in `zflipon.plots`.
 
 from __future__ import annotations
 
+# pandas has no complete types
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -5,6 +5,9 @@ Regions may overlap and may be in any order; their order is kept.
 
 from __future__ import annotations
 
+# pandas has no complete types
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from dataclasses import dataclass
 from pathlib import Path
 

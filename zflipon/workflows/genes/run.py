@@ -5,6 +5,9 @@ Settings and defaults are in `zflipon.config`; files are written by `zflipon.wor
 
 from __future__ import annotations
 
+# pandas has no complete types
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path

@@ -5,6 +5,9 @@ Columns are listed here; how they are computed is in `zflipon.workflows.genes.fe
 
 from __future__ import annotations
 
+# pandas has no complete types
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import numpy as np
 import pandas as pd
 
