@@ -12,7 +12,7 @@ GENCODE = """\
 ##description: evidence-based annotation
 ##provider: GENCODE
 chr1\tHAVANA\tgene\t101\t1000\t.\t-\t.\tgene_id "ENSG1.2"; gene_type "protein_coding"; gene_name "ONE"; level 2;
-chr1\tHAVANA\ttranscript\t101\t1000\t.\t-\t.\tgene_id "ENSG1.2"; transcript_id "ENST1.1"; gene_type "protein_coding"; gene_name "ONE"; transcript_name "ONE-201";
+chr1\tHAVANA\ttranscript\t101\t1000\t.\t-\t.\tgene_id "ENSG1.2"; transcript_id "ENST1.1"; gene_name "ONE";
 chr1\tHAVANA\texon\t801\t1000\t.\t-\t.\tgene_id "ENSG1.2"; transcript_id "ENST1.1"; gene_name "ONE";
 chr1\tHAVANA\tCDS\t801\t900\t.\t-\t0\tgene_id "ENSG1.2"; transcript_id "ENST1.1"; gene_name "ONE";
 chr1\tHAVANA\tstart_codon\t898\t900\t.\t-\t0\tgene_id "ENSG1.2"; transcript_id "ENST1.1"; gene_name "ONE";
@@ -43,8 +43,8 @@ REFSEQ = """\
 #!gff-spec-version 1.21
 ##sequence-region NC_000001.11 1 5000
 NC_000001.11\tRefSeq\tregion\t1\t5000\t.\t+\t.\tID=NC_000001.11:1..5000;Dbxref=taxon:9606;Name=1
-NC_000001.11\tBestRefSeq\tgene\t101\t1000\t.\t-\t.\tID=gene-ONE;Dbxref=GeneID:1;Name=ONE;gbkey=Gene;gene=ONE;gene_biotype=protein_coding
-NC_000001.11\tBestRefSeq\tmRNA\t101\t1000\t.\t-\t.\tID=rna-NM_1.1;Parent=gene-ONE;Name=NM_1.1;gene=ONE;product=one%2C isoform 1
+NC_000001.11\tBestRefSeq\tgene\t101\t1000\t.\t-\t.\tID=gene-ONE;Dbxref=GeneID:1;Name=ONE;gene=ONE;gene_biotype=protein_coding
+NC_000001.11\tBestRefSeq\tmRNA\t101\t1000\t.\t-\t.\tID=rna-NM_1.1;Parent=gene-ONE;Name=NM_1.1;gene=ONE
 NC_000001.11\tBestRefSeq\texon\t801\t1000\t.\t-\t.\tID=exon-NM_1.1-1;Parent=rna-NM_1.1;gene=ONE
 NC_000001.11\tBestRefSeq\texon\t101\t300\t.\t-\t.\tID=exon-NM_1.1-2;Parent=rna-NM_1.1;gene=ONE
 NC_000001.11\tBestRefSeq\tCDS\t801\t900\t.\t-\t0\tID=cds-NP_1.1;Parent=rna-NM_1.1;gene=ONE
