@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         train,
     )
     from zflipon.workflows.genes import find_genes, summarize_regions
+    from zflipon.workflows.merge import merge
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "explain_region",
     "find_genes",
     "load_model",
+    "merge",
     "predict",
     "predict_genome",
     "predict_region",
@@ -44,6 +46,7 @@ __all__ = [
 
 _MODULES = {
     "find_genes": "zflipon.workflows.genes",
+    "merge": "zflipon.workflows.merge",
     "summarize_regions": "zflipon.workflows.genes",
 }
 """Function → its module; all others are in `zflipon.api`."""

@@ -30,7 +30,7 @@ from zflipon.config import (
 )
 from zflipon.errors import InputError, printable
 from zflipon.genome.fasta import Genome
-from zflipon.genome.shards import make_plan
+from zflipon.genome.shards import Part, make_plan
 from zflipon.inference.genome_scan import ScanTask, scan_genome
 from zflipon.inference.predictor import Predictor
 from zflipon.inference.sequences import NO_CONTIG, score_sequences, score_windows
@@ -229,16 +229,14 @@ def predict_region(
         ((contig, intervals),) = plan.requested.items()
         start, end = int(intervals[0, 0]), int(intervals[-1, 1])
         result = np.full(end - start, np.nan, dtype=np.float32)
-        for shard in plan.shards:
-            windows = shard.windows
+        for span in plan.spans:
+            windows = span.windows
             origin = int(windows["start"].min())
             text = source.fetch(contig, origin, int(windows["end"].max()))
             for name in windows.dtype.names or ():
                 windows[name] -= origin
             (values,) = score_windows(predictor, [text], [windows], score)
-            result[shard.start - start : shard.end - start] = values[
-                shard.start - origin : shard.end - origin
-            ]
+            result[span.start - start : span.end - start] = values[span.start - origin : span.end - origin]
     return result
 
 
@@ -281,12 +279,12 @@ def predict_genome(
     with Genome(genome) as source:
         selection = Selection(tuple(regions), None, tuple(contigs))
         plan = make_plan(source, selection, metadata.window, metadata.margin)
-        tasks = (ScanTask(shard.contig, shard.windows) for shard in plan.shards)
-        for shard, (task, values) in zip(plan.shards, scan_genome(predictor, source, tasks), strict=True):
+        tasks = (ScanTask(span.contig, span.windows) for span in plan.spans)
+        for span, (task, values) in zip(plan.spans, scan_genome(predictor, source, tasks), strict=True):
             origin = int(task.windows["core_start"][0])
             if progress is not None:
-                progress(shard.end - shard.start, plan.bases)
-            yield shard.contig, shard.start, values[shard.start - origin : shard.end - origin]
+                progress(span.end - span.start, plan.bases)
+            yield span.contig, span.start, values[span.start - origin : span.end - origin]
 
 
 def annotate(
@@ -307,6 +305,7 @@ def annotate(
     screen: bool = False,
     features: str | Path | None = None,
     missing_features: str | None = None,
+    part: str | None = None,
     force: bool = False,
     restart: bool = False,
     progress: Progress | None = None,
@@ -345,6 +344,8 @@ def annotate(
         Table of omics tracks, for a model that reads them.
     missing_features : str, optional
         ``'error'`` or ``'zero'``; by default the model's setting.
+    part : str, optional
+        ``'3/16'``: compute this part only and write a part file (``.zfp``) for `zflipon.merge`.
     force : bool
         Replace existing files.
     restart : bool
@@ -395,6 +396,7 @@ def annotate(
         screen=screen,
         features=features,
         missing_features=missing_features or handle.missing_features,
+        part=None if part is None else Part.parse(part),
         progress=progress,
         stop=stop,
         command="zflipon.annotate()",

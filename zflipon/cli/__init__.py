@@ -21,6 +21,7 @@ from zflipon.errors import MainProcessError, Stopped, ZfliponError, printable
 SECTIONS = {
     "Annotate": {
         "annotate": "Write the Z-DNA tracks of a genome.",
+        "merge": "Write tracks from the parts of an annotation.",
         "variants": "Score how variants change Z-DNA.",
         "evaluate": "Compare tracks with labelled intervals.",
     },

@@ -17,6 +17,7 @@ from zflipon.cli.options import (
     device_option,
     features_option,
     force_option,
+    header_option,
     limit_threads,
     log_to_stderr,
     missing_features_option,
@@ -28,6 +29,7 @@ from zflipon.cli.options import (
     restart_option,
     split_names,
     threads_option,
+    track_line_option,
     verbose_option,
 )
 from zflipon.config import DEFAULT_MODEL, SCORES, CallConfig, HeaderConfig, InferenceConfig, Selection
@@ -43,6 +45,7 @@ Examples:
   zflipon annotate hg19.fa -o zdna.bw --model compact-omics --features tracks.tsv
   zflipon annotate ecoli.fa -o zdna.bw -o zdna.bed --score propensity
   zflipon annotate hg38.fa -o zdna.bw --score probability --score propensity
+  zflipon annotate hg38.fa -o part3.zfp --part 3/16
 """
 
 
@@ -118,12 +121,8 @@ def describe_thresholds() -> str:
     show_default=True,
     help="Merge calls that are at most this many bases apart.",
 )
-@click.option(
-    "--track-line",
-    is_flag=True,
-    help="Begin text tracks with a track line, so that UCSC loads them as custom tracks. BED then has nine columns.",
-)
-@click.option("--header", is_flag=True, help="Name the columns of text tracks in a first line with #.")
+@track_line_option
+@header_option
 @features_option
 @missing_features_option
 @both_strands_option
@@ -131,6 +130,11 @@ def describe_thresholds() -> str:
     "--screen",
     is_flag=True,
     help="Read only windows with sequence that easily forms Z-DNA (much faster); bases of other windows get 0.",
+)
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Compute part I of N only and write a .zfp file; `zflipon merge` writes the tracks of all parts.",
 )
 @batch_size_option
 @precision_option
@@ -160,6 +164,7 @@ def annotate(
     missing_features,
     both_strands,
     screen,
+    part,
     batch_size,
     precision,
     device,
@@ -185,6 +190,7 @@ def annotate(
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
+    from zflipon.genome.shards import Part
     from zflipon.jobs.signals import stop_on_signals
     from zflipon.progress import job_progress
     from zflipon.workflows.annotate import annotate as run
@@ -206,6 +212,7 @@ def annotate(
             screen=screen,
             features=features,
             missing_features=missing_features,
+            part=Part.parse(part) if part else None,
             progress=progress,
             stop=stop,
             command=command_line(sys.argv[1:]),
@@ -219,6 +226,12 @@ def annotate(
 
 
 def _print_totals(record: dict) -> None:
+    if "part" in record:
+        print_line(
+            f"zflipon: part {record['part']}, in {record['seconds']:.0f} s; wrote {record['outputs'][0]}",
+            to_stderr=True,
+        )
+        return
     tracks, files = record["tracks"], [name for name in record["outputs"] if name != "-"]
     several = [f"{score} in {', '.join(names)}" for score, names in record["scores"].items()]
     score = f"{record['score']}: " if len(several) > 1 or record["score"] != SCORES[0] else ""

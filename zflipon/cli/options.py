@@ -160,3 +160,11 @@ missing_features_option = click.option(
     show_default=True,
     help="If a track that the model reads is not given: stop (error), or predict without it (zero).",
 )
+track_line_option = click.option(
+    "--track-line",
+    is_flag=True,
+    help="Begin text tracks with a track line, so that UCSC loads them as custom tracks. BED then has nine columns.",
+)
+header_option = click.option(
+    "--header", is_flag=True, help="Name the columns of text tracks in a first line with #."
+)

@@ -113,22 +113,20 @@ def attribution_track(
 def _plan_windows(
     genome: Genome, selection: Selection, metadata: ModelMetadata
 ) -> tuple[list[TrackWindow], list[tuple[str, int, int]]]:
-    """Return the windows of a selection, and its segments of sequence; adjacent shards make one segment."""
+    """Return the windows of a selection, and its segments of sequence; adjacent spans make one segment."""
     plan = make_plan(genome, selection, metadata.window, metadata.margin)
-    if not plan.shards:
+    if not plan.spans:
         raise InputError("the regions hold no sequence (only N, or no bases)")
     windows, segments = [], []
-    for shard in plan.shards:
-        for row in shard.windows:
-            core_start = max(shard.start, int(row["core_start"]))
-            core_end = min(shard.end, int(row["core_end"]))
-            windows.append(
-                TrackWindow(shard.contig, int(row["start"]), int(row["end"]), core_start, core_end)
-            )
-        if segments and segments[-1][0] == shard.contig and segments[-1][2] == shard.start:
-            segments[-1] = (shard.contig, segments[-1][1], shard.end)
+    for span in plan.spans:
+        for row in span.windows:
+            core_start = max(span.start, int(row["core_start"]))
+            core_end = min(span.end, int(row["core_end"]))
+            windows.append(TrackWindow(span.contig, int(row["start"]), int(row["end"]), core_start, core_end))
+        if segments and segments[-1][0] == span.contig and segments[-1][2] == span.start:
+            segments[-1] = (span.contig, segments[-1][1], span.end)
         else:
-            segments.append((shard.contig, shard.start, shard.end))
+            segments.append((span.contig, span.start, span.end))
     return windows, segments
 
 

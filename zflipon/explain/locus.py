@@ -176,10 +176,10 @@ def _predict_region(predictor: Predictor, genome: Genome, region: Region, select
     contig, start, end = region
     metadata = predictor.metadata
     probability = np.full(end - start, np.nan, dtype=np.float32)
-    for shard in make_plan(genome, selection, metadata.window, metadata.margin).shards:
-        values = predict_windows(predictor, genome, contig, shard.windows)
-        first = int(shard.windows["core_start"][0])
-        probability[shard.start - start : shard.end - start] = values[shard.start - first : shard.end - first]
+    for span in make_plan(genome, selection, metadata.window, metadata.margin).spans:
+        values = predict_windows(predictor, genome, contig, span.windows)
+        first = int(span.windows["core_start"][0])
+        probability[span.start - start : span.end - start] = values[span.start - first : span.end - first]
     if np.isnan(probability).all():
         raise InputError(f"{contig}:{start + 1}-{end}: the region holds no sequence, only N")
     return probability

@@ -228,8 +228,8 @@ def _plan_segments(
     """Return the windows of all contigs, with those to predict, and the number of their bases."""
     metadata, segments = predictor.metadata, []
     plan = make_plan(genome, Selection(contigs=contigs), metadata.window, metadata.margin)
-    for shard in plan.shards:
-        windows = (shard.contig, shard.windows)
+    for span in plan.spans:
+        windows = (span.contig, span.windows)
         read = screen_windows(genome, *windows, metadata.screen, predictor.device) if screen else None
         segments.append(ScanTask(*windows, read))
     return segments, plan.bases

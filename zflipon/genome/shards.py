@@ -1,14 +1,17 @@
-"""Division of a genome into shards: consecutive windows that one process predicts and stores together.
+"""Division of a genome into shards: windows that one process predicts and stores together.
 
 Shards depend on the genome, the requested regions and the model's windows only. A job therefore has the same shards
-with any number of processes, and finds the stored ones when it is resumed.
+with any number of processes, and finds the stored ones when it is resumed. A long contig has many shards; many short
+contigs share one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -20,27 +23,63 @@ from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import merge, parse_region
 from zflipon.genome.windows import find_windows, tile_windows
 
+_PART = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
+
 
 @dataclass(frozen=True)
-class Shard:
-    """Consecutive windows of one segment, predicted together.
+class Part:
+    """One of several parts of a run.
 
     Attributes
     ----------
     number : int
-        Position in genome order.
+        1 … `parts`.
+    parts : int
+    """
+
+    number: int
+    parts: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Parse ``I/N``.
+
+        Raises
+        ------
+        InputError
+            If the text is something else, or not 1 ≤ I ≤ N.
+
+        Examples
+        --------
+        >>> str(Part.parse("3/16"))
+        '3 of 16'
+        """
+        match = _PART.fullmatch(text.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise InputError(f"part {text!r}: expected I/N with 1 ≤ I ≤ N, such as 3/16")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.parts}"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive windows of one segment.
+
+    Attributes
+    ----------
     contig : str
     start, end : int
         The requested bases that its cores cover.
     segment : (int, int)
-        The run of sequence between gaps of N that contains the shard.
+        The run of sequence between gaps of N that contains the span.
     window, margin : int
         The model's, in bases.
     first, last : int
         Windows of the segment: ``[first, last)``.
     """
 
-    number: int
     contig: str
     start: int
     end: int
@@ -59,23 +98,82 @@ class Shard:
         return f"{self.contig}:{self.start + 1:,}-{self.end:,}"
 
 
-@dataclass
-class Plan:
-    """The shards of a job.
+@dataclass(frozen=True)
+class Shard:
+    """Spans that are predicted and stored together, in genome order.
 
     Attributes
     ----------
-    shards : list of Shard
+    spans : tuple of Span
+        One long span, or several short ones, also of different contigs.
+    """
+
+    spans: tuple[Span, ...]
+
+    @cached_property
+    def bases(self) -> int:
+        """Requested bases."""
+        return sum(span.end - span.start for span in self.spans)
+
+    def __str__(self) -> str:
+        others = f" and {len(self.spans) - 1:,} more" if len(self.spans) > 1 else ""
+        return f"{self.spans[0]}{others}"
+
+
+@dataclass(frozen=True)
+class StoredSpan:
+    """Where the values of a span are among those of all shards.
+
+    Attributes
+    ----------
+    shard : int
+        Number of the shard.
+    offset : int
+        Bases of the shard before the span.
+    start, end : int
+        The span on its contig.
+    """
+
+    shard: int
+    offset: int
+    start: int
+    end: int
+
+
+@dataclass
+class Plan:
+    """The spans and shards of a job.
+
+    Attributes
+    ----------
+    spans : list of Span
         In genome order.
     md5 : dict of str to str
         Contig → MD5 of its upper-case sequence, for the requested contigs.
     requested : dict of str to numpy.ndarray
         Contig → merged intervals to predict, int64 of shape (n, 2).
+    shard_bases : int
+        Most bases of a shard with several spans.
     """
 
-    shards: list[Shard] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     md5: dict[str, str] = field(default_factory=dict)
     requested: dict[str, np.ndarray] = field(default_factory=dict)
+    shard_bases: int = SHARD_BASES
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """The shards: each has as many consecutive spans as fit into `shard_bases`, and at least one."""
+        groups: list[list[Span]] = []
+        room = 0
+        for span in self.spans:
+            bases = span.end - span.start
+            if bases > room:
+                groups.append([])
+                room = self.shard_bases
+            groups[-1].append(span)
+            room -= bases
+        return [Shard(tuple(group)) for group in groups]
 
     @property
     def requested_bases(self) -> int:
@@ -85,26 +183,60 @@ class Plan:
     @property
     def bases(self) -> int:
         """Requested bases outside of gaps of N."""
-        return sum(shard.end - shard.start for shard in self.shards)
+        return sum(span.end - span.start for span in self.spans)
 
     @property
     def windows(self) -> int:
         """Number of windows."""
-        return sum(shard.last - shard.first for shard in self.shards)
+        return sum(span.last - span.first for span in self.spans)
 
-    def by_contig(self) -> dict[str, list[Shard]]:
-        """Return contig → its shards, in genome order; a contig without sequence has an empty list."""
-        shards: dict[str, list[Shard]] = {contig: [] for contig in self.md5}
-        for shard in self.shards:
-            shards[shard.contig].append(shard)
-        return shards
+    def part(self, part: Part) -> range:
+        """Return the numbers of the shards of a part.
+
+        The parts of a run have nearly the same number of bases. Each shard is in exactly one of them, and a part may be
+        empty.
+        """
+        ends = np.cumsum([shard.bases for shard in self.shards], dtype=np.int64)
+        total = int(ends[-1]) if len(ends) else 0
+        middles = [2 * int(end) - shard.bases for end, shard in zip(ends, self.shards, strict=True)]
+        owners = [middle * part.parts // (2 * total) + 1 for middle in middles]
+        return range(
+            sum(owner < part.number for owner in owners), sum(owner <= part.number for owner in owners)
+        )
 
     def digest(self) -> str:
-        """Return a checksum of the shards' positions and windows."""
+        """Return a checksum of the positions and windows of all shards."""
         checksum = hashlib.sha256()
-        for shard in self.shards:
-            checksum.update(f"{shard!r}\n".encode())
+        for number, shard in enumerate(self.shards):
+            for span in shard.spans:
+                checksum.update(f"{number} {span!r}\n".encode())
         return checksum.hexdigest()
+
+
+def stored_spans(
+    contigs: Sequence[str], shards: Sequence[Sequence[tuple[str, int, int]]]
+) -> dict[str, list[StoredSpan]]:
+    """Return contig → where its values are stored, in genome order; a contig without sequence has an empty list.
+
+    Parameters
+    ----------
+    contigs : sequence of str
+        In genome order.
+    shards : sequence of sequence of (str, int, int)
+        Contig, start and end of the spans of each shard.
+
+    Examples
+    --------
+    >>> stored_spans(["a", "b"], [[("a", 0, 7), ("b", 2, 5)]])["b"]
+    [StoredSpan(shard=0, offset=7, start=2, end=5)]
+    """
+    stored: dict[str, list[StoredSpan]] = {contig: [] for contig in contigs}
+    for number, spans in enumerate(shards):
+        offset = 0
+        for contig, start, end in spans:
+            stored[contig].append(StoredSpan(number, offset, start, end))
+            offset += end - start
+    return stored
 
 
 def make_plan(
@@ -131,7 +263,7 @@ def make_plan(
         If a contig or region is unknown, or nothing is selected.
     """
     requested = _select_intervals(genome, selection)
-    plan = Plan(requested=requested)
+    plan = Plan(requested=requested, shard_bases=shard_bases or SHARD_BASES)
     for contig, intervals in requested.items():
         scan = genome.scan(contig, MIN_GAP)
         plan.md5[contig] = scan.md5
@@ -141,14 +273,11 @@ def make_plan(
                 start, end = max(start, low), min(end, high)
                 if start >= end:
                     continue
-                for first, last in _split_windows(windows, start, end, shard_bases or SHARD_BASES):
+                for first, last in _split_windows(windows, start, end, plan.shard_bases):
                     inner = windows[first:last]
                     begin = max(start, int(inner["core_start"][0]))
                     stop = min(end, int(inner["core_end"][-1]))
-                    number = len(plan.shards)
-                    plan.shards.append(
-                        Shard(number, contig, begin, stop, (low, high), window, margin, first, last)
-                    )
+                    plan.spans.append(Span(contig, begin, stop, (low, high), window, margin, first, last))
     return plan
 
 

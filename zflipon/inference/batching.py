@@ -20,6 +20,9 @@ from zflipon.tokenization.tokens import TokenBatch
 POOL_WINDOWS = 4096
 """Windows that are tokenized, sorted by token count and collated together, so that batches need little padding."""
 
+POOL_BASES = 1 << 23
+"""Most bases of a pool, padding included: a long sequence among many short ones would fill the memory."""
+
 MAX_PADDING = 1 / 16
 """Largest fraction of padding in a trimmed batch; see `DeviceProfile.trim_from_tokens`."""
 
@@ -117,8 +120,10 @@ class Batcher:
             As in `Batch`.
         """
         sequences = SequenceWindows.from_sequences(sequences)
-        for first in range(0, len(sequences), POOL_WINDOWS):
-            pool = sequences[first : first + POOL_WINDOWS]
+        first = end = 0
+        while end < len(sequences):
+            first, end = end, end + _pool_size(sequences.widths[end : end + POOL_WINDOWS])
+            pool = sequences[first:end]
             tokens = self.tokenizer.encode(pool)
             order = np.argsort(tokens.counts, kind="stable")
             pool, tokens = pool[order], tokens[order]
@@ -151,13 +156,27 @@ class Batcher:
         size = self.batch_size or max(1, fitting)
         trim_from, start = self.profile.trim_from_tokens, 0
         while start < len(counts):
-            batch = counts[start : start + size]
+            rows = size
+            if self.batch_size is None:  # short contigs: more rows with as many tokens
+                while (
+                    start + rows < len(counts)
+                    and 2 * rows * max(counts[start : start + 2 * rows][-1], 1)
+                    <= self.profile.tokens_per_batch
+                ):
+                    rows *= 2
+            batch = counts[start : start + rows]
             if trim_from is not None:
                 used, padded = np.cumsum(batch), batch * np.arange(1, len(batch) + 1)
                 wasteful = np.flatnonzero((used > trim_from) & (padded - used > MAX_PADDING * padded))
                 batch = batch[: wasteful[0]] if len(wasteful) else batch
             yield slice(start, start + len(batch))
             start += len(batch)
+
+
+def _pool_size(widths: np.ndarray) -> int:
+    """Return how many of the next sequences make a pool of at most `POOL_BASES`; at least one."""
+    padded = np.maximum.accumulate(widths) * np.arange(1, len(widths) + 1)
+    return max(1, int(np.searchsorted(padded, POOL_BASES, side="right")))
 
 
 def _enclosing_range(cores: np.ndarray) -> tuple[int, int]:

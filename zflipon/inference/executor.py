@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from zflipon.errors import NotANumberError, ZfliponError
+from zflipon.genome.alphabet import PADDING_BASE
 from zflipon.inference.batching import Batch
 from zflipon.inference.concurrency import StageTimer, WorkerPool
 from zflipon.inference.devices import DeviceProfile, device_profile, is_out_of_memory
@@ -176,6 +177,43 @@ class Executor:
         run = map if self._workers is None else self._workers.map
         chunks = run(lambda start: self._bound(codes, start, start + step), range(0, len(codes), step))
         return np.concatenate(list(chunks))
+
+    def upper_bound_logits_of(self, sequences: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        """Return `upper_bound_logits` of several sequences; short ones share a chunk."""
+        step = self.profile.bases_per_bound
+        lengths = [len(codes) for codes in sequences]
+        short = sorted((i for i, length in enumerate(lengths) if 2 * length <= step), key=lengths.__getitem__)
+        groups: list[list[int]] = []
+        for index in short:  # in order of length, so that a chunk needs little padding
+            if not groups or lengths[index] * (len(groups[-1]) + 1) > step:
+                groups.append([])
+            groups[-1].append(index)
+        run = map if self._workers is None else self._workers.map
+        bounds: dict[int, np.ndarray] = {}
+        chunks = run(self._bound_together, [[sequences[i] for i in group] for group in groups])
+        for group, chunk in zip(groups, chunks, strict=True):
+            bounds.update(zip(group, chunk, strict=True))
+        return [
+            bounds[i] if i in bounds else self.upper_bound_logits(codes) for i, codes in enumerate(sequences)
+        ]
+
+    @torch.inference_mode()
+    def _bound_together(self, sequences: list[torch.Tensor]) -> list[np.ndarray]:
+        """Return the upper bounds of sequences in one call; in halves if memory does not suffice."""
+        if len(sequences) == 1:
+            return [self._bound(sequences[0], 0, len(sequences[0]))]
+        try:
+            rows = torch.nn.utils.rnn.pad_sequence(
+                list(sequences), batch_first=True, padding_value=PADDING_BASE
+            ).to(self.device)
+            with torch.autocast(self.device.type, enabled=False):
+                logits = self.module.upper_bound_logits(rows).cpu().numpy()
+            return [row[: len(codes)] for row, codes in zip(logits, sequences, strict=True)]
+        except RuntimeError as error:
+            self._raise_unless_divisible(error, True)
+        self._free_memory()
+        middle = len(sequences) // 2
+        return self._bound_together(sequences[:middle]) + self._bound_together(sequences[middle:])
 
     @torch.inference_mode()
     def _bound(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from zflipon.config import FACTORS, MIN_PROPENSITY, PROBABILITY_DECIMALS
-from zflipon.errors import NotANumberError
+from zflipon.errors import NotANumberError, format_names
 from zflipon.genome.fasta import Genome
 from zflipon.genome.sequence_windows import SequenceWindows
-from zflipon.inference.batching import POOL_WINDOWS, Batch
+from zflipon.inference.batching import Batch
 from zflipon.inference.concurrency import Prefetch
+from zflipon.inference.core_values import CoreValues
 from zflipon.inference.decoding import sigmoid
 from zflipon.inference.executor import MODEL_STAGE, NOT_A_NUMBER, PendingOutput
 from zflipon.inference.predictor import Predictor
@@ -133,8 +135,33 @@ def scan_scores(
     NotANumberError
         If the model returns NaN or an infinite value; the message names the region.
     """
+    for ((task, values),) in scan_groups(predictor, genome, ([task] for task in tasks), scores, progress):
+        yield task, values
+
+
+def scan_groups(
+    predictor: Predictor,
+    genome: Genome,
+    groups: Iterable[Sequence[ScanTask]],
+    scores: Sequence[str],
+    progress: Callable[[int], object] = lambda bases: None,
+) -> Iterator[list[tuple[ScanTask, np.ndarray]]]:
+    """Yield the tasks and scores of each group, as `scan_scores`. The windows of a group share batches.
+
+    Parameters
+    ----------
+    predictor, genome, scores, progress
+        As in `scan_scores`.
+    groups : iterable of sequence of ScanTask
+        Tasks of any contigs. All screen their windows, or none does.
+
+    Raises
+    ------
+    ModelError, NotANumberError
+        As `scan_scores`.
+    """
     predictor.require_scores(scores)
-    states = _read_tasks(predictor, genome, tasks, scores)
+    states = _read_groups(predictor, genome, groups, scores)
     with (
         nullcontext(states) if predictor.tokenizer_pool is None else Prefetch(states, 1) as states,
         Prefetch(_batches_of(predictor, states), predictor.profile.prefetch_batches) as items,
@@ -144,79 +171,113 @@ def scan_scores(
                 progress(state.bases_without_model)
                 with predictor.timer("project"):
                     values = state.finish()
-                yield state.task, values
+                yield values
                 continue
             with predictor.timer(MODEL_STAGE):
-                output = state.gather(pending)
+                output = state.gather(batch, pending)
             with predictor.timer("project"):
                 progress(state.add(batch, output))
 
 
-class _TaskState:
-    """A task in progress: the model's inputs, and the scores of its cores.
+class _GroupState:
+    """A group of tasks in progress: the model's inputs, and the scores of its cores.
 
-    Cores of consecutive windows touch, so that a value per window becomes a value per base by `numpy.repeat`.
+    The sequences of all tasks are joined to one text, in which windows do not reach from one task into the next. Cores
+    of consecutive windows touch, so that a value per window becomes a value per base by `numpy.repeat`.
     """
 
-    def __init__(self, task: ScanTask, text: str, predictor: Predictor, scores: Sequence[str]):
-        self.task, self.predictor, self.scores = task, predictor, scores
-        windows = task.windows
-        origin = int(windows["start"].min())
-        starts, ends = windows["start"] - origin, windows["end"] - origin
-        core_sizes = windows["core_end"] - windows["core_start"]
-        first, size = int(windows["core_start"][0]) - origin, int(core_sizes.sum())
+    def __init__(
+        self, tasks: Sequence[ScanTask], texts: Sequence[str], predictor: Predictor, scores: Sequence[str]
+    ):
+        self.tasks, self.predictor, self.scores = list(tasks), predictor, scores
+        self.windows = np.concatenate([task.windows for task in tasks])
+        self.first_windows = np.cumsum([0, *(len(task.windows) for task in tasks)])
+        text, shifts = "".join(texts), self._shifts(texts)
+        starts, ends = self.windows["start"] + shifts, self.windows["end"] + shifts
+        core_starts, core_ends = self.windows["core_start"] + shifts, self.windows["core_end"] + shifts
+        self.all_core_sizes = core_sizes = core_ends - core_starts
+        first, last = self.first_windows[:-1], self.first_windows[1:] - 1
+        self.core_ranges = [slice(*pair) for pair in zip(core_starts[first], core_ends[last], strict=True)]
         is_n = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
-        self.is_n = is_n[first : first + size]
-        self.values = np.full((len(scores), size), np.nan, dtype=np.float32)
+        self.is_n = self._in_cores(is_n)
+        self.values = np.full((len(scores), len(self.is_n)), np.nan, dtype=np.float32)
 
         to_predict = _at_most_half(is_n, starts, ends)
         self.has_value = np.repeat(to_predict, core_sizes) & ~self.is_n
-        selected, skipped_values = self._select_windows(text, windows["core_start"] - origin, size)
+        selected, skipped_values = self._select_windows(texts, core_starts)
         if selected is not None:
-            self.task = replace(task, selected=selected)
+            self.tasks = [
+                replace(task, selected=selected[low:high]) if task.selected is None else task
+                for task, (low, high) in zip(self.tasks, pairwise(self.first_windows), strict=True)
+            ]
             if "probability" in scores:
                 skipped = np.repeat(to_predict & ~selected, core_sizes)
                 np.copyto(self.values[scores.index("probability")], skipped_values, where=skipped)
             to_predict &= selected
 
-        rows = np.flatnonzero(to_predict)
+        self.rows = rows = np.flatnonzero(to_predict)
         self.is_predicted = np.repeat(to_predict, core_sizes)
         self.core_sizes = core_sizes[rows]
-        self.bases_without_model = size - int(self.core_sizes.sum())
+        self.bases_without_model = len(self.is_n) - int(self.core_sizes.sum())
         self.sequences = SequenceWindows(text, starts[rows], ends[rows])
-        bounds_on_contig = np.stack([windows["start"], windows["end"]], axis=1)[rows]
-        self.features = predictor.read_features(task.contig, bounds_on_contig)
-        core_starts = (windows["core_start"] - windows["start"])[rows]
-        self.cores = np.stack([core_starts, core_starts + self.core_sizes], axis=1)
+        self.features = self._read_features()
+        self.cores = np.stack([core_starts - starts, core_ends - starts], axis=1)[rows]
         if predictor.both_strands:
             self._append_reverse_strand()
         self.output_rows = predictor.decoder.output_rows(scores)
-        self.outputs = _CoreValues(predictor, self.cores, self.core_sizes, self.output_rows.count)
+        self.outputs = CoreValues(predictor.decoder, self.cores, self.core_sizes, self.output_rows.count)
+
+    def _shifts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return, for each window, its position in the joined text less that on its contig: int64."""
+        offsets = np.cumsum([0, *map(len, texts)])[:-1]
+        origins = np.array([_read_range(task)[0] for task in self.tasks])
+        return np.repeat(offsets - origins, np.diff(self.first_windows))
+
+    def _in_cores(self, values: np.ndarray) -> np.ndarray:
+        """Return the values in the cores of all tasks, of values in the joined text."""
+        if len(self.core_ranges) == 1:
+            return values[self.core_ranges[0]]
+        return np.concatenate([values[core] for core in self.core_ranges])
 
     def _select_windows(
-        self, text: str, core_starts: np.ndarray, size: int
+        self, texts: Sequence[str], core_starts: np.ndarray
     ) -> tuple[np.ndarray | None, np.ndarray | float]:
         """Return which windows the model reads, None for all, and the probabilities of bases in the others.
 
         Sets the propensity if a score needs it.
         """
+        screened = [task.selected for task in self.tasks if task.selected is not None]
+        selected = np.concatenate(screened) if screened else None
         # after a screen, early exit would find little more
-        exits_early = self.task.selected is None and self.task.early_exit
+        exits_early = selected is None and self.tasks[0].early_exit
         if not exits_early and not set(self.scores) & set(FACTORS):
-            return self.task.selected, SKIPPED_PROBABILITY
-        logits, cores = self.predictor.upper_bound_logits(text), slice(core_starts[0], core_starts[0] + size)
+            return selected, SKIPPED_PROBABILITY
+        bounds_of_texts = self.predictor.upper_bound_logits_of(texts)
+        logits = None if bounds_of_texts is None else np.concatenate(bounds_of_texts)
         if logits is not None and set(self.scores) & set(FACTORS):
-            self.propensity = sigmoid(logits)[cores]
+            self.propensity = sigmoid(self._in_cores(logits))
         if self.scores == ("propensity",):
             return np.zeros(len(core_starts), dtype=bool), SKIPPED_PROBABILITY
         if not exits_early or logits is None:
-            return self.task.selected, SKIPPED_PROBABILITY
-        bounds = self.predictor.decoder.upper_bounds(logits)
+            return selected, SKIPPED_PROBABILITY
+        bounds = self._in_cores(self.predictor.decoder.upper_bounds(logits))
+        first_bases = np.cumsum(self.all_core_sizes) - self.all_core_sizes
         # also for the activity alone, so that batches, and the last bits of values, depend on it as little as possible
-        selected = _may_exceed(bounds, core_starts, ROUNDS_TO_ZERO)
+        selected = _may_exceed(bounds, first_bases, ROUNDS_TO_ZERO)
         if "activity" in self.scores:
-            selected |= _may_exceed(sigmoid(logits), core_starts, MIN_PROPENSITY)
-        return selected, bounds[cores]
+            selected |= _may_exceed(self.propensity, first_bases, MIN_PROPENSITY)
+        return selected, bounds
+
+    def _read_features(self) -> list[np.ndarray] | None:
+        """Return the omics tracks of the windows that the model reads."""
+        if self.predictor.features is None:
+            return None
+        features: list[np.ndarray] = []
+        bounds = np.stack([self.windows["start"], self.windows["end"]], axis=1)
+        for task, (low, high) in zip(self.tasks, pairwise(self.first_windows), strict=True):
+            rows = self.rows[(self.rows >= low) & (self.rows < high)]
+            features += self.predictor.read_features(task.contig, bounds[rows]) or []
+        return features
 
     def _append_reverse_strand(self) -> None:
         """Add each window's reverse complement after all forward windows."""
@@ -227,21 +288,22 @@ class _TaskState:
         self.sequences = self.sequences.with_reverse_complement()
 
     def batches(self) -> list[Batch]:
-        """Tokenize the windows of the task."""
+        """Tokenize the windows of the group."""
         return list(self.predictor.batches(self.sequences, self.cores, self.features, *self.output_rows))
 
-    def gather(self, pending: PendingOutput) -> np.ndarray:
-        """Wait for the output of a batch; name the region in an error."""
+    def gather(self, batch: Batch, pending: PendingOutput) -> np.ndarray:
+        """Wait for the output of a batch; name the regions in an error."""
         try:
             return self.predictor.executor.gather(pending)
         except NotANumberError as error:
-            raise NotANumberError(f"{self.region}: {error}") from None
+            windows = self.rows[batch.indices % len(self.rows)]
+            raise NotANumberError(f"{self._regions(windows)}: {error}") from None
 
-    @property
-    def region(self) -> str:
-        """The part of the genome that the task reads, in samtools syntax."""
-        windows = self.task.windows
-        return f"{self.task.contig}:{windows['start'].min() + 1:,}-{windows['end'].max():,}"
+    def _regions(self, windows: np.ndarray) -> str:
+        """Return the parts of the genome that the tasks of some windows read, in samtools syntax."""
+        tasks = np.unique(np.searchsorted(self.first_windows, windows, side="right") - 1)
+        ranges = [(self.tasks[number].contig, *_read_range(self.tasks[number])) for number in tasks]
+        return format_names(f"{contig}:{start + 1:,}-{end:,}" for contig, start, end in ranges)
 
     def add(self, batch: Batch, output: np.ndarray) -> int:
         """Add the output of a batch; return the number of bases that it decides."""
@@ -249,76 +311,22 @@ class _TaskState:
         forward = batch.indices[batch.indices < len(self.core_sizes)]
         return int(self.core_sizes[forward].sum())
 
-    def finish(self) -> np.ndarray:
-        """Return all scores, NaN at N: float32, shape (scores, bases)."""
-        outputs = self.outputs.merge()
-        own = np.arange(outputs.shape[2]) < self.core_sizes[:, None]
-        merged = outputs.swapaxes(0, 1)[:, own]
+    def finish(self) -> list[tuple[ScanTask, np.ndarray]]:
+        """Return the scores of each task, NaN at N: float32, shape (scores, bases)."""
+        merged = self.outputs.merge()
         for score, values in zip(self.scores, self.values, strict=True):
             if score == "propensity":
                 np.copyto(values, self.propensity, where=self.has_value)
                 if not np.isfinite(values[self.has_value]).all():
-                    raise NotANumberError(
-                        f"{self.region}: {NOT_A_NUMBER}; check the weights with zflipon doctor"
-                    )
+                    regions = self._regions(np.arange(len(self.windows)))
+                    raise NotANumberError(f"{regions}: {NOT_A_NUMBER}; check the weights with zflipon doctor")
                 continue
             values[self.is_predicted] = self.predictor.decoder.score(merged, score)
             if score == "activity":
                 values[self.propensity <= MIN_PROPENSITY] = np.nan
             values[self.is_n] = np.nan
-        return self.values
-
-
-class _CoreValues:
-    """Collects the outputs of batches and adds up the values of both strands in each core.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    cores : numpy.ndarray
-        int64, shape (windows, 2), or (2 × windows, 2) with the reverse strand: range of the core in the sequence.
-    core_sizes : numpy.ndarray
-        int64, shape (windows,).
-    rows : int
-        Values of a base in an output.
-    """
-
-    def __init__(self, predictor: Predictor, cores: np.ndarray, core_sizes: np.ndarray, rows: int):
-        self.decoder, self.windows = predictor.decoder, len(core_sizes)
-        self.weights = self.decoder.strand_weights
-        shape = (self.windows, rows, core_sizes.max(initial=0))
-        self.values = np.zeros(shape, dtype=np.float32)
-        # nearly all cores have the same range in their window, so each range is copied in one operation
-        self.ranges, self.range_of_sequence = np.unique(cores, axis=0, return_inverse=True)
-        self._waiting: list[tuple[Batch, np.ndarray]] = []
-
-    def add(self, batch: Batch, output: np.ndarray) -> None:
-        """Add the output of a batch. Outputs are decoded many at a time, because small calls are slow."""
-        self._waiting.append((batch, output))
-        if sum(len(waiting.indices) for waiting, _ in self._waiting) >= POOL_WINDOWS:
-            self._decode_waiting()
-
-    def merge(self) -> np.ndarray:
-        """Return the merged values of all cores: float32, shape (windows, values, longest core)."""
-        self._decode_waiting()
-        return self.values
-
-    def _decode_waiting(self) -> None:
-        if not self._waiting:
-            return
-        batches, outputs = zip(*self._waiting, strict=True)
-        self._waiting.clear()
-        values = self.decoder.base_values(batches, outputs)
-        sequences = np.concatenate([batch.indices for batch in batches])
-        is_reverse, ranges = sequences >= self.windows, self.range_of_sequence[sequences]
-        windows = sequences - self.windows * is_reverse
-        for number in np.unique(ranges):
-            start, end = self.ranges[number]
-            # one strand at a time: a window may occur twice, once per strand
-            for strand, weight in enumerate(self.weights):
-                rows = np.flatnonzero((ranges == number) & (is_reverse == bool(strand)))
-                core = values[rows, :, start:end]
-                self.values[windows[rows], :, : end - start] += weight * (core[..., ::-1] if strand else core)
+        sizes = [core.stop - core.start for core in self.core_ranges]
+        return list(zip(self.tasks, np.split(self.values, np.cumsum(sizes)[:-1], axis=1), strict=True))
 
 
 def _at_most_half(is_n: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -333,23 +341,28 @@ def _may_exceed(bounds: np.ndarray, core_starts: np.ndarray, limit: float) -> np
     return ~(np.maximum.reduceat(bounds, core_starts) <= limit)
 
 
-def _read_tasks(
-    predictor: Predictor, genome: Genome, tasks: Iterable[ScanTask], scores: Sequence[str]
-) -> Iterator[_TaskState]:
-    """Read the sequence of one task after the other."""
-    for task in tasks:
+def _read_range(task: ScanTask) -> tuple[int, int]:
+    """Return the range of the contig that the windows of a task read."""
+    return int(task.windows["start"].min()), int(task.windows["end"].max())
+
+
+def _read_groups(
+    predictor: Predictor, genome: Genome, groups: Iterable[Sequence[ScanTask]], scores: Sequence[str]
+) -> Iterator[_GroupState]:
+    """Read the sequences of one group after the other."""
+    for tasks in groups:
         with predictor.timer("read"):
-            start, end = int(task.windows["start"].min()), int(task.windows["end"].max())
-            state = _TaskState(task, genome.fetch(task.contig, start, end), predictor, tuple(scores))
+            texts = [genome.fetch(task.contig, *_read_range(task)) for task in tasks]
+            state = _GroupState(tasks, texts, predictor, tuple(scores))
         yield state
 
 
 def _batches_of(
-    predictor: Predictor, states: Iterable[_TaskState]
-) -> Iterator[tuple[_TaskState, Batch | None]]:
-    """Yield the batches of each task, followed by None for its end."""
+    predictor: Predictor, states: Iterable[_GroupState]
+) -> Iterator[tuple[_GroupState, Batch | None]]:
+    """Yield the batches of each group, followed by None for its end."""
 
-    def tokenize(state: _TaskState) -> tuple[_TaskState, list[Batch]]:
+    def tokenize(state: _GroupState) -> tuple[_GroupState, list[Batch]]:
         with predictor.timer("tokenize"):
             return state, state.batches()
 

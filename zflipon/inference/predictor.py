@@ -209,6 +209,12 @@ class Predictor:
             return None
         return self.executor.upper_bound_logits(torch.from_numpy(base_codes(text)))
 
+    def upper_bound_logits_of(self, texts: Sequence[str]) -> list[np.ndarray] | None:
+        """Return `upper_bound_logits` of several sequences."""
+        if not self.decoder.decoding.has_upper_bound:
+            return None
+        return self.executor.upper_bound_logits_of([torch.from_numpy(base_codes(text)) for text in texts])
+
     def require_scores(self, scores: Sequence[str]) -> None:
         """Raise `ModelError` unless the model has all of the given scores, of `zflipon.config.SCORES`."""
         if set(scores) & set(FACTORS) and not (self.decoder and self.decoder.decoding.has_factors):

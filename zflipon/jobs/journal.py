@@ -287,7 +287,7 @@ class Journal:
         differing = [name for name in {**earlier, **key} if earlier.get(name) != key.get(name)]
         if differing:
             values = [
-                f"{name} ({_short(earlier.get(name))}, now {_short(key.get(name))})" for name in differing
+                f"{name} ({shorten(earlier.get(name))}, now {shorten(key.get(name))})" for name in differing
             ]
             raise ZfliponError(
                 f"{self.folder}: holds an unfinished run that differs in {format_names(values, 3)}; repeat its "
@@ -326,6 +326,7 @@ def _remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _short(value: object) -> str:
+def shorten(value: object) -> str:
+    """Return the value of a setting for a message, at most 24 characters."""
     text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else f"{text[:20]}…"

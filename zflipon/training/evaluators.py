@@ -90,9 +90,9 @@ class ContigEvaluator:
         plan = make_plan(
             self.genome, Selection(contigs=tuple(self.contigs)), metadata.window, metadata.margin
         )
-        # Shard by shard, so that memory does not grow with the length of contigs. Bases whose upper bound is written
+        # Span by span, so that memory does not grow with the length of contigs. Bases whose upper bound is written
         # as 0 keep that bound, which ranks them well enough.
-        tasks = (ScanTask(shard.contig, shard.windows, early_exit=True) for shard in plan.shards)
+        tasks = (ScanTask(span.contig, span.windows, early_exit=True) for span in plan.spans)
         for task, probabilities in scan_genome(predictor, self.genome, tasks):
             start = int(task.windows["core_start"][0])
             span = (start, start + len(probabilities))

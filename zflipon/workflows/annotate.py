@@ -26,7 +26,7 @@ from zflipon.config import (
     Selection,
 )
 from zflipon.genome.fasta import Genome
-from zflipon.genome.shards import make_plan
+from zflipon.genome.shards import Part, make_plan
 from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.job import Job, ShardProgress, check_outputs, require_distinct
 from zflipon.jobs.signals import StopRequest
@@ -34,6 +34,7 @@ from zflipon.models import Checkpoint
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.outputs import TrackOutputs
 from zflipon.tracks.registry import find_writer
+from zflipon.workflows.annotation_parts import check_part_outputs, write_part
 from zflipon.workflows.annotation_run import (
     AnnotationRun,
     calls_of_scores,
@@ -41,7 +42,7 @@ from zflipon.workflows.annotation_run import (
     require_header_lines,
     resolve_scores,
 )
-from zflipon.workflows.annotation_shards import ShardPredictor, ShardWriter, encode_shard
+from zflipon.workflows.annotation_shards import ContigWriter, ShardPredictor, ShardWriter, encode_shard
 from zflipon.workflows.pilot import estimate_costs
 from zflipon.workflows.session import FeatureFiles, Session, open_session
 
@@ -64,6 +65,7 @@ def annotate(
     screen: bool = False,
     features: str | Path | None = None,
     missing_features: str = "error",
+    part: Part | None = None,
     shard_bases: int | None = None,
     progress: Callable[[int, int], object] | None = None,
     stop: StopRequest | None = None,
@@ -103,6 +105,8 @@ def annotate(
         Table of the omics tracks that the model reads; see `zflipon.omics.features`.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
+    part : Part, optional
+        Compute this part only, and write a part file (``.zfp``) for `zflipon.workflows.merge` instead of tracks.
     shard_bases : int, optional
         Bases of a shard, the unit of work that survives a kill; by default as suits the device.
     progress : callable, optional
@@ -126,12 +130,13 @@ def annotate(
         If the run was asked to stop. Finished shards are saved.
     """
     started, settings, selection = time.time(), settings or InferenceConfig(), selection or Selection()
-    for output in outputs:
+    check_part_outputs(outputs, part)
+    for output in outputs if part is None else ():
         find_writer(output)
     headers = headers or HeaderConfig()
     require_header_lines(outputs, headers)
     scores = resolve_scores(scores)
-    named = outputs_of_scores(outputs, scores)
+    named = outputs_of_scores(outputs, scores) if part is None else {scores[0]: list(outputs)}
     files = [Path(output) for each in named.values() for output in each if str(output) != STDOUT]
     inputs = [path for path in (genome_path, selection.regions_bed, features) if path is not None]
     check_outputs(files, inputs, force)
@@ -145,21 +150,26 @@ def annotate(
             require_distinct(files, session.predictor.features.paths.values())
         session.predictor.require_scores(scores)
         calls = calls_of_scores(call or CallConfig(), scores, session.checkpoint.metadata)
-        run = replace(_plan(genome, session, selection, (calls, named), screen, shard_bases), headers=headers)
+        run = replace(
+            _plan(genome, session, selection, (calls, named), screen, shard_bases), headers=headers, part=part
+        )
         log.info("%s", run.describe())
         record = run.record(command, started)
         if dry_run:
             record |= run.score_record(scores[0])
-            record["estimate"] = estimate_costs(genome, run.plan, session, named, encode_shard)
+            record["estimate"] = estimate_costs(genome, run, encode_shard)
             return record if state.is_main_process else {}
         with Job(files, state, stop) as job:
-            job.open_journal(run.key(), len(run.plan.shards), restart)
-            totals = _compute(run, job, progress)
+            job.open_journal(run.journal_key(), len(run.shards), restart)
+            totals = _compute(run, job, progress, lambda: record | session.resources(started))
             if not state.is_main_process:
                 return {}
             record |= session.resources(started)
-            details = {score: run.score_record(score) | {"tracks": totals[score]} for score in scores}
-            job.finish(record, {Path(name): details[score] for score in scores for name in named[score]})
+            details = {
+                score: run.score_record(score) | ({"tracks": totals[score]} if score in totals else {})
+                for score in scores
+            }
+            job.finish(record, {Path(name): details[score] for score in named for name in named[score]})
     return record | details[scores[0]]
 
 
@@ -192,26 +202,34 @@ def _plan(
 
 
 def _compute(
-    run: AnnotationRun, job: Job, progress: Callable[[int, int], object] | None
+    run: AnnotationRun,
+    job: Job,
+    progress: Callable[[int, int], object] | None,
+    make_record: Callable[[], dict],
 ) -> dict[str, dict[str, int]]:
-    """Compute the shards that this process claims; in the main process, write the tracks.
+    """Compute the shards that this process claims; in the main process, write the tracks or the part file.
 
     Returns
     -------
     dict of str to dict of str to int
-        Totals of each score, see `ShardWriter`; empty in all processes but the main one.
+        Totals of each score, see `ContigWriter`; empty for a part, and in all processes but the main one.
     """
-    sizes = [shard.end - shard.start for shard in run.plan.shards]
+    sizes = [shard.bases for shard in run.shards]
     if not run.session.state.is_main_process:
         ShardPredictor(run, job, ShardProgress(None, sizes, job.resumed)).run(lambda: None)
         return {}
     shard_progress = ShardProgress(progress, sizes, job.resumed)
+    if run.part is not None:
+        ShardPredictor(run, job, shard_progress).run(lambda: None)
+        write_part(run, run.part, job, shard_progress, make_record())
+        return {}
     with ExitStack() as stack:
         tracks = {
             score: stack.enter_context(TrackOutputs(outputs, run.genome.lengths, run.describe_track(score)))
             for score, outputs in run.outputs.items()
         }
-        writer = ShardWriter(tracks, run, job.journal)
+        contig_writer = ContigWriter(tracks, run.calls, sizes, job.journal)
+        writer = ShardWriter(contig_writer, run.contigs, job.journal)
         ShardPredictor(run, job, shard_progress).run(writer.write_finished_contigs)
         with run.session.predictor.timer("write"):
             writer.write_all(job.check_stop, shard_progress)
@@ -220,4 +238,4 @@ def _compute(
             job.publish()
             for each in tracks.values():
                 each.commit()
-    return writer.totals
+    return contig_writer.totals

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 from zflipon.config import ACTIVITY_THRESHOLD, SCORES, CallConfig, HeaderConfig
 from zflipon.errors import InputError, OutputError, format_count
 from zflipon.genome.fasta import Genome
-from zflipon.genome.shards import Plan
+from zflipon.genome.shards import Part, Plan, Shard, StoredSpan, stored_spans
 from zflipon.models import ModelMetadata
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.description import CALL_PREFIX, TrackDescription
@@ -132,6 +133,8 @@ class AnnotationRun:
         Whether the model reads only windows that pass the screen.
     headers : HeaderConfig
         Header lines of text outputs.
+    part : Part, optional
+        The part that is computed; everything by default.
     """
 
     genome: Genome
@@ -141,16 +144,24 @@ class AnnotationRun:
     outputs: dict[str, list[str | Path]]
     screen: bool
     headers: HeaderConfig = field(default_factory=HeaderConfig)
+    part: Part | None = None
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """The shards that are computed, those of the part if there is one."""
+        shards = self.plan.shards
+        return shards if self.part is None else [shards[number] for number in self.plan.part(self.part)]
+
+    @property
+    def contigs(self) -> dict[str, list[StoredSpan]]:
+        """Contig → where its values are stored, in genome order."""
+        spans = [[(span.contig, span.start, span.end) for span in shard.spans] for shard in self.plan.shards]
+        return stored_spans(list(self.plan.md5), spans)
 
     @property
     def scores(self) -> tuple[str, ...]:
         """The scores that are computed."""
         return tuple(self.calls)
-
-    def threshold(self, score: str) -> float:
-        """Return the lowest value of a called base."""
-        threshold = self.calls[score].threshold
-        return default_threshold(self.session.checkpoint.metadata, score) if threshold is None else threshold
 
     def describe(self) -> str:
         """Return the extent of the run, the model and the device in one line, for a log."""
@@ -175,6 +186,10 @@ class AnnotationRun:
             "scores": ", ".join(self.scores),
         }
 
+    def journal_key(self) -> dict[str, object]:
+        """Return the key of the journal: the settings, and the part."""
+        return self.key() if self.part is None else {**self.key(), "part": str(self.part)}
+
     def record(self, command: str, started: float) -> dict:
         """Return what all files of the run have in common in their records; see `Session.record`."""
         plan, lengths = self.plan, self.genome.lengths
@@ -189,7 +204,10 @@ class AnnotationRun:
             "shards": len(plan.shards),
             "screen": self._screen(),
             "outputs": [str(output) for outputs in self.outputs.values() for output in outputs],
-            "scores": {score: [str(output) for output in outputs] for score, outputs in self.outputs.items()},
+            "scores": {
+                score: [str(output) for output in self.outputs.get(score, ())] for score in self.scores
+            },
+            **({} if self.part is None else {"part": str(self.part)}),
         }
 
     def score_record(self, score: str) -> dict:
@@ -208,14 +226,14 @@ class AnnotationRun:
         name = checkpoint.name if score == SCORES[0] else f"{checkpoint.name} {score}"
         label = checkpoint.module.structure.score_label(score)
         return TrackDescription(
-            name, label, self.threshold(score), self._call_prefix(score), **asdict(self.headers)
+            name, label, self.calls[score].threshold, self._call_prefix(score), **asdict(self.headers)
         )
 
     def _call_prefix(self, score: str) -> str:
         """Return a prefix that runs share only if they have the same model, inputs, score and calls."""
         session = self.session.key()
         settings = [session[key] for key in ("model", "strands", "features")]
-        settings += [score, self.threshold(score), self.calls[score], self._screen()]
+        settings += [score, self.calls[score].threshold, self.calls[score], self._screen()]
         return CALL_PREFIX + sha256(repr(settings).encode()).hexdigest()[:6]
 
     def _screen(self) -> dict | None:

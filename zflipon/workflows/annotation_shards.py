@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
+from zflipon.config import CallConfig
 from zflipon.energetics.screen import screen_windows
 from zflipon.errors import OutputError
-from zflipon.genome.shards import Shard
-from zflipon.inference.genome_scan import ScanTask, scan_scores
+from zflipon.genome.shards import Span, StoredSpan
+from zflipon.inference.genome_scan import ScanTask, scan_groups
 from zflipon.jobs.job import Job, ShardProgress
 from zflipon.jobs.journal import Journal
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track, quantize
@@ -48,7 +51,7 @@ class ShardPredictor:
     def __init__(self, run: AnnotationRun, job: Job, progress: ShardProgress):
         self._run, self._job, self._progress = run, job, progress
         self._predictor = run.session.predictor
-        self._claimed: list[Shard] = []
+        self._claimed: list[int] = []
 
     def run(self, after_store: Callable[[], None]) -> None:
         """Predict until no shard is left or the job stops.
@@ -63,16 +66,14 @@ class ShardPredictor:
         with ThreadPoolExecutor(1, "zflipon-store") as background:
             storing: Future[None] | None = None
             scores = self._run.scores
-            results = scan_scores(self._predictor, genome, self._tasks(), scores, self._advance)
-            for task, values in results:
+            results = scan_groups(self._predictor, genome, self._groups(), scores, self._advance)
+            for group in results:
                 if storing is not None:
                     storing.result()
-                shard = self._claimed[self._current]
-                storing = background.submit(self._store, shard, task, values, after_store)
+                number = self._claimed[self._current]
+                storing = background.submit(self._store, number, group, after_store)
                 self._current, self._bases_done = self._current + 1, 0
-                self._progress.shards(
-                    self._job.journal.stored() | {shard.number} if several else [shard.number]
-                )
+                self._progress.shards(self._job.journal.stored() | {number} if several else [number])
                 if self._job.is_stopping:
                     break
                 self._job.start_shard()
@@ -82,51 +83,64 @@ class ShardPredictor:
 
     def _advance(self, bases: int) -> None:
         # shards come back in the order in which they were claimed
-        shard = self._claimed[self._current]
+        number = self._claimed[self._current]
         self._bases_done += bases
-        self._progress.part(shard.number, self._bases_done)
-        self._job.advance_shard(bases, shard.end - shard.start)
+        self._progress.part(number, self._bases_done)
+        self._job.advance_shard(bases, self._run.shards[number].bases)
 
-    def _tasks(self) -> Iterator[ScanTask]:
-        """Claim one shard after the other and yield its windows."""
-        shards, resumed = self._run.plan.shards, self._job.resumed
+    def _groups(self) -> Iterator[list[ScanTask]]:
+        """Claim one shard after the other and yield the windows of its spans."""
+        shards, resumed = self._run.shards, self._job.resumed
         for number in self._job.journal.claim(n for n in range(len(shards)) if n not in resumed):
-            shard = shards[number]
-            self._claimed.append(shard)
-            windows, selected = shard.windows, None
-            if self._run.screen:
-                with self._predictor.timer("screen"):
-                    selected = screen_windows(
-                        self._run.genome,
-                        shard.contig,
-                        windows,
-                        self._predictor.metadata.screen,
-                        self._predictor.device,
-                    )
-            yield ScanTask(shard.contig, windows, selected, early_exit=True)
+            self._claimed.append(number)
+            yield [self._task(span) for span in shards[number].spans]
+
+    def _task(self, span: Span) -> ScanTask:
+        windows, selected = span.windows, None
+        if self._run.screen:
+            predictor = self._predictor
+            with predictor.timer("screen"):
+                selected = screen_windows(
+                    self._run.genome, span.contig, windows, predictor.metadata.screen, predictor.device
+                )
+        return ScanTask(span.contig, windows, selected, early_exit=True)
 
     def _store(
-        self, shard: Shard, task: ScanTask, values: np.ndarray, after_store: Callable[[], None]
+        self, number: int, group: Sequence[tuple[ScanTask, np.ndarray]], after_store: Callable[[], None]
     ) -> None:
-        origin = int(task.windows["core_start"][0])
-        windows_read = len(task.windows) if task.selected is None else int(task.selected.sum())
+        shard, values, windows_read = self._run.shards[number], [], 0
+        for span, (task, scores) in zip(shard.spans, group, strict=True):
+            origin = int(task.windows["core_start"][0])
+            values.append(scores[:, span.start - origin : span.end - origin])
+            windows_read += len(task.windows) if task.selected is None else int(task.selected.sum())
         with self._predictor.timer("store"):
-            quantized = quantize(values[:, shard.start - origin : shard.end - origin])
-            self._job.journal.write(shard.number, encode_shard(quantized, windows_read))
+            quantized = quantize(np.concatenate(values, axis=1))
+            self._job.journal.write(number, encode_shard(quantized, windows_read))
         log.debug("%s is finished", shard)
         with self._predictor.timer("write"):
             after_store()
 
 
-class ShardWriter:
-    """Writes contigs to the tracks, in genome order, as soon as all their shards are stored.
+class ShardStore(Protocol):
+    """Stored shards: a `zflipon.jobs.journal.Journal`, or the parts of a run."""
+
+    def read(self, number: int) -> bytes:
+        """Return the content of a shard; raise `OutputError` if it is damaged."""
+        ...
+
+
+class ContigWriter:
+    """Writes contigs to the tracks, in genome order, from stored shards.
 
     Parameters
     ----------
     tracks : mapping of str to TrackOutputs
         Score → its outputs.
-    run : AnnotationRun
-    journal : Journal
+    calls : mapping of str to CallConfig
+        Score → how its bases are called; each has a threshold.
+    sizes : sequence of int
+        Bases of each shard.
+    store : ShardStore
 
     Attributes
     ----------
@@ -134,46 +148,77 @@ class ShardWriter:
         Score → calls, called bases, bases with a value, and windows read so far.
     """
 
-    def __init__(self, tracks: Mapping[str, TrackOutputs], run: AnnotationRun, journal: Journal):
-        self._tracks, self._run, self._journal = tracks, run, journal
-        self._remaining = list(run.plan.by_contig().items())
-        self._stored = 0  # leading shards of the first remaining contig that are known to be stored
+    def __init__(
+        self,
+        tracks: Mapping[str, TrackOutputs],
+        calls: Mapping[str, CallConfig],
+        sizes: Sequence[int],
+        store: ShardStore,
+    ):
+        self._tracks, self._calls, self._sizes, self._store = tracks, calls, sizes, store
+        self._loaded, self._values = -1, np.empty((0, 0), dtype=np.uint16)
         counts = ("calls", "called_bases", "bases", "windows_read")
-        self.totals: dict[str, dict[str, int]] = {score: dict.fromkeys(counts, 0) for score in run.scores}
+        self.totals: dict[str, dict[str, int]] = {score: dict.fromkeys(counts, 0) for score in calls}
 
-    def write_finished_contigs(self) -> None:
-        """Write the contigs whose turn it is and whose shards are all stored."""
-        while self._remaining:
-            contig, shards = self._remaining[0]
-            while self._stored < len(shards):
-                if not self._journal.has(shards[self._stored].number):
-                    return
-                self._stored += 1
-            self._write(contig, shards)
-            self._remaining.pop(0)
-            self._stored = 0
-
-    def write_all(self, check: Callable[[], None], progress: ShardProgress) -> None:
-        """Write all remaining contigs; wait for the shards of other processes, calling `check` meanwhile."""
-        for contig, shards in self._remaining:
-            for shard in shards:
-                self._journal.wait([shard.number], check)
-                progress.shards([shard.number])
-            self._write(contig, shards)
-
-    def _write(self, contig: str, shards: list[Shard]) -> None:
-        scores, chunks, windows_read = self._run.scores, [], 0
-        for shard in shards:
-            content = self._journal.read(shard.number)
-            values, read = decode_shard(content, len(scores), shard.end - shard.start)
-            chunks.append((shard.start, values))
-            windows_read += read
-        for row, score in enumerate(scores):
+    def write(self, contig: str, spans: Sequence[StoredSpan]) -> None:
+        """Write the next contig."""
+        chunks = [(span.start, self._read(span)) for span in spans]
+        for row, (score, call) in enumerate(self._calls.items()):
             track = ContigTrack(contig, [(start, values[row]) for start, values in chunks])
-            call, totals = self._run.calls[score], self.totals[score]
-            calls = call_track(track, self._run.threshold(score), call.min_length, call.merge_gap)
+            assert call.threshold is not None  # resolved by calls_of_scores
+            calls, totals = (
+                call_track(track, call.threshold, call.min_length, call.merge_gap),
+                self.totals[score],
+            )
             self._tracks[score].add(track, calls)
             totals["calls"] += len(calls)
             totals["called_bases"] += int((calls["end"] - calls["start"]).sum())
             totals["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.chunks)
-            totals["windows_read"] += windows_read
+
+    def _read(self, span: StoredSpan) -> np.ndarray:
+        """Return the values of a span: uint16, shape (scores, bases)."""
+        if span.shard != self._loaded:  # each shard once: short contigs share one
+            content = self._store.read(span.shard)
+            self._values, windows_read = decode_shard(content, len(self._calls), self._sizes[span.shard])
+            self._loaded = span.shard
+            for totals in self.totals.values():
+                totals["windows_read"] += windows_read
+        return self._values[:, span.offset : span.offset + span.end - span.start]
+
+
+class ShardWriter:
+    """Writes contigs to the tracks as soon as all their shards are stored.
+
+    Parameters
+    ----------
+    writer : ContigWriter
+    contigs : mapping of str to list of StoredSpan
+        In genome order.
+    journal : Journal
+    """
+
+    def __init__(self, writer: ContigWriter, contigs: Mapping[str, list[StoredSpan]], journal: Journal):
+        self._writer, self._journal = writer, journal
+        self._remaining = deque(contigs.items())
+        self._stored = -1
+        """The shards up to this one are known to be stored."""
+
+    def write_finished_contigs(self) -> None:
+        """Write the contigs whose turn it is and whose shards are all stored."""
+        while self._remaining:
+            contig, spans = self._remaining[0]
+            for number in range(self._stored + 1, spans[-1].shard + 1 if spans else 0):
+                if not self._journal.has(number):
+                    return
+                self._stored = number
+            self._writer.write(contig, spans)
+            self._remaining.popleft()
+
+    def write_all(self, check: Callable[[], None], progress: ShardProgress) -> None:
+        """Write all remaining contigs; wait for the shards of other processes, calling `check` meanwhile."""
+        for contig, spans in self._remaining:
+            for number in range(self._stored + 1, spans[-1].shard + 1 if spans else 0):
+                self._journal.wait([number], check)
+                progress.shards([number])
+                self._stored = number
+            self._writer.write(contig, spans)

@@ -244,8 +244,8 @@ def _measure_speed(predictor: Predictor) -> float:
         while True:
             path.write_text(f">{_CONTIG}\n{(text * (bases // len(text) + 1))[:bases]}\n")
             with Genome(path) as genome:
-                shards = make_plan(genome, Selection(), metadata.window, metadata.margin).shards
-                tasks = [ScanTask(_CONTIG, shard.windows, early_exit=True) for shard in shards]
+                spans = make_plan(genome, Selection(), metadata.window, metadata.margin).spans
+                tasks = [ScanTask(_CONTIG, span.windows, early_exit=True) for span in spans]
                 started = perf_counter()
                 for _ in scan_genome(predictor, genome, tasks):
                     pass

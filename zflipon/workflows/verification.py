@@ -164,16 +164,16 @@ class _RecordedRun:
         selection = Selection(regions=self.annotated_regions(interval))
         plan = make_plan(self._genome, selection, metadata.window, metadata.margin)
         tasks = [
-            ScanTask(contig, shard.windows, self._screened_windows(contig, shard.windows), early_exit=True)
-            for shard in plan.shards
+            ScanTask(contig, span.windows, self._screened_windows(contig, span.windows), early_exit=True)
+            for span in plan.spans
         ]
         probabilities = np.full(end - start, np.nan, dtype=np.float32)
         score = self.record.get("score", "probability")  # records of earlier versions have none
         results = scan_scores(self.predictor, self._genome, tasks, (score,), self._progress)
-        for shard, (_, (values,)) in zip(plan.shards, results, strict=True):
-            first = int(shard.windows["core_start"][0])
-            inside = values[shard.start - first : shard.end - first]
-            probabilities[shard.start - start : shard.end - start] = dequantize(quantize(inside))
+        for span, (_, (values,)) in zip(plan.spans, results, strict=True):
+            first = int(span.windows["core_start"][0])
+            inside = values[span.start - first : span.end - first]
+            probabilities[span.start - start : span.end - start] = dequantize(quantize(inside))
         return probabilities
 
     def _screened_windows(self, contig: str, windows: np.ndarray) -> np.ndarray | None:

@@ -79,6 +79,7 @@ def zhunt_features(bases: Tensor, min_dinucleotides: int, max_dinucleotides: int
     size, starts = 2 * min_dinucleotides, excess >= 0
     readiness = (_TYPICAL_LINKING - shortest).clamp(min=0) / _LINKING_SCALE
     covering = F.max_pool1d(F.pad(readiness, (size - 1, 0)).unsqueeze(1), size, 1).squeeze(1)
-    in_call = call_mask(starts, ends)
+    # a call reaches past its window, but not into padding: results would depend on the other rows of the batch
+    in_call = call_mask(starts, ends) & (bases != PADDING_BASE)
     channels = [readiness, covering, excess.clamp(min=0), starts.float(), in_call.float()]
     return torch.stack(channels, dim=1), in_call

@@ -1,0 +1,75 @@
+"""``zflipon merge``: tracks from the parts of an annotation."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from zflipon.cli.options import (
+    force_option,
+    limit_threads,
+    log_to_stderr,
+    print_line,
+    quiet_option,
+    verbose_option,
+)
+from zflipon.config import HeaderConfig
+from zflipon.errors import format_count
+from zflipon.tracks.registry import list_extensions
+
+EPILOG = """\b
+Examples:
+  zflipon annotate hg38.fa -o part3.zfp --part 3/16
+  zflipon merge part*.zfp -o zdna.bw -o zdna.bed.gz
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("parts", type=click.Path(), nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(allow_dash=True),
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help=f"Track to write, repeatable. The extension chooses the format: {list_extensions()}; - is BED on standard "
+    "output.",
+)
+@track_line_option
+@header_option
+@force_option
+@quiet_option
+@verbose_option
+def merge(parts, outputs, track_line, header, force, quiet, verbose) -> None:
+    """Write the tracks of an annotation from all its PARTS, the .zfp files of `zflipon annotate --part`.
+
+    The tracks have the bytes of one run. Parts of different runs, missing parts and damaged files are refused.
+    """
+    limit_threads(1)
+    log_to_stderr(quiet, verbose)
+    from zflipon.progress import job_progress
+    from zflipon.workflows.merge import merge as run
+    from zflipon.workflows.session import command_line
+
+    with job_progress("b", quiet) as progress:
+        record = run(
+            parts,
+            outputs,
+            headers=HeaderConfig(track_line, header),
+            force=force,
+            progress=progress,
+            command=command_line(sys.argv[1:]),
+        )
+    if quiet:
+        return
+    tracks, files = record["tracks"], [name for name in record["outputs"] if name != "-"]
+    print_line(
+        f"zflipon: {format_count(tracks['calls'], 'call')}, {tracks['called_bases']:,} of "
+        f"{format_count(tracks['bases'], 'base')}, from {format_count(len(record['parts']), 'part')}",
+        to_stderr=True,
+    )
+    if files:
+        print_line(f"zflipon: wrote {', '.join(files)}", to_stderr=True)
