@@ -8,10 +8,12 @@ import click
 
 from zflipon.cli.options import (
     force_option,
+    header_option,
     limit_threads,
     log_to_stderr,
     print_line,
     quiet_option,
+    track_line_option,
     verbose_option,
 )
 from zflipon.config import HeaderConfig
