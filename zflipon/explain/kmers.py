@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from zflipon.explain.table_files import align_columns
 from zflipon.genome.alphabet import NUCLEOTIDES, UNKNOWN_BASE, base_codes
 from zflipon.genome.alternation import CLASSES, alternation, classify
 from zflipon.genome.fasta import Genome
+from zflipon.genome.shuffles import known_runs, shuffle_dinucleotides
 
 SHORTEST_KMER = 3
 """A shuffle keeps the counts of shorter k-mers."""
@@ -163,70 +163,16 @@ def kmer_enrichment(
     rng = np.random.default_rng(seed)
     canonical = _canonical_indices(k)
     observed = _count_kmers(sequences, k, canonical)
-    runs = [run.tolist() for codes in sequences for run in _known_runs(codes)]
+    runs = [codes[start:end] for codes in sequences for start, end in known_runs(codes)]
     total, squares = np.zeros(len(observed)), np.zeros(len(observed))
     for _ in range(shuffles):
-        counts = _count_kmers([np.array(shuffle_dinucleotides(run, rng)) for run in runs], k, canonical)
+        counts = _count_kmers([shuffle_dinucleotides(run, rng) for run in runs], k, canonical)
         total += counts
         squares += counts.astype(float) ** 2
         progress(1)
     expected = total / shuffles
     spread = np.sqrt(np.maximum(squares - shuffles * expected**2, 0) / (shuffles - 1))
     return _enrichment_table(observed, expected, spread, k)
-
-
-def shuffle_dinucleotides(codes: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """Return a random sequence with the same dinucleotide counts and the same first and last base.
-
-    All such sequences are equally likely (Altschul & Erickson 1985): the last step from each letter is drawn such that
-    these steps lead to the last letter of the sequence; all other steps are shuffled.
-
-    Parameters
-    ----------
-    codes : sequence of int
-    rng : numpy.random.Generator
-    """
-    if len(codes) < 4:
-        return list(codes)
-    successors: dict[int, list[int]] = {}
-    for one, other in pairwise(codes):
-        successors.setdefault(one, []).append(other)
-    end = codes[-1]
-    while True:
-        last_step = {
-            letter: following[int(rng.integers(len(following)))]
-            for letter, following in successors.items()
-            if letter != end
-        }
-        if all(_leads_to(end, letter, last_step) for letter in last_step):
-            break
-    for letter, following in successors.items():
-        if letter in last_step:
-            following.remove(last_step[letter])
-        rng.shuffle(following)
-        if letter in last_step:
-            following.append(last_step[letter])
-    walk, position = [codes[0]], dict.fromkeys(successors, 0)
-    while len(walk) < len(codes):
-        letter = walk[-1]
-        walk.append(successors[letter][position[letter]])
-        position[letter] += 1
-    return walk
-
-
-def _leads_to(end: int, letter: int, last_step: Mapping[int, int]) -> bool:
-    for _ in range(len(last_step) + 1):
-        if letter == end:
-            return True
-        letter = last_step.get(letter, letter)
-    return False
-
-
-def _known_runs(codes: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the runs without an unknown base."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], codes != UNKNOWN_BASE, [False]]).astype(int)))
-    for start, end in edges.reshape(-1, 2):
-        yield codes[start:end]
 
 
 def _canonical_indices(k: int) -> np.ndarray:

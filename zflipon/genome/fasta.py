@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -188,7 +188,9 @@ class Genome:
         selected = set(contigs or self.lengths)
         return {contig: length for contig, length in self.lengths.items() if contig in selected}
 
-    def scan(self, contig: str, min_gap: int) -> ContigScan:
+    def scan(
+        self, contig: str, min_gap: int, visit: Callable[[str], object] = lambda sequence: None
+    ) -> ContigScan:
         """Read a contig once, in bounded memory: its checksum and its segments.
 
         Parameters
@@ -196,6 +198,8 @@ class Genome:
         contig : str
         min_gap : int
             A run of at least this many N separates two segments; a shorter one is inside a segment.
+        visit : callable
+            Called with the upper-case sequence, a part at a time.
         """
         length = self.length(contig)
         digest = hashlib.md5(usedforsecurity=False)
@@ -203,6 +207,7 @@ class Genome:
         for start in range(0, length, _SCAN_BASES):
             sequence = self.fetch(contig, start, min(start + _SCAN_BASES, length))
             digest.update(sequence.encode())
+            visit(sequence)
             for match in re.finditer("N+", sequence):
                 gap_start, gap_end = start + match.start(), start + match.end()
                 if gaps and gaps[-1][1] == gap_start:  # one run of N, read in two parts

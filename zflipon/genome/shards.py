@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -240,7 +240,12 @@ def stored_spans(
 
 
 def make_plan(
-    genome: Genome, selection: Selection, window: int, margin: int, shard_bases: int | None = None
+    genome: Genome,
+    selection: Selection,
+    window: int,
+    margin: int,
+    shard_bases: int | None = None,
+    visit: Callable[[str], object] = lambda sequence: None,
 ) -> Plan:
     """Divide the requested parts of a genome into shards.
 
@@ -256,6 +261,8 @@ def make_plan(
         The model's, in bases.
     shard_bases : int, optional
         Bases of a shard; `SHARD_BASES` by default.
+    visit : callable
+        Called with the upper-case sequence of the requested contigs, a part at a time.
 
     Raises
     ------
@@ -265,7 +272,7 @@ def make_plan(
     requested = _select_intervals(genome, selection)
     plan = Plan(requested=requested, shard_bases=shard_bases or SHARD_BASES)
     for contig, intervals in requested.items():
-        scan = genome.scan(contig, MIN_GAP)
+        scan = genome.scan(contig, MIN_GAP, visit)
         plan.md5[contig] = scan.md5
         for low, high in scan.segments.tolist():
             windows = tile_windows(low, high, window, margin)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, field, fields
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from zflipon.config import ScreenConfig
 from zflipon.errors import ModelError, suggest
+from zflipon.models.domain import STRICT, Domain
 
 FORMAT_VERSION = 2
 """Metadata format that `ModelMetadata.to_dict` writes. Files without ``format_version`` are version 1."""
@@ -41,6 +42,7 @@ OPTIONAL_IN_OLD_FILES = {
     "allows_missing_features",
     "both_strands",
     "propensity_threshold",
+    "domain",
 }
 """Fields that were added after the first release, with defaults that no model family changes."""
 
@@ -51,8 +53,6 @@ RENAMED_KEYS = {
     ("quality", "\x74wins"): "held_out_models",  # escaped, because checks of plain words look for it
 }
 """Path of a key in format 1 → its name in format 2."""
-
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -188,6 +188,8 @@ class ModelMetadata:
         Whether both strands are averaged by default.
     special_tokens : bool
         Whether ``[CLS]`` and ``[SEP]`` surround the tokens of a window.
+    domain : Domain or None
+        Statistics of the training sequence, with which inputs are compared.
 
     Raises
     ------
@@ -213,6 +215,7 @@ class ModelMetadata:
     both_strands: bool = False
     special_tokens: bool = True
     propensity_threshold: Share = 0.5
+    domain: Domain | None = None
 
     @field_validator("margin")
     @classmethod
@@ -378,7 +381,7 @@ def describe_validation_error(error: ValidationError, cls: type) -> str:
 
 def _keys_at(cls: type, path: list[Any]) -> list[str]:
     """Return the keys that the nested table at `path` may have."""
-    nested = {"calibration": Calibration, "screen": ScreenConfig, "features": Feature}
+    nested = {"calibration": Calibration, "screen": ScreenConfig, "features": Feature, "domain": Domain}
     owner = nested.get(str(path[0]), cls) if path else cls
     return [each.name for each in fields(owner)]
 

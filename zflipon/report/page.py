@@ -15,6 +15,7 @@ from markupsafe import Markup
 from zflipon.explain.kmers import RegionComposition
 from zflipon.report.blocks import Link, Plot, Table
 from zflipon.report.calls import RunSummary, top_calls
+from zflipon.report.domain import describe_domain, domain_warning
 from zflipon.report.figures import bin_counts, calls_along_contigs, histogram
 from zflipon.report.html import MISSING, number_text, render
 from zflipon.report.hub import surrounding_region
@@ -75,6 +76,8 @@ class RunContent:
     name, model : str
     note : str
         Why there are no calls; empty if there are.
+    warning : str
+        Why the probabilities may have no meaning; empty without a reason.
     loci : list of (str, Table)
         Heading and table of the strongest and the longest calls.
     along, contigs, distributions, kmer_classes, kmers, kmer_note, probabilities
@@ -88,6 +91,7 @@ class RunContent:
     note: str
     files: Sequence[Link]
     provenance: Table
+    warning: str = ""
     loci: Sequence[tuple[str, Table]] = ()
     along: Plot | None = None
     contigs: Table | None = None
@@ -176,6 +180,7 @@ def run_content(
         "model": run.model,
         "files": [Link(file, quote(file)) for file in section.files],
         "provenance": provenance_table(number, section),
+        "warning": domain_warning(run.record),
         "probabilities": probability_plot(number, summary),
     }
     if not summary.has_calls:
@@ -359,6 +364,7 @@ def _recorded_facts(record: Mapping) -> dict[str, object]:
         "energy prefilter": "yes" if record.get("screen") else "no",
         "bases in gaps of N": record.get("bases_in_gaps"),
         "windows": record.get("windows"),
+        "training data of the model": describe_domain(record),
         "seconds": record.get("seconds"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items())
         if isinstance(versions, Mapping)

@@ -212,7 +212,7 @@ def _drop_missing(starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> I
         yield starts[has_value], ends[has_value], values[has_value]
 
 
-def _quantized_threshold(threshold: float) -> int:
+def quantized_threshold(threshold: float) -> int:
     """Return the smallest quantized value whose probability reaches the threshold."""
     level = int(np.ceil(threshold * SCALE))
     return level - 1 if (level - 1) / SCALE >= threshold else level  # 0.07 * 100 is 7.000000000000001
@@ -223,7 +223,7 @@ def _threshold_runs(track: ContigTrack, threshold: float) -> np.ndarray:
 
     A run may be divided at the border of two blocks; its parts touch, so that `call_track` merges them.
     """
-    level = _quantized_threshold(threshold)
+    level = quantized_threshold(threshold)
     tables = [np.empty(0, dtype=_RUN_DTYPE)]
     for starts, ends, values in iterate_runs(track):
         called = values >= level

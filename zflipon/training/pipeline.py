@@ -25,6 +25,7 @@ from zflipon.training.calibration import require_scikit_learn
 from zflipon.training.context_stage import train_context_stage
 from zflipon.training.curves import CURVES, plot_curves
 from zflipon.training.dataset import TrainingData, read_training_data
+from zflipon.training.domain import domain_of
 from zflipon.training.evaluators import Histograms, read_histograms
 from zflipon.training.initialization import configure_stage, initial_checkpoint, with_stage_head
 from zflipon.training.loop import train_stage
@@ -94,6 +95,8 @@ def _train(recipe: Recipe, output: OutputFolder, training_data: TrainingData, re
         checkpoint = _run_stage(checkpoint, stage, training_data, folder, recipe.report_to)
         previous = folder
     checkpoint = assess(checkpoint, recipe, training_data, folders[-1], output.histograms, held_out)
+    domain = broadcast_from_main(state, lambda: domain_of(training_data))
+    checkpoint = replace(checkpoint, metadata=replace(checkpoint.metadata, domain=domain))
     _finish(checkpoint, recipe, output, folders)
     return checkpoint
 

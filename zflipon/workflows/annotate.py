@@ -43,6 +43,7 @@ from zflipon.workflows.annotation_run import (
     resolve_scores,
 )
 from zflipon.workflows.annotation_shards import ContigWriter, ShardPredictor, ShardWriter, encode_shard
+from zflipon.workflows.domain import DomainMonitor
 from zflipon.workflows.pilot import estimate_costs
 from zflipon.workflows.session import FeatureFiles, Session, open_session
 
@@ -154,7 +155,8 @@ def annotate(
             _plan(genome, session, selection, (calls, named), screen, shard_bases), headers=headers, part=part
         )
         log.info("%s", run.describe())
-        record = run.record(command, started)
+        _warn(run)
+        record = run.record(command, started) | {"domain": run.domain_record()}
         if dry_run:
             record |= run.score_record(scores[0])
             record["estimate"] = estimate_costs(genome, run, encode_shard)
@@ -164,7 +166,8 @@ def annotate(
             totals = _compute(run, job, progress, lambda: record | session.resources(started))
             if not state.is_main_process:
                 return {}
-            record |= session.resources(started)
+            _warn(run)
+            record |= session.resources(started) | {"domain": run.domain_record()}
             details = {
                 score: run.score_record(score) | ({"tracks": totals[score]} if score in totals else {})
                 for score in scores
@@ -188,14 +191,29 @@ def _plan(
     metadata = session.checkpoint.metadata
     if shard_bases is None and session.predictor.device.type == "cuda":
         shard_bases = GPU_SHARD_BASES
+    monitor, visit = None, lambda sequence: None
+    if metadata.domain is not None:
+        probability = scores[0].get("probability", CallConfig())
+        whole_contigs = not (selection.regions or selection.regions_bed)
+        threshold = metadata.threshold if probability.threshold is None else probability.threshold
+        monitor = DomainMonitor(metadata.domain, threshold, sum(genome.lengths.values()), whole_contigs)
+        visit = monitor.add_sequence
     plan = broadcast_from_main(
-        session.state, lambda: make_plan(genome, selection, metadata.window, metadata.margin, shard_bases)
+        session.state,
+        lambda: make_plan(genome, selection, metadata.window, metadata.margin, shard_bases, visit),
     )
-    run = AnnotationRun(genome, session, plan, *scores, screen)
+    run = AnnotationRun(genome, session, plan, *scores, screen, monitor=monitor)
     if screen and run.scores == ("propensity",):
         log.warning("the screen is not used, because the propensity is computed at every base")
         return replace(run, screen=False)
     return run
+
+
+def _warn(run: AnnotationRun) -> None:
+    """Log a warning if the input is outside the domain of the model, in the main process."""
+    message = run.check_domain() if run.session.state.is_main_process else None
+    if message is not None:
+        log.warning("%s", message)
 
 
 # ---- compute and write -----------------------------------------------------------------------------------
@@ -228,7 +246,7 @@ def _compute(
             score: stack.enter_context(TrackOutputs(outputs, run.genome.lengths, run.describe_track(score)))
             for score, outputs in run.outputs.items()
         }
-        contig_writer = ContigWriter(tracks, run.calls, sizes, job.journal)
+        contig_writer = ContigWriter(tracks, run.calls, sizes, job.journal, run.monitor_scores)
         writer = ShardWriter(contig_writer, run.contigs, job.journal)
         ShardPredictor(run, job, shard_progress).run(writer.write_finished_contigs)
         with run.session.predictor.timer("write"):

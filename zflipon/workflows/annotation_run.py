@@ -11,6 +11,8 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from zflipon.config import ACTIVITY_THRESHOLD, SCORES, CallConfig, HeaderConfig
 from zflipon.errors import InputError, OutputError, format_count
 from zflipon.genome.fasta import Genome
@@ -19,6 +21,7 @@ from zflipon.models import ModelMetadata
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.description import CALL_PREFIX, TrackDescription
 from zflipon.tracks.registry import BED, FORMATS, find_format, list_names
+from zflipon.workflows.domain import DomainMonitor, choose_alternative, describe_alarm
 from zflipon.workflows.session import Session
 
 
@@ -135,6 +138,8 @@ class AnnotationRun:
         Header lines of text outputs.
     part : Part, optional
         The part that is computed; everything by default.
+    monitor : DomainMonitor or None
+        Compares the input with the training data; None if the metadata of the model do not describe them.
     """
 
     genome: Genome
@@ -145,6 +150,7 @@ class AnnotationRun:
     screen: bool
     headers: HeaderConfig = field(default_factory=HeaderConfig)
     part: Part | None = None
+    monitor: DomainMonitor | None = None
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -235,6 +241,25 @@ class AnnotationRun:
         settings = [session[key] for key in ("model", "strands", "features")]
         settings += [score, self.calls[score].threshold, self.calls[score], self._screen()]
         return CALL_PREFIX + sha256(repr(settings).encode()).hexdigest()[:6]
+
+    def check_domain(self) -> str | None:
+        """Return a warning if the input is unlike the training data, once in a run, and only if it matters."""
+        if self.monitor is None or set(self.scores) == {"propensity"}:  # valid in any organism
+            return None
+        report = self.monitor.alarm()
+        if report is None:
+            return None
+        alternative = choose_alternative(self.session.predictor.decoder.decoding.has_factors)
+        return describe_alarm(report, self.genome.path, self.session.checkpoint.name, alternative)
+
+    def monitor_scores(self, contig: str, score: str, values: np.ndarray) -> None:
+        """Count the scores of a contig, to compare them with those on the training data."""
+        if self.monitor is not None and score == SCORES[0]:
+            self.monitor.add_scores(values, self.genome.lengths[contig])
+
+    def domain_record(self) -> dict | None:
+        """Return how the input compares with the training data; None if the model does not describe them."""
+        return None if self.monitor is None else self.monitor.report().to_dict()
 
     def _screen(self) -> dict | None:
         return asdict(self.session.checkpoint.metadata.screen) if self.screen else None

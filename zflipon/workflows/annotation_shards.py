@@ -141,6 +141,8 @@ class ContigWriter:
     sizes : sequence of int
         Bases of each shard.
     store : ShardStore
+    observe : callable
+        Called with contig, score and quantized values of each chunk that is written.
 
     Attributes
     ----------
@@ -154,7 +156,9 @@ class ContigWriter:
         calls: Mapping[str, CallConfig],
         sizes: Sequence[int],
         store: ShardStore,
+        observe: Callable[[str, str, np.ndarray], object] = lambda contig, score, values: None,
     ):
+        self._observe = observe
         self._tracks, self._calls, self._sizes, self._store = tracks, calls, sizes, store
         self._loaded, self._values = -1, np.empty((0, 0), dtype=np.uint16)
         counts = ("calls", "called_bases", "bases", "windows_read")
@@ -174,6 +178,8 @@ class ContigWriter:
             totals["calls"] += len(calls)
             totals["called_bases"] += int((calls["end"] - calls["start"]).sum())
             totals["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.chunks)
+            for _, values in track.chunks:
+                self._observe(contig, score, values)
 
     def _read(self, span: StoredSpan) -> np.ndarray:
         """Return the values of a span: uint16, shape (scores, bases)."""

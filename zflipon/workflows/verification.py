@@ -38,7 +38,7 @@ TOLERANCE_STEPS = {"float32": 1, "bfloat16": 50, "float16": 20}
 Interval = tuple[str, int, int]
 """Contig, start, end: 0-based half-open."""
 
-HISTORY = ("training", "quality", "versions")
+HISTORY = ("training", "quality", "versions", "domain")
 """Sections of the metadata of a model from which no prediction follows."""
 
 _SCORE, _MEAN, _HIGHEST = 1, 6, 7

@@ -1,6 +1,6 @@
-"""``zflipon models``: list models and families; show, pull, import, convert and merge checkpoints.
+"""``zflipon models``: list models and families; show, pull, import, convert and merge checkpoints; fit domains.
 
-This module lists; the other commands of the group are in `show` and `files`.
+This module lists; the other commands of the group are in `show`, `files` and `domain`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import click
 
+from zflipon.cli.models.domain import fit_domain
 from zflipon.cli.models.files import convert, import_, merge, pull
 from zflipon.cli.models.show import describe, format_megabytes, show
 from zflipon.models import family_summaries
@@ -25,6 +26,7 @@ Examples:
   zflipon models import gena_best.pt --base AIRI-Institute/gena-lm-bert-base-t2t -o runs/gena
   zflipon models convert runs/old -o runs/new
   zflipon models merge runs/mine-lora -o runs/mine-whole
+  zflipon models fit-domain runs/mine --genome hg19.fa.gz
 """
 
 
@@ -76,5 +78,5 @@ def _align(rows: list[tuple[str, str]]) -> Iterator[str]:
         yield f"  {name:<{width}}  {text}"
 
 
-for _command in (show, pull, import_, convert, merge):
+for _command in (show, pull, import_, convert, merge, fit_domain):
     models.add_command(_command)
