@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         score_variants,
         train,
     )
+    from zflipon.workflows.compare import compare
     from zflipon.workflows.genes import find_genes, summarize_regions
     from zflipon.workflows.merge import merge
 
@@ -31,6 +32,7 @@ __all__ = [
     "Model",
     "__version__",
     "annotate",
+    "compare",
     "evaluate",
     "explain_region",
     "find_genes",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "compare": "zflipon.workflows.compare",
     "find_genes": "zflipon.workflows.genes",
     "merge": "zflipon.workflows.merge",
     "summarize_regions": "zflipon.workflows.genes",

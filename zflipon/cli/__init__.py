@@ -27,6 +27,7 @@ SECTIONS = {
     },
     "Interpret": {
         "genes": "Find the genes, features and repeats of calls.",
+        "compare": "Compare call sets or tracks with each other.",
         "explain": "Find the sequence that caused the calls.",
         "view": "Show tracks in a genome browser on this computer.",
     },

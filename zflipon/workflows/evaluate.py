@@ -292,7 +292,7 @@ def evaluate(
         "bases": evaluated.count_bases(),
         "windows": evaluated.windows,
     }
-    return EvaluationReport(settings, dict(zip(_track_names(tracks), results, strict=True)))
+    return EvaluationReport(settings, dict(zip(track_names(tracks), results, strict=True)))
 
 
 def warn_about_training(
@@ -356,7 +356,7 @@ def _resolve_threshold(config: EvaluateConfig, record: Mapping[str, Any]) -> flo
     return float((record.get("call") or {}).get("threshold", DEFAULT_THRESHOLD))
 
 
-def _track_names(paths: Sequence[str | Path]) -> list[str]:
+def track_names(paths: Sequence[str | Path]) -> list[str]:
     """Name tracks by their file, by their path if file names are equal, and with a number if paths are equal."""
     files = [Path(path).name for path in paths]
     names: list[str] = []

@@ -148,7 +148,10 @@ def test_one_gene_on_two_contigs_is_two_genes(tmp_path):
         (GENCODE.replace("\t801\t1000", "\t801\tmany"), r"genes.gtf: .*many.*column 5 \(end\)"),
         (GENCODE.replace("\t801\t1000", "\t0\t1000"), "expected 1 ≤ start ≤ end"),
         (GENCODE.replace("\t801\t1000", "\t1001\t1000"), "expected 1 ≤ start ≤ end"),
-        ("chr1\tx\trepeat_region\t5\t9\t.\t+\t.\tID=r1\n", "no genes; expected rows of .*found repeat_region"),
+        (
+            "chr1\tx\trepeat_region\t5\t9\t.\t+\t.\tID=r1\n",
+            "no genes; expected rows of .*found repeat_region",
+        ),
         ("chr1\tx\texon\t5\t9\t.\t+\t.\tsomething\n", "neither attributes of GTF"),
         ('chr1\tx\texon\t5\t9\t.\t+\t.\tname "x";\n', "no row names its gene"),
         ("gene\tchrom\tstart\n", "expected GTF or GFF3"),

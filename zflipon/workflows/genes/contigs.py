@@ -42,10 +42,12 @@ class ContigNames:
         The file, for messages.
     contigs : iterable of str
         The known names.
+    owner : str
+        What has the known names, for messages.
     """
 
-    def __init__(self, path: str | Path, contigs: Iterable[str]):
-        self.path = path
+    def __init__(self, path: str | Path, contigs: Iterable[str], owner: str = "the calls"):
+        self.path, self._owner = path, owner
         self._contigs = dict.fromkeys(contigs)
         self._translated: dict[str, str | None] = {}
 
@@ -67,8 +69,8 @@ class ContigNames:
         known = {name: contig for name, contig in self._translated.items() if contig is not None}
         if not known:
             raise InputError(
-                f"{self.path}: no contig of the calls: the file has {format_names(self._translated)}, the calls "
-                f"{format_names(self._contigs)}; rename the contigs of one of them"
+                f"{self.path}: no contig of {self._owner}: the file has {format_names(self._translated)}, "
+                f"{self._owner} {format_names(self._contigs)}; rename the contigs of one of them"
             )
         origins: dict[str, str] = {}
         for name, contig in known.items():
