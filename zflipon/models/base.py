@@ -230,7 +230,8 @@ class DnaModel(PreTrainedModel):
     @property
     def reads_wide_context(self) -> bool:
         """Whether the base head reads several kilobases of sequence by convolutions, and not the states of tokens."""
-        return self.objective == "base" and isinstance(self.base_head.context, WideContext)
+        head = getattr(self, "base_head", None)  # Z-HUNT has none
+        return self.objective == "base" and head is not None and isinstance(head.context, WideContext)
 
     def read_bases(self, bases: Tensor) -> BaseInputs:
         """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside tokens."""
