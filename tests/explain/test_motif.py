@@ -19,7 +19,9 @@ def test_sites_on_either_strand_align_to_one_motif():
         left = int(rng.integers(3, 9))
         inner = motif if number % 3 else reverse_complement
         sites.append(base_codes(dna(left, number) + inner + dna(12 - left, number + 100)))
-    matrix = align_sites(sites, 9)
+    found = align_sites(sites, 9)
+    matrix = found.matrix
+    assert found.sites == 60
     np.testing.assert_allclose(matrix.sum(axis=0), 1)
     consensus = "".join("ACGT"[row] for row in matrix.argmax(axis=0))
     expected = (motif, reverse_complement)
@@ -31,6 +33,16 @@ def test_information_content_by_hand():
     matrix = np.array([[1.0, 0.25, 0.5], [0, 0.25, 0.5], [0, 0.25, 0], [0, 0.25, 0]])
     np.testing.assert_allclose(information_content(matrix).sum(axis=0), [2, 0, 1], atol=1e-9)
     np.testing.assert_allclose(information_content(matrix)[:, 2], [0.5, 0.5, 0, 0], atol=1e-9)
+    correction = 3 / (2 * np.log(2) * 20)
+    heights = information_content(matrix, sites=20).sum(axis=0)
+    np.testing.assert_allclose(heights, [2 - correction, 0, 1 - correction], atol=1e-9)
+
+
+def test_the_correction_is_the_information_of_random_sites():
+    rng = np.random.default_rng(1)
+    counts = rng.multinomial(20, [0.25] * 4, size=4000).T
+    information = information_content(counts / 20).sum(axis=0).mean()
+    assert information == pytest.approx(3 / (2 * np.log(2) * 20), rel=0.05)
 
 
 def test_short_sites_and_missing_tracks_are_refused(tmp_path):

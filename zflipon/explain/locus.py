@@ -19,6 +19,7 @@ from zflipon.explain.attribution_track import attribution_track
 from zflipon.explain.calls import call_threshold
 from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
 from zflipon.explain.mutagenesis import centered_window, mutagenesis
+from zflipon.genome.assemblies import assembly_name
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.shards import make_plan
@@ -75,6 +76,8 @@ class LocusExplanation:
     tracks : list of LocusTrack
     omics : list of (str, float)
         Attribution of each omics track that the model reads, in log-odds, by descending absolute value.
+    model, assembly : str
+        Names of the model and of the assembly, for the title of the figure.
     """
 
     contig: str
@@ -89,6 +92,8 @@ class LocusExplanation:
     target: np.ndarray
     tracks: list[LocusTrack] = field(default_factory=list)
     omics: list[tuple[str, float]] = field(default_factory=list)
+    model: str = ""
+    assembly: str = ""
 
 
 def explain_locus(
@@ -150,6 +155,8 @@ def explain_locus(
         target,
         locus_tracks,
         omics_contributions(explainer, [each for _, each in attributions]),
+        predictor.name,
+        assembly_name(genome.lengths) or genome.path.name,
     )
 
 

@@ -6,6 +6,7 @@ The picture of it, a sequence logo, is in `zflipon.explain.figures`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,22 @@ _SEEDS = 60
 """Subsequences from which the alignment starts, since the result depends on the start."""
 
 _PSEUDOCOUNT = 0.25
+
+
+@dataclass(frozen=True)
+class Motif:
+    """The motif that aligned sites have in common.
+
+    Attributes
+    ----------
+    matrix : numpy.ndarray
+        float64, shape (4, width): share of each letter at each position; columns sum to 1.
+    sites : int
+        Number of aligned sites.
+    """
+
+    matrix: np.ndarray
+    sites: int
 
 
 def find_sites(
@@ -83,8 +100,8 @@ def _find_peaks(intervals: Sequence[tuple[str, int, int]], attributions: Path) -
     return [(contig, position) for _, contig, position in sorted(peaks, key=lambda peak: -peak[0])]
 
 
-def align_sites(sites: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """Align sites without gaps, on either strand, and return the share of each letter at each position.
+def align_sites(sites: Sequence[np.ndarray], width: int) -> Motif:
+    """Align sites without gaps, on either strand.
 
     Each site contributes the subsequence that fits the current matrix best; the matrix is then computed anew from
     these, until they no longer change (hard expectation-maximisation; Lawrence & Reilly, Proteins 7:41, 1990).
@@ -98,8 +115,7 @@ def align_sites(sites: Sequence[np.ndarray], width: int) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray
-        float64, shape (4, width); columns sum to 1.
+    Motif
 
     Raises
     ------
@@ -114,22 +130,34 @@ def align_sites(sites: Sequence[np.ndarray], width: int) -> np.ndarray:
     seeds = np.linspace(0, len(table) - 1, min(_SEEDS, len(table))).astype(int)
     results = [_refine(table, first_of_site, _share_matrix(table[seed : seed + 1])) for seed in seeds]
     matrix, _ = max(results, key=lambda result: result[1])
-    return matrix
+    return Motif(matrix, len(candidates))
 
 
-def information_content(matrix: np.ndarray) -> np.ndarray:
-    """Return the height of each letter in bits: share × (2 − entropy of the position).
+def information_content(matrix: np.ndarray, sites: int | None = None) -> np.ndarray:
+    """Return the height of each letter in bits: share × (2 − entropy of the position − correction).
 
-    Schneider & Stephens, Nucleic Acids Res 18:6097 (1990).
+    The correction for few sites, 3 / (2 ln 2 · sites), is the expected information of positions without any; a
+    position with less gets no letters. Schneider & Stephens, Nucleic Acids Res 18:6097 (1990); Schneider et al., J Mol
+    Biol 188:415 (1986).
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray
+        float64, shape (4, width).
+    sites : int, optional
+        Number of sites from which the shares were counted; None makes no correction.
 
     Examples
     --------
     >>> matrix = np.array([[1.0, 0.25], [0, 0.25], [0, 0.25], [0, 0.25]])
     >>> information_content(matrix).sum(axis=0).round(3).tolist()
     [2.0, 0.0]
+    >>> information_content(matrix, sites=10).sum(axis=0).round(3).tolist()
+    [1.784, 0.0]
     """
     entropy = -(matrix * np.log2(np.maximum(matrix, 1e-12))).sum(axis=0)
-    return matrix * (2 - entropy)
+    correction = 0.0 if sites is None else (len(matrix) - 1) / (2 * np.log(2) * sites)
+    return matrix * np.maximum(2 - entropy - correction, 0)
 
 
 def _refine(table: np.ndarray, first_of_site: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, float]:

@@ -79,7 +79,7 @@ class Predictor:
         features: FeatureTracks | None = None,
         profile: DeviceProfile | None = None,
     ):
-        self.metadata, self.tokenizer = checkpoint.metadata, checkpoint.tokenizer
+        self.name, self.metadata, self.tokenizer = checkpoint.name, checkpoint.metadata, checkpoint.tokenizer
         objective = self.metadata.objective
         if objective not in objectives:
             expected = " or ".join(map(repr, objectives))
