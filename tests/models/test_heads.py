@@ -79,6 +79,26 @@ def test_bases_of_one_call_get_their_mean():
     torch.testing.assert_close(means[1], values[1])
 
 
+def test_the_mean_of_a_long_call_is_exact_in_the_precision_of_a_gpu():
+    """Sums of 2,000 values in bfloat16 would be off by several tenths."""
+    values = torch.linspace(-3, 5, 2000).bfloat16()[None]
+    means = mean_over_calls(values, torch.ones(1, 2000, dtype=torch.bool))
+    assert means.dtype == torch.float32
+    torch.testing.assert_close(means, values.double().mean().float().expand(1, 2000), atol=1e-5, rtol=0)
+
+
+def test_the_activity_is_interpolated_and_averaged_in_float32_under_autocast():
+    network = head().eval()
+    states, base_tokens, bases = inputs(dna(60, 1) + "CG" * 20 + dna(60, 2))
+    with torch.no_grad():
+        expected = network(states, base_tokens, bases).is_formed_logit
+        with torch.autocast("cpu", torch.bfloat16):
+            actual = network(states, base_tokens, bases).is_formed_logit
+    assert actual.dtype == torch.float32
+    assert (actual - actual.bfloat16().float()).abs().max() > 0  # not rounded after the last layer
+    torch.testing.assert_close(actual, expected, atol=0.05, rtol=0)
+
+
 def test_the_probability_is_the_product_of_the_factors():
     network = head().eval()
     network.is_formed.weight.data.zero_()

@@ -10,9 +10,9 @@ from conftest import dna
 from zflipon.config import StageConfig
 from zflipon.models import create
 from zflipon.tokenization.alignment import IGNORE
-from zflipon.training.batching import BatchDataset
+from zflipon.training.batching import LOSS_WEIGHT, BatchDataset
 from zflipon.training.labelled_windows import EpochBatches, LabelledWindows
-from zflipon.training.loop import StageTrainer, loss_weight, train_stage
+from zflipon.training.loop import StageTrainer, _training_arguments, train_stage
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -77,26 +77,24 @@ def test_losses_of_the_processes_average_to_that_of_one(tokenizer, objective, we
     class_weights = weights if objective != "base" else None
 
     def loss_of(parts, processes):
-        total = sum(loss_weight(batch, class_weights) for batch in parts)
-        trainer = SimpleNamespace(
-            class_weights=class_weights, accelerator=SimpleNamespace(num_processes=processes)
-        )
+        total = sum(batch[LOSS_WEIGHT] for batch in parts)
+        trainer = SimpleNamespace(accelerator=SimpleNamespace(num_processes=processes))
         losses = [
             StageTrainer.compute_loss(trainer, module, batch, num_items_in_batch=torch.tensor(total))
             for batch in parts
         ]
         return torch.stack(losses).mean()
 
-    whole = loss_of([BatchDataset(source, tokenizer)[0]], 1)
-    parts = [BatchDataset(source, tokenizer, processes, rank)[0] for rank in range(processes)]
+    whole = loss_of([BatchDataset(source, tokenizer, class_weights=class_weights)[0]], 1)
+    parts = [BatchDataset(source, tokenizer, processes, rank, class_weights)[0] for rank in range(processes)]
     torch.testing.assert_close(loss_of(parts, processes), whole, atol=1e-5, rtol=1e-5)
 
 
 def test_batch_without_known_labels_has_no_loss(tokenizer):
     windows = LabelledWindows([dna(60, 1)] * 16, np.full((16, 60), IGNORE, dtype=np.int8))
     checkpoint = untrained("token", tokenizer, [1.0, 8.0])
-    batch = BatchDataset(EpochBatches(windows, stage_of("token")), tokenizer)[0]
-    trainer = SimpleNamespace(class_weights=[1.0, 8.0], accelerator=SimpleNamespace(num_processes=1))
+    batch = BatchDataset(EpochBatches(windows, stage_of("token")), tokenizer, class_weights=[1.0, 8.0])[0]
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(num_processes=1))
     loss = StageTrainer.compute_loss(trainer, checkpoint.module, batch, num_items_in_batch=torch.tensor(0.0))
     loss.backward()
     assert loss.item() == 0
@@ -118,3 +116,36 @@ def test_label_smoothing_changes_the_target(tokenizer, objective):
         torch.testing.assert_close(output.loss, expected)
         losses[smoothing] = output.loss.item()
     assert losses[0.0] != losses[0.2]
+
+
+class RecordedSource(EpochBatches):
+    """Counts the windows that are read."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.read = 0
+
+    def batch(self, step, part=slice(None)):
+        windows = super().batch(step, part)
+        self.read += len(windows)
+        return windows
+
+
+def test_a_process_reads_its_own_windows_only(tokenizer):
+    windows, stage = labelled_windows(64), stage_of("base", accumulation=2)
+    source = RecordedSource(windows, stage)
+    items = [BatchDataset(source, tokenizer, 4, rank)[turn] for turn in range(2) for rank in range(4)]
+    assert source.read == stage.batch_size
+    whole = torch.cat([item["labels"] for item in items])
+    assert torch.equal(whole, BatchDataset(EpochBatches(windows, stage_of("base")), tokenizer)[0]["labels"])
+
+
+def test_several_gpus_without_a_launcher_are_not_split_by_data_parallel(tmp_path, monkeypatch, caplog):
+    """Only the number of GPUs is simulated: a device is set up when the Trainer is built."""
+    monkeypatch.setattr(
+        "transformers.TrainingArguments.n_gpu", property(lambda self: self.__dict__.get("_n_gpu", 4))
+    )
+    monkeypatch.setattr("transformers.TrainingArguments._setup_devices", torch.device("cpu"))
+    arguments = _training_arguments(stage_of("base"), 4, tmp_path, ())
+    assert arguments.n_gpu == 1
+    assert "training uses 1 of 4 GPUs; to use all: accelerate launch --num_processes 4" in caplog.text

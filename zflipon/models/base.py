@@ -6,6 +6,7 @@ Encoders are in `zflipon.models.families`, heads in `zflipon.models.heads`; chec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -330,4 +331,11 @@ class DnaModel(PreTrainedModel):
 
     def _class_weights(self, like: Tensor) -> Tensor | None:
         weights = getattr(self.config, "class_weights", None)
-        return None if weights is None else torch.tensor(weights, device=like.device, dtype=like.dtype)
+        return None if weights is None else _vector(tuple(weights), like.dtype, like.device)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # the first use may be an evaluation, the next one training
+def _vector(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers as a tensor that stays on its device: each copy would make the host wait for a GPU."""
+    return torch.tensor(numbers, dtype=dtype, device=device)

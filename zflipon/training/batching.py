@@ -40,13 +40,20 @@ class BatchSource(Protocol):
     stage: StageConfig
     steps: int
 
-    def batch(self, step: int) -> list[Window]:
-        """Return the windows of a step."""
+    def batch(self, step: int, part: slice = slice(None)) -> list[Window]:
+        """Return the windows of a step, or some of its ``stage.batch_size`` windows."""
         ...
 
 
+LOSS_WEIGHT = "loss_weight"
+"""Key of a batch of `BatchDataset`: float, the denominator of the model's mean loss; see `loss_weight`."""
+
+
 class BatchDataset(Dataset):
-    """Dataset whose items are the tensors of one forward pass of this process.
+    """Dataset whose items are the tensors of one forward pass of this process, and their `LOSS_WEIGHT`.
+
+    Only the windows of this process are read. The weight is computed here, next to the data: on a GPU, each count of
+    labels would make the host wait.
 
     Parameters
     ----------
@@ -54,23 +61,45 @@ class BatchDataset(Dataset):
     tokenizer : DnaTokenizer
     processes, rank : int
         Number of processes that share each batch, and the number of this one.
+    class_weights : sequence of float, optional
+        Weights of the classes by which the model's loss divides.
     """
 
-    def __init__(self, source: BatchSource, tokenizer: DnaTokenizer, processes: int = 1, rank: int = 0):
+    def __init__(
+        self,
+        source: BatchSource,
+        tokenizer: DnaTokenizer,
+        processes: int = 1,
+        rank: int = 0,
+        class_weights: Sequence[float] | None = None,
+    ):
         self.source, self.tokenizer = source, tokenizer
         self.processes, self.rank = processes, rank
+        self.class_weights = class_weights
 
     def __len__(self) -> int:
         return self.source.steps * self.source.stage.gradient_accumulation
 
-    def __getitem__(self, number: int) -> Batch:
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor | float]:
         stage = self.source.stage
         step, turn = divmod(number, stage.gradient_accumulation)
         part = turn * self.processes + self.rank
-        windows = self.source.batch(step)
-        size = len(windows) // (stage.gradient_accumulation * self.processes)
-        own = windows[part * size : (part + 1) * size]
-        return build_batch(own, self.tokenizer, stage, np.random.default_rng([stage.seed, step, part]))
+        size = stage.batch_size // (stage.gradient_accumulation * self.processes)
+        own = self.source.batch(step, slice(part * size, (part + 1) * size))
+        batch = build_batch(own, self.tokenizer, stage, np.random.default_rng([stage.seed, step, part]))
+        return {**batch, LOSS_WEIGHT: loss_weight(batch, self.class_weights)}
+
+
+def loss_weight(batch: Batch, class_weights: Sequence[float] | None = None) -> float:
+    """Return the denominator of a model's mean loss: the number of labelled positions, or their summed class weights.
+
+    The losses of labels, candidates and tracks leave out the same positions, so that the first one present counts.
+    """
+    labels = next(batch[name] for name in ("labels", "candidates", "tracks") if name in batch)
+    known = labels[labels != IGNORE]
+    if class_weights is None:
+        return float(known.numel())
+    return float(torch.as_tensor(class_weights, dtype=torch.float64)[known].sum())
 
 
 def build_batch(

@@ -142,8 +142,8 @@ class EpochBatches:
         self.steps = max(1, int(np.ceil(count))) if stage.epochs else stage.steps
         self._orders: dict[int, np.ndarray] = {}
 
-    def batch(self, step: int) -> list[Window]:
-        """Return the windows of a step; they depend on the seed and the step alone."""
+    def batch(self, step: int, part: slice = slice(None)) -> list[Window]:
+        """Return the windows of a step, or some of them; they depend on the seed and the step alone."""
         positions = np.arange(step * self.stage.batch_size, (step + 1) * self.stage.batch_size)
         reverse = np.zeros(len(positions), dtype=bool)
         if self.stage.reverse_complement:
@@ -151,7 +151,7 @@ class EpochBatches:
         count = len(self.windows)
         return [
             self.windows.window(int(self._order(position // count)[position % count]), turn)
-            for position, turn in zip(positions.tolist(), reverse.tolist(), strict=True)
+            for position, turn in zip(positions[part].tolist(), reverse[part].tolist(), strict=True)
         ]
 
     def _order(self, epoch: int) -> np.ndarray:

@@ -6,6 +6,7 @@ Callbacks are in `zflipon.training.callbacks`, the sequence of stages in `zflipo
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
 from operator import itemgetter
@@ -24,12 +25,13 @@ from zflipon.errors import MissingExtraError, OutputError, RecipeError
 from zflipon.inference.devices import resolve_device, resolve_precision
 from zflipon.jobs.distributed import process_state
 from zflipon.models import Checkpoint
-from zflipon.tokenization.alignment import IGNORE
-from zflipon.training.batching import Batch, BatchDataset, BatchSource
+from zflipon.training.batching import LOSS_WEIGHT, BatchDataset, BatchSource
 from zflipon.training.callbacks import BEST_WEIGHTS, Evaluation, LossMonitor, WeightAverage
 from zflipon.training.evaluators import Evaluator
 from zflipon.training.history import truncate_history
 from zflipon.training.resume import last_checkpoint, load_tensors, step_of
+
+log = logging.getLogger("zflipon")
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 """Schedule of a recipe → name in transformers."""
@@ -49,29 +51,28 @@ class StageTrainer(Trainer):
 
     Parameters
     ----------
-    class_weights : sequence of float, optional
-        Weights of the classes by which the model's loss divides. The loss of bases divides by their number.
     *arguments, **named
-        As in `transformers.Trainer`.
+        As in `transformers.Trainer`. The dataset is a `BatchDataset`.
     """
 
-    def __init__(self, *arguments, class_weights: Sequence[float] | None = None, **named):
+    def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
-        self.class_weights = class_weights
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the examples of all parts beforehand
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Return the summed weights of the examples in all parts of a batch, in all processes."""
-        total = sum(loss_weight(batch, self.class_weights) for batch in batch_samples)
-        totals = self.accelerator.gather(torch.as_tensor(total, device=device).reshape(1))
+        total = sum(batch[LOSS_WEIGHT] for batch in batch_samples)
+        totals = self.accelerator.gather(
+            torch.full((1,), total, device=device)
+        )  # filled there: nothing is copied
         return cast(
             torch.Tensor, totals
         ).sum()  # it returns what it is given; its annotation names every type
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return this part's contribution to the loss of the batch."""
-        outputs = model(**inputs)
-        weight = loss_weight(inputs, self.class_weights)
+        weight = inputs[LOSS_WEIGHT]
+        outputs = model(**{name: value for name, value in inputs.items() if name != LOSS_WEIGHT})
         if weight == 0:  # no labelled position: the mean of the model is NaN
             loss = outputs.logits.sum() * 0
         elif num_items_in_batch is None:
@@ -79,6 +80,12 @@ class StageTrainer(Trainer):
         else:  # gradients are averaged over processes, so that the sum needs a factor
             loss = outputs.loss * (weight / num_items_in_batch) * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _prepare_input(self, data):
+        """Move a batch to the device; copies of pinned memory do not make the host wait."""
+        if isinstance(data, torch.Tensor):
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Save the weights without the Trainer's assumptions about tied weights."""
@@ -104,18 +111,6 @@ class StageTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=workers > 0,
         )
-
-
-def loss_weight(batch: Batch, class_weights: Sequence[float] | None = None) -> float:
-    """Return the denominator of a model's mean loss: the number of labelled positions, or their summed class weights.
-
-    The losses of labels, candidates and tracks leave out the same positions, so that the first one present counts.
-    """
-    labels = next(batch[name] for name in ("labels", "candidates", "tracks") if name in batch)
-    known = labels[labels != IGNORE]
-    if class_weights is None:
-        return float(known.numel())
-    return float(torch.as_tensor(class_weights, dtype=torch.float64)[known.cpu()].sum())
 
 
 def train_stage(
@@ -159,12 +154,14 @@ def train_stage(
     evaluation = None
     if evaluator and stage.evaluations:
         evaluation = Evaluation(evaluator, checkpoint, stage, source.steps, folder, average)
+    # the loss of bases divides by their number
+    class_weights = stage.class_weights if stage.objective in ("token", "sequence") else None
+    processes, rank = state.num_processes, state.process_index
     trainer = StageTrainer(
         model=module,
         args=_training_arguments(stage, source.steps, folder, report_to),
-        train_dataset=BatchDataset(source, checkpoint.tokenizer, state.num_processes, state.process_index),
+        train_dataset=BatchDataset(source, checkpoint.tokenizer, processes, rank, class_weights),
         callbacks=[each for each in (evaluation, LossMonitor(folder), average) if each],
-        class_weights=stage.class_weights if stage.objective in ("token", "sequence") else None,
     )
     trainer.remove_callback(PrinterCallback)  # the loss is in our own log
     disable_progress_bar()
@@ -206,7 +203,7 @@ def _training_arguments(
     log_every = max(1, min(_MOST_LOGGED_STEPS, steps // 4))
     gpu = torch.cuda.is_available()
     precision = resolve_precision(stage.precision, resolve_device("auto"))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
@@ -233,6 +230,22 @@ def _training_arguments(
         seed=stage.seed,
         remove_unused_columns=False,
     )
+    _use_one_gpu(arguments)
+    return arguments
+
+
+def _use_one_gpu(arguments: TrainingArguments) -> None:
+    """Make a process without a launcher train on one GPU: the Trainer would split its batches with DataParallel.
+
+    DataParallel is slow, and the loss of a batch would no longer be that of one process.
+    """
+    if arguments.n_gpu > 1:
+        log.warning(
+            "training uses 1 of %d GPUs; to use all: accelerate launch --num_processes %d -m zflipon train …",
+            arguments.n_gpu,
+            arguments.n_gpu,
+        )
+        arguments._n_gpu = 1
 
 
 def _run(trainer: Trainer, folder: Path, saved: Path | None) -> None:

@@ -240,10 +240,10 @@ class WindowSampler:
             for start, end in intervals.get(contig, ())
         ]
 
-    def batch(self, step: int) -> list[Window]:
-        """Return the windows of a step; they depend on the seed and the step alone."""
-        rng = np.random.default_rng([self.stage.seed, step])
-        return [self.sample_window(rng) for _ in range(self.stage.batch_size)]
+    def batch(self, step: int, part: slice = slice(None)) -> list[Window]:
+        """Return the windows of a step, or some of them; each depends on the seed, the step and its number alone."""
+        numbers = range(self.stage.batch_size)[part]
+        return [self.sample_window(np.random.default_rng([self.stage.seed, step, each])) for each in numbers]
 
     def sample_window(self, rng: np.random.Generator) -> Window:
         """Return a random window, or with probability 0.5 its reverse complement if the stage asks for it."""

@@ -179,8 +179,8 @@ class BertEncoder(nn.Module):
         return self.embeddings.word_embeddings
 
     def attention_bias(self, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """Return the bias of the attention scores that masks padding, in the dtype of `x`; None without padding."""
-        return None if attention_mask is None else padding_bias(attention_mask, x.dtype)
+        """Return the bias of the attention scores that masks padding, in `attention_dtype`; None without padding."""
+        return None if attention_mask is None else padding_bias(attention_mask, attention_dtype(x))
 
     def forward(
         self,
@@ -190,11 +190,7 @@ class BertEncoder(nn.Module):
     ) -> Tensor:
         """Return token states, shape (batch, tokens, hidden_size)."""
         x = self.embeddings(input_ids, inputs_embeds)
-        bias = self.attention_bias(x, attention_mask)
-        if bias is not None and torch.is_autocast_enabled(x.device.type):
-            # convert once: under autocast every layer would convert the bias to the dtype of its queries
-            bias = bias.to(torch.get_autocast_dtype(x.device.type))
-        return self.encoder(x, bias)
+        return self.encoder(x, self.attention_bias(x, attention_mask))
 
 
 class Transform(nn.Module):
@@ -267,6 +263,16 @@ def attention_heads(config) -> int:
     return config.num_attention_heads
 
 
+def attention_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype of the queries that are computed from `x`: under autocast that of autocast.
+
+    A bias of this dtype is converted once and not in every layer.
+    """
+    kind = x.device.type
+    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if enabled else x.dtype
+
+
 def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Return 0 at tokens and the lowest finite number at padding, shape (batch, 1, 1, tokens).
 
@@ -278,7 +284,7 @@ def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
     """Compute attention: (batch, heads, tokens, width) → (batch, tokens, heads x width)."""
-    # under autocast, queries have a smaller dtype than the states that the bias was built for
+    # an explanation may compute in a dtype other than that of the bias
     bias = None if bias is None else bias.to(q.dtype)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     return y.transpose(1, 2).flatten(2)

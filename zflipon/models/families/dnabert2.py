@@ -7,6 +7,7 @@ position embeddings, so a window may have any number of tokens.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,34 @@ from zflipon.models.families.bert import (
     Embeddings,
     LayerStack,
     attend,
+    attention_dtype,
     attention_heads,
 )
 from zflipon.models.registry import ModelFamily
 from zflipon.tokenization.tokenizers import BpeTokenizer
+
+_BIAS_ALIGNMENT = 8
+"""The rows of a bias are this multiple of elements apart: GPU kernels copy a bias that is not aligned."""
+
+_PADDING_SCORE = -(2.0**15)
+"""Score of padding; representable in float16, and far below any score of a token."""
+
+
+class SharedBias(NamedTuple):
+    """Linear biases that all sequences of a batch share, and their padding.
+
+    Biases that mask the padding would have batch × heads × tokens² elements: 6 GB for 256 windows of 1,000 tokens.
+
+    Attributes
+    ----------
+    linear : Tensor
+        Shape (1, heads, tokens, tokens).
+    is_padding : Tensor
+        bool, shape (batch, tokens).
+    """
+
+    linear: Tensor
+    is_padding: Tensor
 
 
 class DnaBert2Config(BertConfig):
@@ -51,11 +76,14 @@ class FusedSelfAttention(nn.Module):
         self.Wqkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.dropout = config.attention_probs_dropout_prob
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | SharedBias) -> Tensor:
         """Map (batch, tokens, hidden) to the same shape; `bias` is added to the attention scores."""
         batch, tokens, _ = x.shape
         q, k, v = self.Wqkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return attend(q, k, v, bias, self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        if isinstance(bias, SharedBias):
+            return attend_shared(q, k, v, bias, dropout)
+        return attend(q, k, v, bias, dropout)
 
 
 class GatedMlp(nn.Module):
@@ -82,7 +110,7 @@ class DnaBert2Layer(GradientCheckpointingLayer):
         self.attention = Attention(config, FusedSelfAttention)
         self.mlp = GatedMlp(config)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | SharedBias) -> Tensor:
         """Map (batch, tokens, hidden) to the same shape."""
         return self.mlp(self.attention(x, x, bias))
 
@@ -103,21 +131,32 @@ class DnaBert2Encoder(BertEncoder):
         super().__init__(config)
         self._biases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
-    def attention_bias(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return linear biases that mask padding: shape (batch or 1, heads, tokens, tokens), in the dtype of `x`."""
-        bias = self._linear_bias(x.shape[1], x.device, x.dtype)
+    def attention_bias(self, x: Tensor, attention_mask: Tensor | None) -> Tensor | SharedBias:
+        """Return linear biases, in `attention_dtype`.
+
+        Returns
+        -------
+        Tensor or SharedBias
+            Shape (1, heads, tokens, tokens) without padding. On a CPU, whose batches are small, biases that mask the
+            padding: shape (batch, heads, tokens, tokens). On other devices both, separately.
+        """
+        bias = self._linear_bias(x.shape[1], x.device, attention_dtype(x))
         if attention_mask is None:
             return bias
+        is_token = attention_mask.bool()
+        if x.device.type != "cpu":
+            return SharedBias(bias, ~is_token)
         # the lowest finite number: minus infinity would give NaN in a row that is all padding
-        return torch.where(attention_mask.bool()[:, None, None, :], bias, torch.finfo(x.dtype).min)
+        return torch.where(is_token[:, None, None, :], bias, torch.finfo(bias.dtype).min)
 
     def _linear_bias(self, tokens: int, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return the biases for a length, cut from those of the longest length so far, which are cached."""
         cached = self._biases.get((device, dtype))
         if cached is None or cached.shape[-1] < tokens:
+            size = tokens + -tokens % _BIAS_ALIGNMENT
             # tensors created in inference mode could not be used in training later
             with torch.inference_mode(False):
-                cached = linear_bias(self.config.num_attention_heads, tokens).to(device, dtype)[None]
+                cached = linear_bias(self.config.num_attention_heads, size).to(device, dtype)[None]
             self._biases[device, dtype] = cached
         return cached[..., :tokens, :tokens]
 
@@ -128,6 +167,24 @@ class DnaBert2Model(BertModel):
     config_class = DnaBert2Config
     encoder_class = DnaBert2Encoder
     own_mlm_bias = False
+
+
+def attend_shared(q: Tensor, k: Tensor, v: Tensor, bias: SharedBias, dropout: float) -> Tensor:
+    """Compute attention: (batch, heads, tokens, width) → (batch, tokens, heads x width).
+
+    Padding is masked by one more channel: 1 in each query, and in each key 0 for a token and a low score for padding.
+    The scores of tokens are unchanged.
+    """
+    score = _PADDING_SCORE * bias.is_padding.to(k.dtype)
+    channel = score[:, None, :, None].expand(*k.shape[:-1], 1)
+    # whole groups of channels, because GPU kernels need aligned widths
+    keys = F.pad(torch.cat([k, channel], dim=-1), (0, _BIAS_ALIGNMENT - 1))
+    queries = F.pad(F.pad(q, (0, 1), value=1.0), (0, _BIAS_ALIGNMENT - 1))
+    # the scale is that of the original width
+    y = F.scaled_dot_product_attention(
+        queries, keys, v, attn_mask=bias.linear.to(q.dtype), dropout_p=dropout, scale=q.shape[-1] ** -0.5
+    )
+    return y.transpose(1, 2).flatten(2)
 
 
 def slopes(heads: int) -> list[float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zflipon.energetics.published import call_mask, published_call_starts
-from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
+from zflipon.genome.alphabet import NUCLEOTIDES
 
 ZHUNT_CHANNELS = 5
 """Channels that `zhunt_features` returns."""
@@ -48,7 +48,8 @@ class BaseInputs(NamedTuple):
 
 def one_hot(bases: Tensor) -> Tensor:
     """Return one-hot letters of nucleotide codes: float32, shape (batch, 4, bases); 0 at N and at padding."""
-    return F.one_hot(bases, PADDING_BASE + 1)[..., : len(NUCLEOTIDES)].transpose(1, 2).float()
+    letters = torch.arange(len(NUCLEOTIDES), device=bases.device)
+    return (bases.unsqueeze(-1) == letters).float().transpose(1, 2)
 
 
 @torch.no_grad()

@@ -232,10 +232,10 @@ class BaseHead(nn.Module):
         is_formed = self.is_formed(self.dropout(known))
         if self.omics is not None and features is not None:
             is_formed = is_formed + self.omics(known, features, present).unsqueeze(-1)
-        is_formed = interpolate_bins(is_formed, mask).squeeze(1) + IS_FORMED_PRIOR
+        # float32 from here on: in the precision of a GPU's encoder, interpolation and means would be rounded
+        is_formed = interpolate_bins(is_formed.float(), mask).squeeze(1) + IS_FORMED_PRIOR
         if inputs.in_call is not None:
             is_formed = mean_over_calls(is_formed, inputs.in_call)
-        is_formed = is_formed.float()
         tracks = self._predict_tracks(context) if self.training and self.tracks is not None else None
         return product_logit(can_form, is_formed), can_form, is_formed, tracks
 
@@ -344,11 +344,14 @@ def mean_over_calls(values: Tensor, in_call: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        float, same shape; values outside calls are unchanged.
+        float32, same shape; values outside calls are unchanged.
     """
+    values = values.float()
     first = in_call & ~F.pad(in_call, (1, 0))[:, :-1]
     number = first.cumsum(1) * in_call  # of the call; 0 outside
-    sums = values.new_zeros(values.shape[0], values.shape[1] + 1)
-    counts = sums.scatter_add(1, number, torch.ones_like(values))
-    means = sums.scatter_add(1, number, values) / counts.clamp(min=1)
+    # CUDA adds in any order; in float64 the order changes nothing that is left after rounding to float32
+    terms = values.double() if values.device.type == "cuda" else values
+    sums = terms.new_zeros(values.shape[0], values.shape[1] + 1)
+    counts = sums.scatter_add(1, number, torch.ones_like(terms))
+    means = (sums.scatter_add(1, number, terms) / counts.clamp(min=1)).float()
     return torch.where(in_call, means.gather(1, number), values)

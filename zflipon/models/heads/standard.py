@@ -65,8 +65,10 @@ def binary_cross_entropy(
     label_smoothing : float
         Share of the target probability that is spread evenly over both labels.
     """
+    # positions without a label are masked, not left out: a selection would make the host wait for the GPU
     known = labels != IGNORE
-    if not known.any():
-        return logits.sum() * 0
-    targets = labels[known].float() * (1 - label_smoothing) + label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits[known], targets, pos_weight=positive_weight)
+    targets = labels.float().where(known, 0) * (1 - label_smoothing) + label_smoothing / 2
+    losses = F.binary_cross_entropy_with_logits(
+        logits.where(known, 0), targets, pos_weight=positive_weight, reduction="none"
+    )
+    return losses.where(known, 0).sum() / known.sum().clamp(min=1)
