@@ -23,7 +23,7 @@ from zflipon.config import DataConfig, StageConfig
 from zflipon.models import create
 from zflipon.tokenization.bpe_training import train_bpe
 from zflipon.tokenization.tokenizers import BpeTokenizer
-from zflipon.training.batching import BatchDataset
+from zflipon.training.batching import LOSS_WEIGHT, BatchDataset
 from zflipon.training.dataset import read_training_data
 from zflipon.training.labelled_windows import EpochBatches
 
@@ -84,7 +84,7 @@ def measure_waiting(arguments: argparse.Namespace, batches: BatchDataset, tokeni
     waited = worked = 0.0
     for step in range(arguments.steps + 5):
         began = time.perf_counter()
-        batch = {name: tensor.to(device) for name, tensor in next(loader).items()}
+        batch = {name: each.to(device) for name, each in next(loader).items() if name != LOSS_WEIGHT}
         ready = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = module(**batch).loss

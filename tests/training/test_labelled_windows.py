@@ -212,6 +212,7 @@ def test_missing_table(tmp_path):
 
 def test_dataset_needs_only_the_batches_of_a_source(tokenizer):
     stage = StageConfig(objective="sequence", window=40, margin=0, batch_size=2)
-    source = SimpleNamespace(stage=stage, steps=1, batch=lambda _: [("ACGT", {"labels": np.array(1)})] * 2)
+    windows = [("ACGT", {"labels": np.array(1)})] * 2
+    source = SimpleNamespace(stage=stage, steps=1, batch=lambda step, part: windows[part])
     batch = BatchDataset(source, tokenizer)[0]
     assert torch.equal(batch["labels"], torch.tensor([1, 1]))

@@ -14,7 +14,7 @@ from zflipon.genome.alphabet import reverse_complement
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import interval_mask, merge
 from zflipon.tokenization.alignment import IGNORE
-from zflipon.training.batching import BatchDataset, token_labels
+from zflipon.training.batching import LOSS_WEIGHT, BatchDataset, token_labels
 from zflipon.training.sampling import (
     LabelledGenome,
     WindowSampler,
@@ -240,7 +240,16 @@ def test_labels_on_n_are_refused(genome):
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    return one.keys() == other.keys() and all(
+        torch.equal(torch.as_tensor(one[key]), torch.as_tensor(other[key])) for key in one
+    )
+
+
+def labelled_batch(batches, number):
+    """Return the sequence and labels of each window of a batch; each window has a generator of random numbers."""
+    stage = batches.source.stage
+    generators = [np.random.default_rng([stage.seed, number, i]) for i in range(stage.batch_size)]
+    return [labelled(batches.source, rng) for rng in generators]
 
 
 @pytest.mark.parametrize("objective", ["base", "token"])
@@ -261,9 +270,7 @@ def test_base_batch_contains_its_windows(genome, tokenizer):
     for number in range(4):
         batch = batches[number]
         assert batch["labels"].shape == batch["bases"].shape == batch["base_tokens"].shape == (32, 200)
-        rng = np.random.default_rng([STAGE.seed, number])
-        windows = [labelled(batches.source, rng) for _ in range(32)]
-        for i, (sequence, labels) in enumerate(windows):
+        for i, (sequence, labels) in enumerate(labelled_batch(batches, number)):
             size = len(sequence)
             assert "".join("ACGTN"[code] for code in batch["bases"][i, :size].tolist()) == sequence
             assert (batch["bases"][i, size:] == 5).all()
@@ -281,12 +288,9 @@ def test_tokens_are_labelled_by_their_share_of_labelled_bases(genome, tokenizer)
     batches = BatchDataset(WindowSampler(genome, stage), tokenizer)
     for number in range(3):
         batch = batches[number]
-        assert set(batch) <= {"input_ids", "attention_mask", "labels"}
+        assert set(batch) <= {"input_ids", "attention_mask", "labels", LOSS_WEIGHT}
         assert batch["labels"].shape == batch["input_ids"].shape
-        rng = np.random.default_rng([stage.seed, number])
-        for i, (sequence, labels) in enumerate(
-            labelled(batches.source, rng) for _ in range(stage.batch_size)
-        ):
+        for i, (sequence, labels) in enumerate(labelled_batch(batches, number)):
             tokens, base = tokenizer.encode([sequence])[0], 0
             expected = []
             for length in tokens.lengths.tolist():
