@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zflipon.energetics.published import call_mask, published_call_starts
-from zflipon.genome.alphabet import NUCLEOTIDES
+from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 
 ZHUNT_CHANNELS = 5
 """Channels that `zhunt_features` returns."""
