@@ -35,9 +35,10 @@ from zflipon.config import InferenceConfig, Selection
 from zflipon.genome.fasta import Genome
 from zflipon.genome.windows import tile_windows
 from zflipon.inference.batching import Batch
-from zflipon.inference.devices import count_parameters, resolve_device, resolve_precision
+from zflipon.inference.devices import resolve_device
 from zflipon.inference.executor import Executor, PendingOutput
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.settings import resolve_settings
 from zflipon.models import Checkpoint, create, load, save
 from zflipon.tokenization.bpe_training import train_bpe
 from zflipon.tokenization.tokenizers import KmerTokenizer
@@ -60,15 +61,14 @@ def main() -> None:
         name = resolve_model(arguments.model, Path(scratch), genome)
         checkpoint = load(name)
         device = resolve_device(arguments.device)
-        dtype = resolve_precision(arguments.precision, device, count_parameters(checkpoint.module))
+        config = InferenceConfig(device=arguments.device, precision=arguments.precision)
+        dtype = resolve_settings(config, checkpoint).dtype
         peak = matrix_rate(device, dtype)
         print(
             f"{arguments.model} on {device_name(device)}, {torch.get_num_threads()} threads, {str(dtype)[6:]}; "
             f"matrix products run at {peak / 1e12:.3f} TFLOP/s"
         )
-        predictor = Predictor(
-            checkpoint, InferenceConfig(device=arguments.device, precision=arguments.precision)
-        )
+        predictor = Predictor(checkpoint, config)
         operations_per_base, tokens_per_base = cost_per_base(checkpoint.module, predictor, genome)
         rows = []
         for megabases in arguments.megabases:
