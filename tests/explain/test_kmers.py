@@ -1,6 +1,5 @@
 """Enrichment of k-mers over shuffles, on data with known answers."""
 
-
 from collections import Counter
 
 import numpy as np

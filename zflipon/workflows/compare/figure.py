@@ -128,7 +128,7 @@ def _draw_values(axes: Axes, comparison: Comparison) -> None:
     axes.set_xlabel(first, parse_math=False)
     axes.set_ylabel(second, parse_math=False)
     axes.set_title("highest value in each locus")
-    axes.legend(title="called in", loc="lower right", markerscale=2)
+    axes.legend(title="called in", loc="upper left", bbox_to_anchor=(1.01, 1), markerscale=2)
 
 
 def _draw_intersections(
