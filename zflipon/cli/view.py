@@ -12,7 +12,7 @@ from zflipon.tracks.registry import BROWSABLE, list_names
 
 EPILOG = """\b
 Examples:
-  zflipon view zdna.bw zdna.bed.gz --genome hg38.fa
+  zflipon view zdna.bw zdna.bed.gz --genome hg38.fa --gtf gencode.gtf.gz
   zflipon view zdna.bw --genome hg19.fa --labels kouzine.bed --region chr22:20,000,001-20,100,000
   zflipon view zdna.bw --genome hg38.fa --no-browser --port 8080
 """
@@ -39,6 +39,12 @@ any; a bigWig without its BED is called with the threshold in its run record.
 )
 @click.option("--labels", type=LocalPath(), metavar="BED", help="Known Z-DNA, shown as one more track.")
 @click.option(
+    "--gtf",
+    type=LocalPath(),
+    metavar="FILE",
+    help="Gene annotation, GTF or GFF3: adds a track of genes, and the search finds them by name.",
+)
+@click.option(
     "-r",
     "--region",
     metavar="CHR:START-END",
@@ -54,7 +60,7 @@ any; a bigWig without its BED is called with the threshold in its run record.
 )
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
 @quiet_option
-def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
+def view(tracks, genome, labels, gtf, region, port, no_browser, quiet) -> None:
     """Show TRACKs in the web browser, served from this machine."""
     from zflipon.genome.fasta import Genome
     from zflipon.progress import progress_bar, progress_callback
@@ -71,7 +77,7 @@ def view(tracks, genome, labels, region, port, no_browser, quiet) -> None:
 
     with Server({}, port) as server, Genome(genome) as reference:
         with progress_bar("b", quiet=quiet, name="zflipon") as bar:
-            site = build_site(tracks, reference, labels, region, progress_callback(bar))
+            site = build_site(tracks, reference, labels, region, progress_callback(bar), gtf)
             server.contents = site.contents
         try:
             click.echo(server.address)

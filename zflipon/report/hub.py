@@ -18,6 +18,9 @@ from zflipon.tracks.bed import SCORE_COLOURS
 SIGNAL_COLOUR = SCORE_COLOURS[1000]
 """Colour of signals: that of calls with score 1000."""
 
+UCSC_ADDRESS = "https://genome.ucsc.edu/cgi-bin/hgTracks?db="
+"""Address of the UCSC browser, without the assembly and the position."""
+
 LABEL_COLOUR = "0,120,90"
 """Colour of known Z-DNA."""
 

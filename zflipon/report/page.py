@@ -18,7 +18,7 @@ from zflipon.report.calls import RunSummary, top_calls
 from zflipon.report.domain import describe_domain, domain_warning
 from zflipon.report.figures import bin_counts, calls_along_contigs, histogram
 from zflipon.report.html import MISSING, number_text, render
-from zflipon.report.hub import surrounding_region
+from zflipon.report.hub import UCSC_ADDRESS, surrounding_region
 from zflipon.report.runs import Run
 
 TOP = 15
@@ -34,7 +34,6 @@ LENGTH_BINS = 40
 """Bins of the histogram of call lengths, at most."""
 
 IGV_ADDRESS = "http://localhost:60151/goto?locus="
-UCSC_ADDRESS = "https://genome.ucsc.edu/cgi-bin/hgTracks?db="
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import gzip
 import json
 import re
 import subprocess
+from html import unescape
+from urllib.parse import unquote
 
 import pytest
 from html_page import HtmlPage
@@ -12,7 +14,7 @@ from serving import serving
 
 from zflipon.errors import InputError, MissingExtraError
 from zflipon.genome.fasta import Genome
-from zflipon.report.viewer.page import igv_text
+from zflipon.report.viewer.page import igv_text, viewer_page
 from zflipon.report.viewer.server import ServedFile
 from zflipon.report.viewer.site import build_site, strongest_loci
 from zflipon.tracks.atomic import record_path
@@ -121,6 +123,62 @@ def test_without_calls_there_is_no_table(viewed, tmp_path):
         assert "calls" not in HtmlPage(page_text(build_site([tmp_path / "none.bed"], genome))).tables
 
 
+def write_gtf(path):
+    """Write genes on both contigs, one of them with two transcripts, and one on a contig that the genome lacks."""
+    rows = [
+        ("one", "exon", 101, 200, "+", "G1", "T1", "ALPHA"),
+        ("one", "exon", 401, 500, "+", "G1", "T1", "ALPHA"),
+        ("one", "CDS", 151, 200, "+", "G1", "T1", "ALPHA"),
+        ("one", "CDS", 401, 450, "+", "G1", "T1", "ALPHA"),
+        ("one", "exon", 151, 250, "+", "G1", "T2", "ALPHA"),
+        ("two", "exon", 501, 1000, "-", "G2", "T3", "BETA"),
+        ("far", "exon", 1, 10, "+", "G3", "T4", "GAMMA"),
+    ]
+    path.write_text(
+        "".join(
+            f"{contig}\tx\t{feature}\t{start}\t{end}\t.\t{strand}\t.\t"
+            f'gene_id "{gene}"; transcript_id "{transcript}"; gene_name "{name}";\n'
+            for contig, feature, start, end, strand, gene, transcript, name in rows
+        )
+    )
+    return path
+
+
+def test_genes_are_a_track_and_an_index(viewed, tmp_path):
+    with Genome(viewed / "genome.fa") as genome:
+        site = build_site([viewed / "z.bw"], genome, gtf=write_gtf(tmp_path / "genes.gtf"))
+    track = settings_of(site)["tracks"][-1]
+    assert (track["name"], track["format"], track["indexed"]) == ("genes.gtf", "bed", False)
+    rows = [line.split("\t") for line in site.contents[track["url"]].source.decode().splitlines()]
+    assert [row[:6] for row in rows] == [
+        ["one", "100", "500", "ALPHA", "0", "+"], ["two", "500", "1000", "BETA", "0", "-"],
+    ]  # fmt: skip
+    count, sizes, starts = rows[0][9:]  # exons of both transcripts are merged
+    assert (count, sizes, starts) == ("2", "150,100", "0,300")
+    for row in rows:  # the rules of BED12
+        blocks = list(zip(map(int, row[11].split(",")), map(int, row[10].split(",")), strict=True))
+        assert blocks[0][0] == 0
+        assert sum(blocks[-1]) == int(row[2]) - int(row[1])
+        assert int(row[1]) <= int(row[6]) <= int(row[7]) <= int(row[2])
+    address = re.search(r'data-genes="([^"]+)"', page_text(site))[1]
+    regions = json.loads(site.contents[address].source)
+    assert regions == {"alpha": ["ALPHA", "one:1-700"], "beta": ["BETA", "two:301-1200"]}
+
+
+def test_genes_of_another_assembly_are_refused(viewed, tmp_path):
+    path = tmp_path / "far.gtf"
+    path.write_text('one\tx\texon\t10\t900000\t.\t+\t.\tgene_id "G"; transcript_id "T";\n')
+    with Genome(viewed / "genome.fa") as genome, pytest.raises(InputError, match="of the same assembly"):
+        build_site([viewed / "z.bw"], genome, gtf=path)
+
+
+def test_a_known_assembly_has_a_link_to_ucsc(viewed):
+    page = viewer_page("title", {}, [], "", ucsc_address="https://genome.ucsc.edu/cgi-bin/hgTracks?db=hg38")
+    assert 'href="https://genome.ucsc.edu/cgi-bin/hgTracks?db=hg38"' in page
+    with Genome(viewed / "genome.fa") as genome:
+        assert 'id="ucsc"' not in page_text(build_site([viewed / "z.bw"], genome))
+
+
 HOSTILE = "<img src=x onerror=alert(1)>&amp;</script>\"'\x1b[31m\n"
 
 
@@ -189,8 +247,17 @@ until(() => inner().document.body && inner().document.body.dataset.ready, () => 
       const filter = inner().document.getElementById("filter");
       filter.value = "two:";
       filter.dispatchEvent(new Event("input"));
-      out.textContent = JSON.stringify({ first, painted, second, sorted, filtered: names(),
-        error: inner().document.getElementById("error").textContent });
+      const filtered = names(), search = inner().document.getElementById("search");
+      search.value = "be";
+      search.dispatchEvent(new Event("input"));
+      const suggested = [...inner().document.querySelectorAll("#genes option")].map(each => each.value);
+      search.value = "beta";
+      search.dispatchEvent(new Event("change"));
+      until(() => String(inner().browser.currentLoci()) !== second, () => {
+        out.textContent = JSON.stringify({ first, painted, second, sorted, filtered, suggested,
+          third: String(inner().browser.currentLoci()), ucsc: inner().document.getElementById("ucsc").href,
+          error: inner().document.getElementById("error").textContent });
+      });
     });
   });
 });
@@ -204,9 +271,13 @@ def test_a_browser_draws_the_track_moves_sorts_and_filters(viewed, tmp_path):
     red, green, blue = SCORE_COLOURS[1000].split(",")
     script = TEST_SCRIPT.replace("RED", red).replace("GREEN", green).replace("BLUE", blue)
     with Genome(viewed / "genome.fa") as genome:
-        site = build_site([viewed / "z.bw", viewed / "z.bed.gz"], genome)
+        gtf = write_gtf(tmp_path / "genes.gtf")
+        site = build_site([viewed / "z.bw", viewed / "z.bed.gz"], genome, gtf=gtf)
+        link = '<a id="ucsc" data-address="https://genome.ucsc.edu/?db=hg38" href="#">UCSC</a>'
+        page = page_text(site).replace("<datalist", f"{link}<datalist")  # as for an assembly that UCSC hosts
         contents = {
             **site.contents,
+            "/": ServedFile(page.encode(), "text/html; charset=utf-8"),
             "/test": ServedFile(TEST_PAGE, "text/html"),
             "/test.js": ServedFile(script.encode(), "text/javascript"),
         }
@@ -217,7 +288,7 @@ def test_a_browser_draws_the_track_moves_sorts_and_filters(viewed, tmp_path):
                 [CHROMIUM, *options, "--dump-dom", f"{server.address}test"],
                 capture_output=True, text=True, timeout=120,
             )  # fmt: skip
-    text = re.search(r'<pre id="out">(.*?)</pre>', done.stdout)[1]
+    text = unescape(re.search(r'<pre id="out">(.*?)</pre>', done.stdout)[1])
     assert text, done.stdout[-2000:] + done.stderr[-2000:]
     result = json.loads(text)
     assert result["error"] == ""
@@ -235,3 +306,10 @@ def test_a_browser_draws_the_track_moves_sorts_and_filters(viewed, tmp_path):
     by_position = sorted(site.loci, key=lambda locus: (locus.contig, locus.start))
     assert result["sorted"] == [locus.name for locus in by_position]
     assert result["filtered"] == [locus.name for locus in by_position if locus.contig == "two"]
+    assert result["suggested"] == ["BETA"]
+    assert result["third"].replace(",", "").startswith("two:")
+    assert abs(middle(result["third"]) - 750) <= 2
+    assert (
+        unquote(result["ucsc"])
+        == f"https://genome.ucsc.edu/?db=hg38&position={result['third'].replace(',', '')}"
+    )

@@ -1,6 +1,7 @@
 "use strict";
 
-// Shows the tracks with igv.js; a click on a call moves there, a click on a column header sorts.
+// Shows the tracks with igv.js; a click on a call moves there, a click on a column header sorts. The search takes
+// a gene or a position.
 
 const settings = JSON.parse(document.getElementById("settings").textContent);
 const rows = [...document.querySelectorAll("#calls tbody tr")];
@@ -42,6 +43,60 @@ headers.forEach(header => header.querySelector("button").addEventListener("click
 const filter = document.getElementById("filter");
 if (filter) filter.addEventListener("input", () => filterRows(filter.value));
 
+// ---- bars --------------------------------------------------------------------------------------------------
+
+// igv.js draws neighbouring bars with fractional edges, through whose seams the background shines
+const fillRect = CanvasRenderingContext2D.prototype.fillRect;
+CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
+  const left = Math.round(x);
+  fillRect.call(this, left, y, Math.max(1, Math.round(x + width) - left), height);
+};
+
+// ---- search ------------------------------------------------------------------------------------------------
+
+const SUGGESTIONS = 20;
+const search = document.getElementById("search");
+let genes = {};
+
+function suggest() {
+  const typed = search.value.trim().toLowerCase();
+  const names = [];
+  for (const key in genes) {
+    if (typed && key.startsWith(typed)) names.push(genes[key][0]);
+    if (names.length === SUGGESTIONS) break;
+  }
+  document.getElementById("genes").replaceChildren(...names.map(name => new Option(name, name)));
+}
+
+async function goTo(browser, text) {
+  const gene = Object.hasOwn(genes, text.toLowerCase()) ? genes[text.toLowerCase()][1] : text;
+  document.getElementById("error").textContent = "";
+  const found = await browser.search(gene);
+  if (found === false) throw new Error(`${text}: neither a gene nor a position of this genome`);
+}
+
+function enableSearch(browser) {
+  search.addEventListener("input", suggest);
+  search.addEventListener("change", () => {
+    if (search.value.trim()) goTo(browser, search.value.trim()).catch(showError);
+  });
+}
+
+function followAtUcsc(browser) {
+  const link = document.getElementById("ucsc");
+  if (!link) return;
+  const update = () => {
+    const position = [].concat(browser.currentLoci())[0].replaceAll(",", "");
+    link.href = `${link.dataset.address}&position=${encodeURIComponent(position)}`;
+  };
+  browser.on("locuschange", update);
+  update();
+}
+
+async function readGenes() {
+  if (search.dataset.genes) genes = await (await fetch(search.dataset.genes)).json();
+}
+
 igv.createBrowser(document.getElementById("igv"), settings).then(browser => {
   window.browser = browser;
   rows.forEach(row => row.addEventListener("click", () => {
@@ -49,5 +104,9 @@ igv.createBrowser(document.getElementById("igv"), settings).then(browser => {
     row.setAttribute("aria-current", "true");
     browser.search(row.dataset.locus).catch(showError);
   }));
+  enableSearch(browser);
+  followAtUcsc(browser);
+  return readGenes();
+}).then(() => {
   document.body.dataset.ready = "true";
 }).catch(showError);

@@ -48,7 +48,14 @@ def igv_text(text: object) -> str:
     return printable(text).translate(IGV_TEXT)
 
 
-def viewer_page(title: str, settings: Mapping[str, object], loci: Sequence[Locus], caption: str) -> str:
+def viewer_page(
+    title: str,
+    settings: Mapping[str, object],
+    loci: Sequence[Locus],
+    caption: str,
+    genes_address: str = "",
+    ucsc_address: str = "",
+) -> str:
     """Return the HTML page.
 
     Parameters
@@ -59,8 +66,15 @@ def viewer_page(title: str, settings: Mapping[str, object], loci: Sequence[Locus
     loci : sequence of Locus
     caption : str
         What the table lists.
+    genes_address : str
+        Address of the positions of genes, for the search; empty without genes.
+    ucsc_address : str
+        Address of the assembly in the UCSC browser, to which a position is added; empty if UCSC does not host it.
     """
-    return render("viewer.html.j2", title=title, settings=settings, loci=loci, caption=caption)
+    return render(
+        "viewer.html.j2", title=title, settings=settings, loci=loci, caption=caption,
+        genes_address=genes_address, ucsc_address=ucsc_address,
+    )  # fmt: skip
 
 
 def viewer_script() -> bytes:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.errors import MissingExtraError
+from zflipon.genome.assemblies import assembly_name
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import parse_region
 from zflipon.report.calls import top_calls
-from zflipon.report.hub import LABEL_COLOUR, SIGNAL_COLOUR, surrounding_region
+from zflipon.report.hub import LABEL_COLOUR, SIGNAL_COLOUR, UCSC_ADDRESS, surrounding_region
 from zflipon.report.runs import Run, contig_lengths, group_tracks
 from zflipon.report.viewer.page import Locus, igv_text, viewer_page, viewer_script
 from zflipon.report.viewer.server import ServedFile
@@ -27,6 +28,9 @@ from zflipon.tracks.signal import SignalFile
 
 CALLS_LISTED = 200
 """Rows in the table of calls: those with the highest mean probability."""
+
+GENE_COLOUR = "0,114,178"
+"""Colour of genes: the blue of the palette."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def build_site(
     labels: Path | None = None,
     region: str | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
+    gtf: Path | None = None,
 ) -> Site:
     """Check the inputs and collect what the viewer serves.
 
@@ -66,6 +71,8 @@ def build_site(
         Region at which the viewer opens, 1-based; by default around the call with the highest mean probability.
     progress : callable
         Called with the number of bases just read from a bigWig without BED, and the total.
+    gtf : Path, optional
+        Gene annotation, GTF or GFF3: adds a track of genes, which the page can search.
 
     Raises
     ------
@@ -86,6 +93,10 @@ def build_site(
         igv_tracks.append(
             {**_bed_track(labels, files), "name": "known Z-DNA", "color": f"rgb({LABEL_COLOUR})"}
         )
+    genes_address = ""
+    if gtf is not None:
+        gene_track, genes_address = _gene_track(gtf, genome.lengths, files)
+        igv_tracks.append(gene_track)
     caption, calls = _listed_calls(runs, signals, lengths, progress)
     loci = strongest_loci(calls, lengths)
     settings = {
@@ -94,7 +105,10 @@ def build_site(
         "locus": locus or (loci[0].region if loci else next(iter(lengths))),
         "tracks": igv_tracks,
     }
-    html = viewer_page(", ".join(run.name for run in runs), settings, loci, caption)
+    assembly = assembly_name(genome.lengths)
+    ucsc_address = f"{UCSC_ADDRESS}{assembly}" if assembly else ""
+    title = ", ".join(run.name for run in runs)
+    html = viewer_page(title, settings, loci, caption, genes_address, ucsc_address)
     contents = {
         "/": ServedFile(html.encode(), "text/html; charset=utf-8"),
         "/igv.js": ServedFile(igv_file, "text/javascript"),
@@ -136,10 +150,10 @@ class _FileAddresses:
     def __init__(self):
         self.contents: dict[str, ServedFile] = {}
 
-    def add(self, path: Path, extension: str) -> str:
-        """Return a new address for a file."""
+    def add(self, source: Path | bytes, extension: str) -> str:
+        """Return a new address for a file or its content."""
         address = f"/data/{len(self.contents)}{extension}"
-        self.contents[address] = ServedFile(path)
+        self.contents[address] = ServedFile(source)
         return address
 
 
@@ -158,6 +172,20 @@ def _bed_track(path: Path, files: _FileAddresses) -> dict[str, object]:
     if extension.endswith(".gz") and index is not None:
         return {**settings, "indexURL": files.add(index, f"{extension}{index.suffix}")}
     return {**settings, "indexed": False}
+
+
+def _gene_track(
+    gtf: Path, lengths: Mapping[str, int], files: _FileAddresses
+) -> tuple[dict[str, object], str]:
+    """Return the igv.js settings of the genes of an annotation, and the address of their positions."""
+    from zflipon.report.viewer.genes import read_gene_track  # needs packages that other tracks do without
+
+    track = read_gene_track(gtf, lengths)
+    settings: dict[str, object] = {
+        "name": igv_text(gtf.name), "type": "annotation", "format": "bed", "url": files.add(track.bed, ".bed"),
+        "indexed": False, "displayMode": "EXPANDED", "color": f"rgb({GENE_COLOUR})",
+    }  # fmt: skip
+    return settings, files.add(track.regions, ".json")
 
 
 def _reference(genome: Genome, files: _FileAddresses) -> dict[str, object]:
