@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zflipon.config import InferenceConfig, VariantConfig
+from zflipon.config import CallConfig, InferenceConfig, VariantConfig
 from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import load
@@ -70,16 +70,16 @@ def score(predictor: Predictor, genome: Genome, shape: Geometry, alleles: list[t
     batch = AlleleBatch(genome, shape)
     for allele in alleles:
         batch.add(*allele)
-    return score_alleles(batch.pairs, predictor.predict_probabilities(batch.sequences, cores=batch.cores))
+    probabilities = predictor.predict_probabilities(batch.sequences, cores=batch.cores)
+    return score_alleles(batch.pairs, probabilities, CallConfig(threshold=predictor.metadata.threshold))
 
 
 def alone_score(predictor: Predictor, genome: Genome, shape: Geometry, allele: tuple) -> np.void:
     """Return the scores of one allele; its two windows are predicted one after the other."""
     batch = AlleleBatch(genome, shape)
     batch.add(*allele)
-    return score_alleles(
-        batch.pairs, [predictor.predict_probabilities([text])[0] for text in batch.sequences]
-    )[0]
+    probabilities = [predictor.predict_probabilities([text])[0] for text in batch.sequences]
+    return score_alleles(batch.pairs, probabilities, CallConfig(threshold=predictor.metadata.threshold))[0]
 
 
 def timed(run) -> tuple[float, list]:

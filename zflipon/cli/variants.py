@@ -1,4 +1,4 @@
-"""``zflipon variants``: score how the alleles of a VCF change Z-DNA."""
+"""``zflipon variants``: score how the alleles of a VCF, or all alleles of some regions, change Z-DNA."""
 
 from __future__ import annotations
 
@@ -35,17 +35,19 @@ EPILOG = """\b
 Examples:
   zflipon variants calls.vcf.gz --genome hg38.fa -o zdna.vcf.gz
   zflipon variants calls.bcf --genome hg38.fa -o zdna.tsv --min-delta 0.1 --shifts 4
+  zflipon variants --saturate chr1:1,000,001-1,002,000 --genome hg38.fa -o every.tsv.gz --figure every.png
+  zflipon variants calls.vcf.gz --genome hg38.fa -o zdna.vcf.gz --table every.tsv.gz
 """
 
 
 @click.command(epilog=EPILOG)
-@click.argument("vcf", type=click.Path(path_type=Path))
+@click.argument("vcf", type=click.Path(path_type=Path), required=False)
 @click.option(
     "-g",
     "--genome",
     type=click.Path(path_type=Path),
     required=True,
-    help="FASTA with the contigs of the VCF.",
+    help="FASTA with the contigs of the VCF or of the regions.",
 )
 @click.option(
     "-o",
@@ -53,7 +55,31 @@ Examples:
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="Output. The extension chooses the format: .vcf.gz and .bcf (with an index), .vcf, .tsv.",
+    help="Output. The extension chooses the format: .vcf.gz, .bcf and .tsv.gz (with an index), .vcf, .tsv, .parquet.",
+)
+@click.option(
+    "--saturate",
+    multiple=True,
+    metavar="CHR:START-END|BED",
+    shell_complete=complete_contigs,
+    help="Score every substitution in this region, or in the intervals of a BED file, instead of a VCF; repeatable.",
+)
+@click.option(
+    "--indels",
+    is_flag=True,
+    help="With --saturate: also score every insertion and deletion of one base.",
+)
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --saturate: write a heat map of each region (.png, .svg, .pdf).",
+)
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Look alleles up in this output of an earlier run (.tsv.gz, .vcf.gz, .parquet) before computing them.",
 )
 @model_option
 @click.option(
@@ -105,6 +131,10 @@ def variants(
     vcf,
     genome,
     output,
+    saturate,
+    indels,
+    figure,
+    table,
     model,
     regions,
     min_delta,
@@ -126,39 +156,56 @@ def variants(
 ) -> None:
     """Score how each alternative allele of VCF (or BCF) changes the Z-DNA probability around it.
 
+    Without VCF, --saturate scores every allele in some regions.
+
     A stopped run resumes if the same command is given again; until then, finished work is in FILE.unfinished beside
     the output. FILE.json records how the output was made, and how many alleles were not scored, by reason.
     """
+    _check_arguments(vcf, saturate, indels, figure, table, regions)
     if num_processes > 1 and not is_worker():
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
     from zflipon.jobs.signals import stop_on_signals
     from zflipon.progress import job_progress
+    from zflipon.workflows import variants as workflow
     from zflipon.workflows.session import command_line
-    from zflipon.workflows.variants import SKIP_REASONS, score_variants
 
     with stop_on_signals() as stop, job_progress("records", quiet) as progress:
-        counts = score_variants(
-            vcf,
-            genome,
-            output,
-            model,
-            VariantConfig(flank, max_length, shifts, min_delta, regions),
-            InferenceConfig(batch_size, precision, device, threads, both_strands),
-            force=force,
-            restart=restart,
-            features=features,
-            missing_features=missing_features,
-            progress=progress,
-            stop=stop,
-            command=command_line(sys.argv[1:]),
-        )
+        common = {
+            "model": model,
+            "config": VariantConfig(flank, max_length, shifts, min_delta, regions),
+            "settings": InferenceConfig(batch_size, precision, device, threads, both_strands),
+            "force": force,
+            "restart": restart,
+            "features": features,
+            "missing_features": missing_features,
+            "progress": progress,
+            "stop": stop,
+            "command": command_line(sys.argv[1:]),
+        }
+        if saturate:
+            counts = workflow.saturate(saturate, genome, output, indels=indels, figure=figure, **common)
+        else:
+            counts = workflow.score_variants(vcf, genome, output, table=table, **common)
     if counts["records"] and not quiet:
-        reasons = [f"{counts[why]:,} {why}" for why in SKIP_REASONS if counts[why]]
+        reasons = [f"{counts[why]:,} {why}" for why in workflow.SKIP_REASONS if counts[why]]
         skipped = f"; not scored: {', '.join(reasons)}" if reasons else ""
         print_line(
             f"zflipon: {format_count(counts['alleles'], 'allele')} scored, {counts['written']:,} of "
             f"{format_count(counts['records'], 'record')} written to {output}{skipped}",
             to_stderr=True,
         )
+
+
+def _check_arguments(vcf, saturate, indels, figure, table, regions) -> None:
+    """Refuse options that do not go together."""
+    if saturate:
+        given = {"a VCF": vcf, "--table": table, "--region": regions}
+        if name := next((name for name, value in given.items() if value), None):
+            raise click.UsageError(f"--saturate and {name} exclude each other; leave out one of them")
+        return
+    if vcf is None:
+        raise click.UsageError("missing VCF; name a file, or regions with --saturate")
+    if indels or figure:
+        raise click.UsageError(f"{'--indels' if indels else '--figure'} needs --saturate")

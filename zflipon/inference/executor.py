@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("zflipon")
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MODEL_STAGE = "model"
 """Name of the stage of the timer that counts the time of the model."""
@@ -160,6 +161,10 @@ class Executor:
                 yield pending.popleft()
         yield from pending
 
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield a function's results in order; on a CPU each core computes another one."""
+        return map(function, items) if self._workers is None else self._workers.map(function, items)
+
     def upper_bound_logits(self, codes: torch.Tensor) -> np.ndarray:
         """Return the upper bound of each base's logit for one long sequence, in chunks.
 
@@ -174,8 +179,7 @@ class Executor:
             float32, shape (bases,).
         """
         step = self.profile.bases_per_bound
-        run = map if self._workers is None else self._workers.map
-        chunks = run(lambda start: self._bound(codes, start, start + step), range(0, len(codes), step))
+        chunks = self.map(lambda start: self._bound(codes, start, start + step), range(0, len(codes), step))
         return np.concatenate(list(chunks))
 
     def upper_bound_logits_of(self, sequences: Sequence[torch.Tensor]) -> list[np.ndarray]:

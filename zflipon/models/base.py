@@ -22,6 +22,7 @@ from zflipon.models.heads.base_inputs import BaseInputs
 from zflipon.models.heads.base_resolution import BaseHead, BaseHeadOutput, head_settings
 from zflipon.models.heads.decoding import BASE_DECODING, FACTOR_DECODING, TOKEN_DECODING, HeadDecoding
 from zflipon.models.heads.standard import binary_cross_entropy, cross_entropy
+from zflipon.models.heads.substitutions import SubstitutedWindow
 from zflipon.models.heads.wide_context import WideContext
 from zflipon.models.metadata import OBJECTIVES, View
 from zflipon.models.structure import Structure, get_structure
@@ -171,6 +172,23 @@ class DnaModel(PreTrainedModel):
         if self.objective == "base":
             return FACTOR_DECODING if self.has_base_head else BASE_DECODING
         return None
+
+    @property
+    def reach(self) -> int | None:
+        """Bases on either side that decide about the logit of a base; None: all bases of the window may."""
+        return None
+
+    def substituted_window(self, bases: Tensor) -> SubstitutedWindow | None:
+        """Return the states of one window, for fast predictions of substitutions; None if the model has none.
+
+        Parameters
+        ----------
+        bases : Tensor
+            int64, shape (bases,): nucleotide codes.
+        """
+        if self.objective != "base" or not self.has_base_head or not self.base_head.can_substitute():
+            return None
+        return SubstitutedWindow(self.base_head, bases)
 
     @property
     def view(self) -> View:

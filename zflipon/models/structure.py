@@ -44,6 +44,8 @@ class Structure:
         Prefix of the INFO fields of scored variants.
     track_label : str
         Label of a track of probabilities.
+    energetics_reach : callable
+        ``(shortest, longest) -> int``: a base changes `energetics` at most this many bases away.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Structure:
     kmer_classes: Callable[[int], np.ndarray]
     vcf_prefix: str
     track_label: str
+    energetics_reach: Callable[[int, int], int] = lambda _shortest, _longest: 512
 
     def score_label(self, score: str) -> str:
         """Return the label of a track of a score, which is one of `zflipon.config.SCORES`.
@@ -70,6 +73,12 @@ def _zhunt(bases: Tensor, shortest: int, longest: int) -> tuple[Tensor, Tensor]:
     return zhunt_features(bases, shortest, longest)
 
 
+def _zhunt_reach(_shortest: int, longest: int) -> int:
+    from zflipon.energetics.published import CALL_EXTENSION
+
+    return 2 * longest + CALL_EXTENSION
+
+
 def _dinucleotides(k: int) -> np.ndarray:
     from zflipon.models.heads.kmers import dinucleotide_classes
 
@@ -83,6 +92,7 @@ Z_DNA = Structure(
     kmer_classes=_dinucleotides,
     vcf_prefix="ZF",
     track_label="Probability of Z-DNA",
+    energetics_reach=_zhunt_reach,
 )
 """The default."""
 

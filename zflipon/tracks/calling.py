@@ -91,6 +91,11 @@ def dequantize(values: np.ndarray) -> np.ndarray:
     return np.where(values == NO_VALUE, np.float32(np.nan), values / np.float32(SCALE)).astype(np.float32)
 
 
+def is_called(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which bases reach a threshold as written: bool, of the shape of `probabilities`; False at NaN."""
+    return np.rint(probabilities * SCALE) >= _quantized_threshold(threshold)
+
+
 def iterate_runs(track: ContigTrack) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the runs of consecutive bases with equal value, in order, many at a time.
 

@@ -79,6 +79,11 @@ class ZhuntModel(DnaModel):
         """Z-HUNT reads no omics tracks."""
         return View()
 
+    @property
+    def reach(self) -> int:
+        """Bases on either side that decide about a base: the longest call that holds it."""
+        return 2 * self.config.max_dinucleotides + CALL_EXTENSION
+
     def forward(self, bases: Tensor, **_unused) -> DnaOutput:
         """Compute log-odds: float32, shape (batch, bases), from nucleotide codes, int64 of that shape."""
         least, most = self.config.min_dinucleotides, self.config.max_dinucleotides

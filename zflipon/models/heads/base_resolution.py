@@ -279,9 +279,30 @@ class BaseHead(nn.Module):
 
     def can_form_logit(self, bases: Tensor) -> Tensor:
         """Return the first factor, which needs no tokens: float32 log-odds, shape (batch, bases)."""
-        channels, _ = self._zhunt(bases)
+        return self.candidates(bases)[0]
+
+    def candidates(self, bases: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the first factor, and which bases are inside a Z-HUNT call.
+
+        Parameters
+        ----------
+        bases : Tensor
+            int64, shape (batch, bases): nucleotide codes.
+
+        Returns
+        -------
+        can_form_logit : Tensor
+            float32, shape (batch, bases).
+        in_call : Tensor or None
+            bool, same shape; None for a head without Z-HUNT.
+        """
+        channels, in_call = self._zhunt(bases)
         near = self._near_bases(self._one_hot(bases), channels, (bases != PADDING_BASE).unsqueeze(1))
-        return self._can_form(near).float()
+        return self._can_form(near).float(), in_call
+
+    def can_substitute(self) -> bool:
+        """Whether `zflipon.models.heads.substitutions.SubstitutedWindow` supports this head."""
+        return isinstance(self.context, WideContext) and self.kmers is None and self.omics is None
 
     def _predict_tracks(self, context: Tensor) -> Tensor:
         if self.tracks is None:

@@ -9,18 +9,22 @@ bases are aligned from the left; a base that only one allele has is compared wit
 """
 
 from zflipon.workflows.variants.alleles import SKIP_REASONS, AlleleBatch, insertion_point
+from zflipon.workflows.variants.fields import FIELDS, TABLE_COLUMNS
 from zflipon.workflows.variants.run import score_variants
+from zflipon.workflows.variants.saturation import saturate
 from zflipon.workflows.variants.scoring import score_alleles
 from zflipon.workflows.variants.windows import Geometry
-from zflipon.workflows.variants.writing import EXTENSIONS, FIELDS
+from zflipon.workflows.variants.writing import EXTENSIONS
 
 __all__ = [
     "EXTENSIONS",
     "FIELDS",
     "SKIP_REASONS",
+    "TABLE_COLUMNS",
     "AlleleBatch",
     "Geometry",
     "insertion_point",
+    "saturate",
     "score_alleles",
     "score_variants",
 ]

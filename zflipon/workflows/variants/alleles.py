@@ -32,6 +32,8 @@ class AllelePair:
         Reference bases that are compared: ``[low, high)``.
     start : int
         First base of the allele.
+    ref_length : int
+        Bases of the reference allele.
     split : int
         Reference position where bases that only one allele has are inserted into the alignment.
     length_change : int
@@ -44,6 +46,7 @@ class AllelePair:
     low: int
     high: int
     start: int
+    ref_length: int
     split: int
     length_change: int
     unknown: np.ndarray
@@ -123,7 +126,7 @@ class AlleleBatch:
         letters = local.text[low - local.start : high - local.start].encode()
         unknown = np.frombuffer(letters, dtype=np.uint8) == ord("N")
         split = start + insertion_point(ref, alt)
-        return AllelePair(tuple(windows), low, high, start, split, change, unknown)
+        return AllelePair(tuple(windows), low, high, start, len(ref), split, change, unknown)
 
     def _window_texts(
         self, local: LocalSequence, first: int, start: int, ref: str, alt: str

@@ -5,42 +5,29 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
 
-from zflipon import __version__
 from zflipon.config import DEFAULT_MODEL, RECORDS_PER_BATCH, InferenceConfig, VariantConfig
 from zflipon.errors import InputError, format_count
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import Job, ShardProgress, check_outputs, require_distinct
+from zflipon.jobs.job import Job, check_outputs, require_distinct
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint
-from zflipon.tracks.atomic import atomic_file
-from zflipon.workflows.session import FeatureFiles, Session, open_session
-from zflipon.workflows.variants.alleles import SKIP_REASONS, AlleleBatch
+from zflipon.workflows.session import FeatureFiles, open_session
+from zflipon.workflows.variants.lookup import ScoreTable, open_table
 from zflipon.workflows.variants.scan import Region, VcfSummary, is_selected, scan_vcf
-from zflipon.workflows.variants.scoring import SCORE_DTYPE, score_alleles, window_features
-from zflipon.workflows.variants.vcf import VcfRecord, batches, open_vcf
+from zflipon.workflows.variants.scoring_run import Advance, ScoringRun, execute, score_one_by_one
+from zflipon.workflows.variants.vcf import VcfHeader, VcfRecord, batches, open_vcf
 from zflipon.workflows.variants.windows import Geometry
-from zflipon.workflows.variants.writing import (
-    INDEXED,
-    format_of,
-    open_writer,
-    require_convertible,
-    write_batch,
-    write_index,
-)
+from zflipon.workflows.variants.writing import INDEXED, format_of, require_convertible
 
 log = logging.getLogger("zflipon")
-
-COUNTS = ("records", "written", "alleles", *SKIP_REASONS)
-"""Totals of a run: records read and written, alleles scored, and alleles not scored by reason."""
 
 
 def score_variants(
@@ -55,6 +42,7 @@ def score_variants(
     restart: bool = False,
     features: str | Path | None = None,
     missing_features: str = "error",
+    table: str | Path | None = None,
     batch_records: int = RECORDS_PER_BATCH,
     progress: Callable[[int, int], object] | None = None,
     stop: StopRequest | None = None,
@@ -84,6 +72,8 @@ def score_variants(
         Table of the omics tracks that the model reads; see `zflipon.omics.features`.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
+    table : str or Path, optional
+        Output of an earlier run, such as `saturate`, in which alleles are looked up before they are computed.
     batch_records : int
         Records that are scored together, the unit of work that survives a kill.
     progress : callable, optional
@@ -108,7 +98,8 @@ def score_variants(
     started, settings, config = time.time(), settings or InferenceConfig(), config or VariantConfig()
     path, output = Path(path), Path(output)
     kind = format_of(output)
-    check_outputs([output], [path, genome_path, *([features] if features else [])], force)
+    inputs = [path, genome_path, *([features] if features else []), *([table] if table else [])]
+    check_outputs([output], inputs, force)
     state = process_state(settings.device)
     with Genome(genome_path) as genome:
         regions = broadcast_from_main(
@@ -122,18 +113,12 @@ def score_variants(
             require_distinct([output], session.predictor.features.paths.values())
         metadata = session.checkpoint.metadata
         geometry = Geometry.fit(metadata.window, metadata.margin, config)
-        run = _Run(path, genome, regions, summary, config, geometry, session, batch_records)
+        given = genome, config, geometry, session, summary.contigs
+        run = VcfRun(*given, path, regions, summary, batch_records)
         log.info("%s", run.describe())
-        with Job([output], state, stop) as job:
-            job.open_journal(run.key(), len(run.batch_sizes), restart)
-            scorer = _BatchScorer(run, job, progress if state.is_main_process else None)
-            scorer.score_claimed()
-            if not state.is_main_process:
-                return dict.fromkeys(COUNTS, 0)
-            counts = _write(run, scorer, job, output, kind)
-            record = run.record(output, counts, command, started)
-            job.finish(record | session.resources(started))
-    return counts
+        with open_table(table, run.identity()) as scores, Job([output], state, stop) as job:
+            run = VcfRun(*given, path, regions, summary, batch_records, scores)
+            return execute(run, job, output, progress, restart, command, started)
 
 
 def _scan(state: PartialState, path: Path, genome: Genome, regions: list[Region], kind: str) -> VcfSummary:
@@ -153,30 +138,27 @@ def _scan(state: PartialState, path: Path, genome: Genome, regions: list[Region]
     return broadcast_from_main(state, scan)
 
 
-def _write(run: _Run, scorer: _BatchScorer, job: Job, output: Path, kind: str) -> dict[str, int]:
-    """Write the output and its index; return `COUNTS`."""
-    counts = dict.fromkeys(COUNTS, 0)
-    with atomic_file(output) as part:
-        with open_writer(part, kind, run.summary.header, run.header_settings()) as write:
-            for batch, scores in scorer.read_all():
-                write_batch(write, batch, scores, run.config.min_delta, counts)
-        write_index(part, kind, run.summary.longest)
-        job.publish()
-    return counts
-
-
 @dataclass(frozen=True)
-class _Run:
-    """Everything that determines the scores."""
+class VcfRun(ScoringRun):
+    """Everything that determines the scores of a VCF.
+
+    Attributes
+    ----------
+    path : Path
+    regions : list of (str, int, int)
+        Regions whose records are scored; empty: all.
+    summary : VcfSummary
+    batch_records : int
+        Records of a batch.
+    table : ScoreTable or None
+        Where alleles are looked up.
+    """
 
     path: Path
-    genome: Genome
     regions: list[Region]
     summary: VcfSummary
-    config: VariantConfig
-    geometry: Geometry
-    session: Session
     batch_records: int
+    table: ScoreTable | None = None
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -184,107 +166,56 @@ class _Run:
         full, rest = divmod(self.summary.selected, self.batch_records)
         return [self.batch_records] * full + [rest] * bool(rest)
 
+    @property
+    def vcf_header(self) -> VcfHeader:
+        """Header of the input."""
+        return self.summary.header
+
+    @property
+    def longest(self) -> int:
+        """Bases of the longest contig, for the index."""
+        return self.summary.longest
+
     def batches(self) -> Iterator[list[VcfRecord]]:
         """Yield the selected records in batches."""
         with open_vcf(self.path) as (_, records):
             selected = (record for record in records if is_selected(record, self.regions))
             yield from batches(selected, self.batch_records)
 
+    def score(self, records: list[VcfRecord], advance: Advance) -> np.ndarray:
+        """Return the scores of the alleles of some records; those that the table lacks are computed."""
+        if self.table is None:
+            return super().score(records, advance)
+        alleles = [
+            (record.contig, record.start, record.ref, alt) for record in records for alt in record.alts
+        ]
+        scores, is_missing = self.table.look_up(alleles)
+        missing = [allele for allele, miss in zip(alleles, is_missing.tolist(), strict=True) if miss]
+        if missing:
+            scores[is_missing] = score_one_by_one(self, missing, advance)
+        return scores
+
     def describe(self) -> str:
+        """Return the run in a few words, for a log line."""
         return (
             f"{format_count(self.summary.selected, 'record')}, {self.geometry.flank} bases on either side of each "
             f"allele, windows of {self.geometry.window} bases, {self.session.describe()}"
         )
 
-    def key(self) -> dict[str, object]:
-        """Return the settings that determine the scores. `min_delta` and the format do not."""
-        lengths, digest = self.genome.lengths, sha256()
-        for name, md5 in self.summary.contigs.items():
-            digest.update(f"{name} {lengths[name]} {md5}\n".encode())
+    def source_key(self) -> dict[str, object]:
+        """Return what determines the records, for the journal's key."""
         return {
             "records": self.summary.digest,
             "regions": ",".join(self.config.regions) or "all",
-            "contig sequences": digest.hexdigest(),
-            "flank": self.geometry.flank,
-            "longest allele": self.geometry.longest,
-            "shifts": self.config.shifts,
             "records per batch": self.batch_records,
-            **self.session.key(),
+            "table": self.table.digest if self.table else "none",
         }
 
-    def header_settings(self) -> dict[str, object]:
-        """Return the settings that are written into the output's header."""
-        checkpoint = self.session.checkpoint
+    def source_record(self) -> dict[str, object]:
+        """Return the run record's description of the input."""
         return {
-            "version": __version__,
-            "model": checkpoint.name,
-            "sha256": checkpoint.sha256 or "none",
-            "genome": self.genome.path.name,
-            "flank": self.geometry.flank,
-            "shifts": self.config.shifts,
-            "strands": "both" if self.session.predictor.both_strands else "forward",
-        }
-
-    def record(self, output: Path, counts: dict[str, int], command: str, started: float) -> dict:
-        source = {
             "path": str(self.path.resolve()),
             "records": self.summary.records,
             "sha256_of_alleles": self.summary.digest,
+            **({"table": str(self.table.path.resolve())} if self.table else {}),
         }
-        return {
-            **self.session.record(command, started),
-            "input": source,
-            "genome": str(self.genome.path.resolve()),
-            "variants": {**asdict(self.config), "regions": list(self.config.regions)},
-            "geometry": asdict(self.geometry),
-            "counts": counts,
-            "outputs": [str(output)],
-        }
-
-
-class _BatchScorer:
-    """Scores the batches that this process claims, and reads the scores of all batches back in order."""
-
-    def __init__(self, run: _Run, job: Job, progress: Callable[[int, int], object] | None):
-        self._run, self._job = run, job
-        self._progress = ShardProgress(progress, run.batch_sizes, job.resumed)
-
-    def score_claimed(self) -> None:
-        """Score batches until no unclaimed one is left; store each in the journal."""
-        claimed = self._job.journal.claim(range(len(self._run.batch_sizes)))
-        wanted = next(claimed, None)
-        for number, batch in enumerate(self._run.batches() if wanted is not None else ()):
-            if number == wanted:
-                self._job.start_shard()
-                self._job.journal.write(number, self._score(number, batch).tobytes())
-                self._progress.shards([number])
-                self._job.check_stop()
-                wanted = next(claimed, None)
-            if wanted is None:
-                break
-
-    def read_all(self) -> Iterator[tuple[list[VcfRecord], np.ndarray]]:
-        """Yield each batch with its scores, waiting for other processes."""
-        for number, batch in enumerate(self._run.batches()):
-            self._job.check_stop()
-            self._job.journal.wait([number], self._job.check_stop)
-            self._progress.shards([number])
-            yield batch, np.frombuffer(self._job.journal.read(number), dtype=SCORE_DTYPE)
-
-    def _score(self, number: int, batch: list[VcfRecord]) -> np.ndarray:
-        alleles = AlleleBatch(self._run.genome, self._run.geometry)
-        for record in batch:
-            for alt in record.alts:
-                alleles.add(record.contig, record.start, record.ref, alt)
-        predictor, finished = self._run.session.predictor, 0
-        total = len(alleles.sequences) * (2 if predictor.both_strands else 1)
-
-        def advance(sequences: int) -> None:
-            nonlocal finished
-            finished += sequences
-            self._progress.part(number, len(batch) * finished // max(1, total))
-            self._job.advance_shard(sequences, total)
-
-        features = window_features(predictor, alleles)
-        probabilities = predictor.predict_probabilities(alleles.sequences, features, alleles.cores, advance)
-        return score_alleles(alleles.pairs, probabilities)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,55 +16,53 @@ import pysam.bcftools
 
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError, printable
-from zflipon.workflows.variants.alleles import SKIP_REASONS
-from zflipon.workflows.variants.scoring import SCORE_FIELDS
+from zflipon.models.structure import Z_DNA, Structure
+from zflipon.workflows.variants.fields import TABLE_COLUMNS, Scores, info_fields, plain_scores
+from zflipon.workflows.variants.parquet import open_parquet
 from zflipon.workflows.variants.vcf import ENCODING, VcfHeader, VcfRecord, open_vcf
-
-Scores = tuple[float | int | str | None, ...]
-"""Scores of an allele, in the order of `FIELDS`; None: missing."""
 
 WriteRecord = Callable[[VcfRecord, Sequence[Scores]], None]
 """Writes a record with the scores of its alleles."""
 
-EXTENSIONS = {".vcf.gz": "vcf.gz", ".vcf": "vcf", ".bcf": "bcf", ".tsv": "tsv"}
-"""Extension of an output → format. ``tsv`` is a table with one row per allele."""
-
-INDEXED = ("vcf.gz", "bcf")
-"""Formats that get an index, and therefore need sorted records."""
-
-FIELDS = {
-    "ZF_GAIN": (
-        "Float",
-        "Largest gain of a base's probability of Z-DNA by the alternative allele, 0 or above",
-    ),
-    "ZF_LOSS": (
-        "Float",
-        "Largest loss of a base's probability of Z-DNA by the alternative allele, 0 or below",
-    ),
-    "ZF_SUM": ("Float", "Change of the probability of Z-DNA, summed over the bases around the allele"),
-    "ZF_POS": (
-        "Integer",
-        "Position (1-based, reference) of the base that changes most; inserted: the base before",
-    ),
-    "ZF_REF": ("Float", "Highest probability of Z-DNA around the allele with the reference"),
-    "ZF_ALT": ("Float", "Highest probability of Z-DNA around the allele with the alternative allele"),
-    "ZF_SPREAD": ("Float", "Standard deviation over window offsets of the change at ZF_POS"),
-    "ZF_WHY": (
-        "String",
-        "Why the allele is not scored: "
-        + ", ".join(f"{code} ({explanation})" for code, explanation in SKIP_REASONS.items()),
-    ),
+EXTENSIONS = {
+    ".vcf.gz": "vcf.gz",
+    ".vcf": "vcf",
+    ".bcf": "bcf",
+    ".tsv.gz": "tsv.gz",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
 }
-"""INFO field → type and description."""
+"""Extension of an output → format. ``tsv``, ``tsv.gz`` and ``parquet`` are tables with one row per allele."""
 
-TABLE_COLUMNS = (
-    *("contig", "pos", "id", "ref", "alt"),
-    *("gain", "loss", "sum", "at", "ref_max", "alt_max", "spread", "why"),
-)
-"""Columns of a table."""
+INDEXED = ("vcf.gz", "bcf", "tsv.gz", "parquet")
+"""Formats in which positions can be looked up, and which therefore need sorted records."""
 
-_DECIMALS = 4
+IDENTITY = "zflipon_table"
+"""Key of the JSON text in the header of a table that says by which model, genome and settings it was made."""
+
 _TBI_LIMIT = 1 << 29  # tabix's own index format ends at half a gigabase; CSI goes further
+
+
+@dataclass(frozen=True)
+class OutputHeader:
+    """What the header of an output says.
+
+    Attributes
+    ----------
+    vcf : VcfHeader
+        Header of the input.
+    settings : mapping
+        How the alleles were scored.
+    identity : mapping
+        JSON values that a table must have in common with a run that looks alleles up in it.
+    structure : Structure
+        The structure that the model predicts.
+    """
+
+    vcf: VcfHeader
+    settings: Mapping[str, object]
+    identity: Mapping[str, object]
+    structure: Structure = Z_DNA
 
 
 def format_of(output: Path) -> str:
@@ -75,9 +74,7 @@ def format_of(output: Path) -> str:
 
 
 @contextmanager
-def open_writer(
-    part: Path, kind: str, header: VcfHeader, settings: Mapping[str, object]
-) -> Iterator[WriteRecord]:
+def open_writer(part: Path, kind: str, header: OutputHeader) -> Iterator[WriteRecord]:
     """Open an output; yield a function that writes a record.
 
     Parameters
@@ -86,32 +83,33 @@ def open_writer(
         File to write.
     kind : str
         A value of `EXTENSIONS`.
-    header : VcfHeader
-        Header of the input.
-    settings : mapping
-        How the alleles were scored; written into the header.
+    header : OutputHeader
     """
     if kind == "bcf":
         text = part.with_name(part.name + ".vcf.gz")
         try:
-            with open_writer(text, "vcf.gz", header, settings) as write:
+            with open_writer(text, "vcf.gz", header) as write:
                 yield write
             _convert_to_bcf(text, part)
         finally:
             text.unlink(missing_ok=True)
         return
-    with pysam.BGZFile(str(part), "w", None) if kind == "vcf.gz" else open(part, "wb") as file:
+    if kind == "parquet":
+        with open_parquet(part, {**header.settings, IDENTITY: json.dumps(header.identity)}) as write:
+            yield write
+        return
+    with pysam.BGZFile(str(part), "w", None) if kind.endswith(".gz") else open(part, "wb") as file:
 
         def write_text(text: str) -> None:
             file.write(text.encode(**ENCODING))
 
-        if kind == "tsv":
-            write_text("".join(f"# {name}: {value}\n" for name, value in settings.items()))
-            write_text("\t".join(TABLE_COLUMNS) + "\n")
+        if kind.startswith("tsv"):
+            write_text("".join(f"{line}\n" for line in _table_header(kind, header)))
             yield lambda record, scores: write_text(_table_rows(record, scores))
         else:
-            write_text(_declare_fields(header, settings).text())
-            yield lambda record, scores: write_text("\t".join(_with_scores(record, scores)) + "\n")
+            fields = info_fields(header.structure)
+            write_text(_declare_fields(header, fields).text())
+            yield lambda record, scores: write_text("\t".join(_with_scores(record, scores, fields)) + "\n")
 
 
 def write_batch(
@@ -140,7 +138,7 @@ def write_batch(
     counts["alleles"] += len(scores) - int(is_skipped.sum())
     for why, count in zip(*np.unique(scores["why"][is_skipped], return_counts=True), strict=True):
         counts[str(why)] += int(count)
-    rows = [tuple(map(_plain_value, SCORE_FIELDS, row)) for row in scores.tolist()]
+    rows = list(plain_scores(scores))
     first = 0
     for record in batch:
         alleles = slice(first, first + len(record.alts))
@@ -150,7 +148,7 @@ def write_batch(
             counts["written"] += 1
 
 
-def write_index(part: Path, kind: str, longest: int) -> None:
+def write_index(part: Path, kind: str, header: OutputHeader, longest: int) -> None:
     """Write the index of a finished output, if its format has one.
 
     Parameters
@@ -158,6 +156,8 @@ def write_index(part: Path, kind: str, longest: int) -> None:
     part : Path
     kind : str
         A value of `EXTENSIONS`.
+    header : OutputHeader
+        As given to `open_writer`.
     longest : int
         Bases of the longest contig.
     """
@@ -165,6 +165,16 @@ def write_index(part: Path, kind: str, longest: int) -> None:
         pysam.tabix_index(str(part), preset="bcf", force=True)  # pyright: ignore[reportArgumentType]: missing in the stubs
     elif kind == "vcf.gz":
         pysam.tabix_index(str(part), preset="vcf", csi=longest > _TBI_LIMIT, force=True)
+    elif kind == "tsv.gz":
+        pysam.tabix_index(
+            str(part),
+            seq_col=0,
+            start_col=1,
+            end_col=1,
+            line_skip=sum(1 for _ in _table_header(kind, header)),
+            csi=longest > _TBI_LIMIT,
+            force=True,
+        )
 
 
 def require_convertible(path: Path, header: VcfHeader) -> None:
@@ -184,7 +194,8 @@ def require_convertible(path: Path, header: VcfHeader) -> None:
         pass
     with tempfile.TemporaryDirectory(prefix="zflipon-") as folder:
         copy = Path(folder) / "copy.vcf.gz"
-        with open_vcf(path) as (_, records), open_writer(copy, "vcf.gz", header, {"model": "none"}) as write:
+        plain = OutputHeader(header, {"model": "none"}, {})
+        with open_vcf(path) as (_, records), open_writer(copy, "vcf.gz", plain) as write:
             for record in records:
                 if record.samples != header.samples:
                     raise _not_convertible(
@@ -221,24 +232,36 @@ def _bcftools_reason(error: Exception) -> str:
     return printable(reason)
 
 
-def _declare_fields(header: VcfHeader, settings: Mapping[str, object]) -> VcfHeader:
+def _table_header(kind: str, header: OutputHeader) -> Iterator[str]:
+    for name, value in header.settings.items():
+        yield f"# {name}: {value}"
+    if kind in INDEXED:
+        yield f"# {IDENTITY}: {json.dumps(header.identity)}"
+    yield "\t".join(TABLE_COLUMNS)
+
+
+def _declare_fields(header: OutputHeader, fields: Mapping[str, tuple[str, str]]) -> VcfHeader:
     """Add our INFO fields to a header; those of an earlier run are replaced."""
-    earlier = tuple(f"##INFO=<ID={name}," for name in FIELDS)
-    history = "##zflipon_variants=" + ";".join(f"{name}={value}" for name, value in settings.items())
-    lines = [line for line in header.lines if not line.startswith(earlier) and line != history]
-    for name, (kind, description) in FIELDS.items():
+    earlier = (*(f"##INFO=<ID={name}," for name in fields), f"##{IDENTITY}=")
+    history = "##zflipon_variants=" + ";".join(f"{name}={value}" for name, value in header.settings.items())
+    lines = [line for line in header.vcf.lines if not line.startswith(earlier) and line != history]
+    for name, (kind, description) in fields.items():
         lines.append(
             f'##INFO=<ID={name},Number=A,Type={kind},Description="{description}",'
-            f'Source="zflipon {settings["model"]}",Version="{__version__}">'
+            f'Source="zflipon {header.settings["model"]}",Version="{__version__}">'
         )
     lines.append(history)
-    return replace(header, lines=tuple(lines))
+    if header.identity:
+        lines.append(f"##{IDENTITY}={json.dumps(header.identity)}")
+    return replace(header.vcf, lines=tuple(lines))
 
 
-def _with_scores(record: VcfRecord, scores: Sequence[Scores]) -> list[str]:
+def _with_scores(
+    record: VcfRecord, scores: Sequence[Scores], fields: Mapping[str, tuple[str, str]]
+) -> list[str]:
     """Return the columns of a record with our INFO fields in place of those of an earlier run."""
-    info = [entry for entry in record.info if entry.partition("=")[0] not in FIELDS]
-    for name, values in zip(FIELDS, zip(*scores, strict=True), strict=bool(scores)):
+    info = [entry for entry in record.info if entry.partition("=")[0] not in fields]
+    for name, values in zip(fields, zip(*scores, strict=True), strict=bool(scores)):
         if any(value is not None for value in values):
             info.append(f"{name}={','.join(map(_info_value, values))}")
     columns = record.columns.copy()
@@ -251,15 +274,6 @@ def _info_value(value: float | int | str | None) -> str:
     if value is None:
         return "."
     return f"{np.float32(value):g}" if isinstance(value, float) else str(value)
-
-
-def _plain_value(name: str, value: float | str) -> float | int | str | None:
-    """Return a score as it is written: rounded; None if it is missing."""
-    if isinstance(value, str):
-        return value or None
-    if value != value:  # NaN
-        return None
-    return int(value) if name == "pos" else round(value, _DECIMALS) + 0.0
 
 
 def _table_rows(record: VcfRecord, scores: Sequence[Scores]) -> str:
