@@ -44,7 +44,7 @@ def open_edited_window(predictor: Predictor, text: str) -> EditedWindow | None:
 
 
 class EditedWindow:
-    """Predicts edits of one window: other bases in the place of some.
+    """Predicts edits of one window, which replace some of its bases.
 
     Attributes
     ----------
