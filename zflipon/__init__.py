@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zflipon.workflows.compare import compare
     from zflipon.workflows.genes import find_genes, summarize_regions
     from zflipon.workflows.merge import merge
+    from zflipon.workflows.variants import saturate
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ __all__ = [
     "predict",
     "predict_genome",
     "predict_region",
+    "saturate",
     "score_variants",
     "summarize_regions",
     "train",
@@ -50,6 +52,7 @@ _MODULES = {
     "compare": "zflipon.workflows.compare",
     "find_genes": "zflipon.workflows.genes",
     "merge": "zflipon.workflows.merge",
+    "saturate": "zflipon.workflows.variants",
     "summarize_regions": "zflipon.workflows.genes",
 }
 """Function → its module; all others are in `zflipon.api`."""

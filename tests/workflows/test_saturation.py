@@ -21,7 +21,7 @@ CONTIGS = {
     "chr2": dna(90, 5) + "CG" * 8,
 }
 SETTINGS = InferenceConfig(device="cpu", threads=1, precision="float32")
-ALONE = replace(SETTINGS, batch_size=1)  # a wide context reads the padding after a short window, as long as its batch
+ALONE = replace(SETTINGS, batch_size=1)  # a wide context reads the padding behind short windows
 NUMBERS = ("gain", "loss", "sum", "ref_max", "alt_max")
 
 
@@ -68,7 +68,9 @@ def assert_equal_scores(found, expected):
     for one, other in zip(found, expected, strict=True):
         assert [one[name] for name in TABLE_COLUMNS[:5]] == [other[name] for name in TABLE_COLUMNS[:5]]
         for name in NUMBERS:
-            assert float(one[name]) == pytest.approx(float(other[name]), abs=2.1e-4), (name, one, other)
+            # the rounding errors of a network with random weights add up over a few hundred bases
+            tolerance = 0.01 if name == "sum" else 3.1e-4
+            assert float(one[name]) == pytest.approx(float(other[name]), abs=tolerance), (name, one, other)
     same = [
         one["ref_calls"] == other["ref_calls"] and one["at"] == other["at"]
         for one, other in zip(found, expected, strict=True)

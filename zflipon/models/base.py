@@ -186,7 +186,7 @@ class DnaModel(PreTrainedModel):
         bases : Tensor
             int64, shape (bases,): nucleotide codes.
         """
-        if self.objective != "base" or not self.has_base_head or not self.base_head.can_substitute():
+        if not self.reads_wide_context or not self.base_head.can_substitute():
             return None
         return SubstitutedWindow(self.base_head, bases)
 

@@ -1,8 +1,8 @@
-"""Figure of a saturated region: the change by each substitution at each position, under the reference's probability."""
+"""Figure of a saturated region: the change by each allele at each position, under the probability of the reference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,17 @@ class HeatMaps:
         for heat_map in self._maps:
             heat_map.add(records, scores)
 
-    def save(self) -> None:
-        """Draw and write all figures."""
+    def save(self, predict: Callable[[tuple[str, int, int]], np.ndarray]) -> None:
+        """Draw and write all figures.
+
+        Parameters
+        ----------
+        predict : callable
+            Returns the probabilities of a region: float, shape (bases,).
+        """
         for path, heat_map in zip(self.paths, self._maps, strict=True):
-            heat_map.save(path, self._structure)
+            reference = predict((heat_map.contig, heat_map.start, heat_map.end))
+            heat_map.save(path, self._structure, reference)
 
 
 def figure_paths(path: Path, regions: Sequence[tuple[str, int, int]]) -> list[Path]:
@@ -83,22 +90,21 @@ class _HeatMap:
         width = self.end - self.start
         self.rows = [*NUCLEOTIDES, *_INDEL_ROWS]
         self.changes = np.full((len(self.rows), width), np.nan)
-        self.reference = np.full(width, np.nan)
         self.letters = ["N"] * width
 
     def add(self, records: Sequence[VcfRecord], scores: np.ndarray) -> None:
         gain, loss = scores["gain"], scores["loss"]
         change = np.where(gain >= -loss, gain, loss)
-        for record, value, probability in zip(records, change.tolist(), scores["ref"].tolist(), strict=True):
+        for record, value in zip(records, change.tolist(), strict=True):
             column = record.start - self.start
             if record.contig != self.contig or not 0 <= column < self.end - self.start:
                 continue
             alt, ref = record.columns[4], record.ref
             row = alt if len(alt) == len(ref) else "+" + alt[1:] if len(alt) > len(ref) else "del"
             self.changes[self.rows.index(row), column] = value
-            self.letters[column], self.reference[column] = ref[0], probability
+            self.letters[column] = ref[0]
 
-    def save(self, path: Path, structure: str) -> None:
+    def save(self, path: Path, structure: str, reference: np.ndarray) -> None:
         used = [index for index, row in enumerate(self.changes) if index < 4 or np.isfinite(row).any()]
         changes = self.changes[used]
         for column, letter in enumerate(self.letters):
@@ -109,9 +115,9 @@ class _HeatMap:
             height = 1.6 + 0.22 * len(used)
             figure = plots.new_figure(7.5, height)
             top, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 0.25 * len(used)])
-            plots.draw_signal(top, self.reference, self.start)
+            plots.draw_signal(top, reference, self.start)
             top.set_ylim(0, 1)
-            top.set_ylabel(f"P({structure})\nnear the base")
+            top.set_ylabel(f"P({structure})")
             below.set_facecolor(plots.GRID_COLOUR)
             image = below.pcolormesh(
                 np.arange(self.start, self.end + 1),
@@ -129,5 +135,7 @@ class _HeatMap:
             if self.end - self.start <= _LETTER_BASES:
                 for column, letter in enumerate(self.letters):
                     top.text(self.start + column + 0.5, 1.02, letter, ha="center", va="bottom", fontsize=5)
-            figure.colorbar(image, ax=[top, below], label="largest change of P", fraction=0.03, pad=0.01)
+            figure.colorbar(
+                image, ax=[top, below], label=f"largest change of\nP({structure})", fraction=0.03, pad=0.01
+            )
             plots.save_figure(figure, path)

@@ -17,11 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import DEFAULT_MODEL, MIN_GAP, InferenceConfig, VariantConfig
+from zflipon.config import DEFAULT_MODEL, MIN_GAP, InferenceConfig, Selection, VariantConfig
 from zflipon.errors import InputError, format_count
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import Intervals, merge_by_contig, parse_region
+from zflipon.genome.shards import make_plan
+from zflipon.inference.genome_scan import predict_windows
+from zflipon.inference.predictor import Predictor
 from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.job import Job, check_outputs, require_distinct
 from zflipon.jobs.signals import StopRequest
@@ -62,7 +65,7 @@ def saturate(
     stop: StopRequest | None = None,
     command: str = "zflipon.saturate()",
 ) -> dict[str, int]:
-    """Score every allele of one base in some regions.
+    r"""Score every allele of one base in some regions.
 
     Parameters
     ----------
@@ -92,6 +95,13 @@ def saturate(
         If an input, the output or the model cannot be used, or the output has an unfinished run with other settings.
     Stopped
         If the run was asked to stop. Finished work is saved.
+
+    Examples
+    --------
+    >>> _ = Path("repeat.fa").write_text(">chr1\n" + "AT" * 50 + "CG" * 12 + "AT" * 50 + "\n")
+    >>> counts = saturate(["chr1:110-111"], "repeat.fa", "every.tsv", "zhunt")
+    >>> counts["alleles"]
+    6
     """
     started, settings, config = time.time(), settings or InferenceConfig(), config or VariantConfig()
     output = Path(output)
@@ -118,7 +128,7 @@ def saturate(
             observe = maps.add if maps else None
             counts = execute(run, job, output, progress, restart, command, started, observe)
         if maps and state.is_main_process:
-            maps.save()
+            maps.save(lambda region: predict_region(session.predictor, genome, region))
         return counts
 
 
@@ -131,6 +141,19 @@ def _heat_maps(run: SaturationRun, figure: str | Path | None, force: bool) -> He
     for path in maps.paths:
         check_output_path(path, force)
     return maps
+
+
+def predict_region(predictor: Predictor, genome: Genome, region: tuple[str, int, int]) -> np.ndarray:
+    """Return the probabilities of a region, as `annotate` has them: float32, shape (bases,), NaN at N."""
+    contig, start, end = region
+    selection = Selection(regions=(f"{contig}:{start + 1}-{end}",))
+    probabilities = np.full(end - start, np.nan, dtype=np.float32)
+    for shard in make_plan(genome, selection, predictor.metadata.window, predictor.metadata.margin).shards:
+        values = predict_windows(predictor, genome, contig, shard.windows)
+        first = int(shard.windows["core_start"][0])
+        inside = slice(shard.start - first, shard.end - first)
+        probabilities[shard.start - start : shard.end - start] = values[inside]
+    return probabilities
 
 
 def read_regions(regions: Sequence[str | Path], lengths: Mapping[str, int]) -> Intervals:
@@ -255,7 +278,7 @@ class SaturationRun(ScoringRun):
 def list_alleles(
     genome: Genome, contig: str, start: int, end: int, indels: bool = False
 ) -> list[tuple[int, str, str]]:
-    """Return all alleles of one base at some positions, sorted by position: 0-based start, REF and ALT.
+    r"""Return all alleles of one base at some positions, sorted by position: 0-based start, REF and ALT.
 
     Parameters
     ----------
@@ -268,8 +291,9 @@ def list_alleles(
 
     Examples
     --------
-    >>> with Genome("demo.fa") as genome:
-    ...     list_alleles(genome, "synthetic1", 0, 1)
+    >>> _ = Path("tiny.fa").write_text(">chr1\nACGT\n")
+    >>> with Genome("tiny.fa") as genome:
+    ...     list_alleles(genome, "chr1", 0, 1)
     [(0, 'A', 'C'), (0, 'A', 'G'), (0, 'A', 'T')]
     """
     text = genome.fetch(contig, start, min(end + 1, genome.length(contig))) + "N"
