@@ -93,7 +93,7 @@ def dequantize(values: np.ndarray) -> np.ndarray:
 
 def is_called(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     """Return which bases reach a threshold as written: bool, of the shape of `probabilities`; False at NaN."""
-    return np.rint(probabilities * SCALE) >= _quantized_threshold(threshold)
+    return np.rint(probabilities * SCALE) >= quantized_threshold(threshold)
 
 
 def iterate_runs(track: ContigTrack) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
