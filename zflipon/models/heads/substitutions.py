@@ -162,7 +162,7 @@ class SubstitutedWindow:
     def _interpolate(self, bins: Tensor) -> Tensor:
         """Return the second factor of bases, shape (n, bases), from that of bins, shape (n, bins, 1)."""
         mask = torch.ones(len(bins), 1, bins.shape[1] * BIN_SIZE, dtype=torch.bool, device=bins.device)
-        return interpolate_bins(bins, mask).squeeze(1) + IS_FORMED_PRIOR
+        return interpolate_bins(bins.float(), mask).squeeze(1) + IS_FORMED_PRIOR
 
 
 def _overwrite(rows: Tensor, values: Tensor, offsets: np.ndarray) -> None:

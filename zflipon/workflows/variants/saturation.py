@@ -148,11 +148,10 @@ def predict_region(predictor: Predictor, genome: Genome, region: tuple[str, int,
     contig, start, end = region
     selection = Selection(regions=(f"{contig}:{start + 1}-{end}",))
     probabilities = np.full(end - start, np.nan, dtype=np.float32)
-    for shard in make_plan(genome, selection, predictor.metadata.window, predictor.metadata.margin).shards:
-        values = predict_windows(predictor, genome, contig, shard.windows)
-        first = int(shard.windows["core_start"][0])
-        inside = slice(shard.start - first, shard.end - first)
-        probabilities[shard.start - start : shard.end - start] = values[inside]
+    for span in make_plan(genome, selection, predictor.metadata.window, predictor.metadata.margin).spans:
+        values = predict_windows(predictor, genome, contig, span.windows)
+        first = int(span.windows["core_start"][0])
+        probabilities[span.start - start : span.end - start] = values[span.start - first : span.end - first]
     return probabilities
 
 
