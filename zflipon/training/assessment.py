@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ REPORTED_THRESHOLDS = (0.3, 0.5, 0.8)
 """Probabilities for which the metadata list precision and recall."""
 
 FIGURE_DECIMALS = 4
+
+MOST_LISTED, LISTED_LENGTH = 1000, 100_000
+"""The metadata list the training contigs, or of more than `MOST_LISTED` those that have `LISTED_LENGTH` bases."""
 
 _VALIDATION_NOTE = {
     False: "calibration, threshold and, if a stage was evaluated, weights were chosen on these data",
@@ -136,8 +139,10 @@ def _training_facts(recipe: Recipe, training_data: TrainingData) -> dict[str, An
         labels = int(training_data.sequences["train"].positive.sum())
         return facts | {"sequences": [Path(path).name for path in files if path], "labels": labels}
     contigs = training_data.contigs
+    listed = _listed_contigs(contigs["train"])
     return facts | {
-        "contigs": list(contigs["train"]),
+        "contigs": listed,
+        "shorter_contigs": len(contigs["train"]) - len(listed),
         "validation_contigs": list(contigs["validation"]),
         "test_contigs": list(contigs["test"]),
         "split": data.split,
@@ -146,6 +151,13 @@ def _training_facts(recipe: Recipe, training_data: TrainingData) -> dict[str, An
             len(rows) for contig, rows in training_data.labels.items() if contig in contigs["train"]
         ),
     }
+
+
+def _listed_contigs(lengths: Mapping[str, int]) -> list[str]:
+    """Return the names of contigs; of very many, those of `LISTED_LENGTH` and more."""
+    if len(lengths) <= MOST_LISTED:
+        return list(lengths)
+    return [contig for contig, length in lengths.items() if length >= LISTED_LENGTH]
 
 
 def _test_figures(
