@@ -306,6 +306,41 @@ def test_validation_and_test_estimates_have_different_background(folder):
     assert not background[0] & background[1]
 
 
+def test_a_run_writes_its_split_and_figures_apart_from_the_training_data(folder):
+    quality = train(plan(folder, "stage.epochs=1", "stage.evaluations=1"), folder / "out").metadata.quality
+    rows = [line.split("\t") for line in (folder / "out" / "splits.bed").read_text().splitlines()]
+    assert {part for *_, part in rows} == {"train", "validation", "test"}
+    assert sum(part == "test" for *_, part in rows) == quality["test"]["sampled"]["windows"]
+    counts = quality["test"]["neighbours"]
+    assert quality["test"]["apart"]["windows"] < quality["test"]["sampled"]["windows"]
+    card = (folder / "out" / "README.md").read_text()
+    assert f"Of {counts['labelled']} test windows with a label, {counts['bordering']} border" in card
+    assert "border no training window" in card
+
+
+def test_a_run_that_selects_on_its_test_data_says_so(folder):
+    settings = ("data.select_on=test", "data.validation_share=0", "data.split=random")
+    made = train(plan(folder, *settings, "stage.epochs=1", "stage.evaluations=2"), folder / "out")
+    quality = made.metadata.quality
+    assert quality["validation"]["on"] == "20 % of the windows, at random, the test data"
+    assert quality["validation"]["base_f1"] == quality["test"]["sampled"]["f1"]
+    assert "also chose weights, calibration and threshold" in (folder / "out" / "README.md").read_text()
+    with pytest.raises(RecipeError, match="set validation_share = 0"):
+        plan(folder, "data.select_on=test")
+
+
+def test_one_cycle_ends_near_zero_and_folds_may_lack_validation_data(folder):
+    settings = ["data.folds=5", "data.fold=1", "data.validation_share=0", "stage.schedule=one-cycle"]
+    settings += ["stage.warmup=0", "stage.weight_decay=0.0", "stage.gradient_clip=0.0", "stage.epochs=2"]
+    made = train(plan(folder, *settings), folder / "out")
+    rates = [row["learning_rate"] for row in read_rows(folder / "out" / "stages" / "1-all" / "history.jsonl")]
+    assert max(rates) > 5e-3 > 1e-3 > rates[-1]
+    assert "validation" not in made.metadata.quality
+    assert made.metadata.threshold == 0.5
+    with pytest.raises(RecipeError, match="expected 0 with schedule = 'one-cycle'"):
+        plan(folder, "stage.schedule=one-cycle")
+
+
 @pytest.mark.parametrize("objective", ["token", "base"])
 def test_validation_loss_can_choose_the_weights(folder, objective):
     settings = (f"stage.objective={objective}", "stage.monitor=loss", "stage.epochs=2", "stage.evaluations=4")

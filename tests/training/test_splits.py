@@ -42,6 +42,10 @@ def test_two_folds_have_no_validation_data():
     assert {name: len(indices) for name, indices in parts.items()} == {"test": 5, "validation": 0, "train": 5}
 
 
+def test_folds_without_validation_share_train_on_all_other_groups():
+    assert fold_parts(5, 2, 0) == {"test": [1], "validation": [], "train": [2, 3, 4, 0]}
+
+
 def test_contigs_are_assigned_in_the_order_of_the_genome():
     data = DataConfig(validation_contigs=("chr3",), test_contigs=("chr2",))
     parts = split_contigs(data, LENGTHS)

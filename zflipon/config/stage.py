@@ -87,9 +87,12 @@ class StageConfig:
     gradient_checkpointing : bool
         Recompute activations in the backward pass to save memory.
     learning_rate, weight_decay, warmup : float
-        Settings of AdamW; `warmup` is a share of the steps.
-    schedule : {'cosine', 'linear', 'constant'}
-        Schedule of the learning rate after warmup.
+        Settings of AdamW, which is Adam if the weight decay is 0; `warmup` is a share of the steps.
+    gradient_clip : float
+        Largest norm of the gradient, to which larger ones are scaled; 0 does not clip.
+    schedule : {'cosine', 'linear', 'constant', 'one-cycle'}
+        Schedule of the learning rate after warmup. ``'one-cycle'`` (Smith & Topin 2019) has its own warmup: the rate
+        rises over 30 % of the steps and falls to almost 0, while the momentum moves the other way; set `warmup` to 0.
     class_weights : (float, float) or None
         Weights of the classes 0 and 1 in the loss.
     label_smoothing : float
@@ -138,7 +141,8 @@ class StageConfig:
     learning_rate: PositiveFloat = 5e-4
     weight_decay: NonNegativeFloat = 0.01
     warmup: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.1
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    gradient_clip: NonNegativeFloat = 1.0
+    schedule: Literal["cosine", "linear", "constant", "one-cycle"] = "cosine"
     class_weights: ClassWeights | None = None
     label_smoothing: Probability = 0.0
     dropout: Probability | None = None
@@ -196,6 +200,8 @@ class StageConfig:
     def _check_training(self) -> Iterable[str]:
         if not (self.trains or self.readout_penalty):
             yield "steps: expected a number above 0, or readout_penalty above 0; this stage does nothing"
+        if self.schedule == "one-cycle" and self.warmup:
+            yield f"warmup: expected 0 with schedule = 'one-cycle', which has its own, found {self.warmup:g}"
         monitors = MONITORS[self.objective]
         if self.monitor and self.monitor not in monitors:
             yield f"monitor: expected one of {', '.join(monitors)}, found {self.monitor!r}"

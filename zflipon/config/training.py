@@ -59,9 +59,17 @@ class DataConfig:
     sequences, validation_sequences, test_sequences : str or None
         CSV or TSV with the columns ``sequence`` and ``label``, instead of a genome with labels. If only `sequences` is
         given, it is split by `validation_share` and `test_share`.
-    split : {'contigs', 'stratified'}
-        ``'contigs'`` puts whole contigs into validation and test data. ``'stratified'`` splits tiled windows at
-        random, with the same share of every contig and label in each part, as the published models do.
+    split : {'contigs', 'stratified', 'random', 'blocks'}
+        ``'contigs'`` puts whole contigs into validation and test data. The others split tiled windows at random:
+        ``'stratified'`` with the same share of every contig and label in each part, ``'random'`` without strata; both
+        put neighbours into different parts, as the published models do. ``'blocks'`` keeps the windows of each
+        `block_size` bases together, and leaves out training windows that border a validation or test window or share
+        a labelled region with one.
+    block_size : int
+        Bases of a block.
+    select_on : {'validation', 'test'}
+        Part that chooses weights, calibration and threshold. ``'test'`` replaces the validation data by the test data,
+        as some published notebooks do; the model card says that the test figures are then too high.
     validation_contigs, test_contigs : tuple of str
         Contigs for validation and for the final test. Validation chooses weights, calibration and threshold.
     shortest_evaluated : int
@@ -72,7 +80,8 @@ class DataConfig:
         pooled predictions give the figures, the calibration and the threshold of the model itself, which is trained
         on all contigs except the test contigs.
     validation_share, test_share : float
-        Shares of the windows or sequences in a random split.
+        Shares of the windows or sequences in a random split. With a `validation_share` of 0, folds have no validation
+        data either.
     folds : int
         Folds of cross-validation; 0 trains once.
     fold : int
@@ -92,7 +101,9 @@ class DataConfig:
     sequences: str | None = None
     validation_sequences: str | None = None
     test_sequences: str | None = None
-    split: Literal["contigs", "stratified"] = "contigs"
+    split: Literal["contigs", "stratified", "random", "blocks"] = "contigs"
+    block_size: PositiveInt = 100_000
+    select_on: Literal["validation", "test"] = "validation"
     validation_contigs: Names = ()
     test_contigs: Names = ()
     shortest_evaluated: NonNegativeInt = 0
@@ -102,6 +113,11 @@ class DataConfig:
     folds: NonNegativeInt = 0
     fold: NonNegativeInt = 0
     seed: NonNegativeInt = 42
+
+    @property
+    def splits_windows(self) -> bool:
+        """Whether tiled windows are split at random, as opposed to whole contigs."""
+        return self.split != "contigs"
 
     @model_validator(mode="after")
     def _check(self):
@@ -118,14 +134,27 @@ class DataConfig:
         both = sorted(set(self.validation_contigs) & set(self.test_contigs))
         if both:
             problems.append(f"{both[0]} is in validation_contigs and in test_contigs; expected one of them")
+        if self.select_on == "test":
+            problems += self._check_selection()
         if self.held_out_models:
             problems += self._check_held_out()
         raise_problems(problems)
         return self
 
+    def _check_selection(self) -> list[str]:
+        problems = []
+        if self.validation_contigs or self.validation_sequences or self.held_out_models:
+            problems.append(
+                "select_on = 'test' has no use for validation_contigs, validation_sequences and held_out_models; "
+                "leave them out"
+            )
+        if self.validation_share and not self.test_sequences and (self.splits_windows or self.sequences):
+            problems.append("select_on = 'test' has no use for validation data; set validation_share = 0")
+        return problems
+
     def _check_held_out(self) -> list[str]:
         problems = []
-        if self.sequences or self.folds or self.split != "contigs" or self.validation_contigs:
+        if self.sequences or self.folds or self.splits_windows or self.validation_contigs:
             problems.append(
                 "held_out_models replaces validation_contigs, folds and sequences and needs split = 'contigs'; "
                 "leave the others out"
@@ -280,9 +309,10 @@ class Recipe:
         data, labelled = self.data, stage.objective != "mlm"
         if data.sequences and labelled and stage.objective != "sequence":
             yield "objective: expected 'sequence' with data.sequences, which have one label each"
-        split_at_random = data.split == "stratified" or data.folds
+        split_at_random = data.splits_windows or data.folds
         if split_at_random and labelled and not data.sequences and stage.sampling != "tiled":
-            yield "sampling: expected 'tiled' with data.split = 'stratified' or data.folds, found 'random'"
+            split = "data.folds" if data.folds else f"data.split = '{data.split}'"
+            yield f"sampling: expected 'tiled' with {split}, found 'random'"
         if self.features.tracks and (stage.objective, stage.sampling) != ("base", "random"):
             yield "objective: expected 'base' with sampling = 'random' for a model that reads features.tracks"
         if stage.target == "chromatin" and stage.window % 128:

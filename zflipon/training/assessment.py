@@ -25,6 +25,7 @@ from zflipon.training.dataset import TrainingData
 from zflipon.training.evaluators import (
     Histograms,
     Measures,
+    WindowEvaluator,
     merge_histograms,
     without_calibration,
     write_histograms,
@@ -51,6 +52,8 @@ _NO_TEST_DATA = {
     True: "validation data, which also chose calibration and threshold: there are no test data",
 }
 """Without and with held-out models."""
+
+_SELECTED_ON_TEST = ", which also chose weights, calibration and threshold, so that the figures are too high"
 
 
 def assess(
@@ -146,6 +149,7 @@ def _training_facts(recipe: Recipe, training_data: TrainingData) -> dict[str, An
         "validation_contigs": list(contigs["validation"]),
         "test_contigs": list(contigs["test"]),
         "split": data.split,
+        "select_on": data.select_on,
         "bases": sum(contigs["train"].values()),
         "labels": sum(
             len(rows) for contig, rows in training_data.labels.items() if contig in contigs["train"]
@@ -171,11 +175,7 @@ def _test_figures(
     part, figures = training_data.test_part, {}
     evaluator = training_data.test_evaluator(stage, part)
     if evaluator is not None:
-        # the published figures are of bases called at a probability of 0.5
-        measures = {
-            name.removeprefix("base_"): value for name, value in evaluator.measure(checkpoint, stage).items()
-        }
-        figures["sampled"] = {"windows": len(evaluator.windows), **_round_all(measures)}
+        figures |= _window_figures(checkpoint, stage, training_data, evaluator)
     for protocol, histogram in histograms.items():
         figures.setdefault(protocol, base_figures(histogram, metadata))
     if "genome" in figures:
@@ -185,7 +185,32 @@ def _test_figures(
     on = training_data.describe_part(part)
     if part != "test":
         on += f", {_NO_TEST_DATA[bool(training_data.data.held_out_models)]}"
+    elif training_data.data.select_on == "test":
+        on += _SELECTED_ON_TEST
     return {"on": on, **figures}
+
+
+def _window_figures(
+    checkpoint: Checkpoint, stage: StageConfig, training_data: TrainingData, evaluator: WindowEvaluator
+) -> dict[str, Any]:
+    """Measure the model on windows, called at 0.5 as published: all, and those apart from the training data."""
+    part = training_data.test_part
+    masks = training_data.test_subsets(stage, part)
+    if masks:
+        whole, subsets = evaluator.measure_subsets(checkpoint, stage, masks)
+    else:
+        whole, subsets = evaluator.measure(checkpoint, stage), {}
+    measures = {"sampled": (len(evaluator.windows), whole)}
+    measures |= {name: (int(masks[name].sum()), each) for name, each in subsets.items()}
+    figures: dict[str, Any] = {
+        name: {
+            "windows": count,
+            **_round_all({key.removeprefix("base_"): value for key, value in each.items()}),
+        }
+        for name, (count, each) in measures.items()
+    }
+    neighbours = training_data.neighbours(stage, part)
+    return figures | ({"neighbours": neighbours} if neighbours else {})
 
 
 def _validation_figures(histogram: ScoreHistogram, training_data: TrainingData) -> dict[str, Any]:

@@ -32,7 +32,8 @@ from zflipon.training.labelled_windows import (
 )
 from zflipon.training.sampling import LabelledGenome, WindowSampler, exclude_overlapping, find_near_misses
 from zflipon.training.sequence_files import read_sequence_parts
-from zflipon.training.splits import PARTS, split_contigs, split_items
+from zflipon.training.splits import PARTS, split_contigs
+from zflipon.training.window_split import TiledSplit, assign_windows
 
 log = logging.getLogger("zflipon")
 
@@ -44,24 +45,6 @@ MLM_EVALUATION_WINDOWS = 512
 
 _TEXT_BASES = 1000
 """Bases of one sequence that the tokenizer is trained on."""
-
-
-@dataclass
-class TiledSplit:
-    """Tiled windows of a stage, split into parts.
-
-    Attributes
-    ----------
-    tiled : TiledWindows
-        All usable windows of the genome.
-    chosen : numpy.ndarray
-        int64: indices of the windows that are in one of the parts.
-    parts : dict of str to LabelledWindows
-    """
-
-    tiled: TiledWindows
-    chosen: np.ndarray
-    parts: dict[str, LabelledWindows]
 
 
 @dataclass
@@ -183,16 +166,41 @@ class TrainingData:
             return None
         if self.contigs[part]:
             return self._contig_evaluator(stage, part)
-        if stage.sampling == "tiled" and self.data.split == "stratified":
+        if stage.sampling == "tiled" and self.data.splits_windows and self.tiled_split(stage).parts[part]:
             return self._genome_estimate(stage, part)
         return None
+
+    def test_subsets(self, stage: StageConfig, part: str) -> dict[str, np.ndarray]:
+        """Return the subsets of a part's windows that are also measured: those apart from all training windows."""
+        if self.sequences or stage.sampling != "tiled" or stage.objective not in ("base", "token"):
+            return {}
+        split = self.tiled_split(stage)
+        chosen = split.apart(part, self.data.seed)
+        return {} if chosen.all() or not split.parts[part].positive[chosen].any() else {"apart": chosen}
+
+    def neighbours(self, stage: StageConfig, part: str) -> dict[str, int]:
+        """Count the windows of a part that border the training data; empty if windows are not tiled."""
+        if self.sequences or stage.sampling != "tiled" or stage.objective not in ("base", "token"):
+            return {}
+        targets = merge_by_contig(self._targets(stage), self.required_genome.lengths)
+        return self.tiled_split(stage).neighbours(part, targets)
+
+    def split_rows(self, stage: StageConfig) -> list[tuple[str, int, int, str]]:
+        """Return contig, start, end and part of the windows or, if whole contigs are split, of the contigs."""
+        if self.sequences:
+            return []
+        if stage.sampling == "tiled" and stage.objective != "mlm":
+            return list(self.tiled_split(stage).rows())
+        part_of = {contig: part for part in PARTS for contig in self.contigs[part]}
+        lengths = self.required_genome.lengths
+        return [(contig, 0, lengths[contig], part_of[contig]) for contig in lengths if contig in part_of]
 
     @property
     def test_part(self) -> str:
         """Part on which the finished model is tested: the validation data if there are no test data."""
         if self.sequences:
             return "test" if len(self.sequences.get("test", ())) else "validation"
-        split = self.data.split == "stratified" and (self.data.test_share or self.data.folds)
+        split = self.data.splits_windows and (self.data.test_share or self.data.folds)
         return "test" if self.contigs["test"] or split else "validation"
 
     def evaluated_contigs(self, part: str) -> tuple[str, ...]:
@@ -202,6 +210,8 @@ class TrainingData:
 
     def describe_part(self, part: str) -> str:
         """Return a description of a part for people: contigs, a file, a fold or a share."""
+        if part == "validation" and self.data.select_on == "test":
+            return f"{self.describe_part('test')}, the test data"
         if self.evaluated_contigs(part):
             return ", ".join(self.evaluated_contigs(part))
         file = getattr(self.data, f"{part}_sequences", None)
@@ -209,7 +219,8 @@ class TrainingData:
             return Path(file).name
         if self.data.folds:
             return f"fold {self.data.fold} of {self.data.folds}"
-        return f"{100 * getattr(self.data, f'{part}_share'):g} % of the windows, at random"
+        blocks = f" in blocks of {self.data.block_size:,} bases" if self.data.split == "blocks" else ""
+        return f"{100 * getattr(self.data, f'{part}_share'):g} % of the windows{blocks}, at random"
 
     def _contig_evaluator(self, stage: StageConfig, part: str) -> ContigEvaluator:
         contigs, protocol = self.contigs[part], EvaluateConfig()
@@ -286,15 +297,7 @@ class TrainingData:
     def _split_tiled(self, stage: StageConfig) -> TiledSplit:
         contigs = {contig: size for part in PARTS for contig, size in self.contigs[part].items()}
         tiled = self._tile(contigs, stage)
-        chosen = {part: self._choose(tiled, stage, part) for part in PARTS}
-        if self.data.split == "stratified":
-            pool = chosen["train"]
-            split = split_items(2 * tiled.contig[pool] + tiled.labelled[pool], self.data)
-            # contigs that are reserved for validation or test take the place of the random share
-            chosen = {
-                part: chosen[part] if self.contigs[part] and part != "train" else pool[split[part]]
-                for part in PARTS
-            }
+        indices = assign_windows(tiled, self.contigs, stage, self.data)
         read = partial(
             read_windows,
             self.required_genome,
@@ -303,17 +306,11 @@ class TrainingData:
             ignored=self.blacklist,
             candidates=self.candidates if "candidates" in stage.auxiliary else None,
         )
-        parts = {part: read(indices=indices) for part, indices in chosen.items()}
+        parts = {part: read(indices=numbers) for part, numbers in indices.items()}
         for part, windows in parts.items():
             if part == "train" or len(windows) or self.contigs[part]:
                 require_positives(part, windows, f"{self.data.labels}, windows of {stage.window} bases")
-        return TiledSplit(tiled, np.concatenate(list(chosen.values())), parts)
-
-    def _choose(self, tiled: TiledWindows, stage: StageConfig, part: str) -> np.ndarray:
-        """Choose the windows with a label on a part's contigs, and a sample of the others."""
-        numbers = [i for i, contig in enumerate(tiled.contigs) if contig in self.contigs[part]]
-        inside = np.isin(tiled.contig, numbers)
-        return sample_windows(tiled, stage.hard_negatives, stage.background, self.data.seed, inside)
+        return TiledSplit(tiled, indices, parts)
 
     # ---- tokenizer ---------------------------------------------------------------------------------------
 
@@ -377,6 +374,8 @@ def read_training_data(
     if labelled and not labels:
         raise InputError(f"{data.labels}: no labels; expected BED lines with contig, start and end")
     contigs = split_contigs(data, genome.lengths)
+    if data.select_on == "test":
+        contigs["validation"] = contigs["test"]
     tracks = [
         {contig: merge(rows) for contig, rows in read_bed(path, genome.lengths, "tracks").items()}
         for path in _track_files(data.tracks)

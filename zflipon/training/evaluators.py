@@ -6,7 +6,7 @@ Counts and measures only. Calibration and the choice of a threshold are in `zfli
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,7 +122,27 @@ class WindowEvaluator:
             return self._measure_masked(checkpoint, stage)
         if stage.objective == "sequence":
             return self._measure_sequences(checkpoint, stage)
-        return self._measure_positions(checkpoint, stage)
+        return self.measure_subsets(checkpoint, stage, {})[0]
+
+    def measure_subsets(
+        self, checkpoint: Checkpoint, stage: StageConfig, subsets: Mapping[str, np.ndarray]
+    ) -> tuple[Measures, dict[str, Measures]]:
+        """Return the measures of bases and, for the token objective, of tokens: of all windows, and of subsets of them.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+        stage : StageConfig
+        subsets : mapping of str to numpy.ndarray
+            Name → bool, shape (n,). All are measured in one pass over the windows.
+        """
+        whole = _PositionCounts(stage)
+        counts = {name: _PositionCounts(stage) for name in subsets}
+        for index, tokens, logits in self._logits(checkpoint, stage):
+            labels = self.windows.labels[index].astype(np.int64)
+            for each in (whole, *(counts[name] for name, chosen in subsets.items() if chosen[index])):
+                each.add(labels, tokens, logits)
+        return whole.measures(), {name: each.measures() for name, each in counts.items()}
 
     def histogram(self, checkpoint: Checkpoint, stage: StageConfig, weights: np.ndarray) -> ScoreHistogram:
         """Count log-odds of bases by label.
@@ -144,24 +164,6 @@ class WindowEvaluator:
     def _logits(self, checkpoint: Checkpoint, stage: StageConfig) -> Iterator[tuple[int, Tokens, np.ndarray]]:
         predictor = Predictor(checkpoint, InferenceConfig(precision=stage.precision), (stage.objective,))
         return predictor.predict_logits(self.windows.sequences)
-
-    def _measure_positions(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
-        """Return the measures of bases and, for the token objective, of tokens."""
-        histogram, confusion, losses = ScoreHistogram(), Confusion(), _WeightedLoss(stage)
-        for index, tokens, logits in self._logits(checkpoint, stage):
-            labels = self.windows.labels[index].astype(np.int64)
-            known = labels != IGNORE
-            histogram.add(round_log_odds(base_log_odds(logits, tokens)[known]), labels[known] == 1)
-            if stage.objective == "token":
-                truth = token_labels(labels, tokens.lengths, stage.label_threshold, stage.label_comparison)
-                known = truth != IGNORE
-                odds = (logits[:, 1] - logits[:, 0])[known]
-                confusion += Confusion.from_calls(odds > 0, truth[known] == 1)
-                losses.add(odds, truth[known])
-        measures = base_measures(histogram, stage)
-        if stage.objective == "token":
-            measures |= {"token_f1": confusion.f1, "token_mcc": confusion.mcc, "loss": losses.mean}
-        return measures
 
     def _measure_sequences(self, checkpoint: Checkpoint, stage: StageConfig) -> Measures:
         odds = np.zeros(len(self.windows))
@@ -213,6 +215,33 @@ class GenomeEstimate:
     def histograms(self, checkpoint: Checkpoint, stage: StageConfig) -> Histograms:
         """Predict the windows and count log-odds by label."""
         return {"genome": WindowEvaluator(self.windows).histogram(checkpoint, stage, self.weights)}
+
+
+class _PositionCounts:
+    """Counts of bases and, for the token objective, of tokens, called at a probability of 0.5."""
+
+    def __init__(self, stage: StageConfig):
+        self._stage, self._histogram = stage, ScoreHistogram()
+        self._confusion, self._losses = Confusion(), _WeightedLoss(stage)
+
+    def add(self, labels: np.ndarray, tokens: Tokens, logits: np.ndarray) -> None:
+        """Add a window by the labels of its bases."""
+        stage, known = self._stage, labels != IGNORE
+        self._histogram.add(round_log_odds(base_log_odds(logits, tokens)[known]), labels[known] == 1)
+        if stage.objective == "token":
+            truth = token_labels(labels, tokens.lengths, stage.label_threshold, stage.label_comparison)
+            known = truth != IGNORE
+            odds = (logits[:, 1] - logits[:, 0])[known]
+            self._confusion += Confusion.from_calls(odds > 0, truth[known] == 1)
+            self._losses.add(odds, truth[known])
+
+    def measures(self) -> Measures:
+        """Return the measures of the windows so far."""
+        measures = base_measures(self._histogram, self._stage)
+        if self._stage.objective == "token":
+            confusion = self._confusion
+            measures |= {"token_f1": confusion.f1, "token_mcc": confusion.mcc, "loss": self._losses.mean}
+        return measures
 
 
 class _WeightedLoss:

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -34,7 +35,7 @@ from zflipon.training.resume import last_checkpoint, load_tensors, step_of
 log = logging.getLogger("zflipon")
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-"""Schedule of a recipe → name in transformers."""
+"""Schedule of a recipe → name in transformers. The one-cycle schedule is that of torch."""
 
 _MOST_LOGGED_STEPS, _MOST_UNSAVED_STEPS = 50, 500
 """The loss is logged, and a checkpoint saved, after this number of steps at the latest."""
@@ -51,12 +52,15 @@ class StageTrainer(Trainer):
 
     Parameters
     ----------
+    one_cycle : bool
+        Use the one-cycle schedule instead of that in the arguments.
     *arguments, **named
         As in `transformers.Trainer`. The dataset is a `BatchDataset`.
     """
 
-    def __init__(self, *arguments, **named):
+    def __init__(self, *arguments, one_cycle: bool = False, **named):
         super().__init__(*arguments, **named)
+        self.one_cycle = one_cycle
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the examples of all parts beforehand
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
@@ -97,6 +101,17 @@ class StageTrainer(Trainer):
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """Return the schedule of the learning rate."""
+        if not self.one_cycle:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = OneCycleLR(
+                optimizer or self.optimizer, self.args.learning_rate, total_steps=num_training_steps
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the batches as they are: each process builds its own part of every batch."""
@@ -162,6 +177,7 @@ def train_stage(
         args=_training_arguments(stage, source.steps, folder, report_to),
         train_dataset=BatchDataset(source, checkpoint.tokenizer, processes, rank, class_weights),
         callbacks=[each for each in (evaluation, LossMonitor(folder), average) if each],
+        one_cycle=stage.schedule == "one-cycle",
     )
     trainer.remove_callback(PrinterCallback)  # the loss is in our own log
     disable_progress_bar()
@@ -211,7 +227,8 @@ def _training_arguments(
         learning_rate=stage.learning_rate,
         weight_decay=stage.weight_decay,
         warmup_steps=round(stage.warmup * steps),
-        lr_scheduler_type=_SCHEDULES[stage.schedule],
+        max_grad_norm=stage.gradient_clip,
+        lr_scheduler_type=_SCHEDULES.get(stage.schedule, "constant"),
         bf16=precision == torch.bfloat16,
         fp16=precision == torch.float16,
         use_cpu=not gpu and not torch.backends.mps.is_available(),

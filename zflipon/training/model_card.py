@@ -96,6 +96,12 @@ _HELD_OUT_NOTE = (
     "threshold come from the pooled predictions of the held-out models."
 )
 
+_SPLITS = {
+    "stratified": "windows at random, stratified by label and contig",
+    "random": "windows at random",
+    "blocks": "blocks of windows at random; no training window borders a validation or test window",
+}
+
 _LABEL_LIMIT = (
     "It depends on its labels: regions that they miss count as negative, although Z-DNA may form there under other "
     "conditions, and one assay or cell line does not show everything."
@@ -191,13 +197,12 @@ def _usage(metadata: ModelMetadata) -> str:
 
 def _training(metadata: ModelMetadata, curves: bool) -> str:
     training = metadata.training
-    stratified = training.get("split") == "stratified"
     facts = {
         "recipe": training.get("recipe"),
         "trained on": _training_data(training),
         "validated on": _contigs(training.get("validation_contigs")),
         "tested on": _contigs(training.get("test_contigs")),
-        "split": "windows at random, stratified by label and contig" if stratified else "",
+        "split": _SPLITS.get(training.get("split", ""), ""),
     }
     parts = [_bullets(facts)]
     stages = list(_stages(training.get("stages") or ()))
@@ -267,12 +272,24 @@ def _quality(name: str, metadata: ModelMetadata) -> str:
     parts = [
         _held_out_models(quality),
         test_table({name: quality}),
+        describe_neighbours(quality),
         _SAMPLE_WARNING if sampled else "",
         grouped_tables(VALIDATION_TABLES, [(name, [quality])]),
         _validation(name, quality),
         _thresholds(metadata),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def describe_neighbours(quality: Mapping) -> str:
+    """Return how many test windows border training windows, as a sentence; empty if this was not counted."""
+    counts = figures_at(quality, ("test", "neighbours"))
+    if not counts:
+        return ""
+    return (
+        f"Of {counts['labelled']:,} test windows with a label, {counts['bordering']:,} border a training window with a "
+        f"label; {counts['shared']:,} of {counts['regions']:,} labelled regions are in test and training windows."
+    )
 
 
 def _held_out_models(quality: Mapping) -> str:

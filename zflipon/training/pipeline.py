@@ -13,13 +13,14 @@ from pathlib import Path
 
 from zflipon.config import HELD_OUT_FOLDER, Recipe, StageConfig
 from zflipon.errors import format_names
+from zflipon.genome.split_files import SPLITS, split_text
 from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.locks import OutputLocks
 from zflipon.models import Checkpoint, load, save
 from zflipon.models.files import locate
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.models.weights import count_parameters
-from zflipon.tracks.atomic import raise_output_errors
+from zflipon.tracks.atomic import atomic_file, raise_output_errors
 from zflipon.training.assessment import assess
 from zflipon.training.calibration import require_scikit_learn
 from zflipon.training.context_stage import train_context_stage
@@ -29,7 +30,7 @@ from zflipon.training.domain import domain_of
 from zflipon.training.evaluators import Histograms, read_histograms
 from zflipon.training.initialization import configure_stage, initial_checkpoint, with_stage_head
 from zflipon.training.loop import train_stage
-from zflipon.training.model_card import write_card
+from zflipon.training.model_card import describe_neighbours, write_card
 from zflipon.training.output_folder import OutputFolder
 from zflipon.training.readout import fit_readout
 from zflipon.training.recipe import StageSetting, stage_settings
@@ -97,7 +98,7 @@ def _train(recipe: Recipe, output: OutputFolder, training_data: TrainingData, re
     checkpoint = assess(checkpoint, recipe, training_data, folders[-1], output.histograms, held_out)
     domain = broadcast_from_main(state, lambda: domain_of(training_data))
     checkpoint = replace(checkpoint, metadata=replace(checkpoint.metadata, domain=domain))
-    _finish(checkpoint, recipe, output, folders)
+    _finish(checkpoint, recipe, output, folders, training_data)
     return checkpoint
 
 
@@ -174,10 +175,20 @@ def _run_stage(
     return checkpoint
 
 
-def _finish(checkpoint: Checkpoint, recipe: Recipe, output: OutputFolder, folders: Sequence[Path]) -> None:
-    """Write the checkpoint, its card and its training curve, and log the test figures."""
+def _finish(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    output: OutputFolder,
+    folders: Sequence[Path],
+    training_data: TrainingData,
+) -> None:
+    """Write the checkpoint, its card, its training curve and its split, and log the test figures."""
     state = process_state()
     if state.is_main_process:
+        rows = training_data.split_rows(recipe.stage[-1])
+        if rows:
+            with atomic_file(output.path / SPLITS) as part:
+                part.write_text(split_text(rows), encoding="utf-8", errors="surrogateescape")
         measures = [stage.measure for stage in recipe.stage]
         has_curves = plot_curves(folders, output.path / CURVES, measures)
         if not has_curves:
@@ -188,4 +199,6 @@ def _finish(checkpoint: Checkpoint, recipe: Recipe, output: OutputFolder, folder
         quality = checkpoint.metadata.quality
         if quality.get("test"):
             log.info("test: %s\n%s", quality["test"]["on"], test_table({recipe.name: quality}))
+            if quality["test"].get("neighbours"):
+                log.info("%s", describe_neighbours(quality))
     state.wait_for_everyone()

@@ -73,6 +73,9 @@ _TEST = (
         _BASES,
     ),
     TableLayout(
+        "bases", "The same, of test windows that border no training window", ("test", "apart"), _BASES
+    ),
+    TableLayout(
         "bases",
         "Every base of the test contigs, as in genome-wide use{on}",
         ("test", "genome"),
@@ -284,7 +287,7 @@ def _describe_calls(layout: TableLayout, rows: Sequence[tuple[str, Sequence[Figu
         return "; called at the probability 'at'" + (
             "" if all(has_threshold) else ", or 0.5 where it is missing"
         )
-    if layout.path == ("test", "sampled") and layout.kind == "bases":
+    if layout.path in (("test", "sampled"), ("test", "apart")) and layout.kind == "bases":
         return "; called at a probability of 0.5"  # as the published figures are
     return ""
 

@@ -87,6 +87,10 @@ def read_sequence_parts(data: DataConfig) -> dict[str, LabelledWindows]:
     if len(parts) == 1:
         table = parts["train"]
         parts = {part: table[rows] for part, rows in split_items(table.positive.astype(int), data).items()}
+    if data.select_on == "test":
+        if "test" not in parts:
+            raise InputError("data.test_sequences must be set with data.select_on = 'test'")
+        parts["validation"] = parts["test"]
     for part, windows in parts.items():
         if len(windows):
             require_positives(part, windows, paths[part] or data.sequences)

@@ -1,4 +1,4 @@
-"""Splits into training, validation and test data: random and stratified, by whole contigs, and by folds.
+"""Splits into training, validation and test data: random and stratified, by blocks, by whole contigs, and by folds.
 
 Works on arrays and names alone; `zflipon.training.dataset` applies the splits to windows and files.
 """
@@ -13,8 +13,7 @@ import numpy as np
 
 from zflipon.config import DataConfig
 from zflipon.errors import InputError, format_names, suggest
-
-PARTS = ("train", "validation", "test")
+from zflipon.genome.split_files import PARTS
 
 CONTIG_LISTS = ("contigs", "exclude_contigs", "validation_contigs", "test_contigs")
 """Keys of a recipe's data section that list contigs."""
@@ -63,7 +62,7 @@ def fold_parts(count: int, fold: int, validation_share: float) -> dict[str, list
     """Return the groups of items that a fold of cross-validation uses for test, validation and training.
 
     The fold's own group is the test data. The groups after it, cyclically, are the validation data: the number closest
-    to `validation_share`, at least one.
+    to `validation_share`, at least one unless the share is 0.
 
     Parameters
     ----------
@@ -80,12 +79,17 @@ def fold_parts(count: int, fold: int, validation_share: float) -> dict[str, list
     {'test': [4], 'validation': [0], 'train': [1, 2, 3]}
     """
     order = [(fold - 1 + step) % count for step in range(count)]
-    size = min(count - 2, max(1, round(validation_share * count))) if count > 2 else 0
+    size = min(count - 2, max(1, round(validation_share * count))) if count > 2 and validation_share else 0
     return {"test": order[:1], "validation": order[1 : 1 + size], "train": order[1 + size :]}
 
 
 def split_items(strata: np.ndarray, data: DataConfig) -> dict[str, np.ndarray]:
-    """Split items by the shares of a recipe, or by the folds of its cross-validation; see `stratified_split`."""
+    """Split items by the shares of a recipe, or by the folds of its cross-validation; see `stratified_split`.
+
+    With ``split = 'random'``, the strata are not used.
+    """
+    if data.split == "random":
+        strata = np.zeros_like(strata)
     if not data.folds:
         shares = {
             "train": 1 - data.validation_share - data.test_share,
@@ -98,6 +102,36 @@ def split_items(strata: np.ndarray, data: DataConfig) -> dict[str, np.ndarray]:
     return {
         part: np.sort(np.concatenate([np.empty(0, dtype=np.int64), *(groups[str(i)] for i in chosen)]))
         for part, chosen in numbers.items()
+    }
+
+
+def split_blocks(blocks: np.ndarray, labelled: np.ndarray, data: DataConfig) -> dict[str, np.ndarray]:
+    """Split items so that those of a block are in the same part.
+
+    Parameters
+    ----------
+    blocks : numpy.ndarray
+        int64, shape (n,): number of the block of each item.
+    labelled : numpy.ndarray
+        bool, shape (n,).
+    data : DataConfig
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        As `split_items`. Blocks with the same number of labelled items are divided by the shares.
+
+    Examples
+    --------
+    >>> data = DataConfig(validation_share=0, test_share=0.5)
+    >>> parts = split_blocks(np.array([7, 7, 8, 8]), np.array([True, False, True, False]), data)
+    >>> sorted(parts["train"].tolist() + parts["test"].tolist()), parts["test"].tolist() in ([0, 1], [2, 3])
+    ([0, 1, 2, 3], True)
+    """
+    _, number = np.unique(blocks, return_inverse=True)
+    counts = np.bincount(number, weights=labelled).astype(np.int64)
+    return {
+        part: np.flatnonzero(np.isin(number, chosen)) for part, chosen in split_items(counts, data).items()
     }
 
 
