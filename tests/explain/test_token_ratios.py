@@ -1,6 +1,7 @@
 """True-positive ratios of tokens equal counts by hand, and a slow loop over windows."""
 
 import csv
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -188,6 +189,55 @@ def test_negatives_add_tokens_but_no_true_positives(world, token_checkpoint):
     for counts in (one, other, every):
         np.testing.assert_array_equal(counts.tp, none.tp)
         np.testing.assert_array_equal(counts.labelled, none.labelled)
+
+
+def with_split(world, checkpoint, folder, part_of):
+    """Copy a checkpoint and add the split of a run whose windows have the parts that a function returns."""
+    shutil.copytree(checkpoint, folder)
+    width, rows = load(checkpoint).metadata.window, []
+    for contig, text in world.sequence.items():
+        for number, start in enumerate(range(0, len(text) - width + 1, width)):
+            rows.append(f"{contig}\t{start}\t{start + width}\t{part_of(number)}\n")
+    (folder / "splits.bed").write_text("".join(rows))
+    return folder
+
+
+def test_the_windows_of_a_run_are_read(world, token_checkpoint, tmp_path):
+    folder = with_split(
+        world, token_checkpoint, tmp_path / "run", lambda number: "test" if number % 2 else "train"
+    )
+    parts = {
+        part: token_ratios(
+            world.genome, world.labels, folder, config=TokenRatioConfig(part=part), predict=CPU
+        )
+        for part in ("train", "test")
+    }
+    every = TokenRatioConfig(negatives=float("inf"))
+    whole = token_ratios(world.genome, world.labels, token_checkpoint, config=every, predict=CPU).counts
+    for name in ("total", "called", "labelled", "tp"):
+        added = sum(getattr(each.counts, name) for each in parts.values())
+        np.testing.assert_array_equal(added, getattr(whole, name))
+        assert getattr(parts["test"].counts, name).sum() > 0
+    with pytest.raises(InputError, match="no row with the name 'validation'; its parts are train, test"):
+        token_ratios(world.genome, world.labels, folder, config=TokenRatioConfig(part="validation"))
+    with pytest.raises(InputError, match=r"has no splits\.bed"):
+        token_ratios(world.genome, world.labels, token_checkpoint, config=TokenRatioConfig(part="test"))
+    with pytest.raises(InputError, match="no usable window of 300 bases is in the part 'test'"):
+        token_ratios(world.genome, world.labels, folder, config=TokenRatioConfig(window=300, part="test"))
+
+
+def test_argmax_calls_the_most_probable_class_without_calibration(world, tiny_checkpoint, tmp_path):
+    made = load(tiny_checkpoint)
+    uncalibrated = replace(made, metadata=replace(made.metadata, calibration=Calibration(), threshold=0.5))
+    save(uncalibrated, tmp_path / "uncalibrated")
+    counts = [
+        token_ratios(
+            world.genome, world.labels, folder, config=TokenRatioConfig(threshold=threshold), predict=CPU
+        )
+        for folder, threshold in ((tiny_checkpoint, "argmax"), (tmp_path / "uncalibrated", 0.5))
+    ]
+    np.testing.assert_array_equal(counts[0].counts.tp, counts[1].counts.tp)
+    assert counts[0].settings["called"].endswith("called by argmax")
 
 
 def test_special_tokens_are_not_counted(world, token_checkpoint):

@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from zflipon.config import DataConfig, Recipe, StageConfig
 from zflipon.errors import RecipeError
+from zflipon.models import create, get_family
+from zflipon.models.adapters import attach
 from zflipon.training.recipe import load_recipe, planned_runs, stage_settings
 
 RECIPES = sorted((Path(__file__).parents[2] / "train").glob("*.toml"))
@@ -60,7 +63,8 @@ def refused(read, tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_included_recipes_are_valid(path):
     tables = path.stem.startswith("core-promoter")
-    data = ["data.sequences=train.csv"] if tables else ["data.genome=genome.fa", "data.labels=labels.bed"]
+    files = ["data.sequences=train.csv", "data.test_sequences=test.csv"]
+    data = files if tables else ["data.genome=genome.fa", "data.labels=labels.bed"]
     recipe = load_recipe(path, data)
     assert recipe.name == path.stem
     assert recipe.description
@@ -69,41 +73,144 @@ def test_included_recipes_are_valid(path):
     assert head.startswith("#")
     assert f"zflipon train train/{path.name}" in head  # the comment contains the command
     names = [run.name for run in planned_runs(path, data)]
-    assert len(set(names)) == len(names) == max(1, math.prod(map(len, recipe.sweep.values())))
+    count = math.prod(map(len, recipe.sweep.values())) * (recipe.data.folds or 1)
+    assert len(set(names)) == len(names) == count
 
 
-PAPER = {  # Libina & Skvortsova 2025: window, label threshold, comparison, rate, decay, weights of the classes
-    "dnabert2": [(128, 0.7, ">=", 5e-5, 0.01, (1, 8))],
-    "gena-lm-3-stage": [
-        (n, share, ">", 2e-5, 0.0, None) for n, share in ((510, 0.3), (110, 0.66), (70, 0.7))
-    ],
+STAGE_KEYS = [
+    "window",
+    "label_threshold",
+    "label_comparison",
+    "learning_rate",
+    "weight_decay",
+    "batch_size",
+    "gradient_accumulation",
+    "epochs",
+    "evaluations",
+    "monitor",
+    "schedule",
+    "warmup",
+    "class_weights",
+    "background",
+]
+
+SPLIT_KEYS = ["split", "validation_share", "test_share", "select_on", "folds"]
+
+GENA_STAGES = [(510, 0.3), (110, 0.66), (70, 0.7)]
+
+AS_PRINTED = ("stratified", 0.24, 0.2, "validation", 0)
+ON_TEST = ("stratified", 0, 0.2, "test", 0)
+NO_STRATA = ("random", 0.2, 0.2, "validation", 0)
+
+
+def gena(window, share, decay=0.0, batch=32, parts=1, epochs=10, monitor="token_f1"):
+    """Return the values of `STAGE_KEYS` of a stage of GENA-LM."""
+    own = (window, share, ">", 2e-5, decay, batch, parts, epochs, epochs, monitor)
+    return (*own, "constant", 0.1, None, 3)
+
+
+def dnabert2(share, monitor="token_f1"):
+    """Return the values of `STAGE_KEYS` of the stage of DNABERT-2."""
+    return (128, share, ">=", 5e-5, 0.01, 32, 1, 10, 10, monitor, "constant", 0.1, (1, 8), 3)
+
+
+PAPER = {  # recipe → its split and its stages, after inheritance: as printed, and as in the notebooks
+    "dnabert2": (AS_PRINTED, [dnabert2(0.7)]),
+    "dnabert2-notebook": (ON_TEST, [dnabert2(0.7, "loss")]),
+    "dnabert2-lora": (AS_PRINTED, [dnabert2(0.7)]),
+    "gena-lm-3-stage": (AS_PRINTED, [gena(*each) for each in GENA_STAGES]),
+    "gena-lm-3-stage-notebook": (
+        NO_STRATA,
+        [
+            *(gena(*each, 0.01, monitor="loss") for each in GENA_STAGES[:2]),
+            gena(*GENA_STAGES[2], 0.01, 128, 4, 5, "loss"),
+        ],
+    ),
+    "gena-lm-lora": (AS_PRINTED, [gena(512, 0.66)]),
+    "gena-lm-lora-notebook": (NO_STRATA, [gena(512, 0.66, 0.01, monitor="loss")]),
+    "zdnabert-6mer": (
+        ("stratified", 0, 0.2, "validation", 5),
+        [(517, 0.5, ">=", 1e-5, 0.0, 24, 1, 3, 0, "", "one-cycle", 0.0, None, 2)],
+    ),
 }
+
+PROMOTERS = {  # recipe → learning rate, decay, epochs, monitor, part that selects
+    "core-promoter-dnabert2": (5e-5, 0.01, 10, "mcc", "validation"),
+    "core-promoter-dnabert2-notebook": (5e-5, 0.01, 5, "f1", "test"),
+    "core-promoter-gena-lm": (2e-5, 0.0, 10, "mcc", "validation"),
+    "core-promoter-gena-lm-notebook": (2e-5, 0.0, 10, "loss", "test"),
+}
+
+ADAPTERS = {  # recipe → rank, alpha, dropout, biases
+    "dnabert2-lora": (16, 32, 0.05, "none"),
+    "gena-lm-lora": (16, 32, 0.05, "none"),
+    "gena-lm-lora-notebook": (16, 16, 0.1, "all"),
+}
+
+
+def included(name, *settings):
+    return load_recipe(Path(__file__).parents[2] / "train" / f"{name}.toml", settings)
+
+
+def values(section, keys):
+    return tuple(getattr(section, key) for key in keys)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_settings_of_the_paper(name):
-    recipe = load_recipe(Path(__file__).parents[2] / "train" / f"{name}.toml")
-    settings = [
-        (s.window, s.label_threshold, s.label_comparison, s.learning_rate, s.weight_decay, s.class_weights)
-        for s in recipe.stage
-    ]
-    assert settings == PAPER[name]
-    assert recipe.tokenizer.max_token_length == 5
-    assert (recipe.data.split, recipe.data.validation_share, recipe.data.test_share) == (
-        "stratified",
-        0.24,
-        0.2,
-    )
+    recipe, (split, stages) = included(name), PAPER[name]
+    assert values(recipe.data, SPLIT_KEYS) == split
+    assert [values(stage, STAGE_KEYS) for stage in recipe.stage] == stages
+    assert recipe.tokenizer.max_token_length == (None if name == "zdnabert-6mer" else 5)
     for stage in recipe.stage:
-        assert (stage.epochs, stage.evaluations, stage.batch_size, stage.warmup) == (10, 10, 32, 0.1)
-        assert (stage.positives, stage.hard_negatives, stage.background) == (1, 0, 3)
-        assert (stage.schedule, stage.monitor, stage.sampling) == ("constant", "token_f1", "tiled")
+        assert (stage.positives, stage.hard_negatives, stage.sampling) == (1, 0, "tiled")
+        assert not stage.reverse_complement
 
 
-@pytest.mark.parametrize("name", ["dnabert2-lora", "gena-lm-lora"])
+@pytest.mark.parametrize("name", PROMOTERS)
+def test_settings_of_the_paper_for_core_promoters(name):
+    recipe = included(name, "data.sequences=a.csv", "data.test_sequences=b.csv")
+    (stage,) = recipe.stage
+    keys = ("learning_rate", "weight_decay", "epochs", "monitor")
+    assert (*values(stage, keys), recipe.data.select_on) == PROMOTERS[name]
+    assert (stage.evaluations, stage.batch_size, stage.warmup) == (stage.epochs, 32, 0.1)
+    assert recipe.sweep == {"tokenizer.max_token_length": [1000, 6, 5]}
+
+
+@pytest.mark.parametrize(("name", "window", "comparison"), [("dnabert2", 128, ">="), ("gena-lm", 512, ">")])
+def test_grid_of_table_5_1(name, window, comparison):
+    recipe = included(f"table-5.1-{name}")
+    (stage,) = recipe.stage
+    assert (stage.window, stage.label_comparison) == (window, comparison)
+    assert recipe.sweep == {
+        "tokenizer.max_token_length": [4, 5, 6],
+        "stage.label_threshold": [0.3, 0.6, 0.66, 0.7],
+    }
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_adapter_settings_of_the_paper(name):
-    lora = load_recipe(Path(__file__).parents[2] / "train" / f"{name}.toml").model.lora
-    assert (lora.r, lora.alpha, lora.dropout, lora.bias) == (16, 32, 0.05, "none")
+    assert values(included(name).model.lora, ("r", "alpha", "dropout", "bias")) == ADAPTERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "trained"),
+    [
+        (
+            "gena-lm-lora-notebook",
+            "gena",
+            693_506,
+        ),  # as the notebook prints, for an encoder without last norm
+        ("gena-lm-lora", "gena", 12 * 2 * 16 * 2 * 768 + 2 * 769),
+        ("dnabert2-lora", "dnabert2", 12 * 16 * (768 + 2304) + 2 * 769),
+    ],
+)
+def test_trainable_weights_of_the_adapters(name, family, trained, tokenizer):
+    with torch.device("meta"):
+        settings = {"last_layer_norm": False} if family == "gena" else {}
+        module = create(family, "token", tokenizer, **settings).module
+    attach(module, included(name).model.lora, get_family(family).lora_targets)
+    assert sum(each.numel() for each in module.parameters() if each.requires_grad) == trained
 
 
 def test_there_are_included_recipes():

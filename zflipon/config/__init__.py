@@ -3,6 +3,7 @@
 from zflipon.config.genes import GeneConfig
 from zflipon.config.inference import (
     ACTIVITY_THRESHOLD,
+    ARGMAX,
     ATTRIBUTION_SCALARS,
     BASELINES,
     DEFAULT_MODEL,
@@ -42,6 +43,7 @@ from zflipon.config.training import (
 
 __all__ = [
     "ACTIVITY_THRESHOLD",
+    "ARGMAX",
     "ATTRIBUTION_SCALARS",
     "BASELINES",
     "DEFAULT_MODEL",

@@ -225,6 +225,10 @@ class EvaluateConfig:
     chunk: PositiveInt = 1 << 22
 
 
+ARGMAX = "argmax"
+"""Threshold of a call in token tables: the most probable class, without calibration."""
+
+
 @dataclass(frozen=True)
 class AttributionConfig:
     """How Integrated Gradients are computed.
@@ -271,11 +275,16 @@ class TokenRatioConfig:
         Windows without a label per window with one. The published test data have 3.
     seed : int
         Seed of the sampling of negative windows.
-    threshold : float or None
-        A base is called if its probability is at least this. None uses the model's threshold.
+    threshold : float, str or None
+        A base is called if its probability is at least this. None uses the model's threshold, `ARGMAX` calls the most
+        probable class.
+    part : str or None
+        Part of the model's training run whose windows are counted: ``'train'``, ``'validation'`` or ``'test'``. None
+        samples windows of the whole genome.
     """
 
     window: int | None = None
     negatives: float = 3
     seed: int = 42
-    threshold: float | None = None
+    threshold: float | str | None = None
+    part: str | None = None

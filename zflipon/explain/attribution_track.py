@@ -13,7 +13,8 @@ import numpy as np
 from zflipon.config import Selection
 from zflipon.errors import InputError
 from zflipon.explain.attribution import Attribution
-from zflipon.explain.calls import call_threshold, explain_calls
+from zflipon.explain.call_rules import call_threshold
+from zflipon.explain.calls import explain_calls
 from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan

@@ -15,6 +15,7 @@ import numpy as np
 
 from zflipon.config import InferenceConfig
 from zflipon.explain.attribution import Attribution, AttributionTarget
+from zflipon.explain.call_rules import call_threshold, calling_checkpoint
 from zflipon.explain.integrated_gradients import OBJECTIVES, IntegratedGradientsExplainer
 from zflipon.inference.decoding import calibrate
 from zflipon.inference.predictor import Predictor
@@ -93,7 +94,7 @@ def explain_calls(
     sequences: Sequence[str],
     intervals: Sequence[tuple[str, int, int]],
     target_weights: TargetWeights,
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], object] = lambda windows, total: None,
 ) -> Iterator[Attribution]:
@@ -106,8 +107,8 @@ def explain_calls(
     intervals : sequence of (str, int, int)
         Contig, start and end of each sequence, for models that read omics tracks.
     target_weights : callable
-    threshold : float, optional
-        Probability from which an output is called; the threshold of the model by default.
+    threshold : float or str, optional
+        Probability from which an output is called, or ``'argmax'``; the threshold of the model by default.
     batch_size : int, optional
         Windows of a forward pass of the calls.
     progress : callable
@@ -119,7 +120,8 @@ def explain_calls(
         ``target.sequence`` is the index of the window in `sequences`.
     """
     config = InferenceConfig(device=str(explainer.device), precision="float32", batch_size=batch_size)
-    predictor = Predictor(explainer.checkpoint, config, OBJECTIVES, explainer.features)
+    checkpoint = calling_checkpoint(explainer.checkpoint, threshold)
+    predictor = Predictor(checkpoint, config, OBJECTIVES, explainer.features)
     cutoff = _logit(call_threshold(explainer.metadata, threshold))
     for first in range(0, len(sequences), _WINDOWS_AT_ONCE):
         chunk = slice(first, first + _WINDOWS_AT_ONCE)
@@ -147,11 +149,6 @@ def read_track_inputs(
     """Return the omics tracks of intervals (contig, start, end) as the model reads them; None without tracks."""
     tracks, view = explainer.features, explainer.module.view
     return tracks and [tracks.window(contig, start, end, view) for contig, start, end in intervals]
-
-
-def call_threshold(metadata: ModelMetadata, threshold: float | None) -> float:
-    """Return the threshold of a call: the given one, or that of the model."""
-    return metadata.threshold if threshold is None else threshold
 
 
 def _logit(probability: float) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from zflipon.errors import InputError
+from zflipon.explain.run_windows import part_windows
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import interval_mask, merge_by_contig
@@ -48,6 +49,7 @@ def read_labelled_windows(
     blacklist: Path | None = None,
     limit: int | None = None,
     seed: int = 0,
+    run: tuple[str | Path, str] | None = None,
 ) -> LabelledSequences:
     """Read the windows that hold a labelled base. Windows are tiled from base 0 without overlap.
 
@@ -66,6 +68,8 @@ def read_labelled_windows(
         Largest number of windows; a random sample is drawn from more.
     seed : int
         Seed of that sample.
+    run : (str or Path, str), optional
+        Checkpoint of a training run, and the part of its windows to read.
 
     Raises
     ------
@@ -87,6 +91,8 @@ def read_labelled_windows(
     segments = {contig: genome.scan(contig, min_gap=1).segments for contig in lengths}
     tiled = build_tiled_windows(lengths, label_intervals, segments, avoided, window)
     chosen = np.flatnonzero(tiled.labelled)
+    if run:
+        chosen = np.intersect1d(chosen, part_windows(genome, tiled, *run, 0, seed))
     if not len(chosen):
         raise InputError(f"{labels}: no window of {window} bases holds a label; use a smaller --window")
     if limit is not None and limit < len(chosen):

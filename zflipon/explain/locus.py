@@ -16,7 +16,7 @@ from zflipon.config import Selection
 from zflipon.errors import InputError
 from zflipon.explain.attribution import Attribution
 from zflipon.explain.attribution_track import attribution_track
-from zflipon.explain.calls import call_threshold
+from zflipon.explain.call_rules import call_threshold
 from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
 from zflipon.explain.mutagenesis import centered_window, mutagenesis
 from zflipon.genome.assemblies import assembly_name

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zflipon.config import DEFAULT_MODEL, InferenceConfig, TokenRatioConfig
+from zflipon.config import ARGMAX, DEFAULT_MODEL, InferenceConfig, TokenRatioConfig
 from zflipon.errors import InputError, format_names
+from zflipon.explain.call_rules import call_threshold, calling_checkpoint, describe_threshold
+from zflipon.explain.run_windows import part_windows
 from zflipon.explain.table_files import align_columns
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
@@ -177,12 +179,15 @@ def token_ratios(
         )
         checkpoint = load(model)
         omics = open_model_features(checkpoint, features, source.lengths, missing_features)
-        predictor = Predictor(checkpoint, predict, features=omics)
+        predictor = Predictor(calling_checkpoint(checkpoint, config.threshold), predict, features=omics)
         width = config.window or checkpoint.metadata.window
         segments = {contig: source.scan(contig, min_gap=1).segments for contig in lengths}
         tiled = build_tiled_windows(lengths, label_intervals, segments, avoided, width)
-        chosen = sample_windows(tiled, 0, config.negatives, config.seed)
-        if not tiled.labelled.any():
+        if config.part:
+            chosen = part_windows(source, tiled, model, config.part, config.negatives, config.seed)
+        else:
+            chosen = sample_windows(tiled, 0, config.negatives, config.seed)
+        if not tiled.labelled[chosen].any():
             raise InputError(
                 f"{labels}: no window of {width} bases has a label; windows that are more than half N or touch the "
                 "blacklist are left out"
@@ -204,7 +209,7 @@ def count_tokens(
     tiled: TiledWindows,
     chosen: np.ndarray,
     labels: Intervals,
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     progress: Callable[[int, int], object] = lambda windows, total: None,
 ) -> TokenCounts:
     """Count the tokens of windows.
@@ -219,12 +224,13 @@ def count_tokens(
         int64: indices of the windows to count.
     labels : Intervals
         Disjoint and sorted.
-    threshold : float, optional
-        Probability from which a base is called; the threshold of the model by default.
+    threshold : float or str, optional
+        Probability from which a base is called, or ``'argmax'``, for which the predictor has to be without calibration;
+        the threshold of the model by default.
     progress : callable
         As for `token_ratios`.
     """
-    lowest = np.float32(predictor.metadata.threshold if threshold is None else threshold)
+    lowest = np.float32(call_threshold(predictor.metadata, threshold))
     counts = TokenCounts.zeros(len(predictor.tokenizer.names()))
     for first in range(0, len(chosen), _WINDOWS_AT_ONCE):
         windows = chosen[first : first + _WINDOWS_AT_ONCE]
@@ -295,18 +301,20 @@ def _describe_settings(
     chosen: np.ndarray,
 ) -> dict[str, object]:
     metadata = checkpoint.metadata
-    positive = int(tiled.labelled.sum())
-    threshold = metadata.threshold if config.threshold is None else config.threshold
+    positive = int(tiled.labelled[chosen].sum())
+    called = describe_threshold(metadata, config.threshold)
+    called = f"by {called}" if called == ARGMAX else f"at a probability >= {called}"
     rule = f"tokens with a share {metadata.label_comparison} {metadata.label_threshold:g} of their bases"
     return {
         "model": checkpoint.name,
         "sha256": checkpoint.sha256,
         "objective": metadata.objective,
         "windows": f"{positive:,} windows of {tiled.width} bp with a label, {len(chosen) - positive:,} without",
+        "part": config.part or "none",
         "negatives": f"{config.negatives:g} for each window with a label",
         "seed": config.seed,
         "labelled": f"{rule} labelled",
-        "called": f"{rule} at a probability >= {threshold:g}",
+        "called": f"{rule} called {called}",
         "precision": str(predictor.dtype).removeprefix("torch."),
     }
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from zflipon.errors import InputError
 from zflipon.explain.attribution import Attribution, base_token_mask, token_spans
-from zflipon.explain.calls import call_threshold, explain_calls, true_positive_weights
+from zflipon.explain.call_rules import describe_threshold
+from zflipon.explain.calls import explain_calls, true_positive_weights
 from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
 from zflipon.explain.labelled_sequences import LabelledSequences
 from zflipon.tokenization.tokens import Tokens
@@ -68,7 +69,7 @@ def window_scores(
 def token_table(
     explainer: IntegratedGradientsExplainer,
     data: LabelledSequences,
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], object] = lambda windows, total: None,
 ) -> tuple[TokenScores, list[Attribution]]:
@@ -81,8 +82,8 @@ def token_table(
     ----------
     explainer : IntegratedGradientsExplainer
     data : LabelledSequences
-    threshold : float, optional
-        Probability from which an output is called; the threshold of the model by default.
+    threshold : float or str, optional
+        Probability from which an output is called, or ``'argmax'``; the threshold of the model by default.
     batch_size : int, optional
         Windows of a forward pass of the calls.
     progress : callable
@@ -117,7 +118,7 @@ def token_table(
     if not attributions:
         raise InputError(
             f"no true positives in {len(data):,} sequences: no labelled token is called at a threshold of "
-            f"{call_threshold(explainer.metadata, threshold):g}; use a lower --threshold or other labels"
+            f"{describe_threshold(explainer.metadata, threshold)}; use a lower --threshold or other labels"
         )
     return scores, attributions
 

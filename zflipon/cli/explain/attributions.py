@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.explain.options import part_option, table_threshold_option
 from zflipon.cli.options import (
     complete_contigs,
     contigs_option,
@@ -20,11 +21,12 @@ from zflipon.cli.options import (
     quiet_option,
     threads_option,
 )
-from zflipon.config import ATTRIBUTION_SCALARS, BASELINES, AttributionConfig
+from zflipon.config import ARGMAX, ATTRIBUTION_SCALARS, BASELINES, AttributionConfig
 
 EPILOG = """\b
 Examples:
   zflipon explain attributions hg38.fa -o scores.csv --labels kouzine.bed --model runs/dnabert2 --window 128
+  zflipon explain attributions hg19.fa -o paper.csv --labels kouzine.bed --model runs/dnabert2 --part test --like-paper
   zflipon explain attributions hg38.fa -o why.bw --region chr1:1,000,001-1,002,000
   zflipon explain attributions promoters/test.csv -o scores.csv --model runs/promoters
 """
@@ -64,6 +66,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @click.option(
     "--window", type=click.IntRange(1), help="Bases of a window of the table.  [default: those of the model]"
 )
+@part_option
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -95,10 +98,11 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
     show_default=True,
     help="Bases of a window whose mean output the track explains.",
 )
+@table_threshold_option(min_open=False)
 @click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    help="Probability from which a base is called.  [default: that of the model]",
+    "--like-paper",
+    is_flag=True,
+    help="As in the paper: --baseline pad --scalar probability --threshold argmax (Tables 4.3 to 4.6 and 5.5).",
 )
 @click.option(
     "--steps",
@@ -148,8 +152,8 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 @force_option
 @quiet_option
 def attributions(
-    source, outputs, deltas, model, labels, blacklist, window, limit, seed, regions, regions_bed, contigs,
-    bases, threshold, steps, tolerance, baseline, scalar, top, raw, batch_size, features, missing_features,
+    source, outputs, deltas, model, labels, blacklist, window, part, limit, seed, regions, regions_bed, contigs,
+    bases, threshold, like_paper, steps, tolerance, baseline, scalar, top, raw, batch_size, features, missing_features,
     device, threads, force, quiet,
 ) -> None:  # fmt: skip
     """Attribute the calls of a model to tokens and bases, by Integrated Gradients.
@@ -161,6 +165,12 @@ def attributions(
     limit_threads(threads)
     log_to_stderr(quiet)
     tables, tracks = _split_outputs(outputs, regions or regions_bed, source, labels)
+    if like_paper:
+        baseline, scalar, threshold = _paper_settings(baseline, scalar, threshold)
+    if part and (not tables or source.suffix.lower() in _SEQUENCE_EXTENSIONS):
+        raise click.UsageError("--part needs a genome and a table (.csv) as output")
+    if tracks and threshold == ARGMAX:
+        raise click.UsageError("a track needs a number as --threshold")
 
     from zflipon.config import Selection
     from zflipon.explain.attribution import describe_completeness
@@ -188,7 +198,9 @@ def attributions(
         settings = _table_settings(
             labels, blacklist, window or checkpoint.metadata.window, contigs, limit, seed
         )
-        data = _read_labelled(source, checkpoint.metadata, labels, blacklist, settings)
+        settings |= {"part": part} if part else {}
+        run = (model, part) if part else None
+        data = _read_labelled(source, checkpoint.metadata, labels, blacklist, settings, run)
         results += _write_tables(tables, explainer, data, threshold, settings, header, quiet)
     if tracks:
         settings |= {
@@ -204,6 +216,16 @@ def attributions(
         write_table(deltas, header(settings, "completeness error of each attribution"), _DELTA_COLUMNS, rows)
     if not quiet:
         click.echo(f"completeness: {describe_completeness(each for _, each in results)}", err=True)
+
+
+def _paper_settings(baseline: str, scalar: str, threshold) -> tuple[str, str, float | str]:
+    """Return the settings of the paper; raise `UsageError` if an option contradicts them."""
+    paper = {"--baseline": (baseline, "pad"), "--scalar": (scalar, "probability")}
+    defaults = (default_of(AttributionConfig, "baseline"), default_of(AttributionConfig, "scalar"))
+    for option, (value, expected) in paper.items():
+        if value not in (expected, *defaults):
+            raise click.UsageError(f"--like-paper sets {option} {expected}; leave out {option} {value}")
+    return "pad", "probability", ARGMAX if threshold is None else threshold
 
 
 def _open_omics(checkpoint, source, features, missing):
@@ -290,7 +312,7 @@ def _split_outputs(outputs, has_regions, source, labels) -> tuple[list[Path], li
     return tables, tracks
 
 
-def _read_labelled(source, metadata, labels, blacklist, settings):
+def _read_labelled(source, metadata, labels, blacklist, settings, run):
     """Read sequences and labels from a table, or labelled windows from a genome."""
     import numpy as np
 
@@ -303,7 +325,7 @@ def _read_labelled(source, metadata, labels, blacklist, settings):
     if source.suffix.lower() not in _SEQUENCE_EXTENSIONS:
         with Genome(source) as genome:
             return read_labelled_windows(
-                genome, labels, settings["window"], settings["contigs"], blacklist, limit, seed
+                genome, labels, settings["window"], settings["contigs"], blacklist, limit, seed, run
             )
     if metadata.objective != "sequence":
         raise InputError(

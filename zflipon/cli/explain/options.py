@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from zflipon.config import ARGMAX
+
 STDOUT = Path("-")
 
 genome_option = click.option(
@@ -19,6 +21,36 @@ genome_option = click.option(
 labels_option = click.option(
     "--labels", required=True, type=click.Path(path_type=Path), metavar="BED", help="Known Z-DNA."
 )
+part_option = click.option(
+    "--part",
+    type=click.Choice(["train", "validation", "test"]),
+    help="Read the windows of this part of the training run of the model (splits.bed in its folder).",
+)
+
+
+class ThresholdOrArgmax(click.ParamType):
+    """A probability, or the word argmax."""
+
+    name = "probability|argmax"
+
+    def __init__(self, min_open: bool):
+        self.range = click.FloatRange(0, 1, min_open=min_open)
+
+    def convert(self, value, param, ctx):
+        """Return a number from 0 to 1, or `ARGMAX`."""
+        return value if value == ARGMAX else self.range.convert(value, param, ctx)
+
+
+def table_threshold_option(min_open: bool):
+    """Return the option for the threshold of a token table; `min_open` refuses a probability of 0."""
+    return click.option(
+        "--threshold",
+        type=ThresholdOrArgmax(min_open),
+        help="Probability from which a base is called; argmax calls the most probable class without calibration, as "
+        "the paper does.  [default: that of the model]",
+    )
+
+
 threshold_option = click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),

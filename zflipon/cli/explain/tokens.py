@@ -10,8 +10,9 @@ from zflipon.cli.explain.options import (
     check_output,
     labels_option,
     output_option,
+    part_option,
     print_and_write,
-    threshold_option,
+    table_threshold_option,
     top_option,
 )
 from zflipon.cli.options import (
@@ -32,7 +33,8 @@ from zflipon.config import InferenceConfig, TokenRatioConfig
 EPILOG = """\b
 Examples:
   zflipon explain tokens hg19.fa --labels kouzine.bed --blacklist blacklist.bed -o tokens.csv
-  zflipon explain tokens hg19.fa --labels kouzine.bed --contigs chr14,chr22 --model runs/dnabert2 -o dnabert2.csv
+  zflipon explain tokens hg19.fa --labels kouzine.bed --model runs/dnabert2 --part test --threshold argmax \\
+      -o dnabert2.csv
 """
 
 
@@ -47,6 +49,7 @@ Examples:
     help="Leave out windows that touch these regions.",
 )
 @contigs_option
+@part_option
 @click.option("--window", type=click.IntRange(1), help="Bases of a window.  [default: those of the model]")
 @click.option(
     "--negatives",
@@ -62,7 +65,7 @@ Examples:
     show_default=True,
     help="Random seed of the sample of windows without a label.",
 )
-@threshold_option
+@table_threshold_option(min_open=True)
 @features_option
 @missing_features_option
 @batch_size_option
@@ -73,15 +76,16 @@ Examples:
 @output_option("tokens")
 @force_option
 def tokens(
-    genome, labels, model, blacklist, contigs, window, negatives, seed, threshold, features, missing_features,
+    genome, labels, model, blacklist, contigs, part, window, negatives, seed, threshold, features, missing_features,
     batch_size, precision, device, threads, top, output, force,
 ) -> None:  # fmt: skip
     """Count how often each token of a model is called and labelled in GENOME, a FASTA file.
 
     tp_percent is tp / total: the share of all occurrences of a token that are both called and labelled (Libina &
-    Skvortsova 2025, Table 5.4). Windows are those on which the published models were tested: all with a label and a
-    sample of the others, tiled without overlap. A token is labelled, or called, if the share of its bases that are
-    labelled, or called, passes the label threshold in the metadata of the model.
+    Skvortsova 2025, Table 5.4). Windows are like those on which the published models were tested: all with a label and
+    a sample of the others, tiled without overlap. --part test reads exactly those that tested a model of zflipon train.
+    A token is labelled, or called, if the share of its bases that are labelled, or called, passes the label threshold
+    in the metadata of the model.
     """
     limit_threads(threads)
     from zflipon.explain.token_ratios import COLUMNS, token_ratios
@@ -95,7 +99,7 @@ def tokens(
             model,
             blacklist,
             contigs,
-            TokenRatioConfig(window, negatives, seed, threshold),
+            TokenRatioConfig(window, negatives, seed, threshold, part),
             InferenceConfig(batch_size, precision, device, threads),
             progress_callback(bar),
             features,
