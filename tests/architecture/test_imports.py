@@ -27,6 +27,7 @@ LAYERS = [
     ("inference",),
     ("plots",),
     ("workflows", "explain", "training"),
+    ("reproduction",),
     ("report",),
     ("api",),
     ("cli",),

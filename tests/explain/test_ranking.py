@@ -2,7 +2,6 @@
 
 import csv
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from zflipon.explain.ranking import (
     rank_tokens,
 )
 from zflipon.explain.table_files import read_table, write_table
+from zflipon.reproduction.catalogue import TABLES
 
-PUBLISHED = Path(__file__).parents[1] / "data" / "rankings"
+PUBLISHED = TABLES
 """Tables and rankings of Libina & Skvortsova (2025), published by the authors."""
 
 

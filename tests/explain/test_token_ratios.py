@@ -226,15 +226,16 @@ def test_the_windows_of_a_run_are_read(world, token_checkpoint, tmp_path):
         token_ratios(world.genome, world.labels, folder, config=TokenRatioConfig(window=300, part="test"))
 
 
-def test_argmax_calls_the_most_probable_class_without_calibration(world, tiny_checkpoint, tmp_path):
-    made = load(tiny_checkpoint)
-    uncalibrated = replace(made, metadata=replace(made.metadata, calibration=Calibration(), threshold=0.5))
-    save(uncalibrated, tmp_path / "uncalibrated")
+def test_argmax_calls_the_most_probable_class_without_calibration(world, token_checkpoint, tmp_path):
+    made = load(token_checkpoint)
+    assert made.metadata.calibration == Calibration()
+    shifted = replace(made, metadata=replace(made.metadata, calibration=Calibration(1.0, -20.0)))
+    save(shifted, tmp_path / "shifted")
     counts = [
         token_ratios(
             world.genome, world.labels, folder, config=TokenRatioConfig(threshold=threshold), predict=CPU
         )
-        for folder, threshold in ((tiny_checkpoint, "argmax"), (tmp_path / "uncalibrated", 0.5))
+        for folder, threshold in ((tmp_path / "shifted", "argmax"), (token_checkpoint, 0.5))
     ]
     np.testing.assert_array_equal(counts[0].counts.tp, counts[1].counts.tp)
     assert counts[0].settings["called"].endswith("called by argmax")

@@ -34,6 +34,7 @@ SECTIONS = {
     "Train": {
         "train": "Train a model from a recipe.",
         "models": "List, inspect, import and convert models.",
+        "reproduce": "Reproduce the tables of the paper.",
     },
     "Share and check": {
         "bundle": "Make a folder of tracks for genome browsers, with a report.",

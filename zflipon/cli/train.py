@@ -60,7 +60,7 @@ def train(
     folder = (
         output or Path("runs") / load_recipe(recipe, settings).name
     )  # mistakes are found before torch is loaded
-    with stop_on_signals(), _explain_stop(folder):
+    with stop_on_signals(), explain_stop(folder):
         from zflipon.training.sweeps import RESULTS_TABLE, train_all
 
         folder, table = train_all(recipe, settings, folder, restart)
@@ -74,7 +74,7 @@ def train(
 
 
 @contextmanager
-def _explain_stop(folder: Path) -> Iterator[None]:
+def explain_stop(folder: Path) -> Iterator[None]:
     """Add to a `Stopped` which steps are saved and how to resume."""
     try:
         yield

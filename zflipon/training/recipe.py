@@ -135,7 +135,7 @@ def _load(path: str | Path, settings: Iterable[str]) -> tuple[Recipe, list[tuple
     """Return the recipe, and the name and the recipe of each combination of its sweep."""
     path = Path(path)
     problems: list[str] = []
-    table = _read_toml(path)
+    table = read_toml(path)
     for setting in settings:
         _apply_setting(table, setting, problems)
     recipe = _build_recipe(table, problems)
@@ -158,7 +158,8 @@ def _load(path: str | Path, settings: Iterable[str]) -> tuple[Recipe, list[tuple
     return recipe, variants
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file; raise `RecipeError` if it cannot be read."""
     try:
         if path.exists() and not path.is_file():
             raise RecipeError(f"{path}: not a regular file; expected a recipe in TOML")
