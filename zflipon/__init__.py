@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         score_variants,
         train,
     )
+    from zflipon.reproduction.reproduce import reproduce
     from zflipon.workflows.compare import compare
     from zflipon.workflows.genes import find_genes, summarize_regions
     from zflipon.workflows.merge import merge
@@ -42,6 +43,7 @@ __all__ = [
     "predict",
     "predict_genome",
     "predict_region",
+    "reproduce",
     "saturate",
     "score_variants",
     "summarize_regions",
@@ -52,6 +54,7 @@ _MODULES = {
     "compare": "zflipon.workflows.compare",
     "find_genes": "zflipon.workflows.genes",
     "merge": "zflipon.workflows.merge",
+    "reproduce": "zflipon.reproduction.reproduce",
     "saturate": "zflipon.workflows.variants",
     "summarize_regions": "zflipon.workflows.genes",
 }

@@ -1,4 +1,4 @@
-"""The list of the paper's tables: recipes exist, differences are those of the recipes, the page of the docs is current."""
+"""The list of the paper's tables: recipes exist, their differences are right, the page of the docs is current."""
 
 from pathlib import Path
 

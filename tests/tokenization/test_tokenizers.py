@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import IUPAC
 from zflipon.genome.fasta import Genome
-from zflipon.tokenization.bpe import limit_token_length
+from zflipon.tokenization.bpe import limit_token_length, with_plain_merges
 from zflipon.tokenization.bpe_training import SPECIAL_TOKENS, train_bpe
 from zflipon.tokenization.tokenizers import BpeTokenizer, KmerTokenizer
 from zflipon.tokenization.tokens import TokenBatch, Tokens, concatenate_batches, pad_rows
@@ -151,6 +151,16 @@ def test_save_and_load_round_trip(tokenizer, tmp_path):
     again = BpeTokenizer.from_file(tmp_path / "tokenizer.json")
     assert (again.vocab_size, again.pad_id) == (tokenizer.vocab_size, tokenizer.pad_id) == (64, 3)
     assert again.encode(CASES)[3].ids.tolist() == tokenizer.encode(CASES)[3].ids.tolist()
+
+
+def test_saved_merges_can_be_read_by_earlier_libraries(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    merges = content["model"]["merges"]
+    assert merges  # tokenizers 0.19 reads "A B" only, later releases also ["A", "B"]
+    assert all(isinstance(merge, str) and len(merge.split(" ")) == 2 for merge in merges)
+    spaced = json.dumps({"model": {"merges": [["a b", "c"]]}})
+    assert with_plain_merges(spaced) == spaced
 
 
 def test_invalid_tokenizers_are_refused(tmp_path):

@@ -155,7 +155,7 @@ def paper_items() -> tuple[PaperItem, ...]:
 
 
 def find_item(name: str) -> PaperItem:
-    """Return a table or section by its number; raise `InputError` if there is none."""
+    """Return a table or section by its number; raise `InputError` for an unknown one."""
     items = {item.id: item for item in paper_items()}
     if name not in items:
         raise InputError(

@@ -138,7 +138,7 @@ def _tokens(item: PaperItem, inputs: RunInputs) -> Reproduction:
             genome, labels, run.folder, inputs.blacklist, config=config, predict=InferenceConfig()
         )
         rows = ratios.rows()
-        write_table(_own_table(item.id, row.name, inputs), ratios.header(), COLUMNS, rows)
+        _write_own_table(_own_table(item.id, row.name, inputs), ratios.header(), COLUMNS, rows)
         _compare_tokens(made, item, row, {token: ratio for token, _, _, ratio in rows})
     return made
 
@@ -156,7 +156,7 @@ def _attributions(item: PaperItem, inputs: RunInputs) -> Reproduction:
         explainer = IntegratedGradientsExplainer(checkpoint, config)
         scores, _ = token_table(explainer, _test_data(item, run, inputs), ARGMAX)
         header = table_header(explainer, {"model": row.name}, {"threshold": ARGMAX}, table_title(explainer))
-        write_table(_own_table(item.id, row.name, inputs), header, COLUMNS, scores.rows())
+        _write_own_table(_own_table(item.id, row.name, inputs), header, COLUMNS, scores.rows())
         _compare_tokens(made, item, row, {token: score for token, score, _ in scores.rows()})
     return made
 
@@ -209,8 +209,14 @@ def _compare_tokens(
 
 def _own_table(item: str, row: str, inputs: RunInputs) -> Path:
     folder = inputs.out / ("small" if inputs.small else "runs") / "tables" / inputs.variant
-    folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{item}_{row}.csv"
+
+
+def _write_own_table(
+    path: Path, header: Mapping[str, object], columns: Sequence[str], rows: list[tuple]
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(path, header, columns, rows)
 
 
 # ---- rankings --------------------------------------------------------------------------------------------

@@ -73,3 +73,22 @@ def split_merge(merge: str | list[str]) -> tuple[str, str]:
     """Return the two sides of a merge, stored as ``"A B"`` or, since tokenizers 0.20, as ``["A", "B"]``."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
+
+
+def with_plain_merges(text: str) -> str:
+    """Return the text of a ``tokenizer.json`` with merges as ``"A B"``.
+
+    The tokenizers library writes ``["A", "B"]`` since 0.20, which earlier releases, such as those of transformers 4.40,
+    cannot read. Newer ones read both. Tokens with a space need the list, so such a tokenizer stays as it is.
+
+    Examples
+    --------
+    >>> json.loads(with_plain_merges('{"model": {"merges": [["C", "G"]]}}'))
+    {'model': {'merges': ['C G']}}
+    """
+    content = json.loads(text)
+    merges = [split_merge(merge) for merge in content["model"].get("merges", ())]
+    if any(" " in side for merge in merges for side in merge):
+        return text
+    content["model"]["merges"] = [" ".join(merge) for merge in merges]
+    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import PADDING_BASE, UNKNOWN_BASE
 from zflipon.genome.sequence_windows import SequenceWindows
-from zflipon.tokenization.bpe import limit_token_length
+from zflipon.tokenization.bpe import limit_token_length, with_plain_merges
 from zflipon.tokenization.fast_bpe import FastBpe, add_special_tokens
 from zflipon.tokenization.tokens import TokenBatch, Tokens, concatenate_batches
 
@@ -185,8 +185,9 @@ class BpeTokenizer:
         return _names_by_id(self.tokenizer.get_vocab(), self.vocab_size)
 
     def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json``."""
-        self.tokenizer.save(str(Path(folder) / "tokenizer.json"))
+        """Write ``tokenizer.json``, with merges that tokenizers 0.19 and earlier can read, too."""
+        text = with_plain_merges(self.tokenizer.to_str(pretty=True))
+        (Path(folder) / "tokenizer.json").write_text(text, encoding="utf-8")
 
     def with_max_token_length(self, max_length: int) -> BpeTokenizer:
         """Return a copy whose tokens have at most `max_length` bases; see `limit_token_length`."""
