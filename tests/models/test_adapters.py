@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from conftest import dna, make_fasta
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from small_models import SHAPE, make_small_models
+from small_models import make_small_models
 from transformers import Trainer, TrainingArguments
 
 from zflipon.cli import cli
@@ -24,6 +24,7 @@ from zflipon.models.files import locate
 from zflipon.models.heads.standard import HEAD_PREFIXES
 from zflipon.models.importers import merge_adapters
 from zflipon.models.metadata import OBJECTIVES
+from zflipon.reproduction.small_inputs import SHAPE
 from zflipon.training.initialization import freeze_weights
 from zflipon.training.loop import StageTrainer
 

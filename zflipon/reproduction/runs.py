@@ -132,12 +132,14 @@ class RunInputs:
         """Return where the weights of a pretrained model are: folder or Hub id."""
         if not self.small:
             return self.weights.get(name, name)
-        from zflipon.reproduction.small_inputs import make_small_genome, make_small_model, tokenizer_texts
+        from zflipon.reproduction import small_inputs
 
         model = next(each for each in pretrained_models() if each.checkpoint == name)
-        genome, _ = make_small_genome(self.out / "small" / "genome")
-        folder = self.out / "small" / "weights" / model.key
-        return str(make_small_model(model, folder, tokenizer_texts(genome)))
+        genome, _ = small_inputs.make_small_genome(self.out / "small" / "genome")
+        tokenizer = small_inputs.small_tokenizer(model.family, small_inputs.tokenizer_texts(genome))
+        return str(
+            small_inputs.make_small_model(model, self.out / "small" / "weights" / model.key, tokenizer)
+        )
 
 
 def parse_weights(options: tuple[str, ...]) -> dict[str, str]:

@@ -41,7 +41,9 @@ _UNLABELLED = 0.1
 _VOCABULARY, _LONGEST_TOKEN = 256, 8
 
 
-def make_small_model(model: PretrainedModel, folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
+def make_small_model(
+    model: PretrainedModel, folder: Path, tokenizer: DnaTokenizer, seed: int = 0, **shape: int
+) -> Path:
     """Write a small model in the layout of a published one, unless it exists.
 
     Parameters
@@ -49,10 +51,11 @@ def make_small_model(model: PretrainedModel, folder: Path, texts: Sequence[str],
     model : PretrainedModel
     folder : Path
         Gets ``config.json`` with the published keys, ``pytorch_model.bin`` and the tokenizer.
-    texts : sequence of str
-        DNA on which a BPE tokenizer is trained.
+    tokenizer : DnaTokenizer
     seed : int
         Seed of the weights.
+    **shape
+        Settings of the family's configuration in addition to `SHAPE`.
 
     Returns
     -------
@@ -62,15 +65,10 @@ def make_small_model(model: PretrainedModel, folder: Path, texts: Sequence[str],
     if (folder / "config.json").exists():
         return folder
     torch.manual_seed(seed)
-    tokenizer = _tokenizer(model, texts)
-    made = create(model.family, "mlm", tokenizer, **SHAPE)
+    made = create(model.family, "mlm", tokenizer, **SHAPE, **shape)
     folder.mkdir(parents=True, exist_ok=True)
-    keys = {
-        **SHAPE,
-        "vocab_size": made.module.config.vocab_size,
-        "pad_token_id": tokenizer.pad_id,
-        **model.config,
-    }
+    size, pad = made.module.config.vocab_size, tokenizer.pad_id
+    keys = {**SHAPE, **shape, "vocab_size": size, "pad_token_id": pad, **model.config}
     tokenizer.save(folder)
     torch.save(made.module.state_dict(), folder / "pytorch_model.bin")
     with atomic_file(folder / "config.json") as part:  # last: a folder without it is not finished
@@ -78,8 +76,9 @@ def make_small_model(model: PretrainedModel, folder: Path, texts: Sequence[str],
     return folder
 
 
-def _tokenizer(model: PretrainedModel, texts: Sequence[str]) -> DnaTokenizer:
-    if get_family(model.family).tokenizer is KmerTokenizer:
+def small_tokenizer(family: str, texts: Sequence[str]) -> DnaTokenizer:
+    """Return a tokenizer of a family: all 6-mers, or a small BPE vocabulary trained on texts."""
+    if get_family(family).tokenizer is KmerTokenizer:
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("".join, product("ACGT", repeat=6))]
         return KmerTokenizer({word: index for index, word in enumerate(words)})
     return train_bpe(list(texts), _VOCABULARY, _LONGEST_TOKEN)
