@@ -305,6 +305,8 @@ def annotate(
     screen: bool = False,
     features: str | Path | None = None,
     missing_features: str | None = None,
+    contig_aliases: str | Path | None = None,
+    edges: str | Path | None = None,
     part: str | None = None,
     force: bool = False,
     restart: bool = False,
@@ -344,6 +346,10 @@ def annotate(
         Table of omics tracks, for a model that reads them.
     missing_features : str, optional
         ``'error'`` or ``'zero'``; by default the model's setting.
+    contig_aliases : str or Path, optional
+        Table of other names of contigs, as ``chromAlias.txt`` of UCSC.
+    edges : str or Path, optional
+        BED to write: bases nearer than the model's margin to the end of a contig or to a gap of N.
     part : str, optional
         ``'3/16'``: compute this part only and write a part file (``.zfp``) for `zflipon.merge`.
     force : bool
@@ -396,6 +402,8 @@ def annotate(
         screen=screen,
         features=features,
         missing_features=missing_features or handle.missing_features,
+        contig_aliases=contig_aliases,
+        edges=edges,
         part=None if part is None else Part.parse(part),
         progress=progress,
         stop=stop,

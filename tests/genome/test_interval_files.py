@@ -68,12 +68,12 @@ def test_bed_without_lines_has_no_intervals(tmp_path):
 
 
 def test_no_contig_in_common_shows_both_name_sets(tmp_path):
-    path = write(tmp_path / "a.bed", "1\t0\t5\n2\t0\t5\n1\t7\t9\n")
+    path = write(tmp_path / "a.bed", "I\t0\t5\nII\t0\t5\nI\t7\t9\n")
     with pytest.raises(InputError) as caught:
         read_bed(path, {"chr1": 100, "chr2": 100}, "labels")
     assert str(caught.value) == (
-        f"{path}: no labels on the genome's contigs: the file has 1, 2, the genome chr1, chr2; "
-        "rename the contigs of one of them"
+        f"{path}: no labels on the genome's contigs: the file has I, II, the genome chr1, chr2; "
+        "rename the contigs of one of them (annotate, evaluate and bundle take --contig-aliases, too)"
     )
 
 
@@ -166,11 +166,11 @@ def test_rows_on_unknown_contigs_are_counted(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["a.bed", "a.bedgraph"])
 def test_most_rows_on_unknown_contigs_is_an_error(tmp_path, name):
-    path = write(tmp_path / name, "chr2\t0\t5\t1\n1\t0\t5\t1\n2\t0\t5\t1\n")
+    path = write(tmp_path / name, "chr2\t0\t5\t1\nI\t0\t5\t1\nII\t0\t5\t1\n")
     reader = read_bed if name == "a.bed" else lambda *arguments: list(read_bedgraph(*arguments))
     with pytest.raises(InputError) as caught:
         reader(path, LENGTHS)
-    assert "2 of 3 rows are on contigs that are not in the genome (1, 2; the genome has chr2" in str(
+    assert "2 of 3 rows are on contigs that are not in the genome (I, II; the genome has chr2" in str(
         caught.value
     )
 
@@ -228,7 +228,7 @@ def test_blocks_of_a_bedgraph(tmp_path, block):
         ("chr2\t5\t9\t1_0\n", ":1: expected bedGraph"),
         ("chr2\t5\t9\t１\n", ":1: expected bedGraph"),
         ("chr2\t5\t1009\t1\n", ":1: chr2:5-1009 passes the end"),
-        ("2\t5\t9\t1\n", ": no values on the genome's contigs: the file has 2, the genome chr2"),
+        ("II\t5\t9\t1\n", ": no values on the genome's contigs: the file has II, the genome chr2"),
     ],
 )
 @pytest.mark.parametrize("block", [1, 100])

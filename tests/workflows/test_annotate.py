@@ -1,6 +1,7 @@
 """`zflipon annotate` from a FASTA to tracks that other programs read."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from conftest import dna, make_fasta
 from zflipon.cli import cli
 from zflipon.config import MIN_GAP, InferenceConfig, Selection
 from zflipon.errors import ZfliponError
+from zflipon.genome.digests import sequence_collection, sha512t24u
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import make_plan
 from zflipon.genome.windows import tile_windows
@@ -240,6 +242,7 @@ def test_the_record_describes_the_run(run, contigs, tmp_path):
     assert record["call"]["threshold"] == 0.25
     assert record["contigs"]["chr10"] == {
         "length": len(contigs["chr10"]),
+        "refget": "SQ." + sha512t24u(contigs["chr10"].upper().encode()),
         "md5": hashlib.md5(contigs["chr10"].upper().encode()).hexdigest(),
     }
     assert record["model"]["family"] == "compact"
@@ -432,3 +435,61 @@ def test_a_custom_track_is_labelled_and_verified(tmp_path):
     text = (tmp_path / "z.bed").read_text()
     (tmp_path / "z.bed").write_text(text.replace(f"\t{rows[0][4]}\t", f"\t{int(rows[0][4]) - 90}\t"))
     assert not verify(tmp_path / "z.bed", "a", device="cpu").agrees
+
+
+def test_bases_without_full_context_are_counted_and_written(run, contigs, tmp_path):
+    result = run("-o", tmp_path / "z.bw", "--edges", tmp_path / "edges.bed")
+    assert result.exit_code == 0, result.output
+    margin, edges = 64, set()
+    for name, text in contigs.items():
+        for run_of_sequence in re.finditer(r"(?:[^N]|(?<!N)N{1,49}(?!N|$))+", text.upper()):
+            low, high = run_of_sequence.span()
+            edges |= {
+                (name, base) for base in range(low, high) if base < low + margin or base >= high - margin
+            }
+    rows = [line.split("\t") for line in (tmp_path / "edges.bed").read_text().splitlines()]
+    written = [(name, base) for name, start, end in rows for base in range(int(start), int(end))]
+    assert len(written) == len(set(written))
+    assert set(written) == edges
+    record = json.loads((tmp_path / "z.bw.json").read_text())
+    assert record["bases_without_full_context"] == len(edges) > 500
+    assert "exists already" in str(run("-o", tmp_path / "y.bw", "--edges", tmp_path / "edges.bed").exception)
+
+
+def test_the_record_has_digests_of_the_sequences(run, contigs, tmp_path):
+    run("-o", tmp_path / "z.bw", "--contigs", "tiny,odd")
+    record = json.loads((tmp_path / "z.bw.json").read_text())
+    refget = {name: "SQ." + sha512t24u(contigs[name].encode()) for name in ("tiny", "odd")}
+    assert {name: each["refget"] for name, each in record["contigs"].items()} == refget
+    assert record["sequence_collection"] == sequence_collection(refget)
+
+
+def test_regions_may_use_other_names_of_contigs(run, tmp_path):
+    (tmp_path / "aliases.txt").write_text("odd\tNW_5.1\n")
+    (tmp_path / "regions.bed").write_text("2\t10\t300\nNW_5.1\t0\t20\n")
+    result = run(
+        "-o",
+        tmp_path / "z.bw",
+        "--regions",
+        tmp_path / "regions.bed",
+        "--contig-aliases",
+        tmp_path / "aliases.txt",
+    )
+    assert result.exit_code == 0, result.output
+    assert "2 contig names translated (2 to chr2, NW_5.1 to odd)" in result.stderr
+    found, _ = read_bigwig(tmp_path / "z.bw")
+    decided = {name: int((~np.isnan(values)).sum()) for name, values in found.items()}
+    assert (decided["chr2"], decided["odd"], decided["tiny"]) == (290, 20, 0)
+
+
+def test_short_contigs_share_shards_and_have_the_values_of_contigs_alone(run, tmp_path):
+    """As many files in the journal as for one contig; the same bytes as with a shard for each contig."""
+    contigs = {f"c{i}": dna(30 + 7 * i, i) + "CG" * (i % 12) for i in range(60)}
+    genome = make_fasta(tmp_path / "short.fa", contigs)
+    with Genome(genome) as source:
+        assert len(make_plan(source, Selection(), 256, 64).shards) == 1
+    outputs = [["-o", tmp_path / f"{name}.{kind}"] for kind in ("bw", "bed") for name in ("packed", "alone")]
+    assert run(*outputs[0], *outputs[2], genome=genome).exit_code == 0
+    assert run(*outputs[1], *outputs[3], "--batch-size", 1, genome=genome).exit_code == 0
+    assert (tmp_path / "packed.bw").read_bytes() == (tmp_path / "alone.bw").read_bytes()
+    assert (tmp_path / "packed.bed").read_bytes() == (tmp_path / "alone.bed").read_bytes()

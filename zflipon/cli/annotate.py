@@ -12,6 +12,7 @@ from zflipon.cli.options import (
     batch_size_option,
     both_strands_option,
     complete_contigs,
+    contig_aliases_option,
     contigs_option,
     default_of,
     device_option,
@@ -98,6 +99,7 @@ def describe_thresholds() -> str:
     "--regions", "regions_bed", type=click.Path(), metavar="BED", help="BED file of regions to annotate."
 )
 @contigs_option
+@contig_aliases_option
 @click.option(
     "--exclude-contigs", multiple=True, callback=split_names, metavar="NAMES", help="Leave these contigs out."
 )
@@ -132,6 +134,12 @@ def describe_thresholds() -> str:
     help="Read only windows with sequence that easily forms Z-DNA (much faster); bases of other windows get 0.",
 )
 @click.option(
+    "--edges",
+    type=click.Path(path_type=Path),
+    metavar="BED",
+    help="Write the bases without full context: nearer than the model's margin to the end of a contig or a gap of N.",
+)
+@click.option(
     "--part",
     metavar="I/N",
     help="Compute part I of N only and write a .zfp file; `zflipon merge` writes the tracks of all parts.",
@@ -154,6 +162,7 @@ def annotate(
     regions,
     regions_bed,
     contigs,
+    contig_aliases,
     exclude_contigs,
     threshold,
     min_length,
@@ -164,6 +173,7 @@ def annotate(
     missing_features,
     both_strands,
     screen,
+    edges,
     part,
     batch_size,
     precision,
@@ -212,6 +222,8 @@ def annotate(
             screen=screen,
             features=features,
             missing_features=missing_features,
+            contig_aliases=contig_aliases,
+            edges=edges,
             part=Part.parse(part) if part else None,
             progress=progress,
             stop=stop,

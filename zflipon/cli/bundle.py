@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import LocalPath, force_option, print_line, quiet_option
+from zflipon.cli.options import LocalPath, contig_aliases_option, force_option, print_line, quiet_option
 from zflipon.tracks.registry import BROWSABLE, list_names
 
 EPILOG = """\b
@@ -48,16 +48,19 @@ threshold in its run record.
     show_default=True,
     help="Contact address of the hub; UCSC requires one.",
 )
+@contig_aliases_option
 @force_option
 @quiet_option
-def bundle(tracks, output, genome, assembly, labels, email, force, quiet) -> None:
+def bundle(tracks, output, genome, assembly, labels, email, contig_aliases, force, quiet) -> None:
     """Write TRACKs to a folder that genome browsers open."""
     from zflipon.progress import progress_bar
     from zflipon.report.bundle import REPORT_FILE
     from zflipon.report.bundle import bundle as write_bundle
 
     with progress_bar("b", quiet=quiet, name="zflipon") as bar:
-        written = write_bundle(tracks, output, genome, assembly, labels, email, force, bar.update)
+        written = write_bundle(
+            tracks, output, genome, assembly, labels, email, force, bar.update, contig_aliases
+        )
     if not quiet:
         calls = ", ".join(
             f"{number:,} {'call' if number == 1 else 'calls'} of {name}"

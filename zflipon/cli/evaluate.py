@@ -9,6 +9,7 @@ import click
 
 from zflipon.cli.options import (
     complete_contigs,
+    contig_aliases_option,
     contigs_option,
     default_of,
     force_option,
@@ -64,6 +65,7 @@ compared at every threshold; the intervals of a BED file are calls. Bases withou
     help="Random seed of the sampled windows and of the intervals.",
 )
 @contigs_option
+@contig_aliases_option
 @click.option(
     "--json",
     "json_path",
@@ -96,8 +98,8 @@ compared at every threshold; the intervals of a BED file are calls. Bases withou
 )
 @force_option
 def evaluate(
-    tracks, labels, genome, blacklist, protocol, window, seed, contigs, json_path, plot_path, regions, regions_bed,
-    force,
+    tracks, labels, genome, blacklist, protocol, window, seed, contigs, contig_aliases, json_path, plot_path, regions,
+    regions_bed, force,
 ) -> None:  # fmt: skip
     """Compare TRACKs with labelled intervals."""
     log_to_stderr()
@@ -116,7 +118,16 @@ def evaluate(
     config = EvaluateConfig(protocol=protocol, window=window, seed=seed)
     with progress_bar("b") as bar:
         report = run(
-            tracks, labels, genome, blacklist, contigs, config, progress_callback(bar), regions, regions_bed
+            tracks,
+            labels,
+            genome,
+            blacklist,
+            contigs,
+            config,
+            progress_callback(bar),
+            regions,
+            regions_bed,
+            contig_aliases,
         )
 
     print_line(format_table(report), to_stderr=json_to_stdout)

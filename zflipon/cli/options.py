@@ -168,3 +168,10 @@ track_line_option = click.option(
 header_option = click.option(
     "--header", is_flag=True, help="Name the columns of text tracks in a first line with #."
 )
+contig_aliases_option = click.option(
+    "--contig-aliases",
+    type=LocalPath(),
+    metavar="TABLE",
+    help="Names of contigs, as in chromAlias.txt of UCSC: each line has the names of one contig, separated by tabs. "
+    "The chromosomes of hg19, hg38, T2T-CHM13, mm10 and mm39 need none.",
+)

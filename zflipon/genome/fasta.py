@@ -20,7 +20,9 @@ import pysam
 
 from zflipon.errors import InputError, format_names, suggest
 from zflipon.genome.alphabet import IUPAC
+from zflipon.genome.digests import REFGET_PREFIX, truncate
 from zflipon.genome.fasta_index import FastaFiles, prepare_fasta
+from zflipon.genome.names import ContigLengths, read_aliases, resolve_contig
 
 pysam.set_verbosity(0)  # htslib would print its own messages next to ours
 
@@ -41,11 +43,14 @@ class ContigScan:
     ----------
     md5 : str
         MD5 of the upper-case sequence, as in the M5 tag of SAM headers.
+    refget : str
+        GA4GH identifier of the upper-case sequence.
     segments : numpy.ndarray
         int64, shape (n, 2): runs of sequence between gaps of N.
     """
 
     md5: str
+    refget: str
     segments: np.ndarray
 
 
@@ -57,14 +62,16 @@ class Genome:
     path : str or Path
         ``.fa`` or ``.fa.gz``, plain gzip or bgzip. An index is written next to the file, or to a temporary folder if
         that folder is read-only. A plain gzip file, which has no random access, is unpacked to a temporary folder.
+    aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
 
     Attributes
     ----------
     path : Path
     files : FastaFiles
         The files that are read; some may be in a temporary folder.
-    lengths : dict of str to int
-        Contig name → length in bases, in the order of the file.
+    lengths : ContigLengths
+        Contig name → length in bases, in the order of the file; also the aliases of contigs.
 
     Raises
     ------
@@ -72,8 +79,9 @@ class Genome:
         If the file is missing, not a nucleotide FASTA, truncated, or has two contigs of one name.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, aliases: str | Path | None = None):
         self.path = Path(path)
+        self._aliases = read_aliases(aliases) if aliases is not None else []
         self._scratch: tempfile.TemporaryDirectory | None = None
         self._reader: _Reader | None = None
         try:
@@ -88,7 +96,7 @@ class Genome:
             self._reader = _BgzipReader(self.files) if self.files.gzi else _PlainReader(self.files)
         except (OSError, ValueError, pyfaidx.FastaIndexingError) as error:
             raise InputError(f"{self.path}: cannot be read as FASTA ({error})") from error
-        self.lengths: dict[str, int] = self._reader.lengths
+        self.lengths = ContigLengths(self._reader.lengths, self._aliases)
         for name, length in self.lengths.items():  # a protein file fails here, not after an hour
             self.fetch(name, 0, min(length, _PROBE_BASES))
 
@@ -179,6 +187,7 @@ class Genome:
         InputError
             If a contig is unknown.
         """
+        contigs = [resolve_contig(contig, self.lengths) for contig in contigs]
         for contig in contigs:
             if contig not in self.lengths:
                 raise InputError(
@@ -202,11 +211,12 @@ class Genome:
             Called with the upper-case sequence, a part at a time.
         """
         length = self.length(contig)
-        digest = hashlib.md5(usedforsecurity=False)
+        digest, refget = hashlib.md5(usedforsecurity=False), hashlib.sha512()
         gaps: list[tuple[int, int]] = []
         for start in range(0, length, _SCAN_BASES):
             sequence = self.fetch(contig, start, min(start + _SCAN_BASES, length))
-            digest.update(sequence.encode())
+            for each in (digest, refget):
+                each.update(sequence.encode())
             visit(sequence)
             for match in re.finditer("N+", sequence):
                 gap_start, gap_end = start + match.start(), start + match.end()
@@ -220,7 +230,8 @@ class Genome:
                 edges += [gap_start, gap_end]
         edges.append(length)
         pairs = np.array(edges, dtype=np.int64).reshape(-1, 2)
-        return ContigScan(digest.hexdigest(), pairs[pairs[:, 1] > pairs[:, 0]])
+        identifier = REFGET_PREFIX + truncate(refget.digest())
+        return ContigScan(digest.hexdigest(), identifier, pairs[pairs[:, 1] > pairs[:, 0]])
 
     def _temporary_folder(self) -> Path:
         if self._scratch is None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from zflipon.errors import InputError, format_names
 from zflipon.genome.intervals import Intervals
+from zflipon.genome.names import RENAME_CONTIGS, ContigNames
 from zflipon.genome.text_files import read_lines
 
 log = logging.getLogger("zflipon")
@@ -73,9 +74,11 @@ def read_bed_rows(
     for number, line in _data_lines(path, "BED (contig, start, end)"):
         fields = _split_fields(line)
         contig, start, end = _parse_interval(path, number, line, fields, "BED (contig, start, end)")
-        if unknown is not None and unknown.skips(contig):
-            continue
-        if lengths is not None:
+        if unknown is not None and lengths is not None:
+            known = unknown.find(contig)
+            if known is None:
+                continue
+            contig = known
             _check_end(path, number, (contig, start, end), lengths)
         yield contig, start, end, fields[3:]
     if unknown is not None:
@@ -117,8 +120,10 @@ def read_bedgraph(
         fields = _split_fields(line)
         name, start, end = _parse_interval(path, number, line, fields, "bedGraph (contig, start, end, value)")
         value = _parse_value(path, number, line, fields)
-        if unknown.skips(name):
+        known = unknown.find(name)
+        if known is None:
             continue
+        name = known
         _check_end(path, number, (name, start, end), lengths)
         if contig is not None and rows and (name != contig or len(rows) == block):
             yield contig, *_columns(rows)
@@ -139,33 +144,35 @@ def read_bedgraph(
 
 
 class _UnknownContigs:
-    """Counts the rows of a file that are on contigs of the genome, and those that are not."""
+    """Translates the contigs of a file, and counts the rows on known and on unknown contigs."""
 
     _warned: set[tuple[str, int]] = set()  # noqa: RUF012  # files are read more than once; one warning is enough
 
     def __init__(self, path: str | Path, contents: str, lengths: Mapping[str, int]):
         self._path, self._contents, self._lengths = path, contents, lengths
+        self._contigs = ContigNames(path, lengths)
         self._names: dict[str, None] = {}
         self._rows = self._unknown_rows = 0
 
-    def skips(self, contig: str) -> bool:
-        """Count a row and return whether its contig is unknown."""
+    def find(self, name: str) -> str | None:
+        """Count a row and return the genome's name of its contig; None if it is unknown."""
         self._rows += 1
-        if contig in self._lengths:
-            return False
-        self._unknown_rows += 1
-        self._names[contig] = None
-        return True
+        contig = self._contigs.find(name)
+        if contig is None:
+            self._unknown_rows += 1
+            self._names[name] = None
+        return contig
 
     def report(self) -> None:
-        """Warn of rows on unknown contigs; raise `InputError` if they are too many."""
+        """Log translated contigs and rows on unknown ones; raise `InputError` if these are too many."""
+        self._contigs.report()
         if not self._unknown_rows:
             return
         names, genome = format_names(self._names), format_names(self._lengths)
         if self._unknown_rows == self._rows:
             raise InputError(
                 f"{self._path}: no {self._contents} on the genome's contigs: the file has {names}, the genome "
-                f"{genome}; rename the contigs of one of them"
+                f"{genome}; {RENAME_CONTIGS}"
             )
         counts = f"{self._unknown_rows:,} of {self._rows:,} rows are on contigs that are not in the genome ({names}"
         if self._unknown_rows > MAX_UNKNOWN_SHARE * self._rows:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from zflipon.errors import InputError, format_names
+from zflipon.genome.names import resolve_contig
 
 Intervals = dict[str, np.ndarray]
 """Contig → int64 array of shape (n, 2): 0-based half-open, sorted by start, then end."""
@@ -47,12 +48,15 @@ def parse_region(text: str, lengths: Mapping[str, int]) -> tuple[str, int, int]:
     if text in lengths:
         return text, 0, lengths[text]
     match = _REGION.fullmatch(text)
-    if match is None or match[1] not in lengths:
+    contig = resolve_contig(text if match is None else match[1], lengths)
+    if match is None and contig in lengths:
+        return contig, 0, lengths[contig]
+    if match is None or contig not in lengths:
         raise InputError(
             f"region {text!r}: no such contig; expected NAME or NAME:START-END with a name of the genome "
             f"({format_names(lengths)})"
         )
-    contig, length = match[1], lengths[match[1]]
+    length = lengths[contig]
     first = int(match[2].replace(",", "") or 0)
     last = int(match[3].replace(",", "") or 0) if match[3] else length
     if not 1 <= first <= last <= length:

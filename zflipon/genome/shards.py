@@ -20,7 +20,8 @@ from zflipon.config import MIN_GAP, SHARD_BASES, Selection
 from zflipon.errors import InputError, format_names
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
-from zflipon.genome.intervals import merge, parse_region
+from zflipon.genome.intervals import Intervals, merge, parse_region
+from zflipon.genome.names import resolve_contig
 from zflipon.genome.windows import find_windows, tile_windows
 
 _PART = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
@@ -150,6 +151,8 @@ class Plan:
         In genome order.
     md5 : dict of str to str
         Contig → MD5 of its upper-case sequence, for the requested contigs.
+    refget : dict of str to str
+        Contig → its GA4GH identifier, for the same contigs.
     requested : dict of str to numpy.ndarray
         Contig → merged intervals to predict, int64 of shape (n, 2).
     shard_bases : int
@@ -158,6 +161,7 @@ class Plan:
 
     spans: list[Span] = field(default_factory=list)
     md5: dict[str, str] = field(default_factory=dict)
+    refget: dict[str, str] = field(default_factory=dict)
     requested: dict[str, np.ndarray] = field(default_factory=dict)
     shard_bases: int = SHARD_BASES
 
@@ -203,6 +207,17 @@ class Plan:
         return range(
             sum(owner < part.number for owner in owners), sum(owner <= part.number for owner in owners)
         )
+
+    def edges(self) -> Intervals:
+        """Return the requested bases without full context: nearer than a margin to the end of their segment."""
+        edges: dict[str, list[tuple[int, int]]] = {}
+        for span in self.spans:
+            low, high = span.segment
+            for start, end in ((low, low + span.margin), (high - span.margin, high)):
+                start, end = max(start, span.start), min(end, span.end)
+                if start < end:
+                    edges.setdefault(span.contig, []).append((start, end))
+        return {contig: merge(np.array(sorted(rows), dtype=np.int64)) for contig, rows in edges.items()}
 
     def digest(self) -> str:
         """Return a checksum of the positions and windows of all shards."""
@@ -273,7 +288,7 @@ def make_plan(
     plan = Plan(requested=requested, shard_bases=shard_bases or SHARD_BASES)
     for contig, intervals in requested.items():
         scan = genome.scan(contig, MIN_GAP, visit)
-        plan.md5[contig] = scan.md5
+        plan.md5[contig], plan.refget[contig] = scan.md5, scan.refget
         for low, high in scan.segments.tolist():
             windows = tile_windows(low, high, window, margin)
             for start, end in intervals.tolist():
@@ -290,7 +305,11 @@ def make_plan(
 
 def _select_intervals(genome: Genome, selection: Selection) -> dict[str, np.ndarray]:
     """Return contig → merged requested intervals, in genome order."""
-    named = [*selection.contigs, *selection.exclude_contigs]
+    included, excluded = (
+        {resolve_contig(contig, genome.lengths) for contig in contigs}
+        for contigs in (selection.contigs, selection.exclude_contigs)
+    )
+    named = [*sorted(included), *sorted(excluded)]
     unknown = [contig for contig in named if contig not in genome.lengths]
     if unknown:
         raise InputError(
@@ -306,7 +325,7 @@ def _select_intervals(genome: Genome, selection: Selection) -> dict[str, np.ndar
     has_regions = bool(selection.regions or selection.regions_bed)
     selected = {}
     for contig, length in genome.lengths.items():
-        if (selection.contigs and contig not in selection.contigs) or contig in selection.exclude_contigs:
+        if (included and contig not in included) or contig in excluded:
             continue
         if not has_regions:
             selected[contig] = np.array([(0, length)], dtype=np.int64)

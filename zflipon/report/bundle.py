@@ -22,6 +22,7 @@ from zflipon.genome.assemblies import assembly_name
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import find_overlapping, merge, merge_by_contig
+from zflipon.genome.names import ContigLengths, read_aliases
 from zflipon.genome.twobit import write_twobit
 from zflipon.models.structure import Z_DNA
 from zflipon.plots import require_matplotlib
@@ -87,6 +88,7 @@ def bundle(
     email: str = DEFAULT_EMAIL,
     force: bool = False,
     progress: Callable[[int], object] = lambda bases: None,
+    contig_aliases: Path | None = None,
 ) -> Bundle:
     """Write tracks to a folder that genome browsers open.
 
@@ -109,6 +111,8 @@ def bundle(
         Replace an existing bundle.
     progress : callable
         Called with the number of bases just read from a bigWig.
+    contig_aliases : Path, optional
+        Table of other names of contigs; see `zflipon.genome.names.read_aliases`.
 
     Returns
     -------
@@ -124,7 +128,8 @@ def bundle(
     _check_folder(output, force)
     runs = group_tracks(tracks)
     with Genome(genome) if genome else nullcontext() as reference:
-        lengths = contig_lengths(runs, reference.lengths if reference else None)
+        aliases = read_aliases(contig_aliases) if contig_aliases else ()
+        lengths = ContigLengths(contig_lengths(runs, reference.lengths if reference else None), aliases)
         known_assembly = assembly or assembly_name(lengths)
         assembly = _check_assembly(known_assembly or _genome_name(runs, genome))
         known_zdna = _read_labels(labels, lengths)

@@ -9,6 +9,7 @@ import numpy as np
 import pyBigWig
 
 from zflipon.errors import InputError, format_names
+from zflipon.genome.names import RENAME_CONTIGS, ContigNames
 from zflipon.tracks.base import Chunk, split_contigs
 from zflipon.tracks.bigwig_structure import BigWigStructure, read_structure, read_value_range
 
@@ -98,16 +99,23 @@ class BigWigReader:
     def __init__(self, path: Path, lengths: Mapping[str, int]):
         self.path = path
         self._file = BigWig(path)
-        shared = [contig for contig in lengths if contig in self._file.lengths]
-        if not shared:
+        contigs = ContigNames(path, lengths)
+        self._names = {
+            contig: name
+            for name, length in self._file.lengths.items()
+            if (contig := contigs.find(name, None if name in lengths else length)) is not None
+        }
+        """Contig of the genome → its name in the file."""
+        contigs.report()
+        if not self._names:
             raise InputError(
                 f"{path}: no contig of the genome: the track has {format_names(self._file.lengths)}, the genome "
-                f"{format_names(lengths)}; rename the contigs of one of them"
+                f"{format_names(lengths)}; {RENAME_CONTIGS}"
             )
-        for contig in shared:
-            if self._file.lengths[contig] != lengths[contig]:
+        for contig, name in self._names.items():
+            if self._file.lengths[name] != lengths[contig]:
                 raise InputError(
-                    f"{path}: {contig} has {self._file.lengths[contig]} bases, in the genome {lengths[contig]}; "
+                    f"{path}: {name} has {self._file.lengths[name]} bases, in the genome {lengths[contig]}; "
                     "are both of the same assembly?"
                 )
 
@@ -121,4 +129,4 @@ class BigWigReader:
 
         Bases without a value are 0; infinity is the largest float32.
         """
-        return np.nan_to_num(self._file.values(contig, start, end), copy=False)
+        return np.nan_to_num(self._file.values(self._names.get(contig, contig), start, end), copy=False)

@@ -31,6 +31,7 @@ from zflipon.jobs.distributed import broadcast_from_main, process_state
 from zflipon.jobs.job import Job, ShardProgress, check_outputs, require_distinct
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint
+from zflipon.tracks.atomic import check_output_path
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.outputs import TrackOutputs
 from zflipon.tracks.registry import find_writer
@@ -41,6 +42,7 @@ from zflipon.workflows.annotation_run import (
     outputs_of_scores,
     require_header_lines,
     resolve_scores,
+    write_edges,
 )
 from zflipon.workflows.annotation_shards import ContigWriter, ShardPredictor, ShardWriter, encode_shard
 from zflipon.workflows.domain import DomainMonitor
@@ -66,6 +68,8 @@ def annotate(
     screen: bool = False,
     features: str | Path | None = None,
     missing_features: str = "error",
+    contig_aliases: str | Path | None = None,
+    edges: str | Path | None = None,
     part: Part | None = None,
     shard_bases: int | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -106,6 +110,10 @@ def annotate(
         Table of the omics tracks that the model reads; see `zflipon.omics.features`.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
+    contig_aliases : str or Path, optional
+        Table of other names of contigs; see `zflipon.genome.names.read_aliases`.
+    edges : str or Path, optional
+        BED to write: bases nearer than the model's margin to the end of a contig or to a gap of N.
     part : Part, optional
         Compute this part only, and write a part file (``.zfp``) for `zflipon.workflows.merge` instead of tracks.
     shard_bases : int, optional
@@ -141,8 +149,11 @@ def annotate(
     files = [Path(output) for each in named.values() for output in each if str(output) != STDOUT]
     inputs = [path for path in (genome_path, selection.regions_bed, features) if path is not None]
     check_outputs(files, inputs, force)
+    if edges is not None:
+        check_output_path(edges, force)
+        require_distinct([Path(edges)], [*inputs, *files])
     state = process_state(settings.device)
-    with Genome(genome_path) as genome:
+    with Genome(genome_path, contig_aliases) as genome:
         tracks = FeatureFiles(features, missing_features)
         if scores == ("propensity",):
             tracks = FeatureFiles(None, "zero")
@@ -173,6 +184,8 @@ def annotate(
                 for score in scores
             }
             job.finish(record, {Path(name): details[score] for score in named for name in named[score]})
+        if edges is not None:
+            write_edges(run.plan, edges)
     return record | details[scores[0]]
 
 

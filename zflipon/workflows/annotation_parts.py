@@ -55,7 +55,7 @@ def write_part(run: AnnotationRun, part: Part, job: Job, progress: ShardProgress
 
 
 def _header(run: AnnotationRun, part: Part, record: dict) -> dict:
-    """Return everything that `zflipon.workflows.merge` needs beside the contents of the shards."""
+    """Return everything that `zflipon.workflows.merge` needs in addition to the contents of the shards."""
     numbers = run.plan.part(part)
     contig_number = {contig: number for number, contig in enumerate(run.plan.md5)}
     return {

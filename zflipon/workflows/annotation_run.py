@@ -15,9 +15,11 @@ import numpy as np
 
 from zflipon.config import ACTIVITY_THRESHOLD, SCORES, CallConfig, HeaderConfig
 from zflipon.errors import InputError, OutputError, format_count
+from zflipon.genome.digests import sequence_collection
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Part, Plan, Shard, StoredSpan, stored_spans
 from zflipon.models import ModelMetadata
+from zflipon.tracks.atomic import atomic_file
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.description import CALL_PREFIX, TrackDescription
 from zflipon.tracks.registry import BED, FORMATS, find_format, list_names
@@ -83,6 +85,13 @@ def require_header_lines(outputs: Sequence[str | Path], headers: HeaderConfig) -
                 f"{', '.join(map(str, outputs))}: a {name.replace('_', ' ')} is for {list_names(suitable)} only; "
                 "add such an output or leave the line out"
             )
+
+
+def write_edges(plan: Plan, path: str | Path) -> None:
+    """Write the bases without full context (`Plan.edges`) as BED."""
+    with atomic_file(path) as part, open(part, "w", encoding="utf-8") as file:
+        for contig, rows in plan.edges().items():
+            file.writelines(f"{contig}\t{start}\t{end}\n" for start, end in rows.tolist())
 
 
 def default_threshold(metadata: ModelMetadata, score: str) -> float:
@@ -202,10 +211,15 @@ class AnnotationRun:
         return {
             **self.session.record(command, started),
             "genome": str(self.genome.path.resolve()),
-            "contigs": {name: {"length": lengths[name], "md5": md5} for name, md5 in plan.md5.items()},
+            "contigs": {
+                name: {"length": lengths[name], "md5": md5, "refget": plan.refget[name]}
+                for name, md5 in plan.md5.items()
+            },
+            "sequence_collection": sequence_collection(plan.refget),
             "regions": _regions(plan, self.genome),
             "bases": plan.bases,
             "bases_in_gaps": plan.requested_bases - plan.bases,
+            "bases_without_full_context": sum(int(np.diff(rows).sum()) for rows in plan.edges().values()),
             "windows": plan.windows,
             "shards": len(plan.shards),
             "screen": self._screen(),

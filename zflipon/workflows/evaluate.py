@@ -21,6 +21,7 @@ from zflipon.config import EvaluateConfig
 from zflipon.errors import format_names
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import count_covered, interval_mask, merge, parse_region
+from zflipon.genome.names import aliases_by_digest
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
 from zflipon.tracks.atomic import read_record
 from zflipon.tracks.base import TrackReader
@@ -230,6 +231,7 @@ def evaluate(
     progress: Callable[[int, int], object] = lambda bases, total: None,
     regions: Sequence[str] = (),
     regions_bed: str | Path | None = None,
+    contig_aliases: str | Path | None = None,
 ) -> EvaluationReport:
     """Compare tracks with labels.
 
@@ -255,6 +257,8 @@ def evaluate(
         Regions to evaluate, ``chr:start-end``, 1-based; all of the contigs if empty.
     regions_bed : str or Path, optional
         BED file of more regions.
+    contig_aliases : str or Path, optional
+        Table of other names of contigs; see `zflipon.genome.names.read_aliases`.
 
     Raises
     ------
@@ -262,7 +266,8 @@ def evaluate(
         If a file cannot be used.
     """
     config = config or EvaluateConfig()
-    with Genome(genome) as source:
+    with Genome(genome, contig_aliases) as source:
+        _match_sequences(tracks, source)
         readers = [open_track(path, source.lengths) for path in tracks]
         total = sum(source.select_contigs(contigs).values()) * (len(readers) + 1)
 
@@ -347,6 +352,17 @@ def warn_about_coverage(
             path,
             100 * covered / total,
         )
+
+
+def _match_sequences(tracks: Sequence[str | Path], genome: Genome) -> None:
+    """Add the recorded names of contigs with the sequence of one of the genome to the genome's aliases."""
+    for path in tracks:
+        recorded = read_record(Path(path)).get("contigs") or {}
+        lengths = {each.get("length") for name, each in recorded.items() if name not in genome.lengths}
+        same_length = [contig for contig, length in genome.lengths.items() if length in lengths]
+        md5 = {contig: genome.scan(contig, min_gap=1).md5 for contig in same_length}
+        for pair in aliases_by_digest(recorded, genome.lengths, md5):
+            genome.lengths.add_alias(pair)
 
 
 def _resolve_threshold(config: EvaluateConfig, record: Mapping[str, Any]) -> float:
