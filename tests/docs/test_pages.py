@@ -167,11 +167,24 @@ def documented_names() -> set[str]:
 def test_every_column_is_in_output_formats():
     from zflipon.explain import kmers, token_ratios, token_tables, track_importance
     from zflipon.tracks import call_table
+    from zflipon.workflows.compare.loci import LOCUS_COLUMNS
+    from zflipon.workflows.compare.run import PAIR_COLUMNS
+    from zflipon.workflows.genes import tables as call_tables
+    from zflipon.workflows.genes.enrichment import ENRICHMENT_COLUMNS
+    from zflipon.workflows.genes.regions import REGION_COLUMNS
     from zflipon.workflows.variants import FIELDS, SKIP_REASONS
     from zflipon.workflows.variants.writing import TABLE_COLUMNS
 
     tables = (call_table, kmers, token_ratios, token_tables, track_importance)
     columns = {column for table in tables for column in table.COLUMNS}
+    columns |= {*call_tables.CONTEXT_COLUMNS, *call_tables.REPEAT_COLUMNS, *call_tables.SEQUENCE_COLUMNS}
+    columns |= {
+        *call_tables.GENE_COLUMNS,
+        *ENRICHMENT_COLUMNS,
+        *REGION_COLUMNS,
+        *LOCUS_COLUMNS,
+        *PAIR_COLUMNS,
+    }
     assert columns | {*FIELDS, *SKIP_REASONS, *TABLE_COLUMNS} <= documented_names()
 
 
