@@ -80,7 +80,7 @@ GOALS = (
     Goal("same_bytes", "two runs", "", True),
     Goal("doctor", "agrees", "", True),
 )
-"""Goals on one H200. Early exit has a goal of its own: no base may be written differently."""
+"""Goals on one H200. With early exit, no base may be written differently."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

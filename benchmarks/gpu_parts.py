@@ -186,7 +186,7 @@ def training(setup: Setup) -> Figures:
             synchronize(setup.torch_device)
             ends.append((steps, time.perf_counter() - started))
         (few, start), (many, end) = ends
-        rate = batch_size * (many - few) / max(end - start, 1e-9)
+        rate = batch_size * (many - few) / (end - start) if end > start else None  # noise in quick mode
         figures[f"{name}, batches of {batch_size} × {width} bases, windows/s"] = rate
     return figures
 
@@ -226,11 +226,11 @@ def early_exit(setup: Setup) -> Figures:
             contig = max(genome.lengths, key=genome.lengths.__getitem__)
             text = genome.fetch(contig, 0, min(bases, genome.lengths[contig]))
             selection = Selection(regions=(f"{contig}:1-{len(text)}",))
-            shards = make_plan(genome, selection, predictor.metadata.window, predictor.metadata.margin).shards
+            spans = make_plan(genome, selection, predictor.metadata.window, predictor.metadata.margin).spans
             full, early = (
                 np.concatenate([values for _, values in scan_genome(predictor, genome, tasks)])
                 for tasks in (
-                    [ScanTask(contig, shard.windows, early_exit=exits) for shard in shards]
+                    [ScanTask(contig, span.windows, early_exit=exits) for span in spans]
                     for exits in (False, True)
                 )
             )

@@ -1,4 +1,4 @@
-"""The benchmark of GPUs runs on a CPU, saves what it has measured, and survives parts that fail."""
+"""The benchmark of GPUs runs on a CPU, saves its figures, and survives parts that fail."""
 
 import json
 import sys
