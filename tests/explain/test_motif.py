@@ -40,9 +40,9 @@ def test_information_content_by_hand():
 
 def test_the_correction_is_the_information_of_random_sites():
     rng = np.random.default_rng(1)
-    counts = rng.multinomial(20, [0.25] * 4, size=4000).T
-    information = information_content(counts / 20).sum(axis=0).mean()
-    assert information == pytest.approx(3 / (2 * np.log(2) * 20), rel=0.05)
+    counts = rng.multinomial(100, [0.25] * 4, size=4000).T
+    information = information_content(counts / 100).sum(axis=0).mean()
+    assert information == pytest.approx(3 / (2 * np.log(2) * 100), rel=0.05)
 
 
 def test_short_sites_and_missing_tracks_are_refused(tmp_path):
