@@ -26,6 +26,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import pyBigWig
@@ -338,11 +339,12 @@ def write(out: Path, report: EvaluationReport, rows: dict[str, list[dict]]) -> N
         writer.writeheader()
         writer.writerows({"model": name, **each} for name, bins in rows.items() for each in bins)
     if find_spec("matplotlib") is not None:
-        plot_reliability(out / "reliability.png", rows)
+        contigs = ", ".join(report.settings["contigs"])
+        plot_reliability(out / "reliability.png", rows, f"every base of {contigs}, by held-out models")
 
 
-def plot_reliability(path: Path, rows: dict[str, list[dict]]) -> None:
-    """Draw the labelled share against the mean probability, a line for each model."""
+def plot_reliability(path: Path, rows: dict[str, list[dict]], data: str) -> None:
+    """Draw the labelled share against the mean probability, a line for each model, under the name of the data."""
     with figure_style():
         figure = new_figure(4.5, 4.5)
         axes = figure.subplots()
@@ -352,6 +354,7 @@ def plot_reliability(path: Path, rows: dict[str, list[dict]]) -> None:
             predicted = [each["mean_probability"] for each in points]
             axes.plot(predicted, [each["labelled"] for each in points], label=name, **series_style(series))
         axes.set(xlabel="mean probability", ylabel="share of bases labelled", xlim=(0, 1), ylim=(0, 1))
+        axes.set_title(fill(data, 60), fontsize=8)
         axes.legend()
         save_figure(figure, path)
 

@@ -3,9 +3,9 @@
 python benchmarks/figures.py DATA [--out docs] [--model compact] [--region chr22_50M:247,151-247,990]
     [--explained chr22_50M:247,571-247,670] [--tracks TRACKS.tsv] [--only locus …]
 
-DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``zhunt.bed``, ``zdnabert.bed`` and ``deepz.bed``. Run it after a bundled
-model has changed, with a model that was not trained on the region, and look at every picture. ``view`` needs Chromium;
-``omics`` needs TRACKS.tsv and takes hours (see ``benchmarks/omics.py``), so both are left out where they cannot be drawn.
+DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``zhunt.bed``, ``zdnabert.bed`` and ``deepz.bed``. Run it after a
+bundled model has changed, with a model that was not trained on the region, and look at every picture. ``view`` needs
+Chromium; ``omics`` needs TRACKS.tsv and takes hours (see ``benchmarks/omics.py``). Without these, both are left out.
 """
 
 from __future__ import annotations

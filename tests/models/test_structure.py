@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import dna, make_fasta
 
+import zflipon
 from zflipon.config import DataConfig, InferenceConfig, ModelConfig, Recipe, StageConfig
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import NUCLEOTIDES, base_codes
@@ -107,6 +108,10 @@ def test_a_recipe_trains_a_model_of_another_structure(g_quadruplex, family, tmp_
     channels, in_call = module.structure.energetics(codes, 6, 12)
     assert channels.shape == (1, 1, period)
     assert in_call.sum() == 4
+    output = tmp_path / "g4.bed"
+    record = zflipon.annotate(tmp_path / "genome.fa", output, tmp_path / "out", track_line=True)
+    assert (record["structure"], record["label"]) == ("G-quadruplex", "Probability of a G-quadruplex")
+    assert 'description="Probability of a G-quadruplex >= ' in output.read_text().splitlines()[0]
     checkpoint = load(tmp_path / "out")
     (probabilities,) = Predictor(checkpoint, InferenceConfig(device="cpu")).predict_probabilities(
         [sequence[:period]]

@@ -224,7 +224,8 @@ def _write_run(
         prefix = str(run.record.get("call_prefix", CALL_PREFIX))
         bed_columns = write_calls(target, lengths, summary.calls, summary.scored, prefix)
         files += [target.name, target.with_suffix(".as").name]
-        description = f"Z-DNA called by {run.model} ({run.name})"
+        structure = run.record.get("structure", Z_DNA.name)
+        description = f"{structure} called by {run.model} ({run.name})"
         shown.append(BrowserTrack(target.name, f"{run.name} calls", description, bed_columns))
     kmers = _call_kmers(reference, summary) if reference else None
     labelled = _count_labelled(summary, known_zdna) if known_zdna else None

@@ -236,6 +236,7 @@ class AnnotationRun:
         return {
             "score": score,
             "label": description.label,
+            "structure": self.session.checkpoint.module.structure.name,
             "call": asdict(self.calls[score]),
             "call_prefix": description.call_prefix,
         }
