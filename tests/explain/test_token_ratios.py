@@ -228,14 +228,14 @@ def test_the_windows_of_a_run_are_read(world, token_checkpoint, tmp_path):
 
 def test_argmax_calls_the_most_probable_class_without_calibration(world, token_checkpoint, tmp_path):
     made = load(token_checkpoint)
-    assert made.metadata.calibration == Calibration()
-    shifted = replace(made, metadata=replace(made.metadata, calibration=Calibration(1.0, -20.0)))
-    save(shifted, tmp_path / "shifted")
+    for name, bias in (("plain", 0.0), ("shifted", -20.0)):
+        metadata = replace(made.metadata, calibration=Calibration(1.0, bias))
+        save(replace(made, metadata=metadata), tmp_path / name)
     counts = [
         token_ratios(
             world.genome, world.labels, folder, config=TokenRatioConfig(threshold=threshold), predict=CPU
         )
-        for folder, threshold in ((tmp_path / "shifted", "argmax"), (token_checkpoint, 0.5))
+        for folder, threshold in ((tmp_path / "shifted", "argmax"), (tmp_path / "plain", 0.5))
     ]
     np.testing.assert_array_equal(counts[0].counts.tp, counts[1].counts.tp)
     assert counts[0].settings["called"].endswith("called by argmax")
