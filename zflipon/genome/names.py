@@ -102,12 +102,15 @@ class ContigNames:
         The file, for messages.
     lengths : mapping of str to int
         The genome's contigs and their lengths.
+    lengths_known : bool
+        If false, only the names in `lengths` count, as for the contigs of a BED file; tables of assemblies are then
+        searched by name alone.
     """
 
     _reported: set[tuple[str, str]] = set()  # noqa: RUF012  # files are read more than once; one line is enough
 
-    def __init__(self, path: str | Path, lengths: Mapping[str, int]):
-        self._path, self._lengths = path, lengths
+    def __init__(self, path: str | Path, lengths: Mapping[str, int], lengths_known: bool = True):
+        self._path, self._lengths, self._lengths_known = path, lengths, lengths_known
         self._aliases: Mapping[str, set[str]] = getattr(lengths, "aliases", {})
         self._found: dict[str, str | None] = {}
         self._origins: dict[str, str] = {}
@@ -167,7 +170,9 @@ class ContigNames:
         known = [chromosome for chromosome in CHROMOSOMES if name in chromosome.names]
         for chromosome in known:
             for other in chromosome.names:
-                if self._lengths.get(other) == chromosome.length:
+                if other in self._lengths and (
+                    not self._lengths_known or self._lengths[other] == chromosome.length
+                ):
                     yield other
         if name in _MITOCHONDRIA:
             if not self._is_hg19():  # where chrM and MT are different sequences

@@ -87,6 +87,14 @@ def test_names_without_chr_are_translated(tmp_path, caplog):
     assert "2 contig names translated (" in caplog.text
 
 
+def test_accession_numbers_are_translated_without_known_lengths(tmp_path):
+    (tmp_path / "genes.gff").write_text(
+        "NC_000022.11\tRefSeq\tgene\t1001\t1900\t.\t+\t.\tID=gene-ONE;Name=ONE\n"
+    )
+    calls = write_bed(tmp_path / "calls.bed", [("chr22", 1500, 1520)])
+    assert zflipon.find_genes(calls, tmp_path / "genes.gff").calls["feature_gene"].tolist() == ["ONE"]
+
+
 def test_sequence_and_repeats_are_added(tmp_path):
     sequence = dna(1000, 1) + "CG" * 10 + dna(480, 2) + "NNNN" + dna(1496, 3)
     genome = make_fasta(tmp_path, {"chr1": sequence, "chr2": dna(2000, 4)})

@@ -21,7 +21,7 @@ from zflipon.tracks.registry import BIGWIG
 from zflipon.tracks.signal import SignalFile
 from zflipon.workflows.evaluate import track_names
 from zflipon.workflows.genes.calls import file_lengths, read_call_set
-from zflipon.workflows.genes.contigs import ContigNames
+from zflipon.workflows.genes.contigs import translate_contigs
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _translate(path: Path, own: list[str], contigs: dict[str, int | None]) -> di
     """Return the name of each contig of a file in the files before it; a contig that they lack keeps its name."""
     if not contigs:
         return {contig: contig for contig in own}
-    names = ContigNames(path, contigs, "the first file")
-    translated = {contig: names.find(contig) or contig for contig in own}
-    names.report()
-    return translated
+    known = all(contigs.values())
+    lengths = {contig: length or 0 for contig, length in contigs.items()}
+    translated = translate_contigs(path, own, lengths, known, "the files before it")
+    return {contig: translated.get(contig, contig) for contig in own}

@@ -1,93 +1,64 @@
-"""Contig names of annotations and interval files, translated to those of the calls: chr1 and 1, chrM and MT.
+"""Contig names of annotations and interval files, translated to those of the calls.
 
-All files of one analysis are brought to the names of the calls here.
+All files of an analysis of genes, and of a comparison, are brought to one set of names here. The names of assemblies
+are in `zflipon.genome.names`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from zflipon.errors import InputError, format_count, format_names
-
-log = logging.getLogger(__name__)
-
-MITOCHONDRIA = ("chrM", "MT", "M", "chrMT")
-"""Names of the mitochondrial genome."""
+from zflipon.errors import InputError, format_names
+from zflipon.genome.names import ContigNames
 
 
-def other_names(name: str) -> Iterable[str]:
-    """Yield other usual names of a contig.
-
-    Examples
-    --------
-    >>> list(other_names("1")), list(other_names("chrM"))
-    (['chr1'], ['MT', 'M', 'chrMT'])
-    """
-    if name in MITOCHONDRIA:
-        yield from (other for other in MITOCHONDRIA if other != name)
-    elif name.startswith("chr"):
-        yield name.removeprefix("chr")
-    else:
-        yield f"chr{name}"
-
-
-class ContigNames:
-    """Translates the contig names of one file to known ones, and counts what has none.
+def translate_contigs(
+    path: str | Path,
+    names: Iterable[str],
+    lengths: Mapping[str, int],
+    lengths_known: bool = True,
+    owner: str = "the calls",
+) -> dict[str, str]:
+    """Translate the contig names of a file to known ones, and log how many were translated.
 
     Parameters
     ----------
     path : str or Path
         The file, for messages.
-    contigs : iterable of str
-        The known names.
+    names : iterable of str
+    lengths : mapping of str to int
+        The known contigs and their lengths.
+    lengths_known : bool
+        Whether the lengths are those of the contigs.
     owner : str
-        What has the known names, for messages.
+        What has the known contigs, for messages.
+
+    Returns
+    -------
+    dict of str to str
+        Name in the file → known name. Unknown names are left out.
+
+    Raises
+    ------
+    InputError
+        If no name is known, a name may be that of several contigs, or two names are of one contig.
+
+    Examples
+    --------
+    >>> translate_contigs("genes.gtf", ["1", "scaffold_7"], {"chr1": 5000})
+    {'1': 'chr1'}
     """
-
-    def __init__(self, path: str | Path, contigs: Iterable[str], owner: str = "the calls"):
-        self.path, self._owner = path, owner
-        self._contigs = dict.fromkeys(contigs)
-        self._translated: dict[str, str | None] = {}
-
-    def find(self, name: str) -> str | None:
-        """Return the known name of a contig; None if it has none."""
-        if name not in self._translated:
-            known = [other for other in (name, *other_names(name)) if other in self._contigs]
-            self._translated[name] = known[0] if known else None
-        return self._translated[name]
-
-    def report(self) -> None:
-        """Log which names were translated.
-
-        Raises
-        ------
-        InputError
-            If no name of the file is known, or two of its names are names of one contig.
-        """
-        known = {name: contig for name, contig in self._translated.items() if contig is not None}
-        if not known:
-            raise InputError(
-                f"{self.path}: no contig of {self._owner}: the file has {format_names(self._translated)}, "
-                f"{self._owner} {format_names(self._contigs)}; rename the contigs of one of them"
-            )
-        origins: dict[str, str] = {}
-        for name, contig in known.items():
-            if contig in origins:
-                raise InputError(
-                    f"{self.path}: {origins[contig]} and {name} are both names of {contig}; leave one of them in the "
-                    "file"
-                )
-            origins[contig] = name
-        renamed = [f"{name} to {contig}" for name, contig in known.items() if name != contig]
-        if renamed:
-            log.info(
-                "%s: %s translated (%s)",
-                self.path,
-                format_count(len(renamed), "contig name"),
-                format_names(renamed, 3),
-            )
+    names = list(names)
+    contigs = ContigNames(path, lengths, lengths_known)
+    translated = {name: contig for name in names if (contig := contigs.find(name)) is not None}
+    if not translated:
+        raise InputError(
+            f"{path}: no contig of {owner}: the file has {format_names(names)}, {owner} {format_names(lengths)}; "
+            "rename the contigs of one of them"
+        )
+    contigs.report()
+    return translated
 
 
 def check_lengths(path: str | Path, ends: Mapping[str, int], lengths: Mapping[str, int]) -> None:

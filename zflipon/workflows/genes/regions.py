@@ -21,7 +21,7 @@ from zflipon.genome.intervals import count_covered, merge
 from zflipon.tracks.registry import BIGWIG
 from zflipon.tracks.signal import SignalFile
 from zflipon.workflows.genes.calls import CallSet, file_lengths, read_call_set
-from zflipon.workflows.genes.contigs import ContigNames, check_lengths
+from zflipon.workflows.genes.contigs import check_lengths, translate_contigs
 
 REGION_COLUMNS = ("contig", "start", "end", "name", "max", "mean", "calls", "called_bases", "called_share")
 """Columns of the table of regions."""
@@ -76,15 +76,14 @@ def summarize_regions(
 
 
 def _read_regions(path: Path, lengths: dict[str, int], lengths_known: bool) -> _Regions:
-    names = ContigNames(path, lengths)
-    rows = []
-    for contig, start, end, rest in read_bed_rows(path, None, "regions"):
-        known = names.find(contig)
-        rows.append((known or contig, start, end, rest[0] if rest else ""))
+    rows = [
+        (contig, start, end, rest[0] if rest else "")
+        for contig, start, end, rest in read_bed_rows(path, None, "regions")
+    ]
     if not rows:
         raise InputError(f"{path}: no regions; expected BED (contig, start, end)")
-    names.report()
-    contigs = [row[0] for row in rows]
+    known = translate_contigs(path, dict.fromkeys(row[0] for row in rows), lengths, lengths_known)
+    contigs = [known.get(row[0], row[0]) for row in rows]
     intervals = np.array([row[1:3] for row in rows], dtype=np.int64)
     lines = {str(contig): numbers for contig, numbers in pd.Series(contigs).groupby(contigs).indices.items()}
     if lengths_known:

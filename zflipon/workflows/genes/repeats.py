@@ -16,7 +16,9 @@ import pandas as pd
 
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.genome.intervals import merge
-from zflipon.workflows.genes.contigs import ContigNames
+from zflipon.genome.names import ContigNames
+from zflipon.workflows.genes.calls import CallSet
+from zflipon.workflows.genes.contigs import translate_contigs
 from zflipon.workflows.genes.features import COLUMNS, overlapping_pairs
 
 UNNAMED = "repeat"
@@ -26,15 +28,14 @@ _ROWS = 1 << 17
 """Rows compared with the calls at a time."""
 
 
-def overlapping_repeats(path: str | Path, calls: pd.DataFrame) -> pd.DataFrame:
+def overlapping_repeats(path: str | Path, calls: CallSet) -> pd.DataFrame:
     """Return the repeat with the largest overlap for each call.
 
     Parameters
     ----------
     path : str or Path
         BED; the fourth column is the name.
-    calls : pandas.DataFrame
-        ``contig`` (categorical), ``start``, ``end``.
+    calls : CallSet
 
     Returns
     -------
@@ -47,26 +48,24 @@ def overlapping_repeats(path: str | Path, calls: pd.DataFrame) -> pd.DataFrame:
     InputError
         If the file cannot be read, or has no contig of the calls.
     """
-    contigs = list(calls["contig"].cat.categories)
-    names = ContigNames(path, contigs)
-    merged = {
-        str(contig): merge(np.sort(rows[["start", "end"]].to_numpy(dtype=np.int64), axis=0))
-        for contig, rows in calls.groupby("contig", observed=True)
-    }
+    names = ContigNames(path, calls.lengths, calls.lengths_known)
+    merged = {contig: merge(rows) for contig, rows in calls.intervals.items()}
     found: list[tuple[str, int, int, str]] = []
+    seen: set[str] = set()
     rows = read_bed_rows(path, None, "repeats")
     while block := list(islice(rows, _ROWS)):
         for name, group in groupby(block, key=lambda row: row[0]):
+            seen.add(name)
             contig = names.find(name)
             if contig in merged:
                 found += _touching(contig, list(group), merged[contig])
-    names.report()
+    translate_contigs(path, sorted(seen), calls.lengths, calls.lengths_known)  # reports what was translated
     table = pd.DataFrame(found, columns=[*COLUMNS, "repeat"])
-    table["contig"] = pd.Categorical(table["contig"], contigs)
-    pairs = overlapping_pairs(calls, table)
+    table["contig"] = pd.Categorical(table["contig"], list(calls.table["contig"].cat.categories))
+    pairs = overlapping_pairs(calls.table, table)
     order = np.lexsort((pairs["row"], -pairs["overlap"], pairs["call"]))
     best = pairs.iloc[order].drop_duplicates("call")
-    result = pd.DataFrame({"repeat": "", "repeat_bases": 0}, index=pd.RangeIndex(len(calls)))
+    result = pd.DataFrame({"repeat": "", "repeat_bases": 0}, index=pd.RangeIndex(len(calls.table)))
     result.loc[best["call"], "repeat"] = table["repeat"].to_numpy()[best["row"]]
     result.loc[best["call"], "repeat_bases"] = best["overlap"].to_numpy()
     return result

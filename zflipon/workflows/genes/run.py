@@ -21,7 +21,7 @@ from zflipon.errors import InputError, format_count, format_names
 from zflipon.genome.fasta import Genome
 from zflipon.workflows.genes.annotation import Annotation, read_annotation
 from zflipon.workflows.genes.calls import CallSet, read_call_set
-from zflipon.workflows.genes.contigs import ContigNames, check_lengths
+from zflipon.workflows.genes.contigs import check_lengths, translate_contigs
 from zflipon.workflows.genes.enrichment import feature_enrichment
 from zflipon.workflows.genes.features import build_feature_map, feature_tables
 from zflipon.workflows.genes.repeats import overlapping_repeats
@@ -70,7 +70,7 @@ def describe_calls(
         features = build_feature_map(tables)
         columns = [call_set.table, context_columns(call_set.table, annotation, tables, features)]
         if repeats is not None:
-            columns.append(overlapping_repeats(repeats, call_set.table))
+            columns.append(overlapping_repeats(repeats, call_set))
         if source is not None:
             columns.append(sequence_columns(call_set.table, source))
         segments = {
@@ -102,9 +102,7 @@ def match_annotation(annotation: Annotation, calls: CallSet) -> Annotation:
     InputError
         If they share no contig, or a gene or call passes the end of a contig.
     """
-    names = ContigNames(annotation.path, calls.lengths)
-    known = {contig: name for contig in annotation.contigs if (name := names.find(contig)) is not None}
-    names.report()
+    known = translate_contigs(annotation.path, annotation.contigs, calls.lengths, calls.lengths_known)
     lengths = {known.get(contig, contig): length for contig, length in annotation.lengths.items()}
     renamed = replace(
         annotation,
