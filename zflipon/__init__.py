@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         train,
     )
     from zflipon.reproduction.reproduce import reproduce
+    from zflipon.workflows.calibrate import calibrate
     from zflipon.workflows.compare import compare
     from zflipon.workflows.genes import find_genes, summarize_regions
     from zflipon.workflows.merge import merge
@@ -34,6 +35,7 @@ __all__ = [
     "Model",
     "__version__",
     "annotate",
+    "calibrate",
     "compare",
     "evaluate",
     "explain_region",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "calibrate": "zflipon.workflows.calibrate",
     "compare": "zflipon.workflows.compare",
     "find_genes": "zflipon.workflows.genes",
     "merge": "zflipon.workflows.merge",

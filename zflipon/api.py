@@ -308,6 +308,7 @@ def annotate(
     contig_aliases: str | Path | None = None,
     edges: str | Path | None = None,
     part: str | None = None,
+    calibration: str | Path | None = None,
     force: bool = False,
     restart: bool = False,
     progress: Progress | None = None,
@@ -352,6 +353,8 @@ def annotate(
         BED to write: bases nearer than the model's margin to the end of a contig or to a gap of N.
     part : str, optional
         ``'3/16'``: compute this part only and write a part file (``.zfp``) for `zflipon.merge`.
+    calibration : str or Path, optional
+        File of `zflipon.calibrate`, whose threshold is used.
     force : bool
         Replace existing files.
     restart : bool
@@ -405,6 +408,7 @@ def annotate(
         contig_aliases=contig_aliases,
         edges=edges,
         part=None if part is None else Part.parse(part),
+        calibration=calibration,
         progress=progress,
         stop=stop,
         command="zflipon.annotate()",
@@ -495,6 +499,8 @@ def evaluate(
     *,
     blacklist: str | Path | None = None,
     contigs: Sequence[str] = (),
+    regions: Sequence[str] = (),
+    regions_bed: str | Path | None = None,
     config: EvaluateConfig | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -512,6 +518,10 @@ def evaluate(
         BED of regions to leave out.
     contigs : sequence of str
         Contigs to evaluate; by default all.
+    regions : sequence of str
+        Regions to evaluate, ``chr1:1,001-2,000``, 1-based and closed; by default whole contigs.
+    regions_bed : str or Path, optional
+        BED file of more regions.
     config : EvaluateConfig, optional
     progress : callable, optional
         Called with the bases finished since the last call, and with all bases.
@@ -531,7 +541,9 @@ def evaluate(
     from zflipon.workflows.evaluate import evaluate as run
 
     paths = [tracks] if isinstance(tracks, str | Path) else tracks
-    return run(paths, labels, genome, blacklist, contigs, config, progress or _no_progress)
+    return run(
+        paths, labels, genome, blacklist, contigs, config, progress or _no_progress, regions, regions_bed
+    )
 
 
 def explain_region(

@@ -18,6 +18,9 @@ MAX_DISTINCT = 1 << 22
 MANTISSA_BITS = 12
 """Bits of a truncated score's mantissa, of 23: at most 2^21 values, each within 0.025 % of the score."""
 
+_ROUNDING = 1e-9
+"""Differences of recall below this are rounding errors; a share of a base is larger."""
+
 _MIN_PENDING = 1 << 16
 """Scores that are collected before they are sorted into a small histogram."""
 
@@ -179,6 +182,12 @@ class ScoreHistogram:
         """Return the step-wise area under the precision–recall curve, Σ (R_i − R_(i−1)) · P_i."""
         _, precision, recall = self.curve()
         return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+    def precision_at(self, recall: float) -> float | None:
+        """Return the precision at the highest score whose recall is at least `recall`; None if no score reaches it."""
+        _, precisions, recalls = self.curve()
+        first = int(np.searchsorted(recalls, recall - _ROUNDING))
+        return float(precisions[first]) if first < len(recalls) and recalls[first] > 0 else None
 
     def best_f1(self) -> tuple[float, float | None]:
         """Return the highest F1 and the highest score that reaches it; ``(0.0, None)`` if no base is labelled.

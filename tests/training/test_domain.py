@@ -15,7 +15,7 @@ from zflipon.genome.composition import CompositionCounter
 from zflipon.genome.fasta import Genome
 from zflipon.genome.sketch import decode_sketch, shared_fraction, sketch_sequence
 from zflipon.models import ModelMetadata, load
-from zflipon.tracks.bigwig import write_bigwig_values
+from zflipon.tracks.bigwig_writer import write_bigwig_values
 from zflipon.training.domain import fit_domain, fit_scores, read_domain
 
 

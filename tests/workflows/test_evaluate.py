@@ -12,10 +12,12 @@ import pyBigWig
 import pytest
 from click.testing import CliRunner
 
+import zflipon
 from zflipon.cli import cli
 from zflipon.config import EvaluateConfig
 from zflipon.errors import InputError, MissingExtraError, OutputError
 from zflipon.genome.fasta import Genome
+from zflipon.genome.sketch import encode_sketch, sketch_sequence
 from zflipon.metrics import ScoreHistogram
 from zflipon.report.evaluation import format_table
 from zflipon.tracks.registry import open_track
@@ -534,3 +536,67 @@ def test_peers_on_hg19_equal_ten_lines_of_numpy(contigs):
             "best_f1": None,
             "best_threshold": None,
         }
+
+
+# ---- training data and matched recall ----------------------------------------------------------------------
+
+
+def write_sequence(folder, name, length, seed):
+    codes = np.random.default_rng(seed).integers(0, 4, length)
+    text = np.frombuffer(b"ACGT", dtype=np.uint8)[codes].tobytes().decode()
+    path = folder / f"{name}.fa"
+    path.write_text(f">{name}\n{text}\n")
+    return path, text
+
+
+def test_training_sequence_is_recognised_whatever_its_contig_is_named(tmp_path, caplog):
+    genome, text = write_sequence(tmp_path, "renamed", 1_500_000, 5)
+    sketch = encode_sketch(sketch_sequence("ACGT" * 999 + text[300_000:]))  # a piece of another contig
+    labels = tmp_path / "labels.bed"
+    labels.write_text("renamed\t700000\t700020\n")
+    track = tmp_path / "z.bedgraph"
+    track.write_text("renamed\t700000\t700020\t0.9\n")
+    record = tmp_path / "z.bedgraph.json"
+
+    def warnings(**words):
+        caplog.clear()
+        zflipon.evaluate(track, labels, genome, **words)
+        return [each.message for each in caplog.records if "trained on" in each.message]
+
+    record.write_text(
+        json.dumps({"model": {"domain": {"sketch": sketch}, "training": {"contigs": ["chr1"]}}})
+    )
+    (message,) = warnings()
+    share = int(message.split("trained on ")[1].split(" %")[0])
+    assert 55 <= share <= 100  # 80 % of the sequence
+    other = encode_sketch(sketch_sequence(write_sequence(tmp_path, "other", 1_500_000, 6)[1]))
+    record.write_text(
+        json.dumps({"model": {"domain": {"sketch": other}, "training": {"contigs": ["renamed"]}}})
+    )
+    assert not warnings()  # another sequence has the name of a training contig
+    assert warnings(
+        regions=["renamed:690,001-710,000"]
+    )  # too little sequence for a sketch: names are compared
+
+
+def test_precision_at_matched_recall_is_that_of_the_threshold_with_this_recall(tmp_path):
+    genome, _ = write_sequence(tmp_path, "a", 10_000, 7)
+    labels, calls, track = tmp_path / "labels.bed", tmp_path / "peer.bed", tmp_path / "z.bedgraph"
+    labels.write_text("a\t100\t200\na\t300\t400\n")
+    calls.write_text("a\t100\t150\na\t5000\t5100\n")  # recall 1/4, precision 1/3
+    track.write_text("a\t100\t160\t0.9\na\t300\t340\t0.6\na\t6000\t6100\t0.7\n")
+    summary = zflipon.evaluate([calls, track], labels, genome).summary()
+    matched = summary["matched_recall"]["genome"]
+    assert matched["peer.bed"] == {"recall": 0.25, "precision": {"z.bedgraph": 1.0}}
+    assert matched["z.bedgraph"]["recall"] == 0.5
+    assert matched["z.bedgraph"]["precision"]["z.bedgraph"] == pytest.approx(0.5)
+    table = format_table(zflipon.evaluate([calls, track], labels, genome))
+    assert "genome: precision of tracks with scores at the recall of each track" in table
+
+
+def test_precision_at_a_recall_that_no_score_reaches_is_missing():
+    histogram = ScoreHistogram()
+    histogram.add(np.array([0.9, 0.5, 0.1]), np.array([True, False, True]))
+    assert histogram.precision_at(0.5) == 1.0
+    assert histogram.precision_at(0.51) == pytest.approx(2 / 3)
+    assert histogram.precision_at(1.01) is None

@@ -24,6 +24,7 @@ SECTIONS = {
         "merge": "Write tracks from the parts of an annotation.",
         "variants": "Score how variants change Z-DNA.",
         "evaluate": "Compare tracks with labelled intervals.",
+        "calibrate": "Choose the threshold for a stated precision.",
     },
     "Interpret": {
         "genes": "Find the genes, features and repeats of calls.",

@@ -110,6 +110,12 @@ def describe_thresholds() -> str:
     "[default: the model's for the score]",
 )
 @click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Call at the threshold that zflipon calibrate wrote for this model.",
+)
+@click.option(
     "--min-length",
     type=click.IntRange(1),
     default=default_of(CallConfig, "min_length"),
@@ -165,6 +171,7 @@ def annotate(
     contig_aliases,
     exclude_contigs,
     threshold,
+    calibration,
     min_length,
     merge_gap,
     track_line,
@@ -225,6 +232,7 @@ def annotate(
             contig_aliases=contig_aliases,
             edges=edges,
             part=Part.parse(part) if part else None,
+            calibration=calibration,
             progress=progress,
             stop=stop,
             command=command_line(sys.argv[1:]),

@@ -229,6 +229,28 @@ ARGMAX = "argmax"
 """Threshold of a call in token tables: the most probable class, without calibration."""
 
 
+@config_class
+class CalibrateConfig:
+    """How the threshold of a track is chosen.
+
+    Attributes
+    ----------
+    precision : float
+        Lowest share of called bases that are labelled.
+    fdr : float
+        Highest share of calls that are expected by chance.
+    shuffled_bases : int
+        Bases to shuffle and predict.
+    seed : int
+        Seed of shuffles and bootstrap.
+    """
+
+    precision: Probability = 0.8
+    fdr: Probability = 0.05
+    shuffled_bases: PositiveInt = 5_000_000
+    seed: NonNegativeInt = 42
+
+
 @dataclass(frozen=True)
 class AttributionConfig:
     """How Integrated Gradients are computed.

@@ -130,6 +130,34 @@ def count_covered(intervals: np.ndarray | None, edges: np.ndarray) -> np.ndarray
     return np.diff(up_to_edges).astype(np.int64)
 
 
+def complement(intervals: np.ndarray | None, length: int) -> np.ndarray:
+    """Return the parts of a contig outside of sorted, disjoint intervals: int64, shape (n, 2).
+
+    Examples
+    --------
+    >>> complement(np.array([[2, 5]]), 9).tolist()
+    [[0, 2], [5, 9]]
+    """
+    inner = intervals.ravel() if intervals is not None else []
+    edges = np.r_[0, inner, length].astype(np.int64).reshape(-1, 2)
+    return edges[edges[:, 1] > edges[:, 0]]
+
+
+def intersect(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
+    """Return the parts that are in both of two lists of sorted, disjoint intervals: int64, shape (n, 2).
+
+    Examples
+    --------
+    >>> intersect(np.array([[0, 4], [6, 9]]), np.array([[3, 7]])).tolist()
+    [[3, 4], [6, 7]]
+    """
+    if one is None or other is None or not len(one) or not len(other):
+        return np.empty((0, 2), dtype=np.int64)
+    edges = np.union1d(one, other)
+    inside = (count_covered(one, edges) > 0) & (count_covered(other, edges) > 0)
+    return merge(np.stack([edges[:-1], edges[1:]], axis=1)[inside])
+
+
 def interval_mask(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
     """Return which bases of ``[start, end)`` sorted intervals cover.
 

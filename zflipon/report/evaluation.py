@@ -56,6 +56,8 @@ def format_table(report: EvaluationReport) -> str:
             + _align(["track", *COLUMNS], rows)
         )
     blocks.append(_interval_block(report))
+    if len(report.tracks) > 1:
+        blocks += _matched_blocks(report)
     blocks.append(_region_block({name: summary["regions"] for name, summary in tracks.items()}))
     rounded = [name for name, result in report.tracks.items() if result.rounded]
     if rounded:
@@ -80,6 +82,24 @@ def _interval_block(report: EvaluationReport) -> str:
         rows.append([name, *cells])
     heading = "threshold of the calls, and 95 % intervals by bootstrap over 1-Mb blocks"
     return f"{heading}\n" + _align(["track", "threshold", *columns], rows)
+
+
+def _matched_blocks(report: EvaluationReport) -> Iterator[str]:
+    """Yield, for each protocol, the precision of scored tracks at the recall of the calls of each track."""
+    for protocol, tracks in report.matched_recall().items():
+        scored = [name for name, result in report.tracks.items() if result.scored]
+        if not scored:
+            return
+        rows = [
+            [name, f"{values['recall']:.3f}"]
+            + [
+                MISSING if (value := values["precision"][other]) is None else f"{value:.3f}"
+                for other in scored
+            ]
+            for name, values in tracks.items()
+        ]
+        heading = f"{protocol}: precision of tracks with scores at the recall of each track"
+        yield f"{heading}\n" + _align(["recall of", "recall", *scored], rows)
 
 
 def _region_block(regions: Mapping[str, Mapping[str, Any]]) -> str:

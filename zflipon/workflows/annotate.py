@@ -38,9 +38,9 @@ from zflipon.tracks.registry import find_writer
 from zflipon.workflows.annotation_parts import check_part_outputs, write_part
 from zflipon.workflows.annotation_run import (
     AnnotationRun,
-    calls_of_scores,
     outputs_of_scores,
     require_header_lines,
+    resolve_calls,
     resolve_scores,
     write_edges,
 )
@@ -71,6 +71,7 @@ def annotate(
     contig_aliases: str | Path | None = None,
     edges: str | Path | None = None,
     part: Part | None = None,
+    calibration: str | Path | None = None,
     shard_bases: int | None = None,
     progress: Callable[[int, int], object] | None = None,
     stop: StopRequest | None = None,
@@ -116,6 +117,8 @@ def annotate(
         BED to write: bases nearer than the model's margin to the end of a contig or to a gap of N.
     part : Part, optional
         Compute this part only, and write a part file (``.zfp``) for `zflipon.workflows.merge` instead of tracks.
+    calibration : str or Path, optional
+        File of `zflipon.workflows.calibrate`, whose threshold and call settings are used for its score.
     shard_bases : int, optional
         Bases of a shard, the unit of work that survives a kill; by default as suits the device.
     progress : callable, optional
@@ -147,7 +150,9 @@ def annotate(
     scores = resolve_scores(scores)
     named = outputs_of_scores(outputs, scores) if part is None else {scores[0]: list(outputs)}
     files = [Path(output) for each in named.values() for output in each if str(output) != STDOUT]
-    inputs = [path for path in (genome_path, selection.regions_bed, features) if path is not None]
+    inputs = [
+        path for path in (genome_path, selection.regions_bed, features, calibration) if path is not None
+    ]
     check_outputs(files, inputs, force)
     if edges is not None:
         check_output_path(edges, force)
@@ -161,9 +166,12 @@ def annotate(
         if session.predictor.features is not None:
             require_distinct(files, session.predictor.features.paths.values())
         session.predictor.require_scores(scores)
-        calls = calls_of_scores(call or CallConfig(), scores, session.checkpoint.metadata)
+        calls, calibrated = resolve_calls(call or CallConfig(), scores, session.checkpoint, calibration)
         run = replace(
-            _plan(genome, session, selection, (calls, named), screen, shard_bases), headers=headers, part=part
+            _plan(genome, session, selection, (calls, named), screen, shard_bases),
+            headers=headers,
+            part=part,
+            calibration=calibrated,
         )
         log.info("%s", run.describe())
         _warn(run)

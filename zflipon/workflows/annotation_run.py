@@ -18,11 +18,12 @@ from zflipon.errors import InputError, OutputError, format_count
 from zflipon.genome.digests import sequence_collection
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Part, Plan, Shard, StoredSpan, stored_spans
-from zflipon.models import ModelMetadata
+from zflipon.models import Checkpoint, ModelMetadata
 from zflipon.tracks.atomic import atomic_file
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.description import CALL_PREFIX, TrackDescription
 from zflipon.tracks.registry import BED, FORMATS, find_format, list_names
+from zflipon.workflows.calibration_file import apply_calibration
 from zflipon.workflows.domain import DomainMonitor, choose_alternative, describe_alarm
 from zflipon.workflows.session import Session
 
@@ -120,6 +121,23 @@ def calls_of_scores(
     return {scores[0]: call}
 
 
+def resolve_calls(
+    call: CallConfig, scores: Sequence[str], checkpoint: Checkpoint, calibration: str | Path | None
+) -> tuple[dict[str, CallConfig], dict[str, dict]]:
+    """Return how the bases of each score are called, and score → the calibration of its threshold, for a record.
+
+    Raises
+    ------
+    InputError
+        As `calls_of_scores` and `zflipon.workflows.calibration_file.apply_calibration`.
+    """
+    if calibration is None:
+        return calls_of_scores(call, scores, checkpoint.metadata), {}
+    calls = calls_of_scores(replace(call, threshold=None), scores, checkpoint.metadata)
+    calls, calibrated = apply_calibration(Path(calibration), calls, call, checkpoint)
+    return calls, {calibrated.score: calibrated.to_record(Path(calibration))}
+
+
 def _insert(output: str | Path, score: str) -> str:
     """Return the name of an output with a score before its extension."""
     path, track_format = Path(output), find_format(output)
@@ -149,6 +167,8 @@ class AnnotationRun:
         The part that is computed; everything by default.
     monitor : DomainMonitor or None
         Compares the input with the training data; None if the metadata of the model do not describe them.
+    calibration : dict of str to dict
+        Score → the calibration of its threshold, for the record.
     """
 
     genome: Genome
@@ -160,6 +180,7 @@ class AnnotationRun:
     headers: HeaderConfig = field(default_factory=HeaderConfig)
     part: Part | None = None
     monitor: DomainMonitor | None = None
+    calibration: dict[str, dict] = field(default_factory=dict)
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -238,6 +259,7 @@ class AnnotationRun:
             "label": description.label,
             "structure": self.session.checkpoint.module.structure.name,
             "call": asdict(self.calls[score]),
+            "calibration": self.calibration.get(score),
             "call_prefix": description.call_prefix,
         }
 

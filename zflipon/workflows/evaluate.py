@@ -18,15 +18,15 @@ import numpy as np
 
 from zflipon import __version__
 from zflipon.config import EvaluateConfig
-from zflipon.errors import format_names
 from zflipon.genome.fasta import Genome
-from zflipon.genome.intervals import count_covered, interval_mask, merge, parse_region
+from zflipon.genome.intervals import interval_mask
 from zflipon.genome.names import aliases_by_digest
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
 from zflipon.tracks.atomic import read_record
 from zflipon.tracks.base import TrackReader
 from zflipon.tracks.registry import open_track
 from zflipon.workflows.evaluation_regions import EvaluationRegions, load_evaluation_regions
+from zflipon.workflows.evaluation_warnings import warn_about_coverage, warn_about_training
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,6 @@ INTERVAL_MEASURES = ("f1", "precision", "recall")
 
 DEFAULT_THRESHOLD = 0.5
 """Threshold of scored tracks without a record that states one."""
-
-MIN_COVERED_SHARE = 0.5
-"""Share of the evaluated bases that a track must cover; with less, a warning is logged."""
 
 
 @dataclass
@@ -174,7 +171,32 @@ class EvaluationReport:
     def summary(self) -> dict[str, Any]:
         """Return results and settings in types of JSON."""
         tracks = {name: result.summary() for name, result in self.tracks.items()}
-        return {"tracks": tracks, "settings": self.settings}
+        return {"tracks": tracks, "matched_recall": self.matched_recall(), "settings": self.settings}
+
+    def matched_recall(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the precision of scored tracks at the recall of the calls of each track.
+
+        Returns
+        -------
+        dict
+            Protocol → track → ``recall`` of its calls, and ``precision``: scored track → precision where its recall is
+            at least this, None if it never is.
+        """
+        matched: dict[str, dict[str, dict[str, Any]]] = {}
+        for protocol in self.settings["bases"]:
+            tallies = {name: result.protocols[protocol] for name, result in self.tracks.items()}
+            matched[protocol] = {
+                name: {
+                    "recall": tally.confusion.recall,
+                    "precision": {
+                        other: each.histogram.precision_at(tally.confusion.recall)
+                        for other, each in tallies.items()
+                        if each.histogram is not None
+                    },
+                }
+                for name, tally in tallies.items()
+            }
+        return matched
 
 
 def evaluate_track(
@@ -298,60 +320,6 @@ def evaluate(
         "windows": evaluated.windows,
     }
     return EvaluationReport(settings, dict(zip(track_names(tracks), results, strict=True)))
-
-
-def warn_about_training(
-    path: Path, record: Mapping[str, Any], genome: Genome, regions: EvaluationRegions
-) -> None:
-    """Log a warning if the model of a track was trained on evaluated contigs.
-
-    Contigs are compared by name and, where the record of the track holds one, by MD5.
-    """
-    training = (record.get("model") or {}).get("training") or {}
-    recorded = record.get("contigs") or {}
-    held_out = {*training.get("validation_contigs", ()), *training.get("test_contigs", ())}
-    trained = [
-        contig
-        for contig in regions.lengths
-        if contig in training.get("contigs", ()) and contig not in held_out
-    ]
-    same = [
-        contig
-        for contig in trained
-        if contig not in recorded or genome.scan(contig, min_gap=1).md5 == recorded[contig].get("md5")
-    ]
-    if same:
-        log.warning(
-            "%s: the model was trained on %s, so the measures are too high; evaluate other contigs, or a model that "
-            "was trained without these",
-            path,
-            format_names(same),
-        )
-
-
-def warn_about_coverage(
-    path: Path, record: Mapping[str, Any], genome: Genome, regions: EvaluationRegions
-) -> None:
-    """Log a warning if the record of a track says that less than `MIN_COVERED_SHARE` of the bases were annotated."""
-    contigs = record.get("contigs")
-    if not contigs:
-        return
-    annotated: dict[str, list[tuple[int, int]]] = {}
-    for text in record.get("regions") or contigs:
-        contig, start, end = parse_region(text, genome.lengths)
-        annotated.setdefault(contig, []).append((start, end))
-    total = covered = 0
-    for contig, counted in regions.counted.items():
-        total += int(np.diff(counted).sum())
-        rows = merge(np.array(sorted(annotated.get(contig, [])), dtype=np.int64).reshape(-1, 2))
-        covered += int(count_covered(rows, counted.ravel())[::2].sum())
-    if total and covered / total < MIN_COVERED_SHARE:
-        log.warning(
-            "%s: the track covers %.2g %% of the evaluated bases, and all others count as not called; select the "
-            "annotated part with --contigs, --region or --regions",
-            path,
-            100 * covered / total,
-        )
 
 
 def _match_sequences(tracks: Sequence[str | Path], genome: Genome) -> None:

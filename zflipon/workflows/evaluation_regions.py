@@ -15,8 +15,19 @@ from zflipon.config import EvaluateConfig
 from zflipon.errors import InputError, format_names
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
-from zflipon.genome.intervals import Intervals, count_covered, merge, merge_by_contig, parse_region
+from zflipon.genome.intervals import (
+    Intervals,
+    complement,
+    count_covered,
+    intersect,
+    merge,
+    merge_by_contig,
+    parse_region,
+)
+from zflipon.genome.sketch import merge_sketches, sketch_sequence
 from zflipon.genome.tiled_windows import build_tiled_windows
+
+_READ_BASES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,15 @@ class EvaluationRegions:
     counted: Intervals
     scopes: dict[str, Intervals]
     windows: dict[str, int]
+
+    def sketch(self, genome: Genome) -> np.ndarray:
+        """Return the sketch of the counted sequence; see `zflipon.genome.sketch`."""
+        return merge_sketches(
+            sketch_sequence(genome.fetch(contig, low, min(low + _READ_BASES, end)))
+            for contig, rows in self.counted.items()
+            for start, end in rows.tolist()
+            for low in range(start, end, _READ_BASES)
+        )
 
     def count_bases(self) -> dict[str, dict[str, int]]:
         """Return the number of ``'evaluated'`` and of ``'labelled'`` bases of each protocol."""
@@ -105,10 +125,10 @@ def load_evaluation_regions(
         progress(length)
     excluded = blacklisted
     if regions or regions_bed:  # a window counts only if all of it is selected
-        outside = {contig: _complement(selected[contig], length) for contig, length in lengths.items()}
+        outside = {contig: complement(selected[contig], length) for contig, length in lengths.items()}
         excluded = {contig: _union(outside[contig], blacklisted.get(contig)) for contig in lengths}
     counted = {
-        contig: _intersect(segments[contig], _complement(excluded.get(contig), length))
+        contig: intersect(segments[contig], complement(excluded.get(contig), length))
         for contig, length in lengths.items()
     }
     scopes, windows = {"genome": counted}, {}
@@ -184,20 +204,8 @@ def _select_regions(
     return selected
 
 
-def _complement(intervals: np.ndarray | None, length: int) -> np.ndarray:
-    inner = intervals.ravel() if intervals is not None else []
-    edges = np.r_[0, inner, length].astype(np.int64).reshape(-1, 2)
-    return edges[edges[:, 1] > edges[:, 0]]
-
-
 def _union(one: np.ndarray, other: np.ndarray | None) -> np.ndarray:
     if other is None or not len(other):
         return one
     both = np.concatenate([one, other])
     return merge(both[np.argsort(both[:, 0], kind="stable")])
-
-
-def _intersect(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    edges = np.union1d(one, other)
-    inside = (count_covered(one, edges) > 0) & (count_covered(other, edges) > 0)
-    return merge(np.stack([edges[:-1], edges[1:]], axis=1)[inside])

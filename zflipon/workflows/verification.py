@@ -130,7 +130,7 @@ def verify(
     with Genome(fasta) as source:
         interval = parse_region(region, source.lengths)
         _require_same_contig(record, source, interval[0])
-        checkpoint = _load_model(record, model)
+        checkpoint = load_recorded_model(record, model)
         recorded = record["predict"]
         both_strands = bool(recorded.get("both_strands"))
         config = InferenceConfig(None, recorded["precision"], device, threads, both_strands)
@@ -212,8 +212,14 @@ def _require_same_contig(record: Mapping, genome: Genome, contig: str) -> None:
         )
 
 
-def _load_model(record: Mapping, model: str | Path | None) -> Checkpoint:
-    """Load the given model; else the recorded one, by path and then by name."""
+def load_recorded_model(record: Mapping, model: str | Path | None) -> Checkpoint:
+    """Load the given model; else the recorded one, by path and then by name.
+
+    Raises
+    ------
+    ModelError
+        If no model is found.
+    """
     recorded = record["model"]
     failure: ZfliponError = ModelError("the record names no model")
     for name in filter(None, [model] if model else [recorded.get("path"), recorded.get("name")]):
