@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from zflipon import __version__
 from zflipon.config import SCORES, CallConfig
@@ -24,7 +25,7 @@ Count = Annotated[int, Field(ge=0)]
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class CalibratedThreshold:
     """A threshold with a stated precision or false-discovery rate.
 
@@ -112,9 +113,8 @@ def read_calibration(path: Path) -> CalibratedThreshold:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(f"{path}: not a calibration file; make one with zflipon calibrate")
     values = {key: value for key, value in values.items() if key not in ("format", "version")}
-    adapter = TypeAdapter(CalibratedThreshold, config=ConfigDict(extra="forbid", allow_inf_nan=False))
     try:
-        return adapter.validate_json(json.dumps(values))
+        return TypeAdapter(CalibratedThreshold).validate_json(json.dumps(values))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
