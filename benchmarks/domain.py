@@ -26,7 +26,7 @@ from zflipon.training.domain import fit_domain
 from zflipon.workflows.domain import ALARM_SHARE, MIN_WINDOWS, DomainMonitor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from synthetic_genomes import chain_dna, human_like_dna
+from synthetic_genomes import chain_dna
 
 BLOCK = 1_000_000 // COMPOSITION_WINDOW
 NO_SKETCH = np.empty(0, dtype=np.uint32)
@@ -87,7 +87,6 @@ def count_alarms(name: str, groups: list[np.ndarray]) -> tuple[int, int, int]:
 
 def other_genomes(paths: list[Path], human: Path) -> Iterator[tuple[str, str]]:
     """Yield name and sequence of synthetic genomes, of shuffled human sequence, and of files."""
-    yield "synthetic human-like", human_like_dna(500_000, 5)
     for ratios, gc in (
         ("bacterial", 0.35),
         ("bacterial", 0.51),
