@@ -11,6 +11,7 @@ import numpy as np
 import pyBigWig
 import pytest
 from click.testing import CliRunner
+from conftest import dna, make_fasta
 
 import zflipon
 from zflipon.cli import cli
@@ -469,7 +470,7 @@ def test_a_finished_track_without_values_calls_nothing(world):
     [
         ("", "no label on the evaluated contigs"),
         ("one\t5\t5\n", "no label on the evaluated contigs"),
-        ("chrone\t0\t10\n", "no labels on the genome's contigs: the file has chrone, the genome one, two"),
+        ("Xone\t0\t10\n", "no labels on the genome's contigs: the file has Xone, the genome one, two"),
         ("one\tx\t10\n", "expected BED"),
     ],
 )
@@ -600,3 +601,24 @@ def test_precision_at_a_recall_that_no_score_reaches_is_missing():
     assert histogram.precision_at(0.5) == 1.0
     assert histogram.precision_at(0.51) == pytest.approx(2 / 3)
     assert histogram.precision_at(1.01) is None
+
+
+def test_tracks_of_a_genome_with_other_names_are_matched_by_sequence(tmp_path):
+    from zflipon.workflows.annotate import annotate
+
+    contigs = {
+        "left": dna(3000, 1) + "CG" * 20 + dna(400, 2),
+        "right": dna(2500, 3) + "CG" * 30 + dna(100, 4),
+    }
+    new = {"left": "NW_1.1", "right": "NW_2.1"}
+    old_genome = make_fasta(tmp_path / "old.fa", contigs)
+    new_genome = make_fasta(tmp_path / "new.fa", {new[name]: text for name, text in contigs.items()})
+    annotate(old_genome, [tmp_path / "z.bw", tmp_path / "z.bedgraph"], "zhunt")
+    (tmp_path / "old.bed").write_text("left\t3000\t3040\nright\t2500\t2560\n")
+    (tmp_path / "new.bed").write_text("NW_1.1\t3000\t3040\nNW_2.1\t2500\t2560\n")
+    config = EvaluateConfig(protocol="genome")
+    tracks = [tmp_path / "z.bw", tmp_path / "z.bedgraph"]
+    one = evaluate(tracks, tmp_path / "old.bed", old_genome, config=config).summary()["tracks"]
+    other = evaluate(tracks, tmp_path / "new.bed", new_genome, config=config).summary()["tracks"]
+    assert one == other
+    assert one["z.bw"]["genome"]["recall"] == 1

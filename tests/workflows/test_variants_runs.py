@@ -291,7 +291,7 @@ REF = CONTIGS["one"][4]
 @pytest.mark.parametrize(
     ("record", "header", "message"),
     [
-        (("chrone", 5, REF, "A"), ["##contig=<ID=chrone>"], "they differ by 'chr'; rename"),
+        (("Chr1", 5, REF, "A"), ["##contig=<ID=Chr1>"], "the genome one, two; rename .* --contig-aliases"),
         (("other", 5, REF, "A"), ["##contig=<ID=other>"], "the file has other, the genome one, two; rename"),
     ],
 )
@@ -300,6 +300,26 @@ def test_a_file_of_another_genome_is_refused(fasta, tiny_checkpoint, out, record
     with pytest.raises(InputError, match=message):
         score(bad, fasta, tiny_checkpoint, out)
     assert [path.name for path in out.iterdir()] == ["bad.vcf"]
+
+
+def test_other_names_of_contigs_give_the_same_scores(fasta, out, caplog):
+    records = list(rows(900))
+    (out / "aliases.txt").write_text("two\tNW_2.1\n")
+    named = {"one": "chrone", "two": "NW_2.1"}
+    renamed = [(named[contig], *rest) for contig, *rest in records]
+    settings = {"config": VariantConfig(regions=("one:1-5,000", "two"))}
+    given = score(write_vcf(out / "a.vcf", records), fasta, "zhunt", out, "a.tsv", **settings)
+    settings["contig_aliases"] = out / "aliases.txt"
+    with caplog.at_level("INFO", "zflipon"):
+        other = score(write_vcf(out / "b.vcf", renamed, header=[]), fasta, "zhunt", out, "b.tsv", **settings)
+    assert given == other
+    assert given["alleles"] > 5
+    assert "2 contig names translated (chrone to one, NW_2.1 to two)" in caplog.text
+    text = (out / "a.tsv").read_text().replace("\none\t", "\nchrone\t").replace("\ntwo\t", "\nNW_2.1\t")
+    data = [
+        [line for line in each.splitlines() if line[0] != "#"] for each in (text, (out / "b.tsv").read_text())
+    ]
+    assert data[0] == data[1]
 
 
 @pytest.mark.parametrize("name", ["z.vcf", "z.vcf.gz", "z.bcf"])

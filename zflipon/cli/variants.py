@@ -12,6 +12,7 @@ from zflipon.cli.options import (
     batch_size_option,
     both_strands_option,
     complete_contigs,
+    contig_aliases_option,
     default_of,
     device_option,
     features_option,
@@ -115,6 +116,7 @@ Examples:
     type=click.IntRange(1),
     help="Longest allele that is scored, in bases.  [default: 1/8 of the window's core]",
 )
+@contig_aliases_option
 @features_option
 @missing_features_option
 @both_strands_option
@@ -141,6 +143,7 @@ def variants(
     shifts,
     flank,
     max_length,
+    contig_aliases,
     features,
     missing_features,
     both_strands,
@@ -161,7 +164,7 @@ def variants(
     A stopped run resumes if the same command is given again; until then, finished work is in FILE.unfinished beside
     the output. FILE.json records how the output was made, and how many alleles were not scored, by reason.
     """
-    _check_arguments(vcf, saturate, indels, figure, table, regions)
+    _check_arguments(vcf, saturate, indels, figure, table, regions, contig_aliases)
     if num_processes > 1 and not is_worker():
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
@@ -187,7 +190,9 @@ def variants(
         if saturate:
             counts = workflow.saturate(saturate, genome, output, indels=indels, figure=figure, **common)
         else:
-            counts = workflow.score_variants(vcf, genome, output, table=table, **common)
+            counts = workflow.score_variants(
+                vcf, genome, output, table=table, contig_aliases=contig_aliases, **common
+            )
     if counts["records"] and not quiet:
         reasons = [f"{counts[why]:,} {why}" for why in workflow.SKIP_REASONS if counts[why]]
         skipped = f"; not scored: {', '.join(reasons)}" if reasons else ""
@@ -198,10 +203,10 @@ def variants(
         )
 
 
-def _check_arguments(vcf, saturate, indels, figure, table, regions) -> None:
+def _check_arguments(vcf, saturate, indels, figure, table, regions, contig_aliases) -> None:
     """Refuse options that do not go together."""
     if saturate:
-        given = {"a VCF": vcf, "--table": table, "--region": regions}
+        given = {"a VCF": vcf, "--table": table, "--region": regions, "--contig-aliases": contig_aliases}
         if name := next((name for name, value in given.items() if value), None):
             raise click.UsageError(f"--saturate and {name} exclude each other; leave out one of them")
         return

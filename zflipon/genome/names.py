@@ -18,7 +18,7 @@ from zflipon.genome.text_files import read_lines
 log = logging.getLogger("zflipon")
 
 RENAME_CONTIGS = (
-    "rename the contigs of one of them (annotate, evaluate and bundle take --contig-aliases, too)"
+    "rename the contigs of one of them (annotate, variants, evaluate and bundle take --contig-aliases, too)"
 )
 """Advice for a file whose contigs are unknown."""
 

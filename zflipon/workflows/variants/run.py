@@ -43,6 +43,7 @@ def score_variants(
     features: str | Path | None = None,
     missing_features: str = "error",
     table: str | Path | None = None,
+    contig_aliases: str | Path | None = None,
     batch_records: int = RECORDS_PER_BATCH,
     progress: Callable[[int, int], object] | None = None,
     stop: StopRequest | None = None,
@@ -74,6 +75,8 @@ def score_variants(
         One of `zflipon.config.MISSING_FEATURES`.
     table : str or Path, optional
         Output of an earlier run, such as `saturate`, in which alleles are looked up before they are computed.
+    contig_aliases : str or Path, optional
+        Table of other names of contigs; see `zflipon.genome.names.read_aliases`.
     batch_records : int
         Records that are scored together, the unit of work that survives a kill.
     progress : callable, optional
@@ -101,7 +104,7 @@ def score_variants(
     inputs = [path, genome_path, *([features] if features else []), *([table] if table else [])]
     check_outputs([output], inputs, force)
     state = process_state(settings.device)
-    with Genome(genome_path) as genome:
+    with Genome(genome_path, contig_aliases) as genome:
         regions = broadcast_from_main(
             state, lambda: [parse_region(text, genome.lengths) for text in config.regions]
         )
@@ -179,21 +182,25 @@ class VcfRun(ScoringRun):
     def batches(self) -> Iterator[list[VcfRecord]]:
         """Yield the selected records in batches."""
         with open_vcf(self.path) as (_, records):
-            selected = (record for record in records if is_selected(record, self.regions))
+            selected = (
+                record for record in records if is_selected(record, self.contig_of(record), self.regions)
+            )
             yield from batches(selected, self.batch_records)
 
     def score(self, records: list[VcfRecord], advance: Advance) -> np.ndarray:
         """Return the scores of the alleles of some records; those that the table lacks are computed."""
         if self.table is None:
             return super().score(records, advance)
-        alleles = [
-            (record.contig, record.start, record.ref, alt) for record in records for alt in record.alts
-        ]
+        alleles = self.alleles(records)
         scores, is_missing = self.table.look_up(alleles)
         missing = [allele for allele, miss in zip(alleles, is_missing.tolist(), strict=True) if miss]
         if missing:
             scores[is_missing] = score_one_by_one(self, missing, advance)
         return scores
+
+    def contig_of(self, record: VcfRecord) -> str:
+        """Return the genome's name of a record's contig; the record's if the genome has none."""
+        return self.summary.names.get(record.contig, record.contig)
 
     def describe(self) -> str:
         """Return the run in a few words, for a log line."""

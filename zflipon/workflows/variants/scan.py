@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from zflipon.config import MIN_GAP
 from zflipon.errors import InputError, format_names, printable
 from zflipon.genome.fasta import Genome
+from zflipon.genome.names import ContigNames
 from zflipon.workflows.variants.vcf import VcfHeader, VcfRecord, open_vcf
 
 log = logging.getLogger("zflipon")
@@ -43,6 +44,8 @@ class VcfSummary:
         Largest end of a record or length of a contig, in bases.
     unsorted : str
         The first position that is out of order; empty if the file is sorted.
+    names : dict of str to str
+        Contig of the records → the genome's name, where it has one.
     """
 
     header: VcfHeader
@@ -52,13 +55,14 @@ class VcfSummary:
     contigs: dict[str, str] = field(default_factory=dict)
     longest: int = 0
     unsorted: str = ""
+    names: dict[str, str] = field(default_factory=dict)
 
 
-def is_selected(record: VcfRecord, regions: Sequence[Region]) -> bool:
-    """Whether a record overlaps one of the regions, or there are no regions."""
+def is_selected(record: VcfRecord, contig: str, regions: Sequence[Region]) -> bool:
+    """Whether a record on a contig of the genome overlaps one of the regions, or there are no regions."""
     end = record.start + len(record.ref)
     return not regions or any(
-        contig == record.contig and record.start < high and low < end for contig, low, high in regions
+        contig == name and record.start < high and low < end for name, low, high in regions
     )
 
 
@@ -71,6 +75,7 @@ def scan_vcf(path: Path, genome: Genome, regions: Sequence[Region]) -> VcfSummar
         If it cannot be read, or none of its contigs is in the genome.
     """
     order, used, digest = _Order(), _UsedNames(), sha256()
+    contigs = ContigNames(path, genome.lengths)
     with open_vcf(path) as (header, records):
         summary, selected_contigs = VcfSummary(header), dict[str, None]()
         for record in records:
@@ -78,17 +83,25 @@ def scan_vcf(path: Path, genome: Genome, regions: Sequence[Region]) -> VcfSummar
             order.add(record.contig, record.position)
             used.add(record)
             summary.longest = max(summary.longest, _end(record))
-            if is_selected(record, regions):
+            name = contigs.find(record.contig)
+            if name is not None:
+                summary.names[record.contig] = name
+            if is_selected(record, name or record.contig, regions):
                 summary.selected += 1
                 selected_contigs[record.contig] = None
                 text = f"{record.contig} {record.position} {record.ref} {','.join(record.alts)}\n"
                 digest.update(text.encode("utf-8", "surrogateescape"))
-    _require_shared_contigs(path, list(order.contigs), genome)
-    summary.header = _complete(path, header, used, genome)
+    _require_shared_contigs(path, list(order.contigs), summary.names, genome)
+    contigs.report()
+    summary.header = _complete(
+        path, header, used, {name: genome.lengths[each] for name, each in summary.names.items()}
+    )
     summary.longest = max(summary.longest, summary.header.longest_contig)
     summary.digest, summary.unsorted = digest.hexdigest(), order.first_violation
     summary.contigs = {
-        contig: genome.scan(contig, MIN_GAP).md5 for contig in selected_contigs if contig in genome.lengths
+        summary.names[contig]: genome.scan(summary.names[contig], MIN_GAP).md5
+        for contig in selected_contigs
+        if contig in summary.names
     }
     return summary
 
@@ -140,15 +153,15 @@ def _end(record: VcfRecord) -> int:
     return end
 
 
-def _complete(path: Path, header: VcfHeader, used: _UsedNames, genome: Genome) -> VcfHeader:
+def _complete(path: Path, header: VcfHeader, used: _UsedNames, lengths: Mapping[str, int]) -> VcfHeader:
     """Declare the names that a header lacks: contigs with their length in the genome, other names from their use."""
     declared = header.declared
     lines, undeclared = [], []
     for contig in used.contigs:
         if ("contig", contig) in declared:
             continue
-        if contig in genome.lengths:
-            lines.append(f"##contig=<ID={contig},length={genome.lengths[contig]}>")
+        if contig in lengths:
+            lines.append(f"##contig=<ID={contig},length={lengths[contig]}>")
         else:
             lines.append(f"##contig=<ID={contig}>")
             undeclared.append(f"contig {printable(contig)}")
@@ -181,14 +194,12 @@ def _declaration(kind: str, name: str, used: _UsedNames) -> str:
     return f"Number={'0,Type=Flag' if is_flag else '.,Type=String'},{description}"
 
 
-def _require_shared_contigs(path: Path, contigs: list[str], genome: Genome) -> None:
+def _require_shared_contigs(path: Path, contigs: list[str], names: Mapping[str, str], genome: Genome) -> None:
     """Raise `InputError` if no contig of the records is in the genome."""
-    if not contigs or any(contig in genome.lengths for contig in contigs):
+    if not contigs or names:
         return
-    renamed = {"chr" + contig for contig in contigs} | {contig.removeprefix("chr") for contig in contigs}
-    hint = "; they differ by 'chr'" if renamed & genome.lengths.keys() else ""
     raise InputError(
         f"{path}: none of its contigs is in {genome.path}: the file has {format_names(map(printable, contigs))}, the "
-        f"genome {format_names(genome.lengths)}{hint}; rename the contigs of one of them "
-        "(bcftools annotate --rename-chrs)"
+        f"genome {format_names(genome.lengths)}; rename the contigs of one of them "
+        "(bcftools annotate --rename-chrs), or pass --contig-aliases"
     )

@@ -83,10 +83,19 @@ class ScoringRun:
 
     def score(self, records: list[VcfRecord], advance: Advance) -> np.ndarray:
         """Return the scores of the alleles of some records, in order: `SCORE_DTYPE`."""
-        alleles = [
-            (record.contig, record.start, record.ref, alt) for record in records for alt in record.alts
+        return score_one_by_one(self, self.alleles(records), advance)
+
+    def alleles(self, records: list[VcfRecord]) -> list[tuple[str, int, str, str]]:
+        """Return contig of the genome, 0-based start, reference and alternative of each allele of some records."""
+        return [
+            (self.contig_of(record), record.start, record.ref, alt)
+            for record in records
+            for alt in record.alts
         ]
-        return score_one_by_one(self, alleles, advance)
+
+    def contig_of(self, record: VcfRecord) -> str:
+        """Return the genome's name of a record's contig."""
+        return record.contig
 
     @property
     def calls(self) -> CallConfig:
