@@ -15,8 +15,8 @@ from zflipon.workflows.variants.vcf import VcfRecord
 MAX_BASES = 5000
 """Longest region of a figure: longer ones have more columns than pixels."""
 
-MIN_RANGE = 0.05
-"""Least limit of the colour scale, so that changes that mean nothing look like nothing."""
+MIN_RANGE = 0.5
+"""Least limit of the colour scale, in bases, so that changes that mean nothing look like nothing."""
 
 _LETTER_BASES = 120  # most bases whose letters are drawn
 _INDEL_ROWS = ("+A", "+C", "+G", "+T", "del")
@@ -83,7 +83,7 @@ def figure_paths(path: Path, regions: Sequence[tuple[str, int, int]]) -> list[Pa
 
 
 class _HeatMap:
-    """The changes of one region: largest gain or loss, whichever is larger."""
+    """The changes of one region, summed over bases: the largest change of an insertion is that of the inserted base."""
 
     def __init__(self, region: tuple[str, int, int]):
         self.contig, self.start, self.end = region
@@ -93,9 +93,7 @@ class _HeatMap:
         self.letters = ["N"] * width
 
     def add(self, records: Sequence[VcfRecord], scores: np.ndarray) -> None:
-        gain, loss = scores["gain"], scores["loss"]
-        change = np.where(gain >= -loss, gain, loss)
-        for record, value in zip(records, change.tolist(), strict=True):
+        for record, value in zip(records, scores["sum"].tolist(), strict=True):
             column = record.start - self.start
             if record.contig != self.contig or not 0 <= column < self.end - self.start:
                 continue
@@ -136,6 +134,10 @@ class _HeatMap:
                 for column, letter in enumerate(self.letters):
                     top.text(self.start + column + 0.5, 1.02, letter, ha="center", va="bottom", fontsize=5)
             figure.colorbar(
-                image, ax=[top, below], label=f"largest change of\nP({structure})", fraction=0.03, pad=0.01
+                image,
+                ax=[top, below],
+                label=f"change of P({structure}),\nsummed over bases",
+                fraction=0.03,
+                pad=0.01,
             )
             plots.save_figure(figure, path)
