@@ -78,7 +78,7 @@ def draw_blocks(blocks: np.ndarray, seed: int) -> np.ndarray | None:
 
 
 def interval_of(values: np.ndarray) -> tuple[float, float] | None:
-    """Return the 95 % interval of drawn values, without NaN; None if there are none."""
+    """Return the 95 % interval of drawn values, without NaN; None without any."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None

@@ -213,13 +213,7 @@ def _require_same_contig(record: Mapping, genome: Genome, contig: str) -> None:
 
 
 def load_recorded_model(record: Mapping, model: str | Path | None) -> Checkpoint:
-    """Load the given model; else the recorded one, by path and then by name.
-
-    Raises
-    ------
-    ModelError
-        If no model is found.
-    """
+    """Load the given model; else the recorded one, by path and then by name. Raise `ModelError` without any."""
     recorded = record["model"]
     failure: ZfliponError = ModelError("the record names no model")
     for name in filter(None, [model] if model else [recorded.get("path"), recorded.get("name")]):
