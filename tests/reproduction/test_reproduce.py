@@ -6,13 +6,13 @@ import pytest
 from click.testing import CliRunner
 
 from zflipon.cli import cli
-from zflipon.errors import ConfigError
+from zflipon.errors import ConfigError, InputError
 from zflipon.explain.table_files import read_table
 from zflipon.genome.fasta import Genome
 from zflipon.genome.split_files import read_split
 from zflipon.reproduction.catalogue import find_item, paper_items, pretrained_models
-from zflipon.reproduction.comparison import Comparison
-from zflipon.reproduction.reproduce import KINDS, reproduce
+from zflipon.reproduction.comparison import Comparison, Reproduction
+from zflipon.reproduction.reproduce import KINDS, note_missing_positives, reproduce
 from zflipon.reproduction.runs import RunInputs, parse_weights
 
 
@@ -99,6 +99,17 @@ def test_core_promoters_run_on_synthetic_sequences(inputs):
     made = KINDS[item.kind](item, replace(inputs, variant="notebook", settings=("stage.epochs=1",)))
     assert all(0 <= each.measured <= 1 for each in made.comparisons if each.name == "F1")
     assert (inputs.out / "small" / "core-promoter-dnabert2-notebook").is_dir()
+
+
+def test_a_small_model_without_true_positives_is_noted(tmp_path):
+    item = one_row("5.4", 1)
+    made = Reproduction(item)
+    with note_missing_positives(made, item.rows[0], RunInputs(tmp_path)):
+        raise InputError("no true positives in 8 sequences")
+    assert made.notes == ["DNABERT-2: no true positives in 8 sequences"]
+    published = RunInputs(tmp_path, weights=parse_weights(("hub",)))
+    with pytest.raises(InputError), note_missing_positives(made, item.rows[0], published):
+        raise InputError("no true positives in 8 sequences")
 
 
 def test_small_figures_are_marked_and_not_compared(tmp_path):

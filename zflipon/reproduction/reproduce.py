@@ -6,13 +6,15 @@ Every kind of table in ``paper.toml`` has a function here. Training is in `zflip
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zflipon.config import ARGMAX, AttributionConfig, InferenceConfig, Recipe, TokenRatioConfig
+from zflipon.errors import InputError
 from zflipon.explain.ranking import Ranking, rank_tokens
 from zflipon.explain.table_files import read_table, write_table
 from zflipon.reproduction.catalogue import TABLES, PaperItem, PaperRow, find_item, recipe_path
@@ -128,37 +130,59 @@ def _figure(quality: Mapping[str, Any], measure: str, figures: str) -> float | N
 
 
 def _tokens(item: PaperItem, inputs: RunInputs) -> Reproduction:
-    from zflipon.explain.token_ratios import COLUMNS, token_ratios
-
-    made, (genome, labels) = Reproduction(item), inputs.genome_files()
+    made = Reproduction(item)
     for row in item.rows:
-        (run,) = train_row(row, inputs)
-        config = TokenRatioConfig(threshold=ARGMAX, part="test")
-        ratios = token_ratios(
-            genome, labels, run.folder, inputs.blacklist, config=config, predict=InferenceConfig()
-        )
-        rows = ratios.rows()
-        _write_own_table(_own_table(item.id, row.name, inputs), ratios.header(), COLUMNS, rows)
-        _compare_tokens(made, item, row, {token: ratio for token, _, _, ratio in rows})
+        with note_missing_positives(made, row, inputs):
+            _compare_tokens(made, item, row, _token_ratios(item, row, inputs))
     return made
 
 
+def _token_ratios(item: PaperItem, row: PaperRow, inputs: RunInputs) -> dict[str, float]:
+    """Return token → true-positive ratio on the test windows of a run, by descending ratio."""
+    from zflipon.explain.token_ratios import COLUMNS, token_ratios
+
+    (genome, labels), (run,) = inputs.genome_files(), train_row(row, inputs)
+    config = TokenRatioConfig(threshold=ARGMAX, part="test")
+    ratios = token_ratios(
+        genome, labels, run.folder, inputs.blacklist, config=config, predict=InferenceConfig()
+    )
+    rows = ratios.rows()
+    _write_own_table(_own_table(item.id, row.name, inputs), ratios.header(), COLUMNS, rows)
+    return {token: ratio for token, _, _, ratio in rows}
+
+
 def _attributions(item: PaperItem, inputs: RunInputs) -> Reproduction:
+    made = Reproduction(item)
+    for row in item.rows:
+        with note_missing_positives(made, row, inputs):
+            _compare_tokens(made, item, row, _token_scores(item, row, inputs))
+    return made
+
+
+def _token_scores(item: PaperItem, row: PaperRow, inputs: RunInputs) -> dict[str, float]:
+    """Return token → mean attribution over the true positives of the test data, by descending score."""
     from zflipon.explain.integrated_gradients import OBJECTIVES, IntegratedGradientsExplainer
     from zflipon.explain.token_tables import COLUMNS, table_header, table_title, token_table
     from zflipon.models import load
 
-    made = Reproduction(item)
-    for row in item.rows:
-        (run,) = train_row(row, inputs)
-        checkpoint = load(run.folder, OBJECTIVES)
-        config = AttributionConfig(baseline="pad", scalar="probability")
-        explainer = IntegratedGradientsExplainer(checkpoint, config)
-        scores, _ = token_table(explainer, _test_data(item, run, inputs), ARGMAX)
-        header = table_header(explainer, {"model": row.name}, {"threshold": ARGMAX}, table_title(explainer))
-        _write_own_table(_own_table(item.id, row.name, inputs), header, COLUMNS, scores.rows())
-        _compare_tokens(made, item, row, {token: score for token, score, _ in scores.rows()})
-    return made
+    (run,) = train_row(row, inputs)
+    config = AttributionConfig(baseline="pad", scalar="probability")
+    explainer = IntegratedGradientsExplainer(load(run.folder, OBJECTIVES), config)
+    scores, _ = token_table(explainer, _test_data(item, run, inputs), ARGMAX)
+    header = table_header(explainer, {"model": row.name}, {"threshold": ARGMAX}, table_title(explainer))
+    _write_own_table(_own_table(item.id, row.name, inputs), header, COLUMNS, scores.rows())
+    return {token: score for token, score, _ in scores.rows()}
+
+
+@contextmanager
+def note_missing_positives(made: Reproduction, row: PaperRow, inputs: RunInputs) -> Iterator[None]:
+    """Note that a small model has no true positive, which happens after a short training; raise for other models."""
+    try:
+        yield
+    except InputError as error:
+        if not inputs.small:
+            raise
+        made.notes.append(f"{row.name}: {error}")
 
 
 def _test_data(item: PaperItem, run: Run, inputs: RunInputs):
