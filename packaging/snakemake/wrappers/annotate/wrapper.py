@@ -1,14 +1,16 @@
 """Snakemake wrapper of ``zflipon annotate``."""
 
+from shlex import quote
+
 from snakemake.shell import shell
 
 # pyright: reportUndefinedVariable=false
 # ruff: noqa: F821
-outputs = " ".join(f"-o {path:q}" for path in snakemake.output)
+outputs = " ".join(f"-o {quote(path)}" for path in snakemake.output)
 part = snakemake.params.get("part", "")
-part = f"--part {part:q}" if part else ""
+part = f"--part {quote(part)}" if part else ""
 features = snakemake.input.get("features", "")
-features = f"--features {features:q}" if features else ""
+features = f"--features {quote(features)}" if features else ""
 extra = snakemake.params.get("extra", "")
 log = snakemake.log_fmt_shell(stdout=True, stderr=True)
 

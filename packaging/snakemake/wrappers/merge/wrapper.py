@@ -1,10 +1,12 @@
 """Snakemake wrapper of ``zflipon merge``."""
 
+from shlex import quote
+
 from snakemake.shell import shell
 
 # pyright: reportUndefinedVariable=false
 # ruff: noqa: F821
-outputs = " ".join(f"-o {path:q}" for path in snakemake.output)
+outputs = " ".join(f"-o {quote(path)}" for path in snakemake.output)
 extra = snakemake.params.get("extra", "")
 log = snakemake.log_fmt_shell(stdout=True, stderr=True)
 
