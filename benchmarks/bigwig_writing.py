@@ -1,7 +1,7 @@
 """Compare zflipon's bigWig writer with pyBigWig: time, peak memory and size of the file.
 
 Two tracks: one long contig with short runs, as Z-HUNT gives, and many contigs with few entries. Each is written in a
-process of its own.
+separate process.
 
     python benchmarks/bigwig_writing.py --bases 40000000 --contigs 1000 10000 100000
 """

@@ -20,7 +20,7 @@ LONGER_FUNCTIONS: set[str] = set()
 ROOT = PACKAGE.parent
 TESTS = ROOT / "tests"
 
-OTHER_TEST_FOLDERS = {"architecture", "benchmarks", "data", "docs", "packaging"}
+OTHER_TEST_FOLDERS = {"architecture", "benchmarks", "data", "docs", "packaging", "robustness"}
 """Test folders that mirror no package."""
 
 

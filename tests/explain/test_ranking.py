@@ -2,6 +2,8 @@
 
 import csv
 import math
+from pathlib import Path
+import os
 
 import numpy as np
 import pytest
@@ -115,6 +117,8 @@ def test_tables_of_other_programs_are_read(tmp_path, separator):
         ("token,score\nCG,1\nCG,2\n", "line 3: token 'CG' occurs again"),
         ("token,score\n,1\n", "line 2: no token"),
         ("token,score\nCG,1,2\n", "line 2: expected 2 fields"),
+        ('token,score\n"CG,1\nTG,2\n', "line 2: expected 2 fields"),
+        (f"token,score\n{'C' * 140_000},1\n", "line 2: cannot be read as a row"),
         ("token,score\nCG,0\nTG,0\n", "mean of score must be greater than 0"),
         ("token,score\nCG,1\nTG,-2\n", "mean of score must be greater than 0.*-0.5"),
     ],
@@ -126,8 +130,11 @@ def test_unusable_tables_are_one_clear_error(tmp_path, text, message):
 
 
 def test_files_that_are_not_tables(tmp_path):
-    with pytest.raises(InputError, match="cannot read a table"):
+    with pytest.raises(InputError, match="no such file"):
         rank_tokens([tmp_path / "absent.csv"])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="not a regular file"):
+        rank_tokens([tmp_path / "pipe"])
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match="not a text file"):
         rank_tokens([tmp_path / "binary"])

@@ -277,6 +277,14 @@ def test_name_that_is_not_utf8(tmp_path):
     assert ":1: expected '>' and the name of a contig" in error_message(path)
 
 
+@pytest.mark.parametrize("end", ["", "\n\n>b\nAC\n"])
+def test_sequence_that_is_not_ascii(tmp_path, end):
+    (tmp_path / "a.fa").write_bytes(b">a\nACGT\nAC\xc3T\n" + end.encode())
+    assert "a.fa:3: byte 0xc3 in the sequence of contig a, expected letters" in error_message(
+        tmp_path / "a.fa"
+    )
+
+
 @pytest.mark.parametrize("lines", ["ACGT\nAC\nACGT\n", "ACGT\nACGTA\n", "ACGT\n\nACGT\n", "AC\nACGT\n"])
 def test_lines_of_unequal_length(tmp_path, compression, lines):
     path = make_fasta(tmp_path / compression, {})

@@ -49,6 +49,13 @@ COMMANDS = {name: text for section in SECTIONS.values() for name, text in sectio
 """Command → one line of help."""
 
 
+_ERRORS_OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+"""Errors of a named file that are no bugs, wherever they occur: names are used in many places."""
+
+_ERRORS_OF_STREAMS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
+"""Errors of a file without a name that concern standard output."""
+
+
 @click.group(
     cls=CommandGroup,
     sections=SECTIONS,
@@ -104,9 +111,10 @@ def _run() -> int:
         _discard_stdout()
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG):
-            raise
-        if error.filename is not None:
+        if error.filename is not None and error.errno in _ERRORS_OF_NAMES:
+            click.echo(f"zflipon: error: {printable(error.filename)}: {error.strerror}", err=True)
+            return 1
+        if error.filename is not None or error.errno not in _ERRORS_OF_STREAMS:
             raise
         _discard_stdout()
         click.echo(f"zflipon: error: standard output cannot be written ({error.strerror})", err=True)

@@ -47,7 +47,7 @@ def doctor(model, threads, as_json, quiet) -> None:
         report = _check_model(model, threads, quiet)
         problems += report.problems
     if as_json:
-        click.echo(json.dumps({**asdict(environment), **_to_dict(report), "problems": problems}, indent=1))
+        print_line(json.dumps({**asdict(environment), **_to_dict(report), "problems": problems}, indent=1))
     else:
         lines = [*_environment_lines(environment), *_report_lines(report), "", *_verdict_lines(problems)]
         print_line("\n".join(lines))

@@ -14,6 +14,7 @@ from zflipon.cli.options import (
     default_of,
     force_option,
     log_to_stderr,
+    print_data,
     print_line,
 )
 from zflipon.config import EvaluateConfig
@@ -133,7 +134,7 @@ def evaluate(
     print_line(format_table(report), to_stderr=json_to_stdout)
     text = json.dumps(report.summary(), indent=2, allow_nan=False) + "\n"
     if json_to_stdout:
-        click.echo(text, nl=False)
+        print_data(text)
     elif json_path:
         with atomic_file(json_path) as part:
             part.write_text(text, encoding="utf-8")

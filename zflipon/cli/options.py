@@ -55,6 +55,11 @@ class _PrintableFormatter(logging.Formatter):
         return printable(super().format(record), keep="\n\t")
 
 
+def print_data(text: str) -> None:
+    """Print a table or JSON on standard output: unchanged in a file or pipe, without terminal escapes on a terminal."""
+    click.echo(printable(text, keep="\n\t") if sys.stdout.isatty() else text, nl=False)
+
+
 def print_line(text: object, to_stderr: bool = False) -> None:
     """Print text whose names come from input files: terminal escapes in it are shown, not executed."""
     click.echo(printable(text, keep="\n\t"), err=to_stderr)

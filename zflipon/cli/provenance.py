@@ -13,6 +13,7 @@ from zflipon.cli.options import (
     complete_models,
     device_option,
     limit_threads,
+    print_line,
     quiet_option,
     threads_option,
 )
@@ -78,10 +79,10 @@ def provenance(track, genome, region, model, as_json, device, threads, quiet) ->
 
             verification = verify(track, region, genome, model, device, threads, bar.update)
     if as_json:
-        click.echo(json.dumps(_plain(track, record, changed, genome, problems, verification), indent=1))
+        print_line(json.dumps(_plain(track, record, changed, genome, problems, verification), indent=1))
     else:
         lines = [*_lines(record), *_file_lines(record, changed), *_genome_lines(record, genome, problems)]
-        click.echo("\n".join([*lines, *_verification_lines(verification)]))
+        print_line("\n".join([*lines, *_verification_lines(verification)]))
     if changed or problems or (verification and not verification.agrees):
         raise SystemExit(1)
 

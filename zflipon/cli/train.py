@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import limit_threads, log_to_stderr, quiet_option, threads_option
+from zflipon.cli.options import limit_threads, log_to_stderr, print_line, quiet_option, threads_option
 from zflipon.errors import Stopped
 from zflipon.jobs.signals import stop_on_signals
 from zflipon.training.output_folder import describe_progress
@@ -65,11 +65,13 @@ def train(
 
         folder, table = train_all(recipe, settings, folder, restart)
     if table:
-        click.echo(table)
-        click.echo(f"{folder}: all runs are finished; the table is in {folder / RESULTS_TABLE}", err=True)
+        print_line(table)
+        print_line(
+            f"{folder}: all runs are finished; the table is in {folder / RESULTS_TABLE}", to_stderr=True
+        )
     else:
-        click.echo(
-            f"{folder}: the checkpoint is finished; zflipon models show {folder} describes it", err=True
+        print_line(
+            f"{folder}: the checkpoint is finished; zflipon models show {folder} describes it", to_stderr=True
         )
 
 

@@ -80,7 +80,7 @@ def view(tracks, genome, labels, gtf, region, port, no_browser, quiet) -> None:
             site = build_site(tracks, reference, labels, region, progress_callback(bar), gtf)
             server.contents = site.contents
         try:
-            click.echo(server.address)
+            print_line(server.address)
             report("serving to this machine only; press Ctrl-C to stop")
             if not no_browser:  # in a thread: a text-mode browser returns only when its user quits it
                 threading.Thread(target=open_browser, args=(server.address,), daemon=True).start()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zflipon import __version__
 from zflipon.errors import InputError, format_names
+from zflipon.genome.text_files import read_lines
 from zflipon.tracks.atomic import atomic_file
 
 SEPARATORS = ",\t;"
@@ -55,30 +56,31 @@ def read_table(path: str | Path) -> Table:
         If the file is missing, not text or empty, or if a row has another number of fields than the column names.
     """
     path = Path(path)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"{path}: cannot read a table ({reason})") from error
-    comments = [line[1:].partition(":") for line in lines if line.startswith("#")]
+    lines = list(read_lines(path, "a table with column names"))
+    comments = [line[1:].partition(":") for _, line in lines if line.startswith("#")]
     header = {key.strip(): value.strip() for key, colon, value in comments if colon}
-    numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    numbered = [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
     if not numbered:
         raise InputError(
             f"{path}: the table is empty; expected a line of column names and a row for each token"
         )
     separator = max(SEPARATORS, key=numbered[0][1].count)
-    columns, *records = (
-        tuple(row) for row in csv.reader([line for _, line in numbered], delimiter=separator)
+    (_, columns), *rows = (
+        (number, _split_fields(path, number, line, separator)) for number, line in numbered
     )
-    rows = tuple((number, row) for (number, _), row in zip(numbered[1:], records, strict=True))
     for number, row in rows:
         if len(row) != len(columns):
             raise InputError(
                 f"{path}, line {number}: expected {len(columns)} fields ({format_names(columns)}), found {len(row)}"
             )
-    return Table(path, header, columns, rows)
+    return Table(path, header, columns, tuple(rows))
+
+
+def _split_fields(path: Path, number: int, line: str, separator: str) -> tuple[str, ...]:
+    try:
+        return tuple(next(csv.reader([line], delimiter=separator)))
+    except csv.Error as error:
+        raise InputError(f"{path}, line {number}: cannot be read as a row of a table ({error})") from error
 
 
 def table_text(header: Mapping[str, object], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

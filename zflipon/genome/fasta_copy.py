@@ -20,7 +20,7 @@ def write_regular_copy(path: Path, text: Path, folder: Path) -> Path:
     Raises
     ------
     InputError
-        If a name is missing or occurs twice, or a contig has lines of unequal length.
+        If a name is missing or occurs twice, a sequence is not ASCII, or a contig has lines of unequal length.
     """
     copy = folder / "regular.fa"
     with gzip_errors(path), _open_text(text) as lines, open(copy, "wb") as out:
@@ -52,6 +52,12 @@ def _regular_lines(path: Path, lines: Iterable[bytes]) -> Iterator[bytes]:
             ended = line_bases > 0
             continue
         else:
+            if not bases.isascii():
+                found = next(byte for byte in bases if byte > 127)
+                raise InputError(
+                    f"{path}:{number}: byte {found:#x} in the sequence of contig {name}, expected letters; is the file "
+                    "damaged?"
+                )
             if line_bases and (ended or len(bases) > line_bases):
                 raise InputError(
                     f"{path}:{number}: contig {name} has lines of unequal length, so that positions in it cannot be "

@@ -111,7 +111,13 @@ def prepare_fasta(path: Path, temporary_folder: Callable[[], Path]) -> FastaFile
         built = _build_index(path, text, bgzip, temporary_folder())
     except _Unindexable:
         text, bgzip = write_regular_copy(path, text, temporary_folder()), False
-        built = _build_index(path, text, bgzip, temporary_folder())
+        try:
+            built = _build_index(path, text, bgzip, temporary_folder())
+        except _Unindexable as error:
+            raise InputError(
+                f"{path}: cannot be indexed ({error.__cause__ or 'lines of unequal length'}); rewrite the file with "
+                "seqkit seq -w 60"
+            ) from error
     return _publish(built, text)
 
 

@@ -220,6 +220,8 @@ def locate(name: str | Path, allow_adapters: bool = True) -> CheckpointFiles:
         If there is no such checkpoint, its config or weights are missing, or the base of its adapters has changed.
     """
     path = _find_path(str(name))
+    if not path.is_file() and not path.is_dir():
+        raise ModelError(f"{path}: neither a regular file nor a folder; expected a checkpoint")
     folder = path if path.is_dir() else path.parent
     if path.is_dir() and (folder / ADAPTER_CONFIG).is_file():
         if not allow_adapters:

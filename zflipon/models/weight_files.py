@@ -54,6 +54,8 @@ def find_weights(path: Path) -> tuple[Path, ...]:
     for name in WEIGHT_FILES:
         if (path / name).is_file():
             return _find_shards(path / name) if name.endswith(".json") else (path / name,)
+    if not path.is_dir():
+        raise ModelError(f"{path}: neither a regular file nor a folder; expected a checkpoint")
     candidates = sorted(each for each in path.iterdir() if each.suffix in WEIGHT_SUFFIXES and each.is_file())
     if len(candidates) == 1:
         return (candidates[0],)

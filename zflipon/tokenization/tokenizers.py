@@ -237,7 +237,10 @@ class KmerTokenizer:
         """Load a ``vocab.txt`` with one token per line; raise `ModelError` if it is missing."""
         if not Path(path).is_file():
             raise ModelError(f"{path}: no such file; a DNABERT checkpoint needs its vocab.txt")
-        lines = Path(path).read_text().split()
+        try:
+            lines = Path(path).read_text(encoding="utf-8").split()
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{path}: not a text file; expected one token per line") from error
         return cls({token: index for index, token in enumerate(lines)})
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 
 from zflipon.config import DataConfig
 from zflipon.errors import InputError, format_names
+from zflipon.genome.text_files import read_lines
 from zflipon.training.labelled_windows import LabelledWindows, describe_parts, require_positives
 from zflipon.training.splits import split_items
 
@@ -47,21 +48,17 @@ def read_sequences(path: str | Path) -> LabelledWindows:
     """
     path = Path(path)
     sequences, labels = [], []
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a regular file; expected a CSV or TSV file")
+    lines = (line for _, line in read_lines(path, "a CSV or TSV file of sequences"))
+    header = next(lines, "")
+    delimiter = "\t" if "\t" in header else ","
+    columns = _column_indices(path, [name.strip() for name in header.split(delimiter)])
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            delimiter = "\t" if "\t" in header else ","
-            columns = _column_indices(path, [name.strip() for name in header.rstrip("\r\n").split(delimiter)])
-            for number, row in enumerate(csv.reader(file, delimiter=delimiter), 2):
-                if row:
-                    sequence, label = _parse_row(path, number, row, columns)
-                    sequences.append(sequence)
-                    labels.append(label)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        for number, row in enumerate(csv.reader(lines, delimiter=delimiter), 2):
+            if row:
+                sequence, label = _parse_row(path, number, row, columns)
+                sequences.append(sequence)
+                labels.append(label)
+    except csv.Error as error:
         raise InputError(f"{path}: not a CSV or TSV file ({error})") from error
     if not sequences:
         raise InputError(

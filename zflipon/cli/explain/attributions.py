@@ -18,6 +18,7 @@ from zflipon.cli.options import (
     log_to_stderr,
     missing_features_option,
     model_option,
+    print_line,
     quiet_option,
     threads_option,
 )
@@ -215,7 +216,7 @@ def attributions(
         rows = (_completeness_row(interval, attribution) for interval, attribution in results)
         write_table(deltas, header(settings, "completeness error of each attribution"), _DELTA_COLUMNS, rows)
     if not quiet:
-        click.echo(f"completeness: {describe_completeness(each for _, each in results)}", err=True)
+        print_line(f"completeness: {describe_completeness(each for _, each in results)}", to_stderr=True)
 
 
 def _paper_settings(baseline: str, scalar: str, threshold) -> tuple[str, str, float | str]:

@@ -92,11 +92,11 @@ def print_and_write(
     rows: Iterable[Sequence[object]],
 ) -> None:
     """Print the text of a table, and write the CSV file if an output is given."""
-    from zflipon.cli.options import print_line
+    from zflipon.cli.options import print_data, print_line
     from zflipon.explain.table_files import table_text, write_table
 
     print_line(text, to_stderr=output == STDOUT)
     if output == STDOUT:
-        click.echo(table_text(header, columns, rows), nl=False)
+        print_data(table_text(header, columns, rows))
     elif output:
         write_table(output, header, columns, rows)

@@ -12,6 +12,7 @@ import click
 from zflipon.cli.models.domain import fit_domain
 from zflipon.cli.models.files import convert, import_, merge, pull
 from zflipon.cli.models.show import describe, format_megabytes, show
+from zflipon.cli.options import print_line
 from zflipon.models import family_summaries
 from zflipon.models.files import BUNDLED, bundled, locate
 
@@ -55,11 +56,11 @@ def list_() -> None:
 
 def print_list() -> None:
     """Print the bundled models and the families, one per line."""
-    click.echo("Bundled models")
+    print_line("Bundled models")
     rows = [_summarize(name) for name in bundled()]
-    click.echo("\n".join(_align(rows)) if rows else "  none")
-    click.echo("\nFamilies (--model accepts a folder, a file of weights or a hub id of any of these)")
-    click.echo("\n".join(_align(list(family_summaries().items()))))
+    print_line("\n".join(_align(rows)) if rows else "  none")
+    print_line("\nFamilies (--model accepts a folder, a file of weights or a hub id of any of these)")
+    print_line("\n".join(_align(list(family_summaries().items()))))
 
 
 def _summarize(name: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zflipon.checksums import sha256_of
-from zflipon.cli.options import complete_models, default_of
+from zflipon.cli.options import complete_models, default_of, print_line
 from zflipon.config import WINDOW_TO_MARGIN_RATIO
 from zflipon.errors import ModelError, OutputError
 from zflipon.models.files import CONFIG, CheckpointFiles
@@ -77,11 +77,12 @@ def pull(repository: str, revision: str | None) -> None:
         raise ModelError(f"{repository}: expected a hub id, OWNER/NAME")
     folder = download(repository, revision)
     metadata = locate(folder).metadata()  # raises if files are missing or the family is unknown
-    click.echo(str(folder))
+    print_line(str(folder))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        click.echo(f"{sha256_of(path)}  {path.relative_to(folder)}")
-    click.echo(
-        f"{repository}: {metadata.family}; use it with --model {folder if revision else repository}", err=True
+        print_line(f"{sha256_of(path)}  {path.relative_to(folder)}")
+    print_line(
+        f"{repository}: {metadata.family}; use it with --model {folder if revision else repository}",
+        to_stderr=True,
     )
 
 
@@ -228,11 +229,11 @@ def _save(checkpoint: Checkpoint, output: Path, source: CheckpointFiles | None =
     before, metadata = source.sha256(), checkpoint.metadata
     with atomic_folder(output) as part:
         after = save_and_verify(checkpoint, part)
-    click.echo(f"{before}  {', '.join(path.name for path in source.all_weights)}, as read")
-    click.echo(f"{after}  {WEIGHT_FILES[0]}, as written")
+    print_line(f"{before}  {', '.join(path.name for path in source.all_weights)}, as read")
+    print_line(f"{after}  {WEIGHT_FILES[0]}, as written")
     tokens = f", tokens of at most {metadata.max_token_length} bp" if metadata.max_token_length else ""
-    click.echo(
+    print_line(
         f"{metadata.family}, objective {metadata.objective}, windows of {metadata.window} bp with a margin of "
         f"{metadata.margin} bp{tokens}"
     )
-    click.echo(f"{output}: the checkpoint is ready; zflipon models show {output}", err=True)
+    print_line(f"{output}: the checkpoint is ready; zflipon models show {output}", to_stderr=True)

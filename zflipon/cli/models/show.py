@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from zflipon.cli.options import complete_models
+from zflipon.cli.options import complete_models, print_line
 from zflipon.errors import format_names
 from zflipon.models.files import CheckpointFiles, locate
 from zflipon.models.labels import find_z_output_in_file
@@ -44,7 +44,7 @@ MEASURES = {"average_precision": "AP", "f1": "F1", "mcc": "MCC", "precision": "p
 def show(name: str, full: bool, as_json: bool) -> None:
     """Print the metadata of the checkpoint NAME: a bundled model, a folder, a file of weights or a hub id."""
     facts = describe(name)
-    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(format_facts(facts, full)))
+    print_line(json.dumps(facts, indent=2) if as_json else "\n".join(format_facts(facts, full)))
 
 
 def describe(name: str | Path) -> dict[str, Any]:

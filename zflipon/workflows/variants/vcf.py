@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import pysam
 
@@ -28,11 +29,14 @@ COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 DECLARATIONS = ("contig", "INFO", "FILTER", "FORMAT")
 """Kinds of names that a header declares and records use."""
 
+MAX_LINE = 1 << 27
+"""Longest accepted line in bytes: room for a million samples. A longer one is no VCF and would fill the memory."""
+
 _GZIP, _BCF, _BOM = b"\x1f\x8b", b"BCF", b"\xef\xbb\xbf"
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _DECLARATION = re.compile(rf"##({'|'.join(DECLARATIONS)})=<(?:.*?,)?ID=([^,>]+)")
 _INDEX = re.compile(r",IDX=\d+(?=[,>])")  # numbers of BCF, which mean nothing in text
-_LENGTH = re.compile(r"##contig=<(?:.*?,)?length=(\d+)")
+_LENGTH = re.compile(r"##contig=<(?:.*?,)?length=(\d{1,18})(?!\d)")
 _READ_ERRORS = (OSError, EOFError, ValueError, zlib.error)
 
 
@@ -155,7 +159,14 @@ def _open_lines(path: Path) -> Iterator[Iterator[str]]:
             yield _guard(path, _bcf_lines(file))
     else:
         with gzip.open(path) if packed else open(path, "rb") as file:
-            yield _guard(path, (line.rstrip(b"\r\n").decode(**ENCODING) for line in file))
+            yield _guard(path, _text_lines(file))
+
+
+def _text_lines(file: BinaryIO | gzip.GzipFile) -> Iterator[str]:
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ValueError(f"a line of more than {MAX_LINE:,} bytes")
+        yield line.rstrip(b"\r\n").decode(**ENCODING)
 
 
 def _sniff(path: Path) -> tuple[bool, bytes]:

@@ -1,0 +1,1 @@
+"""The robustness harness: damaged inputs, kills, failing writes, hostile names; see ``benchmarks/robustness.py``."""
