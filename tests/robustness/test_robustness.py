@@ -60,7 +60,7 @@ def faulty(tmp_path, monkeypatch, main, **settings):
 
 
 def test_a_crash_a_traceback_and_a_hang_are_noticed(tmp_path, monkeypatch):
-    assert faulty(tmp_path, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGSEGV)).fault == "crash"
+    assert faulty(tmp_path, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL)).fault == "crash"
     assert faulty(tmp_path, monkeypatch, lambda: 1 / 0).fault == "traceback"
     assert faulty(tmp_path, monkeypatch, lambda: time.sleep(60), seconds=0.2).fault == "hang"
     monkeypatch.setattr("robustness.runner.MAX_MEMORY", 50 << 20)
