@@ -84,6 +84,8 @@ class InputClass:
         Other files and folders that the command reads.
     redundant : bool
         Whether the damaged file only repeats what others state: the result must not change.
+    alters_scores : bool
+        Whether a valid change of the file may leave no call: it holds settings of the model.
     oracle : callable, optional
         ``oracle(damaged, folder, outcome)`` returns what is wrong with the result, or an empty string.
     """
@@ -95,13 +97,16 @@ class InputClass:
     output: str = "out.bed"
     needs: tuple[str, ...] = ("g.fa",)
     redundant: bool = False
+    alters_scores: bool = False
     oracle: Callable[..., str] | None = None
 
 
 def _tiny(name: str, file: str, kind: str, model: str = "tiny", redundant: bool = False) -> InputClass:
     command = tuple(model if word == "tiny" else word for word in _TINY)
     needs = ("g.fa", model, *(("base",) if model == "lora" else ()))
-    return InputClass(name, f"{model}/{file}", kind, command, needs=needs, redundant=redundant)
+    return InputClass(
+        name, f"{model}/{file}", kind, command, needs=needs, redundant=redundant, alters_scores=not redundant
+    )
 
 
 CLASSES = (

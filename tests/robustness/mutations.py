@@ -108,7 +108,7 @@ def replace_whole(content, rng):
     half = content[: len(content) // 2]
     return rng.choice((
         b"", b"\n", b"\x00", b"\x00" * len(content), b"{}", b"[]", b"not what it says\n", half + half,
-        gzip.compress(content),
+        gzip.compress(content, mtime=0),
         b"PK\x03\x04" + content, content[::-1], b"\x1f\x8b" + content, b"<!DOCTYPE html><html></html>",
     ))  # fmt: skip
 
@@ -246,7 +246,7 @@ def change_safetensors_header(content, rng):
 
 def inside_gzip(mutations: Sequence[Mutation]) -> Mutation:
     def mutate(content: bytes, rng: random.Random) -> bytes:
-        return gzip.compress(rng.choice(mutations)(gzip.decompress(content), rng), 1)
+        return gzip.compress(rng.choice(mutations)(gzip.decompress(content), rng), 1, mtime=0)
 
     return mutate
 
@@ -270,7 +270,7 @@ def change_zip(content, rng):
                 if rng.random() < 0.15:
                     continue
                 member = rng.choice(BYTES)(member, rng)
-            new.writestr(name, member)
+            new.writestr(zipfile.ZipInfo(name), member)
     return changed.getvalue()
 
 

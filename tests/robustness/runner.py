@@ -83,7 +83,9 @@ class Outcome:
         if self.status not in _ALLOWED_STATUS:
             return "crash"
         lines = [line for line in self.stderr.splitlines() if line.startswith("zflipon: error: ")]
-        if self.status == 1 and len(lines) != 1 and (lines or not self.stdout):  # provenance prints what differs
+        if (
+            self.status == 1 and len(lines) != 1 and (lines or not self.stdout)
+        ):  # provenance prints what differs
             return "no message"
         return "escape" if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e]", self.stderr) else ""
 

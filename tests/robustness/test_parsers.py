@@ -22,7 +22,7 @@ from zflipon.training.sequence_files import read_sequences
 from zflipon.workflows.variants.vcf import MAX_LINE, open_vcf
 
 LENGTHS = {"chr1": 1000, "chr 2": 50}
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 WORDS = 'chr1,chr 2,chrX,0,5,10,-1,1e3,nan,1_0,１０,+1,#,track,A,N,<DEL>,.,;,=,"'
 words = st.sampled_from(WORDS.split(",")) | st.text(max_size=4)

@@ -15,8 +15,8 @@ from robustness.mutations import KINDS, mutate
 from robustness.oracles import parse_bed, parse_fasta, union
 from robustness.runner import Outcome, run_command
 
-SLOW = {"recipe", "bigWig, sidecar of it", "table of tracks"}
-"""Kinds of input whose command takes long; only the full harness damages them."""
+FAST = "FASTA|fai|regions BED|bigWig|provenance|VCF|BCF|table of tokens|config.json|safetensors|journal, 000000.shard"
+"""Kinds of input that are damaged here; the full harness damages all."""
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,10 @@ def test_oracles():
 # ---- zflipon --------------------------------------------------------------------------------------------------
 
 
-def test_damaged_inputs_are_no_faults():
-    classes = [kind for kind in CLASSES if kind.name not in SLOW]
-    reports = list(fuzz(classes, cases=1, first_seed=3))
+def test_damaged_inputs_are_no_faults(clean):
+    classes = [kind for kind in CLASSES if kind.name in FAST.split("|")]
+    assert len(classes) == 11
+    reports = list(fuzz(classes, cases=1, first_seed=3, clean=clean))
     assert [report.tried for report in reports] == [1] * len(classes)
     assert [fault for report in reports for fault in report.faults] == []
 
@@ -101,7 +102,7 @@ def test_failing_writes_are_one_line_and_leave_nothing(clean, tmp_path):
             command, clean, tmp_path / "case", output, {resource.RLIMIT_FSIZE: 1000}
         )
         assert (ended.fault, ended.status, written, left) == ("", 1, None, []), ended.stderr
-        assert "File too large" in ended.stderr
+        assert "cannot be written (" in ended.stderr
 
 
 @pytest.mark.parametrize("words", [["models", "show", "x" * 300], ["provenance", "x" * 300]])

@@ -182,3 +182,11 @@ def test_a_bcf_keeps_every_column(score, tmp_path, fasta, tiny_checkpoint):
     for name in OUTPUTS:
         score_variants(tmp_path / "in.bcf", fasta, tmp_path / name, str(tiny_checkpoint))
         assert columns_of(tmp_path / name) == columns_of(tmp_path / "source.vcf")
+
+
+def test_a_bcf_in_plain_gzip_is_one_clear_error(score, tmp_path):
+    (tmp_path / "source.vcf").write_text(vcf(record(20, other(20))))
+    files = [str(tmp_path / name) for name in ("in.bcf", "source.vcf")]
+    pysam.bcftools.view("-Ob", "-o", *files, catch_stdout=False)
+    with pytest.raises(InputError, match="a BCF in plain gzip, expected bgzip"):
+        score(gzip.decompress((tmp_path / "in.bcf").read_bytes()), packing="gzip")

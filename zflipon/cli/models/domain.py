@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import complete_models, log_to_stderr, split_names
+from zflipon.cli.options import complete_models, log_to_stderr, print_line, split_names
 from zflipon.errors import InputError, format_count
 from zflipon.models.files import locate
 
@@ -75,8 +75,8 @@ def fit_domain(
         raise InputError(f"too little sequence: expected at least {MIN_WINDOWS} windows of 50 kb")
     write_domain(files, domain)
     scores = f", usual scores from {format_count(domain.scores.windows, 'window')}" if domain.scores else ""
-    click.echo(
+    print_line(
         f"{checkpoint}: {format_count(domain.windows, 'window')} of sequence; distances up to "
         f"{domain.max_distance:g} are usual{scores}",
-        err=True,
+        to_stderr=True,
     )

@@ -186,6 +186,10 @@ def _sniff(path: Path) -> tuple[bool, bytes]:
 def _open_bcf(path: Path) -> pysam.VariantFile:
     try:
         return pysam.VariantFile(str(path))
+    except NotImplementedError as error:  # htslib cannot seek
+        raise InputError(
+            f"{path}: a BCF in plain gzip, expected bgzip; repack it: zcat {path} | bcftools view -Ob"
+        ) from error
     except (OSError, ValueError, AssertionError) as error:
         raise InputError(f"{path}: cannot be read as VCF or BCF ({_reason(error)})") from error
 
