@@ -298,7 +298,7 @@ def _markup(folder: Path, outcome: Outcome, name: str) -> str:
 
 
 def requests(cases: int = 300, seed: int = 0, show: Show = lambda _: None) -> Iterator[Report]:
-    """Send hostile requests to the server: it serves the named files only, and goes on serving."""
+    """Send hostile requests to the server: it serves the named files only, and still serves."""
     from serving import serving
 
     from zflipon.report.viewer.server import ADDRESS, ServedFile

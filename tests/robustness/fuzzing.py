@@ -90,7 +90,7 @@ def result(kind: InputClass, folder: Path, outcome: Outcome) -> bytes | None:
 
 
 def judge(kind: InputClass, damaged: bytes, folder: Path, outcome: Outcome, expected: bytes | None) -> str:
-    """Return what is wrong with the end of a command, or an empty string."""
+    """Return the fault with the end of a command, or an empty string."""
     if outcome.fault:
         return outcome.fault
     if outcome.status:

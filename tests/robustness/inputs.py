@@ -87,7 +87,7 @@ class InputClass:
     alters_scores : bool
         Whether a valid change of the file may leave no call: it holds settings of the model.
     oracle : callable, optional
-        ``oracle(damaged, folder, outcome)`` returns what is wrong with the result, or an empty string.
+        ``oracle(damaged, folder, outcome)`` returns the fault in the result, or an empty string.
     """
 
     name: str

@@ -107,7 +107,7 @@ def overwrite_integer(content, rng):
 def replace_whole(content, rng):
     half = content[: len(content) // 2]
     return rng.choice((
-        b"", b"\n", b"\x00", b"\x00" * len(content), b"{}", b"[]", b"not what it says\n", half + half,
+        b"", b"\n", b"\x00", b"\x00" * len(content), b"{}", b"[]", b"another format\n", half + half,
         gzip.compress(content, mtime=0),
         b"PK\x03\x04" + content, content[::-1], b"\x1f\x8b" + content, b"<!DOCTYPE html><html></html>",
     ))  # fmt: skip

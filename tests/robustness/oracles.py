@@ -1,6 +1,6 @@
 """What a damaged input means, found without zflipon's parsers: strict readers of FASTA, BED and VCF.
 
-Each check returns what is wrong with the result of a command, or an empty string.
+Each check returns the fault in the result of a command, or an empty string.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Outcome:
 
     @property
     def fault(self) -> str:
-        """Why this is a fault of the program, empty if it is none."""
+        """Why this is a fault of the program, or an empty string."""
         if self.stopped:
             return {"time": "hang", "memory": "memory"}[self.stopped]
         if "Traceback (most recent call last)" in self.stderr or "Fatal Python error" in self.stderr:

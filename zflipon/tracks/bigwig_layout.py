@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from os import SEEK_CUR
 from typing import BinaryIO
 
 import numpy as np
@@ -92,7 +93,9 @@ def write_index(file: BinaryIO, blocks: np.ndarray, items_per_block: int) -> Non
     if len(blocks):
         bounds = [*blocks["bounds"][0, :2].tolist(), *blocks["bounds"][-1, 2:].tolist()]
     file.write(
-        INDEX_HEADER.pack(INDEX_MAGIC, NODE_ITEMS, len(blocks), *bounds, file.tell(), items_per_block, 0)
+        INDEX_HEADER.pack(
+            INDEX_MAGIC, NODE_ITEMS, len(blocks), *bounds, file.seek(0, SEEK_CUR), items_per_block, 0
+        )
     )
 
     def parents(children: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -113,7 +116,7 @@ def _write_tree(
         first = np.arange(0, len(levels[-1]), NODE_ITEMS)
         last = np.minimum(first + NODE_ITEMS, len(levels[-1])) - 1
         levels.append(parents(levels[-1], first, last))
-    offset = file.tell()
+    offset = file.seek(0, SEEK_CUR)
     for depth in range(len(levels) - 1, -1, -1):
         items = levels[depth]
         starts = range(0, max(1, len(items)), NODE_ITEMS)

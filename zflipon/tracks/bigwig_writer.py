@@ -11,6 +11,7 @@ import os
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from os import SEEK_CUR
 from pathlib import Path
 from typing import BinaryIO
 
@@ -178,7 +179,7 @@ class _Section:
 
     def __init__(self, file: BinaryIO, count_bytes: int):
         self._file, self._count_bytes = file, count_bytes
-        self.offset = file.tell()
+        self.offset = file.seek(0, SEEK_CUR)
         self.blocks = self.entries = 0
         self._position = self.offset + count_bytes
         self._index = array("Q")  # four bounds, offset and size of each block
