@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import limit_threads, log_to_stderr, quiet_option, threads_option
+from zflipon.cli.options import limit_threads, log_to_stderr, print_line, quiet_option, threads_option
 
 EPILOG = """\b
 Examples:
@@ -86,7 +86,7 @@ def reproduce(
     from zflipon.reproduction.comparison import items_markdown, list_items
 
     if markdown or not tables:
-        click.echo(items_markdown() if markdown else list_items())
+        print_line(items_markdown() if markdown else list_items())
         return
     names = [item.id for item in paper_items()] if EVERY in tables else list(tables)
     for name in names:
@@ -100,4 +100,4 @@ def reproduce(
     inputs = RunInputs(output, variant, genome, labels, blacklist, gue, given, settings, restart)
     with stop_on_signals(), explain_stop(output):
         for number, name in enumerate(names):
-            click.echo(("\n" if number else "") + reproduce_table(name, inputs).to_text())
+            print_line(("\n" if number else "") + reproduce_table(name, inputs).to_text())
