@@ -213,5 +213,5 @@ def test_the_figure_is_drawn(tmp_path):
     ]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0
-    assert result.output.splitlines()[0].split()[:2] == ["feature", "calls"]
+    assert result.stdout.splitlines()[0].split()[:2] == ["feature", "calls"]
     assert figure.read_text().startswith("<?xml")
