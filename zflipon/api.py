@@ -426,6 +426,7 @@ def score_variants(
     shifts: int = VariantConfig.shifts,
     flank: int | None = None,
     max_length: int | None = None,
+    contig_aliases: str | Path | None = None,
     features: str | Path | None = None,
     missing_features: str | None = None,
     force: bool = False,
@@ -453,7 +454,7 @@ def score_variants(
     flank, max_length : int, optional
         Bases compared on either side of an allele, and the longest allele that is scored; by default as the model's
         window allows.
-    features, missing_features, force, restart, progress, stop
+    contig_aliases, features, missing_features, force, restart, progress, stop
         As in `annotate`; progress counts records.
 
     Returns
@@ -484,6 +485,7 @@ def score_variants(
         handle.settings,
         force=force,
         restart=restart,
+        contig_aliases=contig_aliases,
         features=features,
         missing_features=missing_features or handle.missing_features,
         progress=progress,
@@ -501,6 +503,7 @@ def evaluate(
     contigs: Sequence[str] = (),
     regions: Sequence[str] = (),
     regions_bed: str | Path | None = None,
+    contig_aliases: str | Path | None = None,
     config: EvaluateConfig | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -522,6 +525,8 @@ def evaluate(
         Regions to evaluate, ``chr1:1,001-2,000``, 1-based and closed; by default whole contigs.
     regions_bed : str or Path, optional
         BED file of more regions.
+    contig_aliases : str or Path, optional
+        As in `annotate`.
     config : EvaluateConfig, optional
     progress : callable, optional
         Called with the bases finished since the last call, and with all bases.
@@ -542,8 +547,9 @@ def evaluate(
 
     paths = [tracks] if isinstance(tracks, str | Path) else tracks
     return run(
-        paths, labels, genome, blacklist, contigs, config, progress or _no_progress, regions, regions_bed
-    )
+        paths, labels, genome, blacklist, contigs, config, progress or _no_progress, regions,
+        regions_bed, contig_aliases,
+    )  # fmt: skip
 
 
 def explain_region(

@@ -296,7 +296,7 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path, genome, stub)
     good = write_vcf(tmp_path / "in.vcf", [("chr1", 5, "A", "C")])
     text = good.read_text()
     cases = {
-        "renamed": (text.replace("chr", ""), "none of its contigs"),
+        "renamed": (text.replace("chr", "scaffold"), "none of its contigs"),
         "unsorted": (text + "chr1\t2\t.\tA\tC\t.\tPASS\tDP=7\n", "out of order"),
         "few columns": (text + "chr1\tx\n", r"vcf:8: expected 8 columns"),
         "no position": (text.replace("\t5\t", "\tfive\t"), r"vcf:7: POS should be a whole number"),

@@ -210,14 +210,19 @@ class Plan:
 
     def edges(self) -> Intervals:
         """Return the requested bases without full context: nearer than a margin to the end of their segment."""
-        edges: dict[str, list[tuple[int, int]]] = {}
-        for span in self.spans:
+        edges: dict[str, list[list[int]]] = {}
+        for span in self.spans:  # in genome order, so that an interval touches at most the one before it
+            rows = edges.setdefault(span.contig, [])
             low, high = span.segment
             for start, end in ((low, low + span.margin), (high - span.margin, high)):
                 start, end = max(start, span.start), min(end, span.end)
-                if start < end:
-                    edges.setdefault(span.contig, []).append((start, end))
-        return {contig: merge(np.array(sorted(rows), dtype=np.int64)) for contig, rows in edges.items()}
+                if start >= end:
+                    continue
+                if rows and start <= rows[-1][1]:
+                    rows[-1][1] = max(end, rows[-1][1])
+                else:
+                    rows.append([start, end])
+        return {contig: np.array(rows, dtype=np.int64) for contig, rows in edges.items() if rows}
 
     def digest(self) -> str:
         """Return a checksum of the positions and windows of all shards."""

@@ -240,7 +240,9 @@ class AnnotationRun:
             "regions": _regions(plan, self.genome),
             "bases": plan.bases,
             "bases_in_gaps": plan.requested_bases - plan.bases,
-            "bases_without_full_context": sum(int(np.diff(rows).sum()) for rows in plan.edges().values()),
+            "bases_without_full_context": sum(
+                int((rows[:, 1] - rows[:, 0]).sum()) for rows in plan.edges().values()
+            ),
             "windows": plan.windows,
             "shards": len(plan.shards),
             "screen": self._screen(),
