@@ -39,7 +39,7 @@ def test_only_tensors_that_differ_are_kept(changed):
     assert all(torch.equal(each, whole[name]) for name, each in loaded.module.state_dict().items())
     assert loaded.required_files.parameter_count() == locate("compact").parameter_count()
     assert loaded.sha256 != load("compact").sha256
-    assert locate(changed).size == pytest.approx(size, rel=0.01)  # what is read, not what lies in the folder
+    assert locate(changed).size == pytest.approx(size, rel=0.01)  # the tensors of both files
 
 
 def test_another_version_of_the_bundled_model_is_refused(changed):
