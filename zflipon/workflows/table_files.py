@@ -149,15 +149,19 @@ def _write_sheets(
                 f"{name}: {format_count(len(table), 'row')}; a spreadsheet holds {MAX_SHEET_ROWS:,}. Write .tsv or "
                 ".parquet"
             )
+        texts = table.select_dtypes(exclude="number")
+        longest = max(
+            (len(text) for column in texts for text in texts[column].dropna().astype(str)), default=0
+        )
+        if longest > MAX_CELL:
+            raise OutputError(
+                f"{name}: a text of {longest:,} letters; a cell holds {MAX_CELL:,}. Write .tsv or .parquet"
+            )
     book = Workbook(write_only=True)
 
     def cell(sheet, value):
         if not isinstance(value, str):
             return None if value != value else value
-        if len(value) > MAX_CELL:
-            raise OutputError(
-                f"{name}: a text of {len(value):,} letters; a cell holds {MAX_CELL:,}. Write .tsv or .parquet"
-            )
         written = WriteOnlyCell(sheet, printable(value))
         written.data_type = "s"
         return written
