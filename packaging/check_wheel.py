@@ -1,11 +1,11 @@
 """Check a built wheel: its size, the bundled models inside, and no files that do not belong there.
 
-python packaging/check_wheel.py dist/zflipon-0.1.0-py3-none-any.whl
+python packaging/check_wheel.py dist/zflipon-0.1.0-py3-none-any.whl [--max-bytes 8000000]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
@@ -53,13 +53,14 @@ def problems(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[str]:
 
 def main() -> None:
     """Check the wheels that are given as arguments; exit with 1 if one has a problem."""
-    paths = [Path(name) for name in sys.argv[1:]]
-    if not paths:
-        raise SystemExit(f"usage: {sys.argv[0]} WHEEL...")
-    messages = [message for path in paths for message in problems(path)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("wheels", type=Path, nargs="+")
+    parser.add_argument("--max-bytes", type=int, default=MAX_BYTES)
+    arguments = parser.parse_args()
+    messages = [message for path in arguments.wheels for message in problems(path, arguments.max_bytes)]
     if messages:
         raise SystemExit("\n".join(messages))
-    for path in paths:
+    for path in arguments.wheels:
         print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
