@@ -21,6 +21,8 @@ SCORE_DECIMALS = 4
 NEAR_BASES = 16
 """Bases on either side of an allele that count as near it."""
 
+_ALLELES_AT_ONCE = 64
+
 NUMBERS = ("gain", "loss", "sum", "pos", "distance", "ref", "alt", "lost", "gained", "spread")
 """Scores of an allele that are numbers."""
 
@@ -171,11 +173,17 @@ def score_alleles(
         `SCORE_DTYPE`, shape (pairs,).
     """
     scores = missing_scores(len(pairs))
+    by_shape: dict[AlleleShape, list[int]] = {}
     for index, pair in enumerate(pairs):
         if isinstance(pair, str):
             scores["why"][index] = pair
         else:
-            scores[index] = _score_pair(pair, probabilities, calls)[0]
+            by_shape.setdefault(_shape_of(pair), []).append(index)
+    for shape, indices in by_shape.items():
+        for first in range(0, len(indices), _ALLELES_AT_ONCE):
+            part = indices[first : first + _ALLELES_AT_ONCE]
+            members = [pair for pair in (pairs[index] for index in part) if not isinstance(pair, str)]
+            scores[part] = _score_pairs(shape, members, probabilities, calls)
     return scores
 
 
@@ -197,21 +205,33 @@ def window_features(predictor: Predictor, batch: AlleleBatch) -> list[np.ndarray
     return features
 
 
-def _score_pair(pair: AllelePair, probabilities: Sequence[np.ndarray], calls: CallConfig) -> np.ndarray:
-    shape = AlleleShape(
+def _shape_of(pair: AllelePair) -> AlleleShape:
+    return AlleleShape(
         pair.high - pair.low,
         pair.start - pair.low,
         pair.ref_length,
         pair.split - pair.low,
         pair.length_change,
     )
-    before = [probabilities[one][pair.low - first : pair.high - first] for first, one, _ in pair.windows]
-    after = [
-        probabilities[other][pair.low - first : pair.high + pair.length_change - first]
-        for first, _, other in pair.windows
-    ]
-    rows = np.array(before)[:, None], np.array(after)[:, None]
-    return score_shape(shape, np.array([pair.low]), *rows, pair.unknown[None], calls)
+
+
+def _score_pairs(
+    shape: AlleleShape,
+    pairs: Sequence[AllelePair],
+    probabilities: Sequence[np.ndarray],
+    calls: CallConfig,
+) -> np.ndarray:
+    """Return the scores of alleles of one shape."""
+    low, unknown = np.array([pair.low for pair in pairs]), np.array([pair.unknown for pair in pairs])
+    before, after = [], []
+    for windows in zip(*(pair.windows for pair in pairs), strict=True):  # one window of each allele
+        starts = [pair.low - first for pair, (first, _, _) in zip(pairs, windows, strict=True)]
+        for rows, width, index in ((before, shape.width, 1), (after, shape.width + shape.length_change, 2)):
+            sources = (probabilities[window[index]] for window in windows)
+            rows.append(
+                [source[start : start + width] for source, start in zip(sources, starts, strict=True)]
+            )
+    return score_shape(shape, low, np.array(before), np.array(after), unknown, calls)
 
 
 def _unknown_after(shape: AlleleShape, unknown: np.ndarray) -> np.ndarray:
