@@ -60,12 +60,15 @@ def main() -> None:
                 f"dashed line: threshold of calls, {arguments.threshold:g}", loc="right", fontsize=8
             )
         axes[0].set_ylim(0, 1)
-        axes[0].set_ylabel("P(Z-DNA)")
+        axes[0].set_ylabel("probability")
         for row, (name, rows) in enumerate(intervals.items()):
             overlapping = rows[(rows[:, 0] < end) & (rows[:, 1] > start)]
             colour = INTERVAL_COLOURS[min(row, len(INTERVAL_COLOURS) - 1)]
             draw_intervals(axes[1 + row], overlapping, colour)
             axes[1 + row].set_ylabel(name, rotation=0, ha="right", va="center")
+        for above in axes[:-1]:  # one axis of positions is enough
+            above.tick_params(bottom=False)
+            above.spines["bottom"].set_visible(above is axes[0])
         position_axis(axes[-1], contig, start, end)
         save_figure(figure, arguments.out)
 
