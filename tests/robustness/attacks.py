@@ -292,7 +292,7 @@ def _markup(folder: Path, outcome: Outcome, name: str) -> str:
         if re.search(r"<script>alert|<img src=x|<svg onload", page.read_text()):
             return f"markup: in {page.name}"
     for hub in folder.rglob("hub.txt"):
-        if re.search(r"^(hub evil|.*\r.*)$", hub.read_text(newline=""), re.MULTILINE):
+        if re.search(r"^(hub evil|.*\r.*)$", hub.read_bytes().decode(), re.MULTILINE):
             return "markup: a stanza in hub.txt"
     return ""
 

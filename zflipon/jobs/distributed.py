@@ -62,7 +62,7 @@ def broadcast_from_main(state: PartialState, compute: Callable[[], Value]) -> Va
     Raises
     ------
     ZfliponError
-        In the main process, if `compute` raises it.
+        In the main process, if `compute` raises it; in any process, if another one has ended.
     MainProcessError
         In all other processes, if `compute` raises a `ZfliponError` in the main process.
     """
@@ -81,7 +81,13 @@ def broadcast_from_main(state: PartialState, compute: Callable[[], Value]) -> Va
                 torch.cuda.set_device(state.device)
             broadcast_object_list(value_and_error)
 
-        _call_in_thread(broadcast, COLLECTIVE_TIMEOUT, "the main process")
+        try:
+            _call_in_thread(broadcast, COLLECTIVE_TIMEOUT, "the main process")
+        except RuntimeError as error:  # gloo and NCCL: a connection was closed
+            reason = str(error).splitlines()[0][:200]
+            raise ZfliponError(
+                f"another process of this run has ended ({reason}); run the same command again to resume"
+            ) from error
     value, error = value_and_error
     if error is not None:
         raise error if state.is_main_process else MainProcessError(str(error))
