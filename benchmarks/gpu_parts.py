@@ -27,12 +27,12 @@ from gpu_setup import (
 )
 from throughput import cost_per_base, device_name, matrix_rate, synchronize
 
-from zflipon.config import AttributionConfig, InferenceConfig, Selection, StageConfig
+from zflipon.config import AttributionConfig, InferenceConfig, StageConfig
 from zflipon.explain.attribution import AttributionTarget
 from zflipon.explain.integrated_gradients import IntegratedGradientsExplainer
 from zflipon.genome.fasta import Genome
-from zflipon.genome.shards import make_plan
-from zflipon.inference.genome_scan import ScanTask, scan_genome
+from zflipon.genome.windows import tile_windows
+from zflipon.inference.genome_scan import predict_windows
 from zflipon.training.batching import LOSS_WEIGHT, BatchDataset
 from zflipon.training.labelled_windows import EpochBatches
 from zflipon.training.loop import train_stage
@@ -225,14 +225,10 @@ def early_exit(setup: Setup) -> Figures:
         with Genome(setup.fasta) as genome:
             contig = max(genome.lengths, key=genome.lengths.__getitem__)
             text = genome.fetch(contig, 0, min(bases, genome.lengths[contig]))
-            selection = Selection(regions=(f"{contig}:1-{len(text)}",))
-            spans = make_plan(genome, selection, predictor.metadata.window, predictor.metadata.margin).spans
+            windows = tile_windows(0, len(text), predictor.metadata.window, predictor.metadata.margin)
             full, early = (
-                np.concatenate([values for _, values in scan_genome(predictor, genome, tasks)])
-                for tasks in (
-                    [ScanTask(contig, span.windows, early_exit=exits) for span in spans]
-                    for exits in (False, True)
-                )
+                predict_windows(predictor, genome, contig, windows, early_exit=exits)
+                for exits in (False, True)
             )
         different = np.round(full, 3) != np.round(early, 3)
         figures[f"{precision}, bases written differently"] = int((different & ~np.isnan(full)).sum())
