@@ -8,11 +8,12 @@ import torch
 from conftest import dna, make_fasta
 
 from zflipon.config import DataConfig
+from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
-from zflipon.models import create
+from zflipon.models import create, load, save
 from zflipon.models.collate import collate
 from zflipon.training.dataset import TrainingData
-from zflipon.training.readout import contig_groups, fit_logistic, fit_readout
+from zflipon.training.readout import contig_groups, fit_logistic, fit_readout, unseen_sources
 
 
 def loss(features, labels, weights, bias, penalty):
@@ -162,3 +163,24 @@ def test_ranks_identical_candidates_by_their_surroundings(tmp_path, tokenizer):
     labelled = np.array([row in labels for row in calls])
     # GC-rich surroundings are recognised in the context of a random network
     assert np.mean(np.array(predicted)[labelled][:, None] > np.array(predicted)[~labelled]) > 0.9
+
+
+def test_unseen_contigs_are_read_by_the_held_out_models_that_never_saw_them(tmp_path, tokenizer):
+    shape = {"hidden_size": 8, "num_hidden_layers": 0, "num_attention_heads": 1, "intermediate_size": 8}
+    made = create("compact", "base", tokenizer, **shape, base_head={"channels": 4, "context": 8})
+
+    def write(folder, **training):
+        save(replace(made, metadata=replace(made.metadata, training=training)), tmp_path / folder)
+
+    write("model", contigs=["a", "b", "c", "d"])
+    write("model/held-out/1", contigs=["c", "d"], validation_contigs=["a", "b"])
+    write("model/held-out/2", contigs=["a", "b", "d"], validation_contigs=["c"])
+    data = TrainingData(DataConfig(), None, contigs={"train": {"b": 1, "c": 1, "d": 1}})
+    sources = unseen_sources(load(tmp_path / "model"), data)
+    assert [(each.checkpoint.path.name, each.contigs) for each in sources] == [("1", ("b",)), ("2", ("c",))]
+    # a held-out model itself has no models below it, and reads what it has not seen
+    ((model, contigs),) = unseen_sources(load(tmp_path / "model/held-out/1"), data)
+    assert (model.path.name, contigs) == ("1", ("b",))
+    seen = TrainingData(DataConfig(), None, contigs={"train": {"d": 1}})
+    with pytest.raises(InputError, match="trained on all training contigs; name a checkpoint"):
+        unseen_sources(load(tmp_path / "model"), seen)

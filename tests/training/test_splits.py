@@ -67,6 +67,19 @@ def test_excluded_contigs_are_in_no_part():
         split_contigs(DataConfig(exclude_contigs=("chrMT",)), LENGTHS)
 
 
+def test_short_contigs_of_validation_and_test_are_in_no_part():
+    lengths = {"chr1": 5000, "chr2_a": 999, "chr2_b": 1000, "chr3": 2000, "chr4": 10}
+    data = DataConfig(validation_contigs=("chr2_*",), test_contigs=("chr3",), shortest_evaluated=1000)
+    parts = split_contigs(data, lengths)
+    assert {name: list(contigs) for name, contigs in parts.items()} == {
+        "train": ["chr1", "chr4"],
+        "validation": ["chr2_b"],
+        "test": ["chr3"],
+    }
+    with pytest.raises(InputError, match=r"shortest_evaluated: no test contig has 3,000 bases; lower it"):
+        split_contigs(DataConfig(test_contigs=("chr3",), shortest_evaluated=3000), lengths)
+
+
 def test_folds_of_contigs_have_similar_lengths():
     data = DataConfig(folds=2, fold=1)
     first = split_contigs(data, LENGTHS)

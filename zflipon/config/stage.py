@@ -107,6 +107,10 @@ class StageConfig:
     readout_penalty : float
         Above 0: after the last step, the layer that separates labelled from unlabelled candidates by their context is
         refitted as a logistic regression with one example for each candidate and this L2 penalty (base objective).
+    readout_contigs : {'train', 'unseen'}
+        Contigs whose candidates the readout learns from. ``'unseen'``: those on which the initial checkpoint, or each
+        of its held-out models, was not trained, since log-odds of sequence are too good on contigs that it has seen.
+        Only the part that reads omics tracks can be fitted so.
     evaluations : int
         Number of evenly spaced evaluations on the validation data; the best weights are used. With as many
         evaluations as epochs, one follows each epoch. 0: the last weights are used.
@@ -149,6 +153,7 @@ class StageConfig:
     freeze: Names = ()
     ema_decay: Probability = 0.0
     readout_penalty: NonNegativeFloat = 0.0
+    readout_contigs: Literal["train", "unseen"] = "train"
     evaluations: NonNegativeInt = 4
     monitor: str = ""
     patience: NonNegativeInt = 0
@@ -196,6 +201,11 @@ class StageConfig:
             yield f"objective: expected 'base' to learn tracks or several targets, found {self.objective!r}"
         if self.readout_penalty and (self.objective != "base" or self.target != "labels"):
             yield "readout_penalty: only the objective 'base' with the target 'labels' has a readout"
+        if self.readout_contigs == "unseen" and "base_head.is_formed" not in self.freeze:
+            yield (
+                "readout_contigs: 'unseen' fits only the part that reads omics tracks; add base_head.is_formed to "
+                "freeze"
+            )
 
     def _check_training(self) -> Iterable[str]:
         if not (self.trains or self.readout_penalty):

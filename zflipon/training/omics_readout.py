@@ -19,7 +19,7 @@ from zflipon.models.heads.omics import OmicsHead
 MEMBERS = 8
 """Networks in the ensemble. They share the hidden units of `OmicsHead`."""
 
-EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 45, 128, 2e-3, 0.05
+EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 20, 128, 2e-3, 0.05
 LEAST_STEPS = 16
 """Steps in an epoch, however few candidates there are."""
 

@@ -5,6 +5,7 @@ The steps are in their own modules: data, initial model, the loop of a stage, as
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -32,7 +33,7 @@ from zflipon.training.initialization import configure_stage, initial_checkpoint,
 from zflipon.training.loop import train_stage
 from zflipon.training.model_card import describe_neighbours, write_card
 from zflipon.training.output_folder import OutputFolder
-from zflipon.training.readout import fit_readout
+from zflipon.training.readout import fit_readout, unseen_sources
 from zflipon.training.recipe import StageSetting, stage_settings
 from zflipon.training.result_tables import test_table
 
@@ -124,12 +125,16 @@ def _train_held_out_models(recipe: Recipe, output: OutputFolder, restart: bool) 
 
 
 def _held_out_checkpoint(checkpoint: str | None, contigs: Sequence[str]) -> str | None:
-    """Return the held-out model of a checkpoint for these contigs, or the checkpoint if it has none."""
+    """Return a held-out model of a checkpoint that never saw these contigs, or the checkpoint if it has none.
+
+    Names may be patterns, as in a recipe.
+    """
     if checkpoint is None:
         return None
     for config in sorted((Path(checkpoint) / HELD_OUT_FOLDER).glob("*/config.json")):
         training = locate(config.parent).config.get("zflipon", {}).get("training", {})
-        if set(training.get("validation_contigs", ())) == set(contigs):
+        unseen, seen = (training.get(key, ()) for key in ("validation_contigs", "contigs"))
+        if all(fnmatch.filter(unseen, name) and not fnmatch.filter(seen, name) for name in contigs):
             log.info("starting from %s", config.parent)
             return str(config.parent)
     return checkpoint
@@ -167,7 +172,9 @@ def _run_stage(
         source, evaluator = training_data.batch_source(stage), training_data.evaluator(stage)
         train_stage(checkpoint, source, evaluator, folder, report_to)
     if stage.readout_penalty:
-        fit_readout(checkpoint, training_data, stage.readout_penalty)
+        on_unseen = stage.readout_contigs == "unseen"
+        sources = unseen_sources(checkpoint, training_data) if on_unseen else ()
+        fit_readout(checkpoint, training_data, stage.readout_penalty, sources)
     state = process_state()
     if state.is_main_process:
         save(checkpoint, finished)

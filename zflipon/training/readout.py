@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from zflipon.config import HELD_OUT_FOLDER
 from zflipon.errors import InputError, format_names
 from zflipon.genome.alphabet import base_codes, reverse_complement
 from zflipon.genome.intervals import find_overlapping, merge
-from zflipon.models import Checkpoint
+from zflipon.models import Checkpoint, load
 from zflipon.models.collate import collate
 from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR, BaseHead
 from zflipon.models.heads.bin_context import BIN_SIZE
@@ -58,6 +59,8 @@ class CandidateExample(NamedTuple):
     contig : str
     context : numpy.ndarray
         float32, shape (features,): state of the context network.
+    log_odds : float
+        Prediction from this state.
     labelled : bool
     tracks : numpy.ndarray or None
         float32, shape (tracks, distances): omics tracks around it.
@@ -67,9 +70,23 @@ class CandidateExample(NamedTuple):
 
     contig: str
     context: np.ndarray
+    log_odds: float
     labelled: bool
     tracks: np.ndarray | None
     kmers: np.ndarray | None
+
+
+class Source(NamedTuple):
+    """A model that predicts candidates from sequence, and the contigs of these candidates.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    contigs : tuple of str
+    """
+
+    checkpoint: Checkpoint
+    contigs: tuple[str, ...]
 
 
 class KmerTables(NamedTuple):
@@ -87,7 +104,12 @@ class KmerTables(NamedTuple):
     penalties: np.ndarray
 
 
-def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: float) -> None:
+def fit_readout(
+    checkpoint: Checkpoint,
+    training_data: TrainingData,
+    penalty: float,
+    sources: Sequence[Source] = (),
+) -> None:
     """Fit the readout of a base head to the candidates of the training contigs, in place.
 
     If the weights of the readout are frozen, only the part that reads omics tracks is fitted.
@@ -99,6 +121,9 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
     training_data : TrainingData
     penalty : float
         L2 penalty: half of it times the squared weights of standardised features is added to the summed loss.
+    sources : sequence of Source
+        Models that predict the candidates from sequence, each with its contigs; see `unseen_sources`. Default: the
+        checkpoint itself, on all training contigs.
 
     Raises
     ------
@@ -111,7 +136,10 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
     size = head.kmers.k if fits_context and head.kmers is not None else None
     tables = None if size is None else _count_kmers(head, size, training_data)
     examples = [
-        example for contig in contigs for example in _examples(checkpoint, training_data, contig, tables)
+        example
+        for source in sources or [Source(checkpoint, tuple(contigs))]
+        for contig in source.contigs
+        for example in _examples(source.checkpoint, training_data, contig, tables, head.omics)
     ]
     if not examples:
         raise InputError(f"readout: no candidates on the training contigs ({format_names(contigs)})")
@@ -124,8 +152,44 @@ def fit_readout(checkpoint: Checkpoint, training_data: TrainingData, penalty: fl
         if tables is not None:
             kmers = np.stack([each.kmers for each in examples if each.kmers is not None])
         context = _fit_context(head, context, kmers, labelled, groups, penalty, tables)
+        with torch.no_grad():
+            states = torch.from_numpy(context).to(head.is_formed.weight.device)
+            log_odds = head.is_formed(states).squeeze(1).cpu().numpy() + IS_FORMED_PRIOR
+    else:
+        log_odds = np.array([each.log_odds for each in examples], dtype=np.float32)
     if head.omics is not None:
-        _fit_tracks(head, head.omics, examples, context, labelled, training_data)
+        context = log_odds[:, None] if head.omics_reads_log_odds else context
+        _fit_tracks(head.omics, examples, context, log_odds, labelled, training_data)
+
+
+def unseen_sources(checkpoint: Checkpoint, training_data: TrainingData) -> list[Source]:
+    """Return models that were not trained on some of the training contigs, with these contigs.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        As loaded for this training. Its own held-out models are used; without any, the checkpoint itself.
+    training_data : TrainingData
+
+    Raises
+    ------
+    InputError
+        If all training contigs were seen.
+    """
+    folders = sorted((checkpoint.required_files.folder / HELD_OUT_FOLDER).glob("*/config.json"))
+    models = [load(config.parent, ("base",)) for config in folders] or [checkpoint]
+    sources = []
+    for model in models:
+        unseen = set(model.metadata.training.get("validation_contigs", ()))
+        contigs = tuple(contig for contig in training_data.contigs["train"] if contig in unseen)
+        if contigs:
+            sources.append(Source(model, contigs))
+    if not sources:
+        raise InputError(
+            f"readout_contigs = 'unseen': {checkpoint.name} and its held-out models were trained on all training "
+            "contigs; name a checkpoint whose folder contains held-out models"
+        )
+    return sources
 
 
 def _count_kmers(head: BaseHead, size: int, training_data: TrainingData) -> KmerTables:
@@ -209,18 +273,16 @@ def _fit_context(
 
 
 def _fit_tracks(
-    head: BaseHead,
     omics: OmicsHead,
     examples: Sequence[CandidateExample],
     context: np.ndarray,
+    log_odds: np.ndarray,
     labelled: np.ndarray,
     training_data: TrainingData,
 ) -> None:
-    states = torch.from_numpy(context)
-    with torch.no_grad():
-        log_odds = head.is_formed(states.to(head.is_formed.weight.device)).squeeze(1).cpu() + IS_FORMED_PRIOR
     tracks = torch.from_numpy(np.stack([each.tracks for each in examples if each.tracks is not None]))
-    candidates = Candidates(states, tracks, log_odds, torch.from_numpy(labelled).float())
+    inputs = [torch.from_numpy(each).float() for each in (context, log_odds, labelled)]
+    candidates = Candidates(inputs[0], tracks, *inputs[1:])
     present = _required_features(training_data).present
     fit_omics(omics, candidates, present, training_data.drop, training_data.data.seed)
 
@@ -286,9 +348,13 @@ def fit_logistic(
 
 @torch.inference_mode()
 def _examples(
-    checkpoint: Checkpoint, training_data: TrainingData, contig: str, tables: KmerTables | None
+    checkpoint: Checkpoint,
+    training_data: TrainingData,
+    contig: str,
+    tables: KmerTables | None,
+    omics: OmicsHead | None,
 ) -> Iterator[CandidateExample]:
-    """Yield the candidates of a contig, each read from a window around it.
+    """Yield the candidates of a contig, each read from a window around it, with the tracks that `omics` reads.
 
     Windows are reverse-complemented. The context of a candidate has no strand, but the network has memorised part of
     the training windows as it saw them, and a regression would rely on that too much. Read from the other strand,
@@ -311,7 +377,7 @@ def _examples(
         reverse = [reverse_complement(sequence) for sequence in sequences]
         rows = zip(
             _contexts(checkpoint, reverse, device),
-            _window_tracks(checkpoint, training_data, contig, starts, sequences),
+            _window_tracks(omics, training_data, contig, starts, sequences),
             _window_kmers(tables, reverse, size),
             starts,
             sequences,
@@ -324,7 +390,14 @@ def _examples(
             bins = slice(low // BIN_SIZE, (high - 1) // BIN_SIZE + 1)
             labelled = bool(len(find_overlapping(labels, start, end)))
             tracks, kmers = (None if each is None else each[bins].mean(0) for each in (tracks, kmers))
-            yield CandidateExample(contig, context[bins].mean(0), labelled, tracks, kmers)
+            mean = context[bins].mean(0)
+            yield CandidateExample(contig, mean, _log_odds(module.base_head, mean), labelled, tracks, kmers)
+
+
+def _log_odds(head: BaseHead, state: np.ndarray) -> float:
+    """Return the prediction of the readout from the state of one candidate."""
+    weight = head.is_formed.weight
+    return float(head.is_formed(torch.from_numpy(state).to(weight.device, weight.dtype))) + IS_FORMED_PRIOR
 
 
 def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device) -> np.ndarray:
@@ -338,14 +411,13 @@ def _contexts(checkpoint: Checkpoint, sequences: list[str], device: torch.device
 
 
 def _window_tracks(
-    checkpoint: Checkpoint,
+    omics: OmicsHead | None,
     training_data: TrainingData,
     contig: str,
     starts: list[int],
     sequences: list[str],
 ) -> Iterator[np.ndarray | None]:
     """Yield the omics tracks around the bins of each reversed window: float32, shape (bins, tracks, distances)."""
-    omics = checkpoint.module.base_head.omics
     for start, sequence in zip(starts, sequences, strict=True):
         if omics is None:
             yield None

@@ -168,7 +168,17 @@ class BaseHead(nn.Module):
         self.kmers = KmerTables(kmer_size) if kmer_size else None
         width = context + (len(KMER_RADII) if kmer_size else 0)
         self.is_formed = nn.Linear(width, 1)
+        width = 1 if self.omics_reads_log_odds else width
         self.omics = OmicsHead(width, features, distances, BIN_SIZE, omics, dropout) if features else None
+
+    @property
+    def omics_reads_log_odds(self) -> bool:
+        """Whether the omics head reads the log-odds of the sequence, not the context itself.
+
+        These mean the same in a held-out model, whose log-odds of unseen contigs the omics head of a wide context
+        learns from.
+        """
+        return isinstance(self.context, WideContext)
 
     def forward(
         self,
@@ -231,7 +241,8 @@ class BaseHead(nn.Module):
         known = append_kmer_means(context, inputs.kmers, mask)
         is_formed = self.is_formed(self.dropout(known))
         if self.omics is not None and features is not None:
-            is_formed = is_formed + self.omics(known, features, present).unsqueeze(-1)
+            read = is_formed + IS_FORMED_PRIOR if self.omics_reads_log_odds else known
+            is_formed = is_formed + self.omics(read, features, present).unsqueeze(-1)
         # float32 from here on: in the precision of a GPU's encoder, interpolation and means would be rounded
         is_formed = interpolate_bins(is_formed.float(), mask).squeeze(1) + IS_FORMED_PRIOR
         if inputs.in_call is not None:
