@@ -127,8 +127,8 @@ precision_option = click.option(
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default=default_of(InferenceConfig, "precision"),
     show_default=True,
-    help="Precision of the model's arithmetic. auto is bfloat16 on a GPU that supports it and, for a large model, on a "
-    "CPU with bfloat16 instructions; otherwise float32.",
+    help="Precision of the model's arithmetic. auto is bfloat16 on a GPU that supports it and, for compact and large "
+    "models, on a CPU with bfloat16 instructions; otherwise float32.",
 )
 device_option = click.option(
     "--device",

@@ -15,6 +15,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from zflipon.config import InferenceConfig
+from zflipon.inference.devices import resolve_device
 from zflipon.inference.predictor import Predictor
 from zflipon.inference.settings import InferenceSettings, resolve_settings
 from zflipon.jobs.distributed import broadcast_from_main
@@ -119,6 +120,7 @@ def open_session(
     settings: InferenceConfig,
     features: FeatureFiles,
     lengths: Mapping[str, int],
+    compares_alleles: bool = False,
 ) -> Session:
     """Load a model and its omics tracks, and resolve the settings once for all processes.
 
@@ -131,6 +133,9 @@ def open_session(
     features : FeatureFiles
     lengths : mapping of str to int
         Contigs of the genome.
+    compares_alleles : bool
+        A small difference of two predictions matters. The precision ``'auto'`` of a model with a wide context is then
+        float32 on a CPU, because bfloat16 rounds probabilities by up to 0.005.
 
     Raises
     ------
@@ -139,6 +144,9 @@ def open_session(
     """
     checkpoint = model if isinstance(model, Checkpoint) else load(model)
     tracks = _open_features(state, checkpoint, features, lengths)
+    if compares_alleles and settings.precision == "auto" and checkpoint.module.reads_wide_context:
+        on_cpu = resolve_device(settings.device).type == "cpu"
+        settings = replace(settings, precision="float32") if on_cpu else settings
     resolved = _resolve(settings, checkpoint, state)
     return Session(state, checkpoint, Predictor(checkpoint, resolved, features=tracks))
 

@@ -56,10 +56,26 @@ class WideContext(nn.Module):
         """
         bases = one_hot.shape[-1]
         letters = F.pad(one_hot, (0, -bases % COARSE_BIN)).transpose(1, 2)
-        hidden, _ = self.read(letters)
+        hidden = self._read_rows(letters, mask)
         bins = hidden.repeat_interleave(FINE_BIN // BIN_SIZE, dim=1)[:, : bases // BIN_SIZE]
         # a term of value 0: gradients with respect to token embeddings exist, and are 0
         return bins + 0 * states.mean(dim=(1, 2), keepdim=True)
+
+    def _read_rows(self, letters: Tensor, mask: Tensor) -> Tensor:
+        """Return the hidden units of `read`; each sequence is read without the padding of its batch.
+
+        Convolutions would read states of padding, and the result of a short sequence would depend on the others.
+        """
+        used = (mask.sum(dim=(1, 2)) + COARSE_BIN - 1) // COARSE_BIN * COARSE_BIN
+        sizes = [size for size in used.unique().tolist() if size]
+        if sizes == [letters.shape[1]]:
+            return self.read(letters)[0]
+        batch, bases = letters.shape[:2]
+        hidden = self.fine.weight.new_zeros(batch, bases // FINE_BIN, self.channels)
+        for size in sizes:
+            rows = used == size
+            hidden[rows, : size // FINE_BIN] = self.read(letters[rows, :size])[0].to(hidden.dtype)
+        return hidden
 
     def read(self, letters: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hidden units of each 32-bp bin, and the states of each 128-bp bin.

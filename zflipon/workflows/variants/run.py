@@ -110,7 +110,12 @@ def score_variants(
         )
         summary = _scan(state, path, genome, regions, kind)
         session = open_session(
-            state, model, settings, FeatureFiles(features, missing_features), genome.lengths
+            state,
+            model,
+            settings,
+            FeatureFiles(features, missing_features),
+            genome.lengths,
+            compares_alleles=True,
         )
         if session.predictor.features is not None:
             require_distinct([output], session.predictor.features.paths.values())

@@ -115,7 +115,12 @@ def saturate(
             state, lambda: {contig: genome.scan(contig, MIN_GAP).md5 for contig in intervals}
         )
         session = open_session(
-            state, model, settings, FeatureFiles(features, missing_features), genome.lengths
+            state,
+            model,
+            settings,
+            FeatureFiles(features, missing_features),
+            genome.lengths,
+            compares_alleles=True,
         )
         if session.predictor.features is not None:
             require_distinct([output], session.predictor.features.paths.values())
