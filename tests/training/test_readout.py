@@ -178,7 +178,7 @@ def test_unseen_contigs_are_read_by_the_held_out_models_that_never_saw_them(tmp_
     data = TrainingData(DataConfig(), None, contigs={"train": {"b": 1, "c": 1, "d": 1}})
     sources = unseen_sources(load(tmp_path / "model"), data)
     assert [(each.checkpoint.path.name, each.contigs) for each in sources] == [("1", ("b",)), ("2", ("c",))]
-    # a held-out model itself has no models below it, and reads what it has not seen
+    # a held-out model has no models below it; it reads contigs outside of its training
     ((model, contigs),) = unseen_sources(load(tmp_path / "model/held-out/1"), data)
     assert (model.path.name, contigs) == ("1", ("b",))
     seen = TrainingData(DataConfig(), None, contigs={"train": {"d": 1}})

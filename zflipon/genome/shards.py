@@ -117,8 +117,8 @@ class Shard:
         return sum(span.end - span.start for span in self.spans)
 
     def __str__(self) -> str:
-        others = f" and {len(self.spans) - 1:,} more" if len(self.spans) > 1 else ""
-        return f"{self.spans[0]}{others}"
+        first, *others = self.spans
+        return f"{first} and {len(others):,} more" if others else str(first)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def shuffle_sequence(sequence: str, rng: np.random.Generator, window: int = SHUF
 def known_runs(codes: np.ndarray) -> Iterator[tuple[int, int]]:
     """Yield start and end of the runs without an unknown base."""
     known = np.concatenate([[False], codes != UNKNOWN_BASE, [False]])
-    yield from map(tuple, np.flatnonzero(known[1:] != known[:-1]).reshape(-1, 2).tolist())
+    edges = np.flatnonzero(known[1:] != known[:-1]).tolist()
+    yield from zip(edges[::2], edges[1::2], strict=True)
 
 
 def _draw_last_steps(

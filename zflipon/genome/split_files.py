@@ -66,7 +66,7 @@ def read_split(folder: str | Path, part: str, lengths: Mapping[str, int]) -> Int
             "or leave out --part"
         )
     rows: dict[str, list[tuple[int, int]]] = {}
-    names = dict.fromkeys(PARTS, 0)
+    names: dict[str, int] = dict.fromkeys(PARTS, 0)
     for contig, start, end, fields in read_bed_rows(path, lengths, f"windows of {SPLITS}"):
         name = fields[0] if fields else ""
         names[name] = names.get(name, 0) + 1

@@ -142,7 +142,7 @@ class Predictor:
         sequences: Sequence[str],
         features: Sequence[np.ndarray] | None = None,
         cores: np.ndarray | None = None,
-        advance: Callable[[int], None] = lambda _: None,
+        advance: Callable[[int], object] = lambda _: None,
     ) -> list[np.ndarray]:
         """Return the probability of each base of each sequence.
 
@@ -298,7 +298,7 @@ class Predictor:
         sequences: Sequence[str],
         features: Sequence[np.ndarray] | None,
         cores: np.ndarray | None,
-        advance: Callable[[int], None],
+        advance: Callable[[int], object],
     ) -> list[np.ndarray]:
         """Return the values of one strand: float32, shape (values, bases) for each sequence."""
         result: list[np.ndarray] = [np.empty((1, 0), dtype=np.float32)] * len(sequences)

@@ -64,7 +64,7 @@ class EditedWindow:
         ref_length: int,
         alts: Sequence[str],
         core: tuple[int, int],
-        advance: Callable[[int], None] = lambda _: None,
+        advance: Callable[[int], object] = lambda _: None,
     ) -> Iterator[np.ndarray]:
         """Yield the probabilities of edited windows, some edits at a time.
 
@@ -114,7 +114,7 @@ class LocalWindow(EditedWindow):
         ref_length: int,
         alts: Sequence[str],
         core: tuple[int, int],
-        advance: Callable[[int], None] = lambda _: None,
+        advance: Callable[[int], object] = lambda _: None,
     ) -> Iterator[np.ndarray]:
         """Yield the probabilities of edited windows; see `EditedWindow.alternatives`."""
         ends = positions + ref_length
@@ -158,7 +158,9 @@ class SubstitutionWindow(EditedWindow):
         with torch.inference_mode(), _autocast(predictor):
             if predictor.both_strands:
                 codes = torch.from_numpy(base_codes(reverse_complement(text))).to(predictor.device)
-                self._strands.append(predictor.module.substituted_window(codes))
+                reverse = predictor.module.substituted_window(codes)
+                assert reverse is not None  # the model has one for the forward strand
+                self._strands.append(reverse)
             factors = [strand.reference_logits() for strand in self._strands]
         self.reference = self._decode([(one[None], other[None]) for one, other in factors])[0]
 
@@ -172,7 +174,7 @@ class SubstitutionWindow(EditedWindow):
         ref_length: int,
         alts: Sequence[str],
         core: tuple[int, int],
-        advance: Callable[[int], None] = lambda _: None,
+        advance: Callable[[int], object] = lambda _: None,
     ) -> Iterator[np.ndarray]:
         """Yield the probabilities of substituted windows; see `EditedWindow.alternatives`."""
         letters = np.array([NUCLEOTIDES[alt] for alt in alts], dtype=np.int64)

@@ -64,7 +64,7 @@ class TrackWriter(Protocol):
     description : TrackDescription
     """
 
-    def __init__(self, path: Path | None, lengths: Mapping[str, int], description: TrackDescription): ...
+    def __init__(self, path: Path | None, lengths: Mapping[str, int], description: TrackDescription, /): ...
 
     def add(self, track: ContigTrack, calls: np.ndarray, /) -> None:
         """Write one contig."""

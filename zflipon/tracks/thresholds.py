@@ -91,7 +91,8 @@ class ThresholdTally:
             before, first, old_values, old_labels = self._waiting
             self._waiting = None
             if before == contig and first + len(old_values) == start:
-                start, values, labels = first, np.r_[old_values, values], np.r_[old_labels, labels]
+                start, values = first, np.concatenate([old_values, values])
+                labels = np.concatenate([old_labels, labels])
             else:
                 self._count(before, first, old_values, old_labels)
         cut = self._last_cut(values)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,12 +133,10 @@ def fit_domain(windows: np.ndarray, sketch: np.ndarray, scores: ScoreDomain | No
         scores=scores,
     )
     comparison = unlimited.compare(windows)
-    limits = {
-        "max_distance": _round(float(np.quantile(comparison.distance, USUAL[1]))),
-        "min_kmer_score": _round(float(np.quantile(comparison.kmer_score, USUAL[0]))),
-    }
-    return Domain(
-        **{name: limits.get(name, getattr(unlimited, name)) for name in unlimited.__dataclass_fields__}
+    return replace(
+        unlimited,
+        max_distance=_round(float(np.quantile(comparison.distance, USUAL[1]))),
+        min_kmer_score=_round(float(np.quantile(comparison.kmer_score, USUAL[0]))),
     )
 
 

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
@@ -107,9 +108,8 @@ class StageTrainer(Trainer):
         if not self.one_cycle:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
-            self.lr_scheduler = OneCycleLR(
-                optimizer or self.optimizer, self.args.learning_rate, total_steps=num_training_steps
-            )
+            chosen = cast(Optimizer, optimizer or self.optimizer)  # a placeholder with DeepSpeed alone
+            self.lr_scheduler = OneCycleLR(chosen, self.args.learning_rate, total_steps=num_training_steps)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -304,7 +305,7 @@ def _open_input(
 
 def _result(
     source: CalibrationInput,
-    method: str,
+    method: Literal["precision", "fdr"],
     target: float,
     level: int,
     rates: tuple[np.ndarray, np.ndarray | None],

@@ -36,7 +36,7 @@ def warn_about_training(
     or for little sequence, contigs are compared by name and, where the record of the track holds one, by MD5.
     """
     model = record.get("model") or {}
-    text = (model.get("domain") or {}).get("sketch")
+    text = (model.get("domain") or {}).get("sketch") or ""
     evaluated = regions.sketch(genome) if text else np.empty(0)
     if len(evaluated) >= MIN_SKETCH:
         share = shared_fraction(evaluated, decode_sketch(text))

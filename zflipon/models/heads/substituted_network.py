@@ -129,14 +129,15 @@ class SubstitutedNetwork:
                 patch = self._pool(patch, self._outputs[number - 1])
             ranges = list(_needed_ranges(stage, needed)) if number == len(self._stages) - 1 else None
             for index in range(0 if number else 1, len(stage)):
-                patch = self._convolve(patch, number, index, ranges and ranges[index])
+                patch = self._convolve(patch, number, index, None if ranges is None else ranges[index])
             fine = patch if number == 2 else fine
         coarse = self._norm(patch.values.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
         return SubstitutedStates(fine, Patch(coarse, patch.start))
 
     def _substitute_stem(self, positions: np.ndarray, letters: Tensor) -> Patch:
         stem = self._stages[0][0].convolution
-        kernel, stride, padding = stem.kernel_size[1], stem.stride[1], stem.padding[1]
+        kernel, stride = stem.kernel_size[1], stem.stride[1]
+        padding = int(stem.padding[1])  # torch types it as a number or text
         first = -((kernel - 1 - padding - positions) // stride)  # the first output that reads the position
         count = (kernel - 1) // stride + 1
         start = first * stride - padding

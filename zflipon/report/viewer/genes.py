@@ -56,12 +56,11 @@ def read_gene_track(path: Path, lengths: Mapping[str, int]) -> GeneTrack:
     """
     require_gene_packages()
     annotation = read_annotation(path)
-    names = ContigNames(path, lengths, "the genome")
+    names = ContigNames(path, lengths)
     contigs = {name: names.find(name) for name in annotation.contigs}
     names.report()
     genes = annotation.genes
-    last = genes.groupby("contig", observed=True)["end"].max()
-    check_lengths(path, {contigs[name] or name: int(end) for name, end in last.items()}, lengths)
+    check_lengths(path, {contigs[name] or name: end for name, end in annotation.ends.items()}, lengths)
     lines, regions = [], {}
     columns = (genes[column].tolist() for column in ("contig", "start", "end", "strand", "gene", "gene_id"))
     for row, exons in zip(zip(*columns, strict=True), _exons(annotation), strict=True):

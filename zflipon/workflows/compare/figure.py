@@ -5,9 +5,6 @@ Style and saving are in `zflipon.plots`.
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,8 +92,8 @@ def _draw_venn(axes: Axes, names: Sequence[str], counts: dict[tuple[int, ...], i
     for colour, centre in zip(PALETTE, centres, strict=False):
         axes.add_patch(Circle(centre, 1, facecolor=colour, alpha=0.25, linewidth=0))
         axes.add_patch(Circle(centre, 1, fill=False, edgecolor=colour))
-    for members, place in _PLACES[len(names)].items():
-        axes.text(*place, f"{counts.get(members, 0):,}", ha="center", va="center", color=BLACK)
+    for members, (x, y) in _PLACES[len(names)].items():
+        axes.text(x, y, f"{counts.get(members, 0):,}", ha="center", va="center", color=BLACK)
     for number, (name, (x, y)) in enumerate(zip(names, centres, strict=True)):
         total = sum(count for members, count in counts.items() if members[number])
         below = len(names) == 3 and number == 2

@@ -5,9 +5,6 @@ The numbers of shared calls of two sets are here, too.
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from collections.abc import Sequence
 from itertools import chain
 
@@ -137,7 +134,7 @@ def _of_set(each: ComparedSet, contig: str, loci: np.ndarray) -> tuple[np.ndarra
 def difference_lines(loci: pd.DataFrame, contigs: Sequence[str], sets: int) -> list[str]:
     """Return BED lines of the loci that some sets lack: name is who has them, score the change in thousandths."""
     table = loci[loci["sets"] < sets]
-    order = np.lexsort((table["start"], table["contig"].map({contig: n for n, contig in enumerate(contigs)})))
+    order = np.lexsort((table["start"], pd.Index(contigs).get_indexer(table["contig"])))
     return [
         f"{contig}\t{start}\t{end}\t{'_'.join(name.split())}\t{round(min(abs(change), 1) * 1000)}\t.\n"
         for contig, start, end, name, change in table.iloc[order][

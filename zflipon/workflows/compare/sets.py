@@ -5,9 +5,6 @@ Reading of calls is in `zflipon.workflows.genes.calls`.
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -6,12 +6,10 @@ agree, whether they list UTRs or not.
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
 import numpy as np
@@ -63,6 +61,12 @@ class Annotation:
     def contigs(self) -> list[str]:
         """Names of the contigs with genes."""
         return list(self.genes["contig"].cat.categories)
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """Contig → last end of its genes."""
+        last = self.genes.groupby("contig", observed=True)["end"].max()
+        return cast(pd.Series, last).to_dict()
 
 
 def read_annotation(path: str | Path) -> Annotation:
@@ -229,7 +233,7 @@ def _exon_parts(
     table = table[(table["end"] > table["start"]) & (table["gene_row"] >= 0)].drop_duplicates(
         ignore_index=True
     )
-    return table.assign(part=pd.Categorical.from_codes(table["part"].to_numpy(), _PARTS.tolist()))
+    return table.assign(part=pd.Categorical.from_codes(np.asarray(table["part"]), _PARTS.tolist()))
 
 
 def _gene_names(table: pa.Table, gene_row: np.ndarray, number: int) -> pd.DataFrame:
@@ -285,7 +289,7 @@ def _sort(
         if "gene_row" in table:
             table = table.assign(gene_row=renumbered[table["gene_row"].to_numpy(dtype=np.int64)])
         names = pd.Categorical.from_codes(table["contig"].to_numpy(dtype=np.int64), contigs)
-        return table.assign(contig=names)[columns].reset_index(drop=True)
+        return table.assign(contig=names).loc[:, columns].reset_index(drop=True)
 
     place = ["contig", "start", "end"]
     return Annotation(

@@ -5,9 +5,6 @@ Lengths come from the genome, the header of the file or its run record; without 
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,9 +6,6 @@ of the calls over blocks of the genome, because neighbouring calls are not indep
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from collections.abc import Iterator, Mapping
 
@@ -164,4 +161,4 @@ def _table(
             "fold_high": share_high / expected_share,
             "p": np.minimum(2 * (1 + tails) / (1 + shuffles), 1.0),
         }
-    return pd.DataFrame(columns)[list(ENRICHMENT_COLUMNS)]
+    return pd.DataFrame(columns).loc[:, list(ENRICHMENT_COLUMNS)]

@@ -5,9 +5,6 @@ The feature map answers for millions of shuffled positions; bioframe joins the c
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from dataclasses import dataclass
 
 import bioframe
@@ -203,7 +200,7 @@ def nearest_tss(calls: pd.DataFrame, annotation: Annotation) -> pd.DataFrame:
     for contig, rows in calls.groupby("contig", observed=True).indices.items():
         if contig in sites:
             order = np.lexsort((sites[contig]["gene_row"], sites[contig]["tss"]))
-            site, gene = (sites[contig][name].to_numpy()[order] for name in ("tss", "gene_row"))
+            site, gene = (np.asarray(sites[contig][name])[order] for name in ("tss", "gene_row"))
             start, end = (calls[name].to_numpy()[rows] for name in ("start", "end"))
             chosen, offset = _nearest(site, start, end)
             gene_row[rows] = gene[chosen]

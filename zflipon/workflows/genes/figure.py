@@ -5,9 +5,6 @@ Style and saving are in `zflipon.plots`.
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +65,8 @@ def _draw_enrichment(axes: Axes, table: pd.DataFrame) -> None:
     axes.axvline(1, color=NEUTRAL_COLOUR, linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    labels = [f"{row.feature} ({row.observed:,})" for row in table.itertuples()]
+    numbers = zip(table["feature"], table["observed"], strict=True)
+    labels = [f"{feature} ({number:,})" for feature, number in numbers]
     axes.set_yticks(rows, labels)
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.grid(axis="x")

@@ -10,14 +10,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv
+from pyarrow import compute, csv
 
 from zflipon.errors import InputError, format_names
 from zflipon.genome.text_files import BLOCK_BYTES, read_blocks
+
+pc: Any = compute  # its functions are made at import: no type checker finds them
 
 EXPECTED = "GTF or GFF3 (nine columns separated by tabs)"
 """What the file should be, for messages."""

@@ -5,9 +5,6 @@ Regions may overlap and may be in any order; their order is kept.
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +69,7 @@ def summarize_regions(
     )
     if is_track:
         counts[["max", "mean"]] = _track_values(chosen, SignalFile(path))
-    return table.join(counts)[list(REGION_COLUMNS)]
+    return table.join(counts).loc[:, list(REGION_COLUMNS)]
 
 
 def _read_regions(path: Path, lengths: dict[str, int], lengths_known: bool) -> _Regions:

@@ -5,9 +5,6 @@ Only the rows that overlap calls are held in memory.
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 from itertools import groupby, islice
 from pathlib import Path
 

@@ -5,9 +5,6 @@ Settings and defaults are in `zflipon.config`; files are written by `zflipon.wor
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -111,9 +108,9 @@ def match_annotation(annotation: Annotation, calls: CallSet) -> Annotation:
         parts=_rename(annotation.parts, known),
         lengths=lengths,
     )
-    ends = renamed.genes.groupby("contig", observed=True)["end"].max()
+    ends = renamed.ends
     if calls.lengths_known:
-        check_lengths(annotation.path, {str(name): int(end) for name, end in ends.items()}, calls.lengths)
+        check_lengths(annotation.path, ends, calls.lengths)
     check_lengths(
         calls.path, {name: int(rows[:, 1].max()) for name, rows in calls.intervals.items()}, lengths
     )
@@ -126,7 +123,7 @@ def match_annotation(annotation: Annotation, calls: CallSet) -> Annotation:
             f"{annotation.path}: {different[0]} has {lengths[different[0]]:,} bases, for the calls "
             f"{calls.lengths[different[0]]:,}; are both of the same assembly?"
         )
-    without = sorted(set(calls.intervals) - set(map(str, ends.index)))
+    without = sorted(set(calls.intervals) - set(ends))
     if without:
         number = int(calls.table["contig"].isin(without).sum())
         log.warning(
@@ -141,9 +138,9 @@ def complete_lengths(calls: CallSet, annotation: Annotation) -> CallSet:
     """Return calls with lengths for shuffling: if they are unknown, those of the annotation or the last end in use."""
     if calls.lengths_known:
         return calls
-    ends = annotation.genes.groupby("contig", observed=True)["end"].max()
+    ends = annotation.ends
     guessed = {
-        contig: max(end, int(ends.get(contig, 0))) for contig, end in calls.lengths.items()
+        contig: max(end, ends.get(contig, 0)) for contig, end in calls.lengths.items()
         if contig not in annotation.lengths
     }  # fmt: skip
     if guessed:

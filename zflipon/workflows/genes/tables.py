@@ -5,9 +5,6 @@ Columns are listed here; how they are computed is in `zflipon.workflows.genes.fe
 
 from __future__ import annotations
 
-# pandas has no complete types
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 import numpy as np
 import pandas as pd
 
@@ -66,7 +63,7 @@ def context_columns(
         **{name: _look_up(genes[name], of_tss) for name in ("gene", "gene_id", "gene_type", "strand")},
         "tss_distance": nearest["tss_distance"].array,
     }
-    return pd.DataFrame(columns)[list(CONTEXT_COLUMNS)]
+    return pd.DataFrame(columns).loc[:, list(CONTEXT_COLUMNS)]
 
 
 def _look_up(column: pd.Series, rows: np.ndarray) -> np.ndarray:
