@@ -33,12 +33,14 @@ def model(tiny_checkpoint):
     return zflipon.load_model(tiny_checkpoint, device="cpu")
 
 
-@pytest.mark.parametrize("name", [name for name in zflipon.api.__all__ if name != "Model"])
+@pytest.mark.parametrize(
+    "name", [*(name for name in zflipon.api.__all__ if name != "Model"), "calibrate", "merge"]
+)
 def test_examples_run(name, tmp_path, monkeypatch):
     for file in ("demo.fa", "demo_truth.bed", "tiny.toml"):
         shutil.copy(EXAMPLES / file, tmp_path)
     monkeypatch.chdir(tmp_path)
-    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(zflipon.api, name), name, module=zflipon.api)
+    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(zflipon, name), name)
     assert test.examples, f"{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     report = []

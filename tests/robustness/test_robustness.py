@@ -64,7 +64,7 @@ def test_a_crash_a_traceback_and_a_hang_are_noticed(tmp_path, monkeypatch):
     assert faulty(tmp_path, monkeypatch, lambda: 1 / 0).fault == "traceback"
     assert faulty(tmp_path, monkeypatch, lambda: time.sleep(60), seconds=0.2).fault == "hang"
     monkeypatch.setattr("robustness.runner.MAX_MEMORY", 50 << 20)
-    assert faulty(tmp_path, monkeypatch, lambda: len(b"x" * (200 << 20)) and time.sleep(5)).fault == "memory"
+    assert faulty(tmp_path, monkeypatch, lambda: (b"x" * (200 << 20), time.sleep(5))).fault == "memory"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -142,9 +142,9 @@ def test_a_finished_bigwig_without_values_is_all_zero(tmp_path):
         ("t.wig", "", "expected a file name that ends in .bw"),
         ("t.bw.gz", "", "expected a file name that ends in .bw"),
         ("t.bw", "one\t0\t10\t0.5\n", "not a bigWig"),
-        ("t.bed", "chrone\t0\t10\n", "the file has chrone, the genome one, two"),
+        ("t.bed", "three\t0\t10\n", "the file has three, the genome one, two"),
         ("t.bed", "one\t0\t101\n", "passes the end of the contig"),
-        ("t.bedgraph", "chrone\t0\t10\t0.5\n", "the file has chrone, the genome one, two"),
+        ("t.bedgraph", "three\t0\t10\t0.5\n", "the file has three, the genome one, two"),
         ("t.bedgraph", "one\t0\t10\n", ":1: expected bedGraph"),
         ("t.bedgraph", "one\t0\t101\t0.5\n", "passes the end of the contig"),
     ],
@@ -178,8 +178,8 @@ def test_a_bedgraph_out_of_order_is_refused_at_the_line(tmp_path, text, message)
 def test_bigwigs_of_another_genome_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         open_track(tmp_path / "absent.bw", LENGTHS)
-    with pytest.raises(InputError, match="the track has chrone, the genome one, two"):
-        open_track(write(tmp_path / "names.bw", lengths={"chrone": 100}), LENGTHS)
+    with pytest.raises(InputError, match="the track has three, the genome one, two"):
+        open_track(write(tmp_path / "names.bw", lengths={"three": 100}), LENGTHS)
     with pytest.raises(InputError, match="one has 111 bases, in the genome 100"):
         open_track(write(tmp_path / "lengths.bw", lengths={"one": 111}), LENGTHS)
 

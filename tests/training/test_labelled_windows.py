@@ -206,7 +206,7 @@ def test_malformed_tables_are_refused(tmp_path, text, message):
 
 
 def test_missing_table(tmp_path):
-    with pytest.raises(InputError, match=r"none\.csv: cannot be read"):
+    with pytest.raises(InputError, match=r"none\.csv: no such file"):
         read_sequences(tmp_path / "none.csv")
 
 

@@ -284,7 +284,7 @@ def test_json_and_table(world, tmp_path):
     result = invoke(world, world.bigwig(), calls, json=out, window=32)
     assert result.exit_code == 0, result.output
     written = json.loads(out.read_text())
-    assert set(written) == {"tracks", "settings"}
+    assert set(written) == {"tracks", "settings", "matched_recall"}
     assert list(written["tracks"]) == ["track.bw", "calls.bed"]
     for name, track in written["tracks"].items():
         assert {"genome", "sampled", "regions"} <= set(track)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.completion import complete_models
 from zflipon.cli.options import (
     contigs_option,
     default_of,
@@ -59,7 +60,7 @@ Examples:
     "--blacklist", type=click.Path(path_type=Path), metavar="BED", help="Regions that do not count."
 )
 @contigs_option
-@click.option("--model", metavar="NAME",
+@click.option("--model", metavar="NAME", shell_complete=complete_models,
               help="Model that predicts shuffled sequence.  [default: that of the track's record]")  # fmt: skip
 @click.option(
     "--shuffled-bases",

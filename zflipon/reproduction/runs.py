@@ -169,7 +169,7 @@ def parse_weights(options: tuple[str, ...]) -> dict[str, str]:
                 f"{suggest(key, ids)}"
             )
     if SMALL in options and weights:
-        raise ConfigError("--weights small: cannot be combined with other weights")
+        raise ConfigError("--weights small: cannot be combined with other weights; give one or the other")
     return weights
 
 

@@ -249,7 +249,9 @@ def _calibrate_fdr(
         null_bases += end - start
         progress(end - start)
     if not null_bases:
-        raise InputError(f"{data.path}: no sequence to shuffle on the used contigs")
+        raise InputError(
+            f"{data.path}: no sequence to shuffle on the used contigs; use more contigs, or labels"
+        )
     null_blocks, scale = null.blocks(), bases / null_bases
     total, null_total = blocks.sum(axis=0), null_blocks.sum(axis=0)
     rates = fdr_of(total[CALLS], null_total[CALLS], scale)

@@ -58,7 +58,7 @@ def lowest_level(rates: np.ndarray, target: float, calls: np.ndarray, name: str,
                         calls[level])  # fmt: skip
         return level
     if np.isnan(rates[1:]).all():
-        raise InputError(f"{name}: the track has no scores above 0 on the used contigs")
+        raise InputError(f"{name}: the track has no scores above 0 on the used contigs; choose other contigs")
     best = int(np.nanargmax(rates[1:]) if at_least else np.nanargmin(rates[1:])) + 1
     extreme = "highest" if at_least else "lowest"
     raise InputError(

@@ -67,7 +67,9 @@ def compare_sets(
     """Compare call sets or tracks; parameters and errors are those of `zflipon.compare`."""
     sets = read_sets(paths, names, threshold)
     if not any(each.calls for each in sets) and not all(each.signal for each in sets):
-        raise InputError("no calls in any of the files, so there is nothing to compare")
+        raise InputError(
+            "no calls in any of the files, so there is nothing to compare; give tracks, or lower the threshold"
+        )
     correlations = correlate(sets, progress)
     rows = []
     for one, other in combinations(range(len(sets)), 2):
