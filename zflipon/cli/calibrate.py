@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.completion import complete_models
 from zflipon.cli.options import (
+    complete_models,
     contigs_option,
     default_of,
     device_option,
