@@ -3,8 +3,9 @@
 python packaging/bundle_model.py RUN NAME [--share MODEL]
 
 RUN is the output folder of ``zflipon train``. NAME is the folder in ``zflipon/models/bundled`` that gets its config,
-card, tokenizer and weights; the screen of a model that it replaces stays. Weights are stored as float16 and computed in float32. With ``--share``, tensors that equal
-those of another bundled model are left out. Run ``python benchmarks/fingerprints.py`` afterwards.
+card, tokenizer and weights; the screen of a model that it replaces stays. Weights are stored as float16 and computed in
+float32. With ``--share``, tensors that equal those of another bundled model are left out. Run ``python
+benchmarks/fingerprints.py`` afterwards.
 """
 
 from __future__ import annotations

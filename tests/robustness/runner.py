@@ -142,7 +142,7 @@ def run_command(
         child = start(
             lambda: run_cli(arguments), folder, stdout.write_end, stderr.write_end, limits, environment
         )
-        started, peak, stopped, base = time.monotonic(), 0, "", _resident(os.getpid())
+        started, peak, stopped, base = time.monotonic(), 0, "", _resident(child)
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
             stdout.drain()

@@ -132,7 +132,8 @@ def train_context(
         optimizer.step()
         decay = min(settings.average, (step + 1) / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.values()), list(module.state_dict().values()), 1 - decay)
+            weights = list(average.values()), list(module.state_dict().values())
+            torch._foreach_lerp_(*weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]: as torch does
         progress(step + 1, tracks.item(), calls.item())
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             _save(folder / "context.pt", module, optimizer, average, step + 1)
