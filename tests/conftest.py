@@ -1,6 +1,7 @@
 """What several test files share: random DNA, FASTA files, a tiny tokenizer and a tiny checkpoint."""
 
 import gzip
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def make_fasta(path, contigs, width=60, newline="\n"):
     else:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
+
+
+@pytest.fixture
+def default_sigint():
+    """Let SIGINT interrupt this process and those it starts, also if the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

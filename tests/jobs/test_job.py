@@ -138,6 +138,7 @@ def test_a_shard_is_abandoned_only_if_its_rest_takes_long(state, outputs, monkey
             job.advance_shard(1, 100)
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_the_first_signal_waits_for_a_job_and_the_second_does_not():
     with pytest.raises(Stopped), stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)  # no job runs

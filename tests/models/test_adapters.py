@@ -12,7 +12,7 @@ from conftest import dna, make_fasta
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from small_models import make_small_models
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, default_data_collator
 
 from zflipon.cli import cli
 from zflipon.config import LoraConfig, StageConfig
@@ -25,6 +25,7 @@ from zflipon.models.heads.standard import HEAD_PREFIXES
 from zflipon.models.importers import merge_adapters
 from zflipon.models.metadata import OBJECTIVES
 from zflipon.reproduction.small_inputs import SHAPE
+from zflipon.training.batching import LOSS_WEIGHT, loss_weight
 from zflipon.training.initialization import freeze_weights
 from zflipon.training.loop import StageTrainer
 
@@ -140,9 +141,14 @@ def test_the_head_gets_no_adapters_in_peft_either(bases, tmp_path, objective, bi
 
 
 class ItemTrainer(StageTrainer):
-    """A trainer with the batches of transformers."""
+    """A trainer with the batches of transformers, to each of which the weight of its loss is added."""
 
     get_train_dataloader = Trainer.get_train_dataloader
+
+
+def collate_weighted(items):
+    batch = default_data_collator(items)
+    return {**batch, LOSS_WEIGHT: loss_weight(batch)}
 
 
 def test_training_resumes_with_adapters(bases, tmp_path):
@@ -159,7 +165,7 @@ def test_training_resumes_with_adapters(bases, tmp_path):
         fixed = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "remove_unused_columns": False}
         items = [{key: each[number] for key, each in batch.items()} for number in range(len(sequences))]
         arguments = TrainingArguments(str(tmp_path / objective), **settings, **fixed)
-        ItemTrainer(made.module, arguments, train_dataset=items).train(**resume)
+        ItemTrainer(made.module, arguments, collate_weighted, train_dataset=items).train(**resume)
         return made.module.state_dict()
 
     for objective in ("base", "mlm"):  # the latter with tied weights
