@@ -357,14 +357,16 @@ def test_variants_reads_tracks_around_the_alleles(genome, saved, tmp_path):
         out = tmp_path / name
         predict = InferenceConfig(device="cpu", threads=1)
         score_variants(tmp_path / "in.vcf", genome / "genome.fa", out, str(saved), None, predict, **named)
-        result = [line.split("\t") for line in out.read_text().splitlines() if line[0] != "#"][1:]
-        assert all(float(line[7]) == 0 for line in result[1::2])  # the same allele
-        return np.array([float(line[9]) for line in result[1::2]])
+        lines = [line for line in out.read_text().splitlines() if line[0] != "#"]
+        same = list(csv.DictReader(lines, delimiter="\t"))[1::2]  # the second allele is that of the reference
+        assert all(float(row["sum"]) == 0 for row in same)
+        return np.array([float(row["ref_max"]) for row in same])
 
     named = {"features": genome / "tracks.tsv"}
     result = maxima("with.tsv", **named)
     labelled = np.arange(30) % 3 == 0
-    assert rank_accuracy((result[labelled], result[~labelled])) > 0.97
+    # of the bases next to the allele alone, which rank the calls a little less well than their highest base
+    assert rank_accuracy((result[labelled], result[~labelled])) > 0.93
     alone = maxima("without.tsv", missing_features="zero")
     assert rank_accuracy((alone[labelled], alone[~labelled])) < 0.9
     record = json.loads((tmp_path / "with.tsv.json").read_text())
