@@ -113,7 +113,7 @@ def read_bedgraph(path):
 
 
 def test_selected_windows_have_the_values_of_a_run_without_screen(run, tmp_path):
-    text = dna(80_000, 8, "ACGTAT") + "GCGCGCGCGCGCGCGC" + dna(30_000, 9) + "N" * 60 + dna(3_000, 10)
+    text = dna(80_000, 8, "AAATTTC") + "GCGCGCGCGCGCGCGC" + dna(30_000, 9) + "N" * 60 + dna(3_000, 10)
     fasta = make_fasta(tmp_path, {"c": text})
     run(fasta, "-o", tmp_path / "all.bedgraph")
     run(fasta, "-o", tmp_path / "screened.bedgraph", "-o", tmp_path / "screened.bed", "--screen")
