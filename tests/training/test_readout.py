@@ -13,7 +13,8 @@ from zflipon.genome.fasta import Genome
 from zflipon.models import create, load, save
 from zflipon.models.collate import collate
 from zflipon.training.dataset import TrainingData
-from zflipon.training.readout import contig_groups, fit_logistic, fit_readout, unseen_sources
+from zflipon.training.readout import contig_groups, fit_logistic, fit_readout
+from zflipon.training.readout_sources import unseen_sources
 
 
 def loss(features, labels, weights, bias, penalty):

@@ -33,7 +33,8 @@ from zflipon.training.initialization import configure_stage, initial_checkpoint,
 from zflipon.training.loop import train_stage
 from zflipon.training.model_card import describe_neighbours, write_card
 from zflipon.training.output_folder import OutputFolder
-from zflipon.training.readout import fit_readout, unseen_sources
+from zflipon.training.readout import fit_readout
+from zflipon.training.readout_sources import unseen_sources
 from zflipon.training.recipe import StageSetting, stage_settings
 from zflipon.training.result_tables import test_table
 

@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from zflipon.config import HELD_OUT_FOLDER
 from zflipon.errors import InputError, format_names
 from zflipon.genome.alphabet import base_codes, reverse_complement
 from zflipon.genome.intervals import find_overlapping, merge
-from zflipon.models import Checkpoint, load
+from zflipon.models import Checkpoint
 from zflipon.models.collate import collate
 from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR, BaseHead
 from zflipon.models.heads.bin_context import BIN_SIZE
@@ -34,6 +33,7 @@ from zflipon.training.calibration import logistic_regression
 from zflipon.training.dataset import TrainingData
 from zflipon.training.kmer_tables import kmer_tables
 from zflipon.training.omics_readout import Candidates, fit_omics
+from zflipon.training.readout_sources import Source
 
 log = logging.getLogger("zflipon")
 
@@ -74,19 +74,6 @@ class CandidateExample(NamedTuple):
     labelled: bool
     tracks: np.ndarray | None
     kmers: np.ndarray | None
-
-
-class Source(NamedTuple):
-    """A model that predicts candidates from sequence, and the contigs of these candidates.
-
-    Attributes
-    ----------
-    checkpoint : Checkpoint
-    contigs : tuple of str
-    """
-
-    checkpoint: Checkpoint
-    contigs: tuple[str, ...]
 
 
 class KmerTables(NamedTuple):
@@ -160,36 +147,6 @@ def fit_readout(
     if head.omics is not None:
         context = log_odds[:, None] if head.omics_reads_log_odds else context
         _fit_tracks(head.omics, examples, context, log_odds, labelled, training_data)
-
-
-def unseen_sources(checkpoint: Checkpoint, training_data: TrainingData) -> list[Source]:
-    """Return models that were not trained on some of the training contigs, with these contigs.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        As loaded for this training. Its own held-out models are used; without any, the checkpoint itself.
-    training_data : TrainingData
-
-    Raises
-    ------
-    InputError
-        If all training contigs were seen.
-    """
-    folders = sorted((checkpoint.required_files.folder / HELD_OUT_FOLDER).glob("*/config.json"))
-    models = [load(config.parent, ("base",)) for config in folders] or [checkpoint]
-    sources = []
-    for model in models:
-        unseen = set(model.metadata.training.get("validation_contigs", ()))
-        contigs = tuple(contig for contig in training_data.contigs["train"] if contig in unseen)
-        if contigs:
-            sources.append(Source(model, contigs))
-    if not sources:
-        raise InputError(
-            f"readout_contigs = 'unseen': {checkpoint.name} and its held-out models were trained on all training "
-            "contigs; name a checkpoint whose folder contains held-out models"
-        )
-    return sources
 
 
 def _count_kmers(head: BaseHead, size: int, training_data: TrainingData) -> KmerTables:
