@@ -6,6 +6,7 @@ Models declare what they can reuse: `DnaModel.reach`, or `DnaModel.substituted_w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -43,7 +44,7 @@ def open_edited_window(predictor: Predictor, text: str) -> EditedWindow | None:
     return strand and SubstitutionWindow(predictor, text, strand)
 
 
-class EditedWindow:
+class EditedWindow(ABC):
     """Predicts edits of one window, which replace some of its bases.
 
     Attributes
@@ -54,10 +55,11 @@ class EditedWindow:
 
     reference: np.ndarray
 
+    @abstractmethod
     def supports(self, ref_length: int, alt_length: int) -> bool:
         """Whether edits of this kind can be predicted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def alternatives(
         self,
         positions: np.ndarray,
@@ -86,7 +88,6 @@ class EditedWindow:
         numpy.ndarray
             float32, shape (some edits, bases of the core + length of the replacement − `ref_length`).
         """
-        raise NotImplementedError
 
 
 class LocalWindow(EditedWindow):

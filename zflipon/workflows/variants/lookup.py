@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,7 @@ def _require_same_identity(path: Path, table: object, run: Mapping[str, Any]) ->
         )
 
 
-class ScoreTable:
+class ScoreTable(ABC):
     """A table of scored alleles. A context manager that closes its file.
 
     Parameters
@@ -115,12 +116,13 @@ class ScoreTable:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Close the file."""
 
+    @abstractmethod
     def rows_at(self, contig: str, start: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """Yield reference allele, alternative allele and table columns of the alleles at a 0-based position."""
-        raise NotImplementedError
 
     def look_up(self, alleles: Sequence[tuple[str, int, str, str]]) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores of alleles, and which are not in the table.

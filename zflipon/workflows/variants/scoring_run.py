@@ -5,6 +5,7 @@ The sources of records are in `zflipon.workflows.variants.run` and `zflipon.work
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -35,7 +36,7 @@ Advance = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class ScoringRun:
+class ScoringRun(ABC):
     """Everything that determines the scores.
 
     Attributes
@@ -55,31 +56,31 @@ class ScoringRun:
     contigs: dict[str, str]
 
     @property
+    @abstractmethod
     def batch_sizes(self) -> list[int]:
         """Number of records of each batch."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def vcf_header(self) -> VcfHeader:
         """Header of a VCF with the records."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def longest(self) -> int:
         """Bases of the longest contig, for the index."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batches(self) -> Iterator[list[VcfRecord]]:
         """Yield the records in batches."""
-        raise NotImplementedError
 
+    @abstractmethod
     def source_key(self) -> dict[str, object]:
         """Return what determines the records, for the journal's key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def source_record(self) -> dict[str, object]:
         """Return the run record's description of the records."""
-        raise NotImplementedError
 
     def score(self, records: list[VcfRecord], advance: Advance) -> np.ndarray:
         """Return the scores of the alleles of some records, in order: `SCORE_DTYPE`."""
