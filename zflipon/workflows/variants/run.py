@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,20 @@ from zflipon.errors import InputError, format_count
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import Job, check_outputs, require_distinct
+from zflipon.jobs.job import Job, check_outputs
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint
-from zflipon.workflows.session import FeatureFiles, open_session
+from zflipon.workflows.session import FeatureFiles
 from zflipon.workflows.variants.lookup import ScoreTable, open_table
 from zflipon.workflows.variants.scan import Region, VcfSummary, is_selected, scan_vcf
-from zflipon.workflows.variants.scoring_run import Advance, ScoringRun, execute, score_one_by_one
+from zflipon.workflows.variants.scoring_run import (
+    Advance,
+    ScoringRun,
+    execute,
+    open_scoring,
+    score_one_by_one,
+)
 from zflipon.workflows.variants.vcf import VcfHeader, VcfRecord, batches, open_vcf
-from zflipon.workflows.variants.windows import Geometry
 from zflipon.workflows.variants.writing import INDEXED, format_of, require_convertible
 
 log = logging.getLogger("zflipon")
@@ -109,23 +114,14 @@ def score_variants(
             state, lambda: [parse_region(text, genome.lengths) for text in config.regions]
         )
         summary = _scan(state, path, genome, regions, kind)
-        session = open_session(
-            state,
-            model,
-            settings,
-            FeatureFiles(features, missing_features),
-            genome.lengths,
-            compares_alleles=True,
+        files = FeatureFiles(features, missing_features)
+        session, geometry = open_scoring(state, model, settings, files, genome, output, config)
+        run = VcfRun(
+            genome, config, geometry, session, summary.contigs, path, regions, summary, batch_records
         )
-        if session.predictor.features is not None:
-            require_distinct([output], session.predictor.features.paths.values())
-        metadata = session.checkpoint.metadata
-        geometry = Geometry.fit(metadata.window, metadata.margin, config)
-        given = genome, config, geometry, session, summary.contigs
-        run = VcfRun(*given, path, regions, summary, batch_records)
         log.info("%s", run.describe())
         with open_table(table, run.identity()) as scores, Job([output], state, stop) as job:
-            run = VcfRun(*given, path, regions, summary, batch_records, scores)
+            run = replace(run, table=scores)
             return execute(run, job, output, progress, restart, command, started)
 
 

@@ -26,16 +26,15 @@ from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import Job, check_outputs, require_distinct
+from zflipon.jobs.job import Job, check_outputs
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import check_output_path
-from zflipon.workflows.session import FeatureFiles, open_session
+from zflipon.workflows.session import FeatureFiles
 from zflipon.workflows.variants.heatmap import HeatMaps
 from zflipon.workflows.variants.saturation_scoring import score_together
-from zflipon.workflows.variants.scoring_run import Advance, ScoringRun, execute
+from zflipon.workflows.variants.scoring_run import Advance, ScoringRun, execute, open_scoring
 from zflipon.workflows.variants.vcf import COLUMNS, VcfHeader, VcfRecord
-from zflipon.workflows.variants.windows import Geometry
 from zflipon.workflows.variants.writing import format_of
 
 log = logging.getLogger("zflipon")
@@ -114,18 +113,8 @@ def saturate(
         contigs = broadcast_from_main(
             state, lambda: {contig: genome.scan(contig, MIN_GAP).md5 for contig in intervals}
         )
-        session = open_session(
-            state,
-            model,
-            settings,
-            FeatureFiles(features, missing_features),
-            genome.lengths,
-            compares_alleles=True,
-        )
-        if session.predictor.features is not None:
-            require_distinct([output], session.predictor.features.paths.values())
-        metadata = session.checkpoint.metadata
-        geometry = Geometry.fit(metadata.window, metadata.margin, config)
+        tracks = FeatureFiles(features, missing_features)
+        session, geometry = open_scoring(state, model, settings, tracks, genome, output, config)
         run = SaturationRun(genome, config, geometry, session, contigs, intervals, indels, batch_positions)
         log.info("%s", run.describe())
         maps = _heat_maps(run, figure, force)

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 
 from zflipon import __version__
-from zflipon.config import CallConfig, VariantConfig
+from zflipon.config import CallConfig, InferenceConfig, VariantConfig
 from zflipon.genome.fasta import Genome
-from zflipon.jobs.job import Job, ShardProgress
+from zflipon.jobs.job import Job, ShardProgress, require_distinct
+from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import atomic_file
-from zflipon.workflows.session import Session
+from zflipon.workflows.session import FeatureFiles, Session, open_session
 from zflipon.workflows.variants.alleles import SKIP_REASONS, AlleleBatch
 from zflipon.workflows.variants.scoring import SCORE_DTYPE, score_alleles, window_features
 from zflipon.workflows.variants.vcf import VcfHeader, VcfRecord
@@ -160,6 +162,23 @@ class ScoringRun(ABC):
             "counts": dict(counts),
             "outputs": [str(output)],
         }
+
+
+def open_scoring(
+    state: PartialState,
+    model: str | Path | Checkpoint,
+    settings: InferenceConfig,
+    files: FeatureFiles,
+    genome: Genome,
+    output: Path,
+    config: VariantConfig,
+) -> tuple[Session, Geometry]:
+    """Load a model to score alleles with, and fit its windows; parameters and errors are those of `open_session`."""
+    session = open_session(state, model, settings, files, genome.lengths, compares_alleles=True)
+    if session.predictor.features is not None:
+        require_distinct([output], session.predictor.features.paths.values())
+    metadata = session.checkpoint.metadata
+    return session, Geometry.fit(metadata.window, metadata.margin, config)
 
 
 def score_one_by_one(
