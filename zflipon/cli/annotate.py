@@ -23,6 +23,7 @@ from zflipon.cli.options import (
     log_to_stderr,
     missing_features_option,
     model_option,
+    outputs_option,
     precision_option,
     print_line,
     processes_option,
@@ -36,7 +37,6 @@ from zflipon.cli.options import (
 from zflipon.config import DEFAULT_MODEL, SCORES, CallConfig, HeaderConfig, InferenceConfig, Selection
 from zflipon.errors import format_count
 from zflipon.models.files import locate
-from zflipon.tracks.registry import list_extensions
 
 EPILOG = """\b
 Examples:
@@ -64,17 +64,7 @@ def describe_thresholds() -> str:
 
 @click.command(epilog=EPILOG)
 @click.argument("genome", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    type=click.Path(allow_dash=True),
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help=f"Track to write, repeatable. The extension chooses the format: {list_extensions()}; - is BED on standard "
-    "output.",
-)
+@outputs_option
 @model_option
 @click.option(
     "--score",

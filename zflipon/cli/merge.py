@@ -11,6 +11,7 @@ from zflipon.cli.options import (
     header_option,
     limit_threads,
     log_to_stderr,
+    outputs_option,
     print_line,
     quiet_option,
     track_line_option,
@@ -18,7 +19,6 @@ from zflipon.cli.options import (
 )
 from zflipon.config import HeaderConfig
 from zflipon.errors import format_count
-from zflipon.tracks.registry import list_extensions
 
 EPILOG = """\b
 Examples:
@@ -29,17 +29,7 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("parts", type=click.Path(), nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    type=click.Path(allow_dash=True),
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help=f"Track to write, repeatable. The extension chooses the format: {list_extensions()}; - is BED on standard "
-    "output.",
-)
+@outputs_option
 @track_line_option
 @header_option
 @force_option

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, InferenceConfig
 from zflipon.errors import printable
+from zflipon.tracks.registry import list_extensions
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Environment variables from which torch and tokenizers read the number of threads when they are imported."""
@@ -104,6 +105,17 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print details.")
 restart_option = click.option(
     "--restart", is_flag=True, help="Discard the finished work of a stopped run of the same output."
+)
+outputs_option = click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(allow_dash=True),
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help=f"Track to write, repeatable. The extension chooses the format: {list_extensions()}; - is BED on standard "
+    "output.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace existing outputs.")
 model_option = click.option(
