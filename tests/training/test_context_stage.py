@@ -105,6 +105,12 @@ def test_a_recipe_without_targets_is_refused(folder):
         train(recipe(folder, data=data), folder / "out")
 
 
+def test_float16_is_refused_on_the_cpu(folder):
+    stages = tuple(replace(stage, precision="float16") for stage in recipe(folder).stage)
+    with pytest.raises(RecipeError, match="precision 'float16' is not supported; set precision = 'auto'"):
+        train(recipe(folder, stage=stages[-1:]), folder / "out")
+
+
 def test_windows_are_whole_bins(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text('[model]\nfamily = "compact"\n[[stage]]\ntarget = "chromatin"\nwindow = 1000\n')

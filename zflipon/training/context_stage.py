@@ -17,7 +17,7 @@ from zflipon.config import StageConfig
 from zflipon.errors import RecipeError
 from zflipon.genome.alphabet import base_codes_uint8
 from zflipon.genome.intervals import find_overlapping, merge
-from zflipon.inference.devices import has_bfloat16_instructions
+from zflipon.inference.devices import resolve_precision
 from zflipon.models import Checkpoint
 from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR
 from zflipon.models.heads.context_network import TrackReadout
@@ -42,7 +42,7 @@ def train_context_stage(
     ----------
     checkpoint : Checkpoint
     stage : StageConfig
-        With target ``'chromatin'``.
+        With target ``'chromatin'``, which runs on the CPU.
     training_data : TrainingData
     folder : Path
         Of the stage; an interrupted run resumes from it.
@@ -50,7 +50,7 @@ def train_context_stage(
     Raises
     ------
     RecipeError
-        If the model has no wide context, or the recipe names no targets or candidates.
+        If the model has no wide context, the recipe names no targets or candidates, or the precision is float16.
     InputError
         If the targets cannot be read, or lack a training contig.
     """
@@ -61,13 +61,16 @@ def train_context_stage(
         )
     if not (training_data.data.chromatin and training_data.candidates):
         raise RecipeError(f"stage {stage.name} learns chromatin: set data.chromatin and data.candidates")
+    if stage.precision == "float16":
+        raise RecipeError(
+            f"stage {stage.name}: target = 'chromatin' runs on the CPU, where precision 'float16' is not supported; set "
+            "precision = 'auto'"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     windows = _windows(stage, training_data, training_data.data.chromatin)
     torch.manual_seed(stage.seed)
     module = _context_module(head.context, windows)
-    precision = stage.precision
-    narrow = precision == "bfloat16" or (precision == "auto" and has_bfloat16_instructions())
-    dtype = torch.bfloat16 if narrow else torch.float32
+    dtype = resolve_precision(stage.precision, torch.device("cpu"), gains=True)
     train_context(module, windows, folder, dtype, _history_writer(stage, folder))
     module.fold_offsets(windows.calls_per_chromosome)
     with torch.no_grad():
