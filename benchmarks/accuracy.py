@@ -1,7 +1,7 @@
 """The accuracy table: models and peers against labels, on every base and on the 1:3 sample; and calibration.
 
 python benchmarks/accuracy.py DATA OUT [--model compact] [--model zhunt] [--features TRACKS.tsv]
-    [--zseeker] [--calls NAME=FILE.bed] [--held-out FOLDER]
+    [--zseeker] [--calls NAME=FILE.bed] --held-out FOLDER
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``blacklist.bed`` and the peers' calls ``zdnabert.bed``, ``zhunt.bed``,
 ``deepz.bed``. The bundled models were trained on all of these contigs. Each contig is therefore annotated by the
@@ -41,7 +41,6 @@ from zflipon.tracks.atomic import record_path
 from zflipon.workflows.evaluate import EvaluationReport, TrackResult, evaluate
 
 PEERS = {"Z-DNABERT": "zdnabert.bed", "Z-HUNT": "zhunt.bed", "DeepZ": "deepz.bed"}
-HELD_OUT_MODELS = Path(__file__).parent / "held_out_models"
 BINS = np.linspace(0, 1, 11)
 MIN_BIN_BASES = 200
 """Lowest number of bases of a probability bin whose reliability is judged."""
@@ -103,7 +102,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--features", metavar="TSV", help="omics tracks, for models that read them")
     parser.add_argument("--zseeker", nargs="?", const="ZSeeker", help="run ZSeeker too, by this name or path")
     parser.add_argument(
-        "--held-out", default=HELD_OUT_MODELS, type=Path, metavar="FOLDER", help="folder of held-out models"
+        "--held-out", required=True, type=Path, metavar="FOLDER", help="folder of held-out models"
     )
     parser.add_argument("--contigs", help="contigs to evaluate; default: those of the held-out models")
     return parser.parse_args()

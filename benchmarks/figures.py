@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation: docs/locus.png, docs/explain.png, docs/view.png and docs/omics.png.
 
 python benchmarks/figures.py DATA [--out docs] [--model compact] [--region chr22_50M:247,151-247,990]
-    [--explained chr22_50M:247,571-247,670] [--tracks TRACKS.tsv] [--only locus …]
+    [--explained chr22_50M:247,571-247,670] [--tracks TRACKS.tsv] [--omics-model FOLDER] [--only …]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed``, ``zhunt.bed``, ``zdnabert.bed`` and ``deepz.bed``. Run it after a
 bundled model has changed, with a model that was not trained on the region, and look at every picture. ``view`` needs
@@ -54,6 +54,7 @@ def parse(names: tuple[str, ...]) -> argparse.Namespace:
     parser.add_argument("--region", default="chr22_50M:247,151-247,990", help="region of locus and view")
     parser.add_argument("--explained", default="chr22_50M:247,571-247,670", help="region of explain")
     parser.add_argument("--tracks", type=Path, metavar="TRACKS.tsv", help="omics tracks, for omics")
+    parser.add_argument("--omics-model", default="runs/compact-omics/held-out/1", help="model of omics")
     parser.add_argument("--only", nargs="+", choices=names, help="figures to draw  [default: all]")
     arguments = parser.parse_args()
     arguments.genome = arguments.data / "hg19_part.fa.gz"
@@ -126,7 +127,8 @@ def draw_omics(arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.tracks is None:
         print("omics.png is not drawn: it needs --tracks TRACKS.tsv")
         return
-    run("benchmarks/omics.py", arguments.data.resolve(), arguments.tracks.resolve(), folder, "--curve")
+    data, tracks = arguments.data.resolve(), arguments.tracks.resolve()
+    run("benchmarks/omics.py", data, tracks, folder, "--curve", "--model", arguments.omics_model)
     out = arguments.out / "omics.png"
     shutil.copyfile(folder / "omics.png", out)
     report(out)

@@ -1,10 +1,10 @@
 """Benefit and cost of omics tracks: average precision by number of tracks, speed with all tracks and without.
 
-python benchmarks/omics.py DATA TRACKS.tsv OUT [--model compact-omics] [--model NAME=FOLDER …] [--curve] [--draws 3]
+python benchmarks/omics.py DATA TRACKS.tsv OUT --model NAME=FOLDER [--model NAME=FOLDER …] [--curve] [--draws 3]
 
 DATA holds ``hg19_part.fa.gz``, ``kouzine.bed`` and ``blacklist.bed``; TRACKS.tsv is a table of tracks as
 ``zflipon annotate --features`` takes it. Models are evaluated on contigs that they were not trained on; compact-omics,
-which was trained on all of them, is represented by its first held-out model (``benchmarks/held_out_models``). The table
+which was trained on all of them, is represented by its held-out model (``runs/compact-omics/held-out/1``). The table
 has a row for each model: parameters, training steps and megabases of windows read in them, average precision and F1
 over every base with all tracks, without tracks if the model allows it, and bases per second. ``--curve`` adds the first
 model with random subsets of its tracks, on the windows that pass the model's prefilter. OUT gets ``omics.csv`` and, if
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.config import MIN_GAP, OMICS_MODEL, InferenceConfig
+from zflipon.config import MIN_GAP, InferenceConfig
 from zflipon.energetics.screen import screen_windows
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
@@ -35,7 +35,6 @@ from zflipon.models import ModelMetadata, load
 from zflipon.omics.features import FeatureTracks, open_model_features
 from zflipon.plots import GRID_COLOUR, NEUTRAL_COLOUR, SIGNAL_COLOUR, figure_style, new_figure, save_figure
 
-HELD_OUT = f"{OMICS_MODEL}={Path(__file__).parent / 'held_out_models' / OMICS_MODEL / '1'}"
 COUNTS = (0, 1, 2, 5, 10, 20, 30)
 
 
@@ -44,7 +43,7 @@ def main() -> None:
     arguments = parse()
     data, out = Path(arguments.data), Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model or [HELD_OUT]]
+    named = [pair.split("=", 1) if "=" in pair else (pair, pair) for pair in arguments.model]
     with Genome(data / "hg19_part.fa.gz") as genome:
         regions = EvaluationRegions(genome, data)
         rows = [row for name, model in named for row in measure_model(regions, name, model, arguments.tracks)]
@@ -63,7 +62,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("data")
     parser.add_argument("tracks")
     parser.add_argument("out")
-    parser.add_argument("--model", action="append", help="a model, or NAME=MODEL; several times for several")
+    parser.add_argument(
+        "--model", action="append", required=True, help="a model, or NAME=MODEL; several times for several"
+    )
     parser.add_argument("--curve", action="store_true", help="measure the first model with fewer tracks too")
     parser.add_argument("--draws", type=int, default=3, help="random sets of tracks of each number")
     return parser.parse_args()

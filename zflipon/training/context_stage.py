@@ -63,8 +63,8 @@ def train_context_stage(
         raise RecipeError(f"stage {stage.name} learns chromatin: set data.chromatin and data.candidates")
     if stage.precision == "float16":
         raise RecipeError(
-            f"stage {stage.name}: target = 'chromatin' runs on the CPU, where precision 'float16' is not supported; set "
-            "precision = 'auto'"
+            f"stage {stage.name}: target = 'chromatin' runs on the CPU, where precision 'float16' is not supported; "
+            "set precision = 'auto'"
         )
     folder.mkdir(parents=True, exist_ok=True)
     windows = _windows(stage, training_data, training_data.data.chromatin)
