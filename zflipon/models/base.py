@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
@@ -25,6 +25,7 @@ from zflipon.models.heads.standard import binary_cross_entropy, cross_entropy
 from zflipon.models.heads.substitutions import SubstitutedWindow
 from zflipon.models.heads.wide_context import WideContext
 from zflipon.models.metadata import OBJECTIVES, View
+from zflipon.models.shared_weights import read_if_shared
 from zflipon.models.structure import Structure, get_structure
 from zflipon.models.weights import KEY_MAPPING
 
@@ -146,13 +147,19 @@ class DnaModel(PreTrainedModel):
             reset()
 
     @classmethod
-    def from_pretrained(cls, *arguments, **settings):
+    def from_pretrained(cls, source, *arguments, **settings):
         """Load a model as transformers does; parameters of earlier checkpoints are renamed.
 
-        `zflipon.models.load` also reads metadata and the tokenizer, and is strict about missing tensors.
+        Tensors that a checkpoint shares with a bundled model are read from there. `zflipon.models.load` also reads
+        metadata and the tokenizer, and is strict about missing tensors.
         """
         settings.setdefault("key_mapping", KEY_MAPPING)
-        return super().from_pretrained(*arguments, **settings)
+        tensors = read_if_shared(source)
+        if tensors is not None:
+            config = cast(type[PretrainedConfig], cls.config_class)  # each family has one
+            settings.setdefault("config", config.from_pretrained(source))
+            source, settings["state_dict"] = None, tensors
+        return super().from_pretrained(source, *arguments, **settings)
 
     def save_pretrained(self, *arguments, **settings) -> None:
         """Save a model as transformers does, always under the present parameter names."""

@@ -7,13 +7,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING
 
 from zflipon.checksums import sha256_of
 from zflipon.errors import ModelError
 from zflipon.models.files import CONFIG, SHARED_WEIGHTS, WEIGHTS_SHA256, locate
 from zflipon.models.weight_files import find_weights, read_json, read_state_dict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_if_shared(folder: object) -> dict[str, Tensor] | None:
+    """Return all tensors of a checkpoint that shares some with a bundled model; None for any other checkpoint.
+
+    Parameters
+    ----------
+    folder : object
+        A folder, or whatever else transformers can load.
+
+    Raises
+    ------
+    ModelError
+        If the bundled model has other weights by now.
+    """
+    if not isinstance(folder, str | Path) or not (Path(folder) / CONFIG).is_file():
+        return None
+    if SHARED_WEIGHTS not in read_json(Path(folder) / CONFIG):
+        return None
+    return read_state_dict(locate(folder).whole_weights)
 
 
 def share_weights(folder: str | Path, model: str) -> int:
@@ -36,6 +58,8 @@ def share_weights(folder: str | Path, model: str) -> int:
     ModelError
         If the weights are not one safetensors file, or no tensor is equal.
     """
+    from safetensors.torch import save_file
+
     folder = Path(folder)
     (path, *others) = find_weights(folder)
     if others or path.suffix != ".safetensors":
