@@ -2,7 +2,6 @@
 
 import fnmatch
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,6 @@ from zflipon.genome.fasta import Genome
 from zflipon.inference.predictor import Predictor
 from zflipon.models import get_family, load
 from zflipon.models.files import BUNDLED, bundled
-
-HELD_OUT_MODELS = Path(__file__).parents[2] / "benchmarks" / "held_out_models"
 
 FLANK = "GGCGGGACCGCCAGGTCCGGAGCCTCCGCCGGGAGCTCCAGGCCCGGCTCC" * 5
 """GC-rich, as around a promoter, without a run of alternating purine and pyrimidine."""
@@ -59,16 +56,6 @@ def test_metadata_say_what_it_was_trained_and_measured_on(name):
     shown = CliRunner().invoke(cli, ["models", "show", name, "--full"])
     assert shown.exit_code == 0
     assert "average_precision" in shown.output
-
-
-@pytest.mark.parametrize("name", [path.name for path in sorted(HELD_OUT_MODELS.iterdir())])
-def test_held_out_models_were_trained_without_their_contigs(name):
-    models = [load(folder).metadata for folder in sorted((HELD_OUT_MODELS / name).iterdir())]
-    figures = load(name).metadata.quality["held_out_models"]
-    for model, each in zip(models, figures, strict=True):
-        assert list(model.training["validation_contigs"]) == each["contigs"]
-        assert set(model.training["contigs"]).isdisjoint(each["contigs"])
-        assert model.quality["average_precision"] == each["average_precision"]
 
 
 def test_it_finds_alternating_cg_and_not_its_shuffle():
