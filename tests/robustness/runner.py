@@ -139,17 +139,18 @@ def run_command(
     """
     # pipes, not files: a limit of file size must not silence the messages
     with _Pipe() as stdout, _Pipe() as stderr:
+        base = _anonymous(os.getpid())  # a child starts with the memory of its parent
         child = start(
             lambda: run_cli(arguments), folder, stdout.write_end, stderr.write_end, limits, environment
         )
-        started, peak, stopped, base = time.monotonic(), 0, "", _resident(child)
+        started, peak, stopped = time.monotonic(), 0, ""
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
             stdout.drain()
             stderr.drain()
             if pid:
                 break
-            peak = max(peak, _resident(child) - base)
+            peak = max(peak, _anonymous(child) - base)
             if peak > MAX_MEMORY or time.monotonic() - started > seconds:
                 stopped = "memory" if peak > MAX_MEMORY else "time"
                 os.kill(child, signal.SIGKILL)
@@ -239,8 +240,10 @@ def run_cli(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _resident(pid: int) -> int:
+def _anonymous(pid: int) -> int:
+    """Return the bytes of memory of a process that no file backs; 0 if it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.split("RssAnon:")[1].split()[0]) << 10
     except (OSError, IndexError, ValueError):
         return 0
