@@ -53,8 +53,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name in chromosomes:
         own = [each for key, each in blocks.items() if key[0].split("_")[0] == name]
-        others = [each for key, each in blocks.items() if key[0].split("_")[0] != name] or own
-        print(row(name, own, pooled(others).best_f1()[1], "the other chromosomes"), flush=True)
+        others = [each for key, each in blocks.items() if key[0].split("_")[0] != name]
+        source = "the other chromosomes" if others else "these bases"
+        print(row(name, own, pooled(others or own).best_f1()[1], source), flush=True)
     everything = list(blocks.values())
     print(row("all", everything, pooled(everything).best_f1()[1], "these bases"))
     for name, confusion in called.items():
