@@ -44,11 +44,13 @@ def parse_fasta(content: bytes) -> dict[str, str] | None:
 def parse_bed(content: bytes, contigs: dict[str, int]) -> list[tuple[str, int, int]] | None:
     """Return the intervals of a strict BED file on these contigs, None if it is not one."""
     try:
-        lines = content.decode("utf-8").splitlines()
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         return None
+    if "\0" in text:  # a binary file
+        return None
     intervals = []
-    for line in lines:
+    for line in re.split("\r\n|\r|\n", text):  # splitlines also splits at characters such as U+2028
         if not line.strip() or line.startswith(("#", "track", "browser")):
             continue
         columns = line.split("\t") if "\t" in line else line.split()
