@@ -265,6 +265,31 @@ def test_batch_depends_on_seed_and_step_alone(genome, tokenizer, objective):
     assert not same(forward[0], other[0])
 
 
+def test_a_process_reads_its_share_of_a_batch_only(genome):
+    read = []
+
+    class RecordedGenome(LabelledGenome):
+        def window(self, contig, start, end, *rest):
+            read.append((contig, start, end))
+            return super().window(contig, start, end, *rest)
+
+    recorded = RecordedGenome(
+        genome.path, genome.contigs, genome.targets, genome.hard_negatives, genome.ignored
+    )
+    sampler = WindowSampler(recorded, STAGE)
+    whole = sampler.batch(3)
+    read_by_one, read[:] = list(read), []
+    shares, counts = [], []
+    for rank in range(4):
+        shares += sampler.batch(3, slice(2 * rank, 2 * rank + 2))
+        counts.append(len(read))
+    assert read == read_by_one  # windows that are mostly N are read and dropped by their own process
+    assert counts[0] < counts[1] < counts[2] < counts[3]
+    for (sequence, targets), (expected, expected_targets) in zip(shares, whole, strict=True):
+        assert sequence == expected
+        assert np.array_equal(targets["labels"], expected_targets["labels"])
+
+
 def test_base_batch_contains_its_windows(genome, tokenizer):
     batches = BatchDataset(WindowSampler(genome, replace(STAGE, batch_size=32)), tokenizer)
     for number in range(4):

@@ -5,12 +5,15 @@ Launching processes is the work of `zflipon.cli.launch`; dividing shards among t
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
-from threading import Thread
-from typing import Any, TypeVar
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -18,11 +21,20 @@ from accelerate.utils import broadcast_object_list
 
 from zflipon.errors import MainProcessError, ZfliponError
 
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
 RENDEZVOUS_TIMEOUT = 300.0
 """Seconds to wait until all processes have started and found each other."""
 
 COLLECTIVE_TIMEOUT = 3600.0
-"""Seconds to wait for a value of the main process. It may have to read a whole genome first."""
+"""Seconds to wait for the other processes in one call of torch.distributed."""
+
+SILENCE_TIMEOUT = 3600.0
+"""Seconds to wait for a main process that shows no sign of life. One that shows it may compute for days."""
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life of the main process while it computes a value for all."""
 
 _POLL = 0.1
 _LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -34,6 +46,10 @@ class _Blocked:
     """Whether a call into torch.distributed was abandoned, so that its thread may never end."""
 
     abandoned = False
+
+
+_broadcasts = itertools.count()
+"""Numbers of the values of the main process: all processes call `broadcast_from_main` in the same order."""
 
 
 def process_state(device: str = "auto") -> PartialState:
@@ -67,9 +83,11 @@ def broadcast_from_main(state: PartialState, compute: Callable[[], Value]) -> Va
         In all other processes, if `compute` raises a `ZfliponError` in the main process.
     """
     value_and_error: list[Any] = [None, None]
+    store, key = _shared_store(state), f"zflipon/{next(_broadcasts)}"
     if state.is_main_process:
         try:
-            value_and_error[0] = compute()
+            with signs_of_life(store, key) if store else nullcontext():
+                value_and_error[0] = compute()
         except ZfliponError as error:
             value_and_error[1] = error
     if state.num_processes > 1:
@@ -82,8 +100,10 @@ def broadcast_from_main(state: PartialState, compute: Callable[[], Value]) -> Va
             broadcast_object_list(value_and_error)
 
         try:
+            if store and not state.is_main_process:
+                _call_in_thread(lambda: wait_for_main_process(store, key), math.inf, "the main process")
             _call_in_thread(broadcast, COLLECTIVE_TIMEOUT, "the main process")
-        except RuntimeError as error:  # gloo and NCCL: a connection was closed
+        except RuntimeError as error:  # gloo, NCCL and the store: a connection was closed
             reason = str(error).splitlines()[0][:200]
             raise ZfliponError(
                 f"another process of this run has ended ({reason}); run the same command again to resume"
@@ -92,6 +112,102 @@ def broadcast_from_main(state: PartialState, compute: Callable[[], Value]) -> Va
     if error is not None:
         raise error if state.is_main_process else MainProcessError(str(error))
     return value
+
+
+def compute_in_main_first(state: PartialState, compute: Callable[[], Value]) -> Value:
+    """Compute a value in each process: first in the main process, whose files the others may read.
+
+    Raises
+    ------
+    ZfliponError
+        As `broadcast_from_main`.
+    """
+    own: list[Value] = []
+    broadcast_from_main(state, lambda: own.append(compute()))
+    return own[0] if own else compute()
+
+
+@contextmanager
+def signs_of_life(store: Store, key: str, interval: float = HEARTBEAT) -> Iterator[None]:
+    """Show the other processes that this one still works inside the block, and then that it has finished.
+
+    Parameters
+    ----------
+    store : torch.distributed.Store
+        Shared by all processes.
+    key : str
+        Of this block.
+    interval : float
+        Seconds between two signs.
+    """
+    finished = Event()
+
+    def show() -> None:
+        with suppress(RuntimeError):  # the store is gone: whatever uses it next reports that
+            while not finished.wait(interval):
+                store.add(f"{key}/signs", 1)
+
+    thread = Thread(target=show, name="zflipon-signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+        with suppress(RuntimeError):
+            store.set(f"{key}/finished", "")
+
+
+def wait_for_main_process(
+    store: Store,
+    key: str,
+    timeout: float = SILENCE_TIMEOUT,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[], None] = lambda: time.sleep(_POLL),
+) -> None:
+    """Wait until the main process leaves its block of `signs_of_life`, for as long as it shows signs of life.
+
+    A collective operation would end after the timeout of the process group, however well the main process works; with
+    NCCL it would occupy the GPU meanwhile.
+
+    Parameters
+    ----------
+    store : torch.distributed.Store
+    key : str
+        As of `signs_of_life`.
+    timeout : float
+        Longest time between two signs, in the unit of the clock: seconds.
+    clock : callable
+        Returns the time.
+    pause : callable
+        Called between two looks at the store.
+
+    Raises
+    ------
+    ZfliponError
+        If no sign came for longer than `timeout`.
+    RuntimeError
+        If the store is gone: the process that has it has ended.
+    """
+    signs, seen_at = -1, clock()
+    while not store.check([f"{key}/finished"]):
+        count, now = store.add(f"{key}/signs", 0), clock()
+        if count != signs:
+            signs, seen_at = count, now
+        elif now - seen_at > timeout:
+            raise ZfliponError(
+                f"the main process has shown no sign of life for {timeout:.0f} s; check that it still runs"
+            )
+        pause()
+
+
+def _shared_store(state: PartialState) -> Store | None:
+    """Return the store of the process group, or None if there is one process."""
+    if state.num_processes == 1 or not torch.distributed.is_initialized():
+        return None
+    from torch.distributed.distributed_c10d import _get_default_store  # some builds of torch have none
+
+    return _get_default_store()
 
 
 def leave_process_group() -> bool:

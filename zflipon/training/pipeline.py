@@ -15,7 +15,7 @@ from pathlib import Path
 from zflipon.config import HELD_OUT_FOLDER, Recipe, StageConfig
 from zflipon.errors import format_names
 from zflipon.genome.split_files import SPLITS, split_text
-from zflipon.jobs.distributed import broadcast_from_main, process_state
+from zflipon.jobs.distributed import broadcast_from_main, compute_in_main_first, process_state
 from zflipon.jobs.locks import OutputLocks
 from zflipon.models import Checkpoint, load, save
 from zflipon.models.files import locate
@@ -87,8 +87,10 @@ def train(recipe: Recipe, out: Path, restart: bool = False) -> Checkpoint:
 def _train(recipe: Recipe, output: OutputFolder, training_data: TrainingData, restart: bool) -> Checkpoint:
     state = process_state()
     held_out = _train_held_out_models(recipe, output, restart)
-    with state.main_process_first():  # the other processes read the tokenizer that it trains
-        checkpoint = initial_checkpoint(recipe, training_data, output.stages)
+    # the other processes read the tokenizer that the main process trains
+    checkpoint = compute_in_main_first(
+        state, lambda: initial_checkpoint(recipe, training_data, output.stages)
+    )
     training_data.view = checkpoint.module.view
     folders = [output.stage(number, stage.name) for number, stage in enumerate(recipe.stage, 1)]
     previous = None
