@@ -161,6 +161,16 @@ def test_release_workflow_tries_every_python_of_the_metadata():
     assert set(publish["needs"]) == set(workflow["jobs"]) - {"publish"}
 
 
+def test_the_lowest_versions_of_all_extras_that_tests_need_are_tested():
+    (extras,) = re.findall(r"^EXTRAS=\((.+)\)$", read("lowest.sh"), re.MULTILINE)
+    (tested,) = (
+        re.fullmatch(r"zflipon\[(.+)\]", each)
+        for each in PROJECT["optional-dependencies"]["test"]
+        if each.startswith("zflipon")
+    )
+    assert set(extras.split()) == {*tested[1].split(","), "log"}
+
+
 def test_every_folder_is_in_the_table_of_the_readme():
     readme = read("README.md")
     for path in PACKAGING.iterdir():

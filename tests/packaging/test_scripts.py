@@ -1,4 +1,4 @@
-"""Scripts of `packaging/`: the check of a wheel, and the recipe of a release."""
+"""Scripts of `packaging/`: the check of a wheel, the recipe of a release, and the lower bounds."""
 
 import hashlib
 from zipfile import ZipFile
@@ -75,3 +75,24 @@ def test_the_recipe_of_a_release_has_its_archive_and_checksum(tmp_path):
 def test_an_archive_of_another_version_is_refused(tmp_path):
     with pytest.raises(SystemExit, match=r"expected the archive zflipon-.+\.tar\.gz; set the version"):
         load_script("conda/release_recipe.py").release_recipe(tmp_path / "zflipon-99.tar.gz")
+
+
+def test_each_dependency_is_held_at_its_bound():
+    project = {
+        "dependencies": ["torch>=2.6", "tomli>=2.0; python_version < '3.11'"],
+        "optional-dependencies": {
+            "docs": ["mkdocstrings[python]>=0.26"],
+            "genes": ["torch>=2.6", "pyarrow>=15"],
+        },
+    }
+    constraints = load_script("lower_bounds.py").constraints
+    assert list(constraints(project, ["genes", "docs"])) == [
+        "torch==2.6.*",
+        "tomli==2.0.*; python_version < '3.11'",
+        "pyarrow==15.*",
+        "mkdocstrings==0.26.*",
+    ]
+    with pytest.raises(SystemExit, match="no extra 'gene'; expected one of docs, genes"):
+        list(constraints(project, ["gene"]))
+    with pytest.raises(SystemExit, match="'numpy<3' has no lower bound"):
+        list(constraints({**project, "dependencies": ["numpy<3"]}, []))
