@@ -3,4 +3,4 @@
 set -euo pipefail
 
 zflipon bundle runs/demo/demo.bw runs/demo/demo.bed -o runs/demo/hub --genome examples/demo.fa \
-    --labels examples/demo_truth.bed --force
+    --gtf examples/demo.gtf --labels examples/demo_truth.bed --force

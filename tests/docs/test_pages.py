@@ -166,6 +166,7 @@ def documented_names() -> set[str]:
 
 def test_every_column_is_in_output_formats():
     from zflipon.explain import kmers, token_ratios, token_tables, track_importance
+    from zflipon.report.call_blocks import CONTIG_COLUMNS
     from zflipon.tracks import call_table
     from zflipon.workflows.compare.loci import LOCUS_COLUMNS
     from zflipon.workflows.compare.run import PAIR_COLUMNS
@@ -182,6 +183,7 @@ def test_every_column_is_in_output_formats():
         *call_tables.GENE_COLUMNS,
         *ENRICHMENT_COLUMNS,
         *REGION_COLUMNS,
+        *CONTIG_COLUMNS,
         *LOCUS_COLUMNS,
         *PAIR_COLUMNS,
     }

@@ -8,9 +8,11 @@ from html_page import HtmlPage, read_page
 from report_files import CHROMIUM, needs_chromium, write_run
 
 from zflipon.report.bundle import bundle
+from zflipon.report.call_blocks import CONTIGS_LISTED, contig_table
 from zflipon.report.calls import RunSummary
-from zflipon.report.page import CONTIGS_LISTED, Section, contig_table, report_page
+from zflipon.report.page import report_page
 from zflipon.report.runs import Run
+from zflipon.report.sections import Section
 from zflipon.tracks.calling import CALL_DTYPE
 
 
@@ -31,7 +33,7 @@ def test_the_page_shows_the_known_numbers(written):
     assert [row[0] for row in strongest[:2]] == ["chr10:2,001-2,012", "chr1:101-140"]
     assert strongest[0][2:4] == ["0.999", "0.999"]
     assert strongest[1][2] == f"{(30 * 0.9 + 0.01 + 9 * 0.7) / 40:.3f}"
-    assert set(page.figures) == {"along-1", "lengths-1", "scores-1", "probabilities-1"}
+    assert set(page.figures) == {"along-1", "density-1", "lengths-1", "scores-1", "probabilities-1"}
     assert len(page.tables["kmers-1"]) > 5
     assert dict(page.tables["classes-1"][1:])["number of regions"] == "5"
 
@@ -40,8 +42,9 @@ def test_calls_come_first_and_provenance_last(written):
     page = read_page(written[0] / "hub")
     order = [heading for heading in page.headings if heading]
     assert order == [
-        "Z-DNA on hg38", "z", "Strongest calls", "Longest calls", "Calls along the genome", "Lengths and scores",
-        "k-mers of the calls", "Probabilities", "Open in a genome browser", "Files and provenance", "z",
+        "Z-DNA on hg38", "z", "Strongest calls", "Longest calls", "Classes of the sequence", "Calls along the genome",
+        "Lengths and scores", "Comparison with Z-HUNT", "k-mers of the calls", "Probabilities",
+        "Open in a genome browser", "Files and provenance", "z",
     ]  # fmt: skip
     assert list(page.tables)[-1] == "provenance-1"
     facts = {row[0]: row[1] for row in page.tables["provenance-1"][1:]}

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import click
 
-from zflipon.cli.options import LocalPath, contig_aliases_option, force_option, print_line, quiet_option
+from zflipon.cli.options import (
+    LocalPath,
+    contig_aliases_option,
+    force_option,
+    log_to_stderr,
+    print_line,
+    quiet_option,
+)
 from zflipon.tracks.registry import BROWSABLE, list_names
 
 EPILOG = """\b
 Examples:
-  zflipon bundle zdna.bw zdna.bed.gz -o zdna_hub --genome hg38.fa
+  zflipon bundle zdna.bw zdna.bed.gz -o zdna_hub --genome hg38.fa --gtf gencode.gtf.gz
   zflipon bundle a.bw a.bed b.bw b.bed -o compared --assembly hg19 --labels kouzine.bed
 """
 
@@ -32,8 +39,14 @@ threshold in its run record.
     "--genome",
     type=LocalPath(),
     metavar="FASTA",
-    help="Genome of the tracks: adds k-mers of the calls to the report, and the sequence to the hub if UCSC does not "
-    "host the assembly.",
+    help="Genome of the tracks: adds sequences, classes, k-mers and the comparison with Z-HUNT to the report, and the "
+    "sequence to the hub if UCSC does not host the assembly.",
+)
+@click.option(
+    "--gtf",
+    type=LocalPath(),
+    metavar="FILE",
+    help="Gene annotation, GTF or GFF3: adds genes and features of the calls to the report, and a track of genes.",
 )
 @click.option(
     "--assembly",
@@ -51,15 +64,16 @@ threshold in its run record.
 @contig_aliases_option
 @force_option
 @quiet_option
-def bundle(tracks, output, genome, assembly, labels, email, contig_aliases, force, quiet) -> None:
+def bundle(tracks, output, genome, gtf, assembly, labels, email, contig_aliases, force, quiet) -> None:
     """Write TRACKs to a folder that genome browsers open."""
+    log_to_stderr(quiet)
     from zflipon.progress import progress_bar
     from zflipon.report.bundle import REPORT_FILE
     from zflipon.report.bundle import bundle as write_bundle
 
     with progress_bar("b", quiet=quiet, name="zflipon") as bar:
         written = write_bundle(
-            tracks, output, genome, assembly, labels, email, force, bar.update, contig_aliases
+            tracks, output, genome, assembly, labels, email, force, bar.update, contig_aliases, gtf
         )
     if not quiet:
         calls = ", ".join(

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from zflipon.genome.alphabet import UNKNOWN_BASE
+from zflipon.genome.alphabet import UNKNOWN_BASE, base_codes
 
 CLASSES = ("(CG)n", "(TG)n/(CA)n", "(TA)n", "mixed alternating", "not alternating")
 """Classes of a region; see `classify`."""
@@ -47,6 +47,19 @@ def classify(codes: np.ndarray) -> str:
         if (strong[:-1] + strong[1:] == count).mean() >= _MIN_PURITY:
             return name
     return CLASSES[-2]
+
+
+def class_and_gc(sequence: str) -> tuple[str, float]:
+    """Return the class of an upper-case sequence, and its share of G and C among A, C, G and T.
+
+    Examples
+    --------
+    >>> class_and_gc("CGCGCGCGCGTA")
+    ('(CG)n', 0.8333333333333334)
+    """
+    codes = base_codes(sequence)
+    known = codes[codes != UNKNOWN_BASE]
+    return classify(codes), float(np.isin(known, (1, 2)).mean()) if len(known) else math.nan
 
 
 def _longest_alternating_run(codes: np.ndarray) -> np.ndarray:

@@ -192,6 +192,32 @@ def contains_positions(merged: np.ndarray | None, positions: np.ndarray) -> np.n
     return (candidate >= 0) & (positions < merged[candidate, 1])
 
 
+def overlap_mask(merged: np.ndarray | None, intervals: np.ndarray) -> np.ndarray:
+    """Return which intervals share a base with sorted and disjoint ones.
+
+    Parameters
+    ----------
+    merged : numpy.ndarray or None
+        int64, shape (m, 2), sorted, disjoint.
+    intervals : numpy.ndarray
+        int64, shape (n, 2), none empty.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, shape (n,).
+
+    Examples
+    --------
+    >>> overlap_mask(np.array([[2, 5]]), np.array([[0, 2], [4, 9]])).tolist()
+    [False, True]
+    """
+    if merged is None or not len(merged):
+        return np.zeros(len(intervals), dtype=bool)
+    first = np.searchsorted(merged[:, 1], intervals[:, 0], side="right")
+    return first < np.searchsorted(merged[:, 0], intervals[:, 1], side="left")
+
+
 def find_overlapping(merged: np.ndarray, start: int, end: int) -> np.ndarray:
     """Return the intervals, of sorted and disjoint ones, that overlap ``[start, end)``."""
     first = np.searchsorted(merged[:, 1], start, side="right")

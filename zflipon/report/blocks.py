@@ -1,4 +1,4 @@
-"""Parts of the HTML report: links, tables and figures with captions, as ``templates/table.html.j2`` renders them.
+"""Parts of the HTML report: links, tables, figures and notes, as ``templates/table.html.j2`` renders them.
 
 What the report shows is computed in `zflipon.report.page`.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from markupsafe import Markup
+
+TOP = 15
+"""Rows in tables of the best: loci, genes, k-mers."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Table:
         Number of leading columns that are aligned left.
     """
 
+    kind: ClassVar[str] = "table"
     name: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Sequence[Link]]]
@@ -56,5 +61,47 @@ class Plot:
     caption : str
     """
 
+    kind: ClassVar[str] = "plot"
     svg: Markup
     caption: str
+
+
+@dataclass(frozen=True)
+class PlotRow:
+    """Figures side by side.
+
+    Attributes
+    ----------
+    plots : sequence of Plot
+    """
+
+    kind: ClassVar[str] = "row"
+    plots: Sequence[Plot]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph.
+
+    Attributes
+    ----------
+    text : str
+    """
+
+    kind: ClassVar[str] = "note"
+    text: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page under one heading.
+
+    Attributes
+    ----------
+    heading : str
+    blocks : sequence of Table, Plot, PlotRow or Note
+        From top to bottom.
+    """
+
+    heading: str
+    blocks: Sequence[Table | Plot | PlotRow | Note]

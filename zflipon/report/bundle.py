@@ -10,37 +10,41 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError
-from zflipon.explain.kmers import RegionComposition, kmer_enrichment, region_codes
 from zflipon.genome.assemblies import assembly_name
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
-from zflipon.genome.intervals import find_overlapping, merge, merge_by_contig
+from zflipon.genome.intervals import merge_by_contig
 from zflipon.genome.names import ContigLengths, read_aliases
 from zflipon.genome.twobit import write_twobit
 from zflipon.models.structure import Z_DNA
 from zflipon.plots import require_matplotlib
-from zflipon.report.calls import RunSummary, summarize_run
-from zflipon.report.hub import LABEL_COLOUR, BrowserTrack, best_locus, hub_text, session_text
-from zflipon.report.page import Section, report_page
+from zflipon.report.hub import GENE_COLOUR, LABEL_COLOUR, BrowserTrack, best_locus, hub_text, session_text
+from zflipon.report.page import report_page
 from zflipon.report.runs import (
     CALL_EXTENSIONS,
+    GENES_NAME,
     LABELS_NAME,
     Run,
     base_name,
     contig_lengths,
     group_tracks,
 )
+from zflipon.report.sections import Section, Sources, describe_run, write_section_tables
 from zflipon.tracks.atomic import atomic_folder, check_output_folder, raise_output_errors, record_path
-from zflipon.tracks.bigbed import check_available, write_calls, write_labels
-from zflipon.tracks.call_files import call_intervals
+from zflipon.tracks.bigbed import check_available, write_calls, write_genes, write_labels
 from zflipon.tracks.description import CALL_PREFIX
+from zflipon.workflows.table_files import require_gene_packages
+
+if TYPE_CHECKING:
+    from zflipon.workflows.genes.context import GeneContext
 
 HUB_FILE, SESSION_FILE, REPORT_FILE = "hub.txt", "igv_session.xml", "index.html"
 """Files of every bundle that people open."""
@@ -53,9 +57,6 @@ MARK_FORMAT = "zflipon bundle"
 
 DEFAULT_EMAIL = "nobody@example.org"
 """Contact address of a hub, which UCSC requires."""
-
-SAMPLED_CALLS, SEED, K = 1000, 42, 6
-"""k-mers of the report: highest number of calls, random seed of sample and shuffles, and k."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def bundle(
     force: bool = False,
     progress: Callable[[int], object] = lambda bases: None,
     contig_aliases: Path | None = None,
+    gtf: Path | None = None,
 ) -> Bundle:
     """Write tracks to a folder that genome browsers open.
 
@@ -99,7 +101,8 @@ def bundle(
     output : Path
         Folder to write; it appears only once it is complete.
     genome : Path, optional
-        FASTA: adds the k-mers of the calls to the report, and the sequence if UCSC does not host the assembly.
+        FASTA: adds sequences, classes, k-mers and the comparison with Z-HUNT to the report, and the sequence to the
+        folder if UCSC does not host the assembly.
     assembly : str, optional
         Name of the assembly at UCSC and in IGV. By default it is recognised by the length of chr1; else it is the
         name of the FASTA.
@@ -113,6 +116,8 @@ def bundle(
         Called with the number of bases just read from a bigWig.
     contig_aliases : Path, optional
         Table of other names of contigs; see `zflipon.genome.names.read_aliases`.
+    gtf : Path, optional
+        Gene annotation, GTF or GFF3: adds genes and features to the report, and a track of genes.
 
     Returns
     -------
@@ -121,10 +126,12 @@ def bundle(
     Raises
     ------
     ZfliponError
-        If an input or the folder cannot be used, or pybigtools or matplotlib is not installed.
+        If an input or the folder cannot be used, or a package that is needed is not installed.
     """
     check_available()
     require_matplotlib("the report of a bundle", "bundle")
+    if gtf:
+        require_gene_packages()
     _check_folder(output, force)
     runs = group_tracks(tracks)
     with Genome(genome) if genome else nullcontext() as reference:
@@ -133,14 +140,18 @@ def bundle(
         known_assembly = assembly or assembly_name(lengths)
         assembly = _check_assembly(known_assembly or _genome_name(runs, genome))
         known_zdna = _read_labels(labels, lengths)
+        genes = _read_genes(gtf, lengths) if gtf else None
+        sources = Sources(lengths, reference, genes, known_zdna)
         with atomic_folder(output) as folder, raise_output_errors(output):
             sections, browser_tracks = [], []
             for run in runs:
-                section, shown = _write_run(run, lengths, folder, reference, known_zdna, progress)
+                section, shown = _write_run(run, sources, folder, progress)
                 sections.append(section)
                 browser_tracks += shown
             if labels and known_zdna:
                 browser_tracks.append(_write_known_zdna(labels, lengths, known_zdna, folder))
+            if genes:
+                browser_tracks.append(_write_gene_track(genes, lengths, folder))
             sequence_file = None
             if reference and known_assembly is None:
                 sequence_file = f"{assembly}.2bit"
@@ -202,16 +213,18 @@ def _read_labels(labels: Path | None, lengths: Mapping[str, int]) -> dict[str, n
     return intervals
 
 
+def _read_genes(gtf: Path, lengths: Mapping[str, int]) -> GeneContext:
+    from zflipon.workflows.genes.context import read_gene_context  # needs packages that bundles do without
+
+    return read_gene_context(gtf, lengths, owner="the tracks")
+
+
 def _write_run(
-    run: Run,
-    lengths: Mapping[str, int],
-    folder: Path,
-    reference: Genome | None,
-    known_zdna: Mapping[str, np.ndarray],
-    progress: Callable[[int], object],
+    run: Run, sources: Sources, folder: Path, progress: Callable[[int], object]
 ) -> tuple[Section, list[BrowserTrack]]:
     """Write a run's files; return what the report shows of it, and its browser tracks."""
-    summary = summarize_run(run, lengths, progress)
+    section = describe_run(run, sources, progress)
+    summary = section.summary
     files = _copy_tracks(run, folder)
     shown = []
     if run.signal is not None:
@@ -222,14 +235,13 @@ def _write_run(
     if summary.number_of_calls:
         target = folder / f"{run.name}.bb"
         prefix = str(run.record.get("call_prefix", CALL_PREFIX))
-        bed_columns = write_calls(target, lengths, summary.calls, summary.scored, prefix)
+        bed_columns = write_calls(target, sources.lengths, summary.calls, summary.scored, prefix)
         files += [target.name, target.with_suffix(".as").name]
         structure = run.record.get("structure", Z_DNA.name)
         description = f"{structure} called by {run.model} ({run.name})"
         shown.append(BrowserTrack(target.name, f"{run.name} calls", description, bed_columns))
-    kmers = _call_kmers(reference, summary) if reference else None
-    labelled = _count_labelled(summary, known_zdna) if known_zdna else None
-    return Section(run, summary, kmers, labelled, files), shown
+    downloads = write_section_tables(section, sources.lengths, folder)
+    return replace(section, files=[*files, *downloads.values()], downloads=downloads), shown
 
 
 def _copy_tracks(run: Run, folder: Path) -> list[str]:
@@ -269,27 +281,11 @@ def _write_known_zdna(
     return BrowserTrack(target.name, "known Z-DNA", description, bed_columns, colour=LABEL_COLOUR)
 
 
-def _count_labelled(summary: RunSummary, known_zdna: Mapping[str, np.ndarray]) -> int:
-    """Return the number of calls that overlap a label."""
-    return sum(
-        len(find_overlapping(known_zdna[contig], start, end)) > 0
-        for contig in summary.calls
-        if contig in known_zdna
-        for start, end in call_intervals(summary.calls[contig]).tolist()
-    )
+def _write_gene_track(genes: GeneContext, lengths: Mapping[str, int], folder: Path) -> BrowserTrack:
+    from zflipon.report.genes import gene_rows
 
-
-def _call_kmers(reference: Genome, summary: RunSummary) -> RegionComposition | None:
-    """Return the k-mers of the calls, or of a random sample if there are many, because shuffling is slow."""
-    regions = [
-        (contig, row) for contig, calls in summary.calls.items() for row in merge(call_intervals(calls))
-    ]
-    if not regions:
-        return None
-    sample = np.random.default_rng(SEED).permutation(len(regions))[:SAMPLED_CALLS]
-    sampled: dict[str, list] = {}
-    for number in np.sort(sample):
-        contig, row = regions[number]
-        sampled.setdefault(contig, []).append(row)
-    codes = region_codes(reference, {contig: np.array(rows) for contig, rows in sampled.items()})
-    return RegionComposition(codes, kmer_enrichment(codes, K, seed=SEED))
+    target = folder / f"{GENES_NAME}.bb"
+    rows = [gene.fields() for gene in gene_rows(genes.annotation, lengths)]
+    bed_columns = write_genes(target, lengths, rows)
+    description = f"Genes: {genes.annotation.path.name}"
+    return BrowserTrack(target.name, "genes", description, bed_columns, colour=GENE_COLOUR)

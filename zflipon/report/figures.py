@@ -1,4 +1,4 @@
-"""Figures of the HTML report as inline SVG: histograms, and the calls along the contigs.
+"""Figures of the HTML report as inline SVG: histograms, the calls along the contigs, and their density by contig.
 
 Style and SVG output are in `zflipon.plots`; tables of the report are in `zflipon.report.page`.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from zflipon.plots import (
     GRID_COLOUR,
+    NEUTRAL_COLOUR,
     SIGNAL_COLOUR,
     base_pairs,
     figure_style,
@@ -92,6 +93,68 @@ def bin_counts(
     return size, counts
 
 
+def density_by_contig(
+    name: str, contigs: Sequence[str], calls: np.ndarray, bases: np.ndarray, mean: float
+) -> str:
+    """Return calls per Mb of contigs, with 95 % intervals of a Poisson count, as an ``<svg>`` element.
+
+    Parameters
+    ----------
+    name : str
+        Identifier of the element, unique on the page.
+    contigs : sequence of str
+        From left to right.
+    calls, bases : numpy.ndarray
+        int64, shape (contigs,).
+    mean : float
+        Calls per Mb of all contigs, drawn as a line.
+    """
+    valid = bases > 0
+    scale = 1e6 / np.where(valid, bases, 1)
+    density, (low, high) = calls * scale, poisson_limits(calls) * scale
+    places = np.arange(len(contigs))
+    with figure_style():
+        figure = new_figure(10, 2.3)
+        axes = figure.subplots()
+        errors = [(density - low)[valid], (high - density)[valid]]
+        axes.errorbar(
+            places[valid], density[valid], yerr=errors, fmt="o", color=SIGNAL_COLOUR, capsize=2, markersize=4
+        )
+        axes.axhline(mean, color=NEUTRAL_COLOUR, linewidth=0.8, linestyle="--")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(-0.6, len(contigs) - 0.4)
+        rotation = 0 if len(contigs) <= 8 else 60
+        axes.set_xticks(
+            places, [shorten(contig) for contig in contigs], rotation=rotation, parse_math=False,
+            ha="right" if rotation else "center", rotation_mode="anchor" if rotation else "default",
+        )  # fmt: skip
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.set_ylabel("calls per Mb")
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        return figure_svg(figure, name, "Calls per Mb by contig")
+
+
+def poisson_limits(counts: np.ndarray) -> np.ndarray:
+    """Return the 95 % limits of the means of Poisson counts, by Byar's approximation: shape (2, n).
+
+    Examples
+    --------
+    >>> poisson_limits(np.array([0, 10])).round(2).tolist()
+    [[0.0, 4.79], [3.77, 18.39]]
+    """
+    above = counts + 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = counts * (1 - 1 / (9.0 * counts) - 1.96 / (3 * np.sqrt(counts))) ** 3
+    high = above * (1 - 1 / (9 * above) + 1.96 / (3 * np.sqrt(above))) ** 3
+    return np.stack([np.where(counts > 0, low, 0), high])
+
+
+def shorten(contig: str) -> str:
+    """Return a contig's name with at most `NAME_LENGTH` characters."""
+    return contig if len(contig) <= NAME_LENGTH else contig[: NAME_LENGTH - 1] + "…"
+
+
 def calls_along_contigs(
     name: str, lengths: Mapping[str, int], counts: Mapping[str, np.ndarray], size: int
 ) -> str:
@@ -118,10 +181,7 @@ def calls_along_contigs(
             axes.plot([0, length], [row, row], color=GRID_COLOUR, linewidth=0.8)
             heights = row - 0.85 * counts[contig] / highest
             axes.stairs(heights, edges, baseline=row, fill=True, color=SIGNAL_COLOUR)
-        names = [
-            contig if len(contig) <= NAME_LENGTH else contig[: NAME_LENGTH - 1] + "…" for contig in lengths
-        ]
-        axes.set_yticks(range(len(lengths)), names, parse_math=False)
+        axes.set_yticks(range(len(lengths)), [shorten(contig) for contig in lengths], parse_math=False)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(lengths) - 0.6, -1)
         axes.set_xlim(0, longest)

@@ -49,6 +49,11 @@ def render(template: str, **context: object) -> str:
     return environment().get_template(template).render(context)
 
 
+def plain_text(value: object) -> str:
+    """Return a value as text, a whole number with thousands separators."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
 def number_text(value: int | None) -> str:
     """Return a count with thousands separators, `MISSING` for None."""
     return MISSING if value is None else f"{value:,}"

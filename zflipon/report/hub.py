@@ -24,6 +24,9 @@ UCSC_ADDRESS = "https://genome.ucsc.edu/cgi-bin/hgTracks?db="
 LABEL_COLOUR = "0,120,90"
 """Colour of known Z-DNA."""
 
+GENE_COLOUR = "0,114,178"
+"""Colour of genes: the blue of the palette."""
+
 SHORT_LABEL_LENGTH, LONG_LABEL_LENGTH = 17, 76
 """Characters of a label that the UCSC browser shows."""
 

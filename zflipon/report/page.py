@@ -1,74 +1,41 @@
 """Content of a bundle's HTML report: tables, figures and links, the calls first and their provenance last.
 
-The markup is in ``templates/report.html.j2``; numbers come from `zflipon.report.calls`.
+The markup is in ``templates/report.html.j2``; numbers come from `zflipon.report.sections`, tables and figures from
+`zflipon.report.call_blocks` and `zflipon.report.context_blocks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import quote
 
-import numpy as np
-from markupsafe import Markup
-
-from zflipon.explain.kmers import RegionComposition
-from zflipon.report.blocks import Link, Plot, Table
-from zflipon.report.calls import RunSummary, top_calls
+from zflipon.report.blocks import Link, Note, Part, PlotRow, Table
+from zflipon.report.call_blocks import (
+    along_plot,
+    class_table,
+    contig_table,
+    density_plot,
+    distribution_plots,
+    loci_tables,
+    probability_plot,
+)
+from zflipon.report.context_blocks import (
+    feature_table,
+    gene_plot,
+    gene_table,
+    kmer_tables,
+    shared_calls_table,
+    zhunt_table,
+)
 from zflipon.report.domain import describe_domain, domain_warning
-from zflipon.report.figures import bin_counts, calls_along_contigs, histogram
-from zflipon.report.html import MISSING, number_text, render
-from zflipon.report.hub import UCSC_ADDRESS, surrounding_region
-from zflipon.report.runs import Run
-
-TOP = 15
-"""Rows in the tables of loci and k-mers."""
-
-CONTIGS_LISTED = 50
-"""Rows in the table of contigs; the rest are summed in one more row."""
-
-CONTIGS_DRAWN = 30
-"""Contigs in the figure of calls along the genome: the longest ones with calls."""
-
-LENGTH_BINS = 40
-"""Bins of the histogram of call lengths, at most."""
-
-IGV_ADDRESS = "http://localhost:60151/goto?locus="
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the report shows of one run.
-
-    Attributes
-    ----------
-    run : Run
-    summary : RunSummary
-    kmers : RegionComposition or None
-        k-mers of the calls, or of a random sample of them; None without a genome.
-    labelled_calls : int or None
-        Number of calls that overlap known Z-DNA; None without labels.
-    files : sequence of str
-        The run's files in the bundle.
-    """
-
-    run: Run
-    summary: RunSummary
-    kmers: RegionComposition | None
-    labelled_calls: int | None
-    files: Sequence[str]
-
-    @property
-    def assessed_bases(self) -> int | None:
-        """Number of bases with a value: counted in the bigWig, else as recorded, else None."""
-        if self.summary.assessed is not None:
-            return sum(self.summary.assessed.values())
-        return self.run.record.get("tracks", {}).get("bases")
+from zflipon.report.html import MISSING, number_text, plain_text, render
+from zflipon.report.sections import Section
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """Tables and figures of one run, in the order of the page; None where there is nothing to show.
+    """What the page shows of one run.
 
     Attributes
     ----------
@@ -77,28 +44,21 @@ class RunContent:
         Why there are no calls; empty if there are.
     warning : str
         Why the probabilities may have no meaning; empty without a reason.
-    loci : list of (str, Table)
-        Heading and table of the strongest and the longest calls.
-    along, contigs, distributions, kmer_classes, kmers, kmer_note, probabilities
-        Calls along the genome; calls by contig; lengths and scores; k-mers; bases by probability.
-    files : list of Link
+    downloads, files : sequence of Link
+        Tables of the run; all its files.
+    parts : sequence of Part
+        Tables and figures, in the order of the page.
     provenance : Table
     """
 
     name: str
     model: str
     note: str
+    warning: str
+    downloads: Sequence[Link]
     files: Sequence[Link]
+    parts: Sequence[Part]
     provenance: Table
-    warning: str = ""
-    loci: Sequence[tuple[str, Table]] = ()
-    along: Plot | None = None
-    contigs: Table | None = None
-    distributions: Sequence[Plot] = ()
-    kmer_classes: Table | None = None
-    kmers: Table | None = None
-    kmer_note: str = ""
-    probabilities: Plot | None = field(default=None)
 
 
 def report_page(
@@ -128,6 +88,7 @@ def report_page(
         at_ucsc=at_ucsc,
         sequence=Link(sequence_file, quote(sequence_file)) if sequence_file else None,
         overview=overview_table(sections),
+        shared=shared_part(sections),
         runs=[
             run_content(number, section, lengths, ucsc_assembly) for number, section in enumerate(sections, 1)
         ],
@@ -159,10 +120,23 @@ def overview_table(sections: Sequence[Section]) -> Table:
     return Table("overview", columns, rows, text_columns=2)
 
 
+def shared_part(sections: Sequence[Section]) -> Part | None:
+    """Return the share of calls that runs have in common; None unless two runs have calls."""
+    with_calls = [section for section in sections if section.summary.number_of_calls]
+    if len(with_calls) < 2:
+        return None
+    names = [section.run.name for section in with_calls]
+    table = shared_calls_table(names, [section.summary for section in with_calls])
+    return Part(
+        "Calls that runs share",
+        [table, Note("Two calls are shared if they have a base in common.")],
+    )
+
+
 def run_content(
     number: int, section: Section, lengths: Mapping[str, int], ucsc_assembly: str | None
 ) -> RunContent:
-    """Return the tables and figures of one run.
+    """Return what the page shows of one run.
 
     Parameters
     ----------
@@ -174,160 +148,62 @@ def run_content(
         Name for links to the UCSC browser.
     """
     run, summary = section.run, section.summary
-    shared = {
-        "name": run.name,
-        "model": run.model,
-        "files": [Link(file, quote(file)) for file in section.files],
-        "provenance": provenance_table(number, section),
-        "warning": domain_warning(run.record),
-        "probabilities": probability_plot(number, summary),
-    }
+    note, parts = "", []
     if not summary.has_calls:
         note = "The calls are not known: no BED was given, and no run record has a threshold."
-        return RunContent(note=note, **shared)
-    if not summary.number_of_calls:
-        return RunContent(note="No base was called.", **shared)
-    kmer_classes, kmers, kmer_note = None, None, ""
-    if section.kmers is not None:
-        kmer_classes, kmers, kmer_note = kmer_tables(number, section.kmers, summary.number_of_calls)
+    elif not summary.number_of_calls:
+        note = "No base was called."
+    else:
+        parts += call_parts(number, section, lengths, ucsc_assembly)
+        parts += context_parts(number, section)
+    if plot := probability_plot(number, summary):
+        parts.append(Part("Probabilities", [plot]))
     return RunContent(
-        note="",
-        loci=list(loci_tables(number, summary, lengths, ucsc_assembly)),
-        along=along_plot(number, summary, lengths),
-        contigs=contig_table(number, summary, lengths),
-        distributions=list(distribution_plots(number, summary)),
-        kmer_classes=kmer_classes,
-        kmers=kmers,
-        kmer_note=kmer_note,
-        **shared,
+        run.name,
+        run.model,
+        note,
+        domain_warning(run.record),
+        [Link(name, quote(file)) for name, file in section.downloads.items()],
+        [Link(file, quote(file)) for file in section.files],
+        parts,
+        provenance_table(number, section),
     )
 
 
-def loci_tables(
-    number: int, summary: RunSummary, lengths: Mapping[str, int], ucsc_assembly: str | None
-) -> Iterator[tuple[str, Table]]:
-    """Yield heading and table of the strongest calls, if they have probabilities, and of the longest ones."""
-    orders = {"strongest": lambda calls: calls["mean"]} if summary.scored else {}
-    orders["longest"] = lambda calls: calls["end"] - calls["start"]
-    columns = ["locus", "length (bp)", *(["mean", "highest"] if summary.scored else []), "open in"]
-    for order, key in orders.items():
-        rows = []
-        for contig, (start, end, mean, highest) in top_calls(summary.calls, key, TOP):
-            first, last = surrounding_region(int(start), int(end), lengths[contig])
-            scores = [f"{mean:.3f}", f"{highest:.3f}"] if summary.scored else []
-            links = _browser_links(f"{contig}:{first}-{last}", ucsc_assembly)
-            rows.append([f"{contig}:{start + 1:,}-{end:,}", f"{end - start:,}", *scores, links])
-        yield f"{order.capitalize()} calls", Table(f"{order}-{number}", columns, rows)
-
-
-def _browser_links(locus: str, ucsc_assembly: str | None) -> list[Link]:
-    links = [Link("IGV", IGV_ADDRESS + quote(locus))]
-    if ucsc_assembly:
-        links.insert(0, Link("UCSC", f"{UCSC_ADDRESS}{quote(ucsc_assembly)}&position={quote(locus)}"))
-    return links
-
-
-def along_plot(number: int, summary: RunSummary, lengths: Mapping[str, int]) -> Plot:
-    """Return the figure of calls along the longest contigs with calls."""
-    names = [contig for contig in lengths if contig in summary.calls]
-    longest = set(sorted(names, key=lengths.__getitem__, reverse=True)[:CONTIGS_DRAWN])
-    drawn = {contig: lengths[contig] for contig in names if contig in longest}
-    size, counts = bin_counts(drawn, summary.calls)
-    highest = max(int(row.max()) for row in counts.values())
-    caption = f"Calls in bins of {size:,} bp; the highest bar is {highest:,}."
-    if len(names) > len(drawn):
-        caption += f" {len(names) - len(drawn):,} shorter contigs with calls are not drawn."
-    return Plot(Markup(calls_along_contigs(f"along-{number}", drawn, counts, size)), caption)
-
-
-def contig_table(number: int, summary: RunSummary, lengths: Mapping[str, int]) -> Table:
-    """Return calls by contig: contigs with calls first, each group in the order of the genome."""
-    assessed = summary.assessed
-    with_calls = [contig for contig in lengths if contig in summary.calls]
-    without = [contig for contig in lengths if contig not in summary.calls and (assessed or {}).get(contig)]
-    shown = [*with_calls, *without]
-
-    def counts(contig: str) -> tuple[int, int, int, int]:
-        bases = lengths[contig] if assessed is None else assessed.get(contig, 0)
-        calls = len(summary.calls.get(contig, ()))
-        return lengths[contig], bases, calls, summary.called_bases(contig)
-
-    rows = [[contig, *_contig_cells(*counts(contig))] for contig in shown[:CONTIGS_LISTED]]
-    if rest := shown[CONTIGS_LISTED:]:
-        sums = (sum(column) for column in zip(*map(counts, rest), strict=True))
-        rows.append([f"{len(rest):,} more contigs", *_contig_cells(*sums)])
-    bases = "bases assessed" if assessed is not None else "bases (not known which were assessed: no bigWig)"
-    return Table(
-        f"contigs-{number}", ["contig", "length (bp)", bases, "calls", "bases called", "calls per Mb"], rows
+def call_parts(
+    number: int, section: Section, lengths: Mapping[str, int], ucsc_assembly: str | None
+) -> Iterator[Part]:
+    """Yield what the page shows of calls; parameters are those of `run_content`."""
+    summary, table = section.summary, section.table
+    for heading, loci in loci_tables(number, summary, lengths, ucsc_assembly, table):
+        yield Part(heading, [loci])
+    if table is not None and "class" in table.columns:
+        note = "By the longest alternating run of purines and pyrimidines; mixed: no kind of step is three in four."
+        yield Part("Classes of the sequence", [class_table(number, table), Note(note)])
+    yield Part(
+        "Calls along the genome",
+        [
+            along_plot(number, summary, lengths),
+            density_plot(number, summary, lengths),
+            contig_table(number, summary, lengths),
+        ],
     )
+    yield Part("Lengths and scores", [PlotRow(list(distribution_plots(number, summary)))])
 
 
-def _contig_cells(length: int, bases: int, calls: int, called: int) -> list[str]:
-    density = f"{calls / bases * 1e6:,.1f}" if bases else MISSING
-    return [*map(number_text, (length, bases, calls, called)), density]
-
-
-def distribution_plots(number: int, summary: RunSummary) -> Iterator[Plot]:
-    """Yield histograms of the calls' lengths and, if they have them, of their mean probabilities."""
-    lengths = np.concatenate([calls["end"] - calls["start"] for calls in summary.calls.values()])
-    low, high = int(lengths.min()), int(lengths.max())
-    step = max(1, -(-(high + 1 - low) // LENGTH_BINS))
-    edges = np.arange(low, high + 1 + step, step)
-    counts, _ = np.histogram(lengths, edges)
-    svg = histogram(
-        f"lengths-{number}", counts.tolist(), edges.tolist(), "length of a call (bp)", "calls", log=True
-    )
-    yield Plot(Markup(svg), f"Lengths: {low:,} to {high:,} bp, median {np.median(lengths):g} bp.")
-    if summary.scored:
-        means = np.concatenate([calls["mean"] for calls in summary.calls.values()])
-        edges = np.linspace(0, 1, 21)
-        counts, _ = np.histogram(means, edges)
-        svg = histogram(
-            f"scores-{number}", counts.tolist(), edges.tolist(), "mean probability of a call", "calls"
-        )
-        caption = f"Scores: {means.min():.3f} to {means.max():.3f}, median {np.median(means):.3f}."
-        yield Plot(Markup(svg), caption)
-
-
-def probability_plot(number: int, summary: RunSummary) -> Plot | None:
-    """Return the histogram of base probabilities in 20 bins; None if the values are not probabilities."""
-    if summary.bases_by_probability is None:
-        return None
-    counts = summary.bases_by_probability[:1000].reshape(20, 50).sum(axis=1)
-    counts[-1] += summary.bases_by_probability[1000]  # probability 1 belongs to the last bin
-    svg = histogram(
-        f"probabilities-{number}",
-        counts.tolist(),
-        np.linspace(0, 1, 21).tolist(),
-        "probability of a base",
-        "bases",
-        log=True,
-    )
-    return Plot(Markup(svg), "Bases by probability, on a logarithmic axis.")
-
-
-def kmer_tables(number: int, kmers: RegionComposition, calls: int) -> tuple[Table, Table, str]:
-    """Return the table of sequence classes, the table of k-mers, and a note on how they were counted."""
-    classes = Table(
-        f"classes-{number}",
-        ["property", "value"],
-        [[name, _plain(value)] for name, value in kmers.header().items()],
-        text_columns=2,
-    )
-    rows = [
-        [row.kmer, f"{row.observed:,}", f"{row.expected:,.1f}", f"{row.fold:.2f}", f"{row.q:.2g}"]
-        for row in kmers.kmers[:TOP]
-    ]
-    table = Table(f"kmers-{number}", ["k-mer", "observed", "expected", "fold", "q"], rows)
-    sampled = len(kmers.sequences)
-    regions = (
-        f"{sampled:,} calls, drawn at random from {calls:,}," if sampled < calls else f"all {calls:,} calls"
-    )
-    note = (
-        f"k-mers in {regions} compared with shuffles that keep the dinucleotide counts of each call. A k-mer and its "
-        "reverse complement are counted as one. q is adjusted by Benjamini–Hochberg."
-    )
-    return classes, table, note
+def context_parts(number: int, section: Section) -> Iterator[Part]:
+    """Yield what an annotation, Z-HUNT and k-mers add to calls."""
+    calls, bases = section.summary.number_of_calls, section.assessed_bases
+    if section.genes is not None:
+        genes = section.genes
+        listed = [gene_table(number, genes)] if len(genes.genes) else []
+        yield Part("Genes and features", [gene_plot(number, genes), feature_table(number, genes), *listed])
+    if section.zhunt is not None:
+        table, note = zhunt_table(number, calls / bases * 1e6 if bases else None, calls, section.zhunt)
+        yield Part("Comparison with Z-HUNT", [table, Note(note)])
+    if section.kmers is not None:
+        classes, kmers, note = kmer_tables(number, section.kmers, calls)
+        yield Part("k-mers of the calls", [classes, kmers, Note(note)])
 
 
 def provenance_table(number: int, section: Section) -> Table:
@@ -337,7 +213,9 @@ def provenance_table(number: int, section: Section) -> Table:
     if not record:
         rows.append(["record", "none: the model and the genome of these tracks are not known"])
     rows += [
-        [name, _plain(value)] for name, value in _recorded_facts(record).items() if value not in (None, "")
+        [name, plain_text(value)]
+        for name, value in _recorded_facts(record).items()
+        if value not in (None, "")
     ]
     return Table(f"provenance-{number}", ["property", "value"], rows, text_columns=2)
 
@@ -369,7 +247,3 @@ def _recorded_facts(record: Mapping) -> dict[str, object]:
         if isinstance(versions, Mapping)
         else str(versions),
     }
-
-
-def _plain(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

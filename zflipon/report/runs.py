@@ -21,8 +21,8 @@ SIGNAL_EXTENSIONS = BIGWIG.extensions
 CALL_EXTENSIONS = tuple(end for each in INTERVAL_FORMATS for end in each.extensions)
 """Extensions of tracks of calls."""
 
-LABELS_NAME = "known_zdna"
-"""Name of the labels' files in a bundle; no run gets this name."""
+LABELS_NAME, GENES_NAME = "known_zdna", "genes"
+"""Names of the files of labels and of genes in a bundle; no run gets one of them."""
 
 UNKNOWN_MODEL = "unknown model"
 """Model name of a run without a record."""
@@ -93,7 +93,9 @@ def group_tracks(tracks: Sequence[Path]) -> list[Run]:
     runs: list[Run] = []
     for key, group in groups.items():
         signal, calls = group.get("signal"), group.get("calls")
-        name = _unique_name(base_name(signal or group["calls"]), {LABELS_NAME, *(run.name for run in runs)})
+        name = _unique_name(
+            base_name(signal or group["calls"]), {LABELS_NAME, GENES_NAME, *(run.name for run in runs)}
+        )
         runs.append(Run(name, signal, calls, records[key]))
     return runs
 

@@ -1,4 +1,4 @@
-"""bigBed files of calls (BED9 with two more columns) and of labels (BED3), with their columns described in autoSql.
+"""bigBed files of calls (BED9 with two more columns), labels (BED3) and genes (BED12), with their columns in autoSql.
 
 The BED text files of annotate are written by `zflipon.tracks.bed`.
 """
@@ -6,7 +6,7 @@ The BED text files of annotate are written by `zflipon.tracks.bed`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,6 +49,28 @@ PLAIN_CALLS = autosql(BED_FIELDS)
 
 LABELS = autosql(3, "labels", "Known Z-DNA")
 """Labels: BED3."""
+
+GENE_FIELDS = 12
+"""Columns of genes: all of BED12."""
+
+GENES = """table genes
+"Genes"
+    (
+    string chrom; "Contig"
+    uint chromStart; "Start, 0-based"
+    uint chromEnd; "End, exclusive"
+    string name; "Gene"
+    uint score; "0"
+    char[1] strand; "Strand"
+    uint thickStart; "First base that is not in a UTR"
+    uint thickEnd; "End of the bases that are not in UTRs"
+    uint itemRgb; "0"
+    int blockCount; "Number of exons"
+    int[blockCount] blockSizes; "Lengths of the exons"
+    int[blockCount] chromStarts; "Starts of the exons, from chromStart"
+    )
+"""
+"""Genes: BED12, in autoSql."""
 
 
 def check_available() -> None:
@@ -121,6 +143,26 @@ def write_labels(path: Path, lengths: Mapping[str, int], labels: Mapping[str, np
     rows = ((contig, start, end, "") for contig in sorted(labels) for start, end in labels[contig].tolist())
     _write(path, lengths, rows, sum(map(len, labels.values())), LABELS, 3)
     return "3"
+
+
+def write_genes(path: Path, lengths: Mapping[str, int], rows: Sequence[tuple[str, int, int, str]]) -> str:
+    """Write genes as bigBed; other parameters and the return value are as in `write_calls`.
+
+    Parameters
+    ----------
+    path : Path
+    lengths : mapping of str to int
+    rows : sequence of (str, int, int, str)
+        Contig, start, end, and the other nine fields of BED12, separated by tabs; at least one row, in any order.
+
+    Returns
+    -------
+    str
+        ``12``.
+    """
+    ordered = sorted(rows, key=lambda row: row[:3])
+    _write(path, lengths, iter(ordered), len(ordered), GENES, GENE_FIELDS)
+    return f"{GENE_FIELDS}"
 
 
 def _write(

@@ -18,7 +18,7 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import parse_region
 from zflipon.report.calls import top_calls
-from zflipon.report.hub import LABEL_COLOUR, SIGNAL_COLOUR, UCSC_ADDRESS, surrounding_region
+from zflipon.report.hub import GENE_COLOUR, LABEL_COLOUR, SIGNAL_COLOUR, UCSC_ADDRESS, surrounding_region
 from zflipon.report.runs import Run, contig_lengths, group_tracks
 from zflipon.report.viewer.page import Locus, igv_text, viewer_page, viewer_script
 from zflipon.report.viewer.server import ServedFile
@@ -28,9 +28,6 @@ from zflipon.tracks.signal import SignalFile
 
 CALLS_LISTED = 200
 """Rows in the table of calls: those with the highest mean probability."""
-
-GENE_COLOUR = "0,114,178"
-"""Colour of genes: the blue of the palette."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from zflipon.plots import (
     PALETTE,
     SIGNAL_COLOUR,
     figure_style,
+    figure_svg,
     new_figure,
     save_figure,
 )
@@ -25,6 +26,7 @@ from zflipon.workflows.genes.run import GeneReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TSS_RANGE = 10_000
 """Largest distance from a TSS that the figure shows, in bases."""
@@ -41,15 +43,26 @@ def plot_genes(report: GeneReport, path: str | Path) -> None:
     path : str or Path
         Replaced if it exists.
     """
-    with_classes = "class" in report.calls
     with figure_style():
-        figure = new_figure(10.5 if with_classes else 7.2, 3.1)
-        axes = figure.subplots(1, 3 if with_classes else 2)
-        _draw_enrichment(axes[0], report.enrichment)
-        _draw_distances(axes[1], report.calls["tss_distance"])
-        if with_classes:
-            _draw_classes(axes[2], report.calls)
-        save_figure(figure, path)
+        save_figure(_draw(report), path)
+
+
+def gene_figure_svg(report: GeneReport, name: str) -> str:
+    """Return the figure of `plot_genes` as an ``<svg>`` element; `name` is its identifier on the page."""
+    with figure_style():
+        description = "Enrichment of features, distance from the nearest TSS, and classes by feature"
+        return figure_svg(_draw(report), name, description)
+
+
+def _draw(report: GeneReport) -> Figure:
+    with_classes = "class" in report.calls
+    figure = new_figure(10.5 if with_classes else 7.2, 3.1)
+    axes = figure.subplots(1, 3 if with_classes else 2)
+    _draw_enrichment(axes[0], report.enrichment)
+    _draw_distances(axes[1], report.calls["tss_distance"])
+    if with_classes:
+        _draw_classes(axes[2], report.calls)
+    return figure
 
 
 def _draw_enrichment(axes: Axes, table: pd.DataFrame) -> None:

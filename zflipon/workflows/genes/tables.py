@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from zflipon.genome.alphabet import UNKNOWN_BASE, base_codes
-from zflipon.genome.alternation import classify
+from zflipon.genome.alternation import class_and_gc
 from zflipon.genome.fasta import Genome
 from zflipon.workflows.genes.annotation import Annotation
 from zflipon.workflows.genes.features import (
@@ -76,10 +75,7 @@ def sequence_columns(calls: pd.DataFrame, genome: Genome) -> pd.DataFrame:
     rows = []
     for contig, start, end in calls[["contig", "start", "end"]].itertuples(index=False):
         sequence = genome.fetch(contig, start, end)
-        codes = base_codes(sequence)
-        known = codes[codes != UNKNOWN_BASE]
-        gc = float(np.isin(known, (1, 2)).mean()) if len(known) else np.nan
-        rows.append((classify(codes), gc, sequence))
+        rows.append((*class_and_gc(sequence), sequence))
     return pd.DataFrame(rows, columns=list(SEQUENCE_COLUMNS))
 
 
