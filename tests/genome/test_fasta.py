@@ -391,6 +391,8 @@ def test_lines_that_end_in_carriage_returns(tmp_path):
         lambda rows: [rows[0].replace("\t500\t", "\t400\t"), *rows[1:]],  # a wrong length
         lambda rows: [rows[0].replace("one", "eno"), *rows[1:]],  # another name
         lambda rows: [rows[0].replace("\t500\t", f"\t{2**63}\t"), *rows[1:]],
+        lambda rows: [rows[1], rows[0], rows[2]],  # another order: contigs are written in that of the index
+        lambda rows: [rows[0].replace("\t500\t", "\t5_00\t"), *rows[1:]],  # a number for Python alone
         lambda rows: ["one\t500\tx\t60\t61"],
         lambda rows: ["one"],
         lambda rows: [],

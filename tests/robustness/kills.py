@@ -1,11 +1,12 @@
-"""Kills at random instants: the same command, given again, ends with the bytes of an uninterrupted run.
+"""Kills: the same command, given again, ends with the bytes of an uninterrupted run.
 
-Targets are annotate, variants and train in one process, and annotate and variants in two processes, of which the
-launcher or one worker is killed.
+Runs of annotate, variants and train are killed at the changes of their files and at random times; with two processes,
+the launcher or one worker is killed. Most reruns are killed again before they end.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import shutil
@@ -16,20 +17,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 from conftest import dna, make_fasta
 
 from robustness.inputs import RECIPE, build_inputs
+from robustness.instants import Instant, Strike
 from robustness.reports import Report
 from robustness.runner import run_cli, start
 
-_WAIT = 240.0
+_WAIT = 600.0
 """Seconds that a run, or what it left, may take to end."""
 
-_MODEL = ("-m", "tiny", "-t", "1", "--device", "cpu", "--precision", "float32", "--batch-size", "4")
+_PR_SET_CHILD_SUBREAPER = 36
+
+_MODEL = ("-m", "tiny", "-t", "1", "--device", "cpu", "--precision", "float32", "--batch-size", "16")
 
 
 @dataclass(frozen=True)
@@ -51,45 +55,54 @@ class Target:
     outputs: tuple[str, ...]
     victim: str = "process"
 
+    def in_two_processes(self, victim: str) -> Target:
+        """Return the same command in two processes, of which one is killed."""
+        name, command = f"{self.name}, {victim} of 2", (*self.command, "-n", "2")
+        return replace(self, name=name, command=command, victim=victim)
 
-_ANNOTATE = ("annotate", "long.fa", *_MODEL, "-o", "out.bw", "-o", "out.bed")
-_VARIANTS = ("variants", "long.vcf", "-g", "long.fa", *_MODEL, "-o", "out.vcf.gz")
 
+ANNOTATE = Target(
+    "kills of annotate",
+    ("annotate", "long.fa", *_MODEL, "-o", "out.bw", "-o", "out.bed"),
+    ("out.bw", "out.bed"),
+)
+VARIANTS = Target(
+    "kills of variants",
+    ("variants", "long.vcf", "-g", "long.fa", *_MODEL, "-o", "out.vcf.gz"),
+    ("out.vcf.gz",),
+)
+TRAIN = Target(
+    "kills of train", ("train", "long.toml", "-o", "run", "-t", "1", "-q"), ("run/model.safetensors",)
+)
 TARGETS = (
-    Target("kills of annotate", _ANNOTATE, ("out.bw", "out.bed")),
-    Target("kills of variants", _VARIANTS, ("out.vcf.gz",)),
-    Target(
-        "kills of train",
-        ("train", "long.toml", "-o", "run", "-t", "1", "-q"),
-        ("run/model.safetensors",),
+    ANNOTATE,
+    VARIANTS,
+    TRAIN,
+    *(
+        target.in_two_processes(victim)
+        for target in (ANNOTATE, VARIANTS)
+        for victim in ("launcher", "worker")
     ),
-    Target(
-        "kills of annotate, launcher of 2",
-        (*_ANNOTATE, "-n", "2"),
-        ("out.bw", "out.bed"),
-        "launcher",
-    ),
-    Target(
-        "kills of annotate, worker of 2",
-        (*_ANNOTATE, "-n", "2"),
-        ("out.bw", "out.bed"),
-        "worker",
-    ),
-    Target("kills of variants, worker of 2", (*_VARIANTS, "-n", "2"), ("out.vcf.gz",), "worker"),
 )
 
 
 class ForkedWorker:
     """Stands in for `subprocess.Popen` in the launcher: a fork need not import torch again."""
 
+    victim = "process"
+    strike: Strike
+
     def __init__(self, command, env, start_new_session, stderr):
         self.returncode = None
         number = sys.__stderr__.fileno() if stderr is None else stderr.fileno()
         arguments = list(command[3:])
+        launcher = os.getpid()
 
         def body() -> int:
             for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(name, signal.SIG_DFL if name != signal.SIGINT else signal.default_int_handler)
+            if self.victim != "process":
+                self.strike.arm(launcher if self.victim == "launcher" else None)
             return run_cli(arguments)
 
         self.pid = start(body, Path.cwd(), 1, number, environment=env)
@@ -136,6 +149,9 @@ def kill_runs(
     Report
         ``same``: kills after which the run ended with the same bytes.
     """
+    ctypes.CDLL(None).prctl(
+        _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
+    )  # workers of a killed launcher become our children
     with tempfile.TemporaryDirectory(prefix="kills") as root:
         clean = Path(root, "clean")
         clean.mkdir()
@@ -143,172 +159,167 @@ def kill_runs(
         for number, target in enumerate(targets):
             share = kills // len(targets) + (number < kills % len(targets))
             if share:
-                yield _kill(target, share, clean, Path(root), random.Random(seed), show)
+                yield _Killer(target, clean, Path(root, "run"), random.Random(seed), show).kill(share)
 
 
 def _build(folder: Path) -> None:
     build_inputs(folder)
-    contigs = {f"c{number}": dna(3000, number) for number in range(12)}
+    contigs = {f"c{number}": dna(700, number) for number in range(6)}
     make_fasta(folder / "long.fa", contigs)
-    header = ["##fileformat=VCFv4.2", *(f"##contig=<ID={name},length=3000>" for name in contigs)]
+    header = ["##fileformat=VCFv4.2", *(f"##contig=<ID={name},length=700>" for name in contigs)]
     header.append("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO")
     rows = [
         f"{name}\t{position}\t.\t{sequence[position - 1]}\t{'ACGT'.replace(sequence[position - 1], '')[0]}\t.\t.\t."
         for name, sequence in contigs.items()
-        for position in range(100, 2900, 100)
+        for position in range(100, 700, 100)
     ]
     (folder / "long.vcf").write_text("\n".join([*header, *rows]) + "\n")
     (folder / "long.toml").write_text(
-        RECIPE.replace("steps = 4", "steps = 40").replace("evaluations = 1", "evaluations = 8")
+        RECIPE.replace("steps = 4", "steps = 8").replace("evaluations = 1", "evaluations = 4")
     )
     shutil.rmtree(folder / "out.bed.unfinished")
 
 
-def _kill(
-    target: Target,
-    kills: int,
-    clean: Path,
-    root: Path,
-    instants: random.Random,
-    show: Callable[[str], object],
-) -> Report:
-    report, folder = Report(target.name), root / "run"
-    expected, took = _uninterrupted(target, clean, folder)
-    shutil.copytree(clean, folder)
-    while report.tried < kills:
-        if _is_complete(target, folder):  # the last kill was after the end
-            if _contents(target, folder) != expected:
-                report.add_fault("silent: the bytes differ", target.name)
-            shutil.rmtree(folder)
-            shutil.copytree(clean, folder)
-        child, messages = _start(target, folder)
-        time.sleep(instants.uniform(0, took))
-        ended = _shoot(target, child, instants)
-        report.tried += not ended
-        fault = _wait(child, messages, target, killed=not ended)
-        if not fault and (ended or instants.random() < 0.5):
-            fault = _finish(target, folder, expected, messages)
-            shutil.rmtree(folder)
-            shutil.copytree(clean, folder)
-        if fault:
-            report.add_fault(fault, target.name)
-            show(f"  {target.name}, kill {report.tried}: {fault}")
-            shutil.rmtree(folder)
-            shutil.copytree(clean, folder)
-        messages.close()
-    fault = ""
-    if any(folder.glob("*.unfinished")):
+class _Killer:
+    """Kills the runs of one target."""
+
+    def __init__(
+        self, target: Target, clean: Path, folder: Path, rng: random.Random, show: Callable[[str], object]
+    ):
+        self._target, self._clean, self._folder, self._rng, self._show = target, clean, folder, rng, show
+        self._report = Report(target.name)
+
+    def kill(self, kills: int) -> Report:
+        """Kill so many runs and return the report."""
+        report = self._report
+        self._measure()
+        self._start_afresh()
+        while report.tried < kills:
+            instant = Instant.choose(self._rng, self._changes)
+            fault, killed = self._run(instant)
+            report.tried += killed
+            if not fault and (
+                not killed or self._is_complete()
+            ):  # the run ended, or was killed after its end
+                fault = self._compare()
+                self._start_afresh()
+            if fault:
+                self._add_fault(fault, instant)
+        if any(self._folder.glob("*.unfinished")) or self._target.name == TRAIN.name:
+            fault = self._run(Instant(share=1e9))[0] or self._compare()
+            if fault:
+                self._add_fault(fault, Instant())
+        shutil.rmtree(self._folder)
+        report.same = report.tried - len(report.faults)
+        return report
+
+    def _add_fault(self, fault: str, instant: Instant) -> None:
+        self._report.add_fault(fault, self._target.name)
+        self._show(f"  {self._target.name}, kill {self._report.tried}, {instant}: {fault}")
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.copytree(self._clean, self._folder)
+
+    def _measure(self) -> None:
+        """Run twice without a kill: note the bytes, the changes of files and, of the second run, the time."""
+        for _ in range(2):
+            self._start_afresh()
+            started = time.monotonic()
+            fault, _ = self._run(Instant(share=1e9))
+            if fault:
+                raise RuntimeError(f"{self._target.name}: without a kill: {fault}")
+            self._took = time.monotonic() - started
+            self._expected = self._contents()
+
+    def _run(self, instant: Instant) -> tuple[str, bool]:
+        """Run the command and kill it at an instant. Return the fault, if there is one, and whether it was killed."""
+        strike = Strike(instant, self._folder)
         with tempfile.TemporaryFile() as messages:
-            fault = _finish(target, folder, expected, messages)
-    if fault:
-        report.add_fault(fault, target.name)
-        show(f"  {target.name}, last rerun: {fault}")
-    shutil.rmtree(folder)
-    report.same = report.tried - len(report.faults)
-    return report
+            child = start(lambda: self._body(strike), self._folder, messages.fileno(), messages.fileno())
+            killed = False
+            if not instant.change and instant.share <= 1:
+                time.sleep(instant.share * self._took)
+                killed = self._shoot(child)
+            status = _reap(child)
+            killed |= strike.happened
+            if not instant.change and instant.share > 1:
+                self._changes = strike.changes
+            strike.close()
+            messages.seek(0)
+            text = messages.read().decode(errors="replace")
+        if isinstance(status, str):
+            return status, killed
+        if "Traceback" in text:
+            return f"traceback: {text[-1500:]}", killed
+        return (f"failed: {status} {text[-500:]}" if status and not killed else ""), killed
 
-
-def _uninterrupted(target: Target, clean: Path, folder: Path) -> tuple[dict[str, bytes], float]:
-    took = 0.0
-    for _ in range(2):  # the first run is slower
-        shutil.copytree(clean, folder)
-        started = time.monotonic()
-        child, messages = _start(target, folder)
-        with messages:
-            fault = _wait(child, messages, target, killed=False)
-        if fault:
-            raise RuntimeError(f"{target.name}: without a kill: {fault}")
-        took = time.monotonic() - started
-        contents = _contents(target, folder)
-        shutil.rmtree(folder)
-    return contents, took
-
-
-def _start(target: Target, folder: Path):
-    messages = tempfile.TemporaryFile()  # noqa: SIM115 (its caller closes it)
-
-    def body() -> int:
+    def _body(self, strike: Strike) -> int:
         import zflipon.cli.launch
         import zflipon.genome.shards
 
-        zflipon.genome.shards.SHARD_BASES = 2000
+        zflipon.genome.shards.SHARD_BASES = 400
+        ForkedWorker.victim, ForkedWorker.strike = self._target.victim, strike
         zflipon.cli.launch.subprocess = SimpleNamespace(
             Popen=ForkedWorker, TimeoutExpired=subprocess.TimeoutExpired
         )
         sys.__stderr__ = sys.stderr
-        return run_cli(target.command)
+        if self._target.victim == "process":
+            strike.arm()
+        return run_cli(self._target.command)
 
-    return start(body, folder, messages.fileno(), messages.fileno()), messages
-
-
-def _shoot(target: Target, child: int, instants: random.Random) -> bool:
-    """Kill the victim. Return whether the run had ended before."""
-    victim = child
-    if target.victim == "worker":
-        workers = _children(child)
-        if not workers:
-            return True
-        victim = instants.choice(workers)
-    with suppress(ProcessLookupError):
-        if _is_running(victim):
-            os.kill(victim, signal.SIGKILL)
+    def _shoot(self, child: int) -> bool:
+        """Kill the victim. Return whether it was there to be killed."""
+        victim = child
+        if self._target.victim == "worker":
+            workers = _children(child)
+            if not workers:
+                return False
+            victim = self._rng.choice(workers)
+        if not _is_running(victim):
             return False
-    return True
+        os.kill(victim, signal.SIGKILL)
+        return True
+
+    def _compare(self) -> str:
+        """Return the fault in what a complete run has left, or an empty string."""
+        if self._contents() != self._expected:
+            return "silent: the bytes differ"
+        names = [path.name for path in self._folder.rglob("*")]
+        left = [name for name in names if name.startswith(".zflipon.") or name.endswith(".unfinished")]
+        return f"leftover: {left}" if left else ""
+
+    def _is_complete(self) -> bool:
+        outputs = all((self._folder / name).exists() for name in self._target.outputs)
+        return outputs and self._target.name != TRAIN.name and not any(self._folder.glob("*.unfinished"))
+
+    def _contents(self) -> dict[str, bytes]:
+        paths = {name: self._folder / name for name in self._target.outputs}
+        return {name: path.read_bytes() if path.exists() else b"" for name, path in paths.items()}
 
 
-def _wait(child: int, messages, target: Target, killed: bool) -> str:
-    """Wait for the end of a run and of all processes that it started; return a fault."""
-    deadline, workers = time.monotonic() + _WAIT, set(_children(child))
+def _reap(child: int) -> int | str:
+    """Wait for a run and all processes that it started; return its status, or a fault."""
+    deadline, code = time.monotonic() + _WAIT, 0
     while True:
-        workers |= set(_children(child))
-        pid, status = os.waitpid(child, os.WNOHANG)
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:  # none is left
+            return code
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            deadline = time.monotonic() + _WAIT
         if pid:
-            break
+            continue
         if time.monotonic() > deadline:
-            for each in (child, *workers):
-                with suppress(ProcessLookupError):
+            is_alive = _is_running(child)
+            while left := _children(os.getpid()):  # workers of a killed launcher become our children
+                for each in left:
                     os.kill(each, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "hang: it does not end"
+                    os.waitpid(each, 0)
+            return "hang: it does not end" if is_alive else "orphan: a worker does not end"
         time.sleep(0.02)
-    while any(map(_is_running, workers)):
-        if time.monotonic() > deadline:
-            for each in workers:
-                with suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGKILL)
-            return "orphan: a worker does not end"
-        time.sleep(0.05)
-    messages.seek(0)
-    text = messages.read().decode(errors="replace")
-    if "Traceback" in text:
-        return f"traceback: {text[-1500:]}"
-    code = os.waitstatus_to_exitcode(status)
-    return f"failed: {code} {text[-500:]}" if code and not killed else ""
-
-
-def _finish(target: Target, folder: Path, expected: dict[str, bytes], messages) -> str:
-    """Run the command to its end unless it has ended; compare the bytes."""
-    if not _is_complete(target, folder):
-        child, messages = _start(target, folder)
-        with messages:
-            fault = _wait(child, messages, target, killed=False)
-        if fault:
-            return fault
-    if _contents(target, folder) != expected:
-        return "silent: the bytes differ"
-    names = [path.name for path in folder.rglob("*")]
-    left = [name for name in names if name.startswith(".zflipon.") or name.endswith(".unfinished")]
-    return f"leftover: {left}" if left else ""
-
-
-def _is_complete(target: Target, folder: Path) -> bool:
-    return all((folder / name).exists() for name in target.outputs) and not any(folder.glob("*.unfinished"))
-
-
-def _contents(target: Target, folder: Path) -> dict[str, bytes]:
-    return {
-        name: (folder / name).read_bytes() if (folder / name).exists() else b"" for name in target.outputs
-    }
 
 
 def _children(pid: int) -> list[int]:

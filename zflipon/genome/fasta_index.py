@@ -195,6 +195,8 @@ def _existing_index(path: Path, text: Path, bgzip: bool) -> FastaFiles | None:
         return None
     try:
         rows = _read_fai(files.fai)
+        if rows != _in_file_order(rows):  # contigs are written in the order of the index
+            return None
         with _TextAccess(files) as access:
             return files if _index_fits(path, rows, access, _CHECKED_CONTIGS) else None
     except (OSError, EOFError, ValueError, zlib.error):
@@ -202,17 +204,25 @@ def _existing_index(path: Path, text: Path, bgzip: bool) -> FastaFiles | None:
 
 
 def _read_fai(fai: Path) -> list[_IndexRow]:
-    """Return the rows of a .fai index in file order; raise `ValueError` if it is malformed."""
+    """Return the rows of a .fai index; raise `ValueError` if it is malformed."""
     rows = []
     for line in fai.read_text(encoding="utf-8").splitlines():
         name, *numbers = line.split("\t")
+        if not all(
+            number.isascii() and number.isdigit() for number in numbers
+        ):  # int() reads 1_000, htslib does not
+            raise ValueError(line)
         length, offset, line_bases, line_width = map(int, numbers)
-        if min(length, offset) < 0 or (length and not 0 < line_bases <= line_width):
+        if length and not 0 < line_bases <= line_width:
             raise ValueError(line)
         row = _IndexRow(name, length, offset, line_bases, line_width)
         rows.append(row)
     if len({row.name for row in rows}) < len(rows) or not rows:
         raise ValueError("duplicate or no contigs")
+    return rows
+
+
+def _in_file_order(rows: list[_IndexRow]) -> list[_IndexRow]:
     return sorted(rows, key=lambda row: (row.offset, row.length))
 
 
@@ -306,7 +316,7 @@ def _build_index(path: Path, text: Path, bgzip: bool, folder: Path) -> FastaFile
             else:
                 with pyfaidx.Faidx(str(text), indexname=str(files.fai)) as index:
                     contigs = len(index.index)
-        rows = _read_fai(files.fai)
+        rows = _in_file_order(_read_fai(files.fai))
     except InputError:
         raise
     except OSError as error:

@@ -14,7 +14,7 @@ def describe_domain(record: Mapping) -> str | None:
         differences = "; ".join(map(str, domain.get("differences", ())))
         return f"unlike the input, so that probabilities have no known meaning: {differences}"
     if domain.get("status") == "inside":
-        return f"like the input, in {1 - float(domain['outside']):.0%} of {domain.get('windows'):,} windows"
+        return f"like the input, in {1 - (domain.get('outside') or 0):.0%} of {domain.get('windows', 0):,} windows"
     return "not compared with the input, which has too little sequence"
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zflipon.errors import InputError, format_names
-from zflipon.tracks.atomic import read_record, record_path
+from zflipon.tracks.atomic import record_path
 from zflipon.tracks.bigwig import BigWig
+from zflipon.tracks.records import read_record
 from zflipon.tracks.registry import BIGWIG, INTERVAL_FORMATS
 
 SIGNAL_EXTENSIONS = BIGWIG.extensions

@@ -5,7 +5,6 @@ The paths of records are here too. The formats of the files are in other modules
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zflipon.errors import InputError, OutputError
+from zflipon.errors import OutputError
 
 INDEX_SUFFIXES = (".tbi", ".csi")
 """Suffixes of index files, after the name of the indexed file."""
@@ -25,31 +24,6 @@ _MARK = ".zflipon."
 def record_path(path: Path) -> Path:
     """Return the path of an output's record: its name plus ``.json``."""
     return path.with_name(path.name + ".json")
-
-
-def read_record(path: Path) -> dict:
-    """Return the record of a track, empty if it has none.
-
-    Raises
-    ------
-    InputError
-        If the file is not a record of ``zflipon annotate``.
-    """
-    record_file = record_path(path)
-    if not record_file.is_file():
-        return {}
-    try:
-        record = json.loads(record_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{record_file}: the track's record cannot be read ({error}); delete it to continue without"
-        ) from error
-    sections = ("contigs", "model", "call", "predict")
-    if not isinstance(record, dict) or any(
-        not isinstance(record.get(section, {}), dict) for section in sections
-    ):
-        raise InputError(f"{record_file}: not a record that annotate writes; delete it to continue without")
-    return record
 
 
 def check_output_path(path: str | Path, force: bool) -> None:

@@ -6,7 +6,7 @@ bedGraph therefore agree on which bases pass the threshold, and a base takes two
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,27 @@ _RUN_DTYPE = np.dtype(
 )
 
 
+class LazyChunks(Sequence):
+    """Chunks of a contig that are read each time they are accessed, so that memory does not grow with the contig.
+
+    Parameters
+    ----------
+    bounds : sequence of (int, int)
+        Start and end of each chunk, in order and disjoint.
+    read : callable
+        ``read(number)`` returns the quantized values of a chunk: uint16, shape (bases,).
+    """
+
+    def __init__(self, bounds: Sequence[tuple[int, int]], read: Callable[[int], np.ndarray]):
+        self.bounds, self._read = bounds, read
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def __getitem__(self, number: int) -> tuple[int, np.ndarray]:
+        return self.bounds[number][0], self._read(number)
+
+
 @dataclass(frozen=True)
 class ContigTrack:
     """The probabilities of one contig.
@@ -38,9 +59,9 @@ class ContigTrack:
     ----------
     contig : str
     chunks : sequence of (int, numpy.ndarray)
-        Start and quantized values of consecutive bases, uint16 of shape (n,), possibly memory-mapped. In order and
-        disjoint; chunks may touch, and the results do not depend on where the contig is cut. Other bases have no
-        value.
+        Start and quantized values of consecutive bases, uint16 of shape (n,); `LazyChunks` for a contig that need not
+        fit into memory. In order and disjoint; chunks may touch, and the results do not depend on where the contig is
+        cut. Other bases have no value.
 
     Raises
     ------
@@ -54,17 +75,23 @@ class ContigTrack:
     def __post_init__(self) -> None:
         """Check that chunks are in order and disjoint."""
         previous_end = 0
-        for start, values in self.chunks:
+        for start, end in self._bounds:
             if start < previous_end:
                 raise ValueError(
                     f"{self.contig}: a chunk starts at {start}, before the end of the previous one ({previous_end})"
                 )
-            previous_end = start + len(values)
+            previous_end = end
 
     @property
     def end(self) -> int:
         """End of the last chunk."""
-        return self.chunks[-1][0] + len(self.chunks[-1][1]) if self.chunks else 0
+        return self._bounds[-1][1] if self.chunks else 0
+
+    @property
+    def _bounds(self) -> Sequence[tuple[int, int]]:
+        if isinstance(self.chunks, LazyChunks):
+            return self.chunks.bounds
+        return [(start, start + len(values)) for start, values in self.chunks]
 
 
 def quantize(probabilities: np.ndarray) -> np.ndarray:

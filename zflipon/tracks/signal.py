@@ -6,13 +6,13 @@ Memory does not grow with the file. As a track of scores, without missing values
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from zflipon.tracks.bigwig import BigWig, value_range
-from zflipon.tracks.calling import SCALE, ContigTrack, call_track, quantize
+from zflipon.tracks.calling import SCALE, ContigTrack, LazyChunks, call_track, quantize
 
 CHUNK = 1 << 20
 """Bases read at a time."""
@@ -113,39 +113,27 @@ class SignalFile:
         threshold = settings["threshold"]
         min_length, merge_gap = settings.get("min_length", 1), settings.get("merge_gap", 0)
         calls = {
-            contig: call_track(_LazyTrack(contig, chunks), threshold, min_length, merge_gap)
+            contig: call_track(ContigTrack(contig, chunks), threshold, min_length, merge_gap)
             for contig, chunks in self._contigs(lengths, progress)
         }
         return {contig: rows for contig, rows in calls.items() if len(rows)}
 
     def _contigs(
         self, lengths: Mapping[str, int], progress: Callable[[int], object] = lambda bases: None
-    ) -> Iterator[tuple[str, _Chunks]]:
+    ) -> Iterator[tuple[str, LazyChunks]]:
         in_file = self._file.lengths
         for contig, length in lengths.items():
             if contig in in_file:
-                yield contig, _Chunks(self, contig, length, progress)
+                yield contig, self._chunks(contig, length, progress)
 
+    def _chunks(self, contig: str, length: int, progress: Callable[[int], object]) -> LazyChunks:
+        """Return the probabilities of a contig, in chunks."""
+        bounds = [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 
-class _LazyTrack(ContigTrack):
-    """A track whose chunks are read on demand; checking their order first would read the file twice."""
+        def read(number: int) -> np.ndarray:
+            start, end = bounds[number]
+            values = self.values(contig, start, end)
+            progress(end - start)
+            return quantize(values)
 
-    def __post_init__(self) -> None:
-        """Skip the check: `_Chunks` are in order by construction."""
-
-
-class _Chunks(Sequence):
-    """Chunks of a contig's probabilities, each read when it is accessed; memory does not grow with the contig."""
-
-    def __init__(self, signal: SignalFile, contig: str, length: int, progress: Callable[[int], object]):
-        self._signal, self._contig, self._progress = signal, contig, progress
-        self.bounds = [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
-
-    def __len__(self) -> int:
-        return len(self.bounds)
-
-    def __getitem__(self, number: int) -> tuple[int, np.ndarray]:
-        start, end = self.bounds[number]
-        values = self._signal.values(self._contig, start, end)
-        self._progress(end - start)
-        return start, quantize(values)
+        return LazyChunks(bounds, read)

@@ -21,7 +21,7 @@ from zflipon.genome.shards import Span, StoredSpan
 from zflipon.inference.genome_scan import ScanTask, scan_groups
 from zflipon.jobs.job import Job, ShardProgress
 from zflipon.jobs.journal import Journal
-from zflipon.tracks.calling import NO_VALUE, ContigTrack, call_track, quantize
+from zflipon.tracks.calling import NO_VALUE, ContigTrack, LazyChunks, call_track, quantize
 from zflipon.tracks.outputs import TrackOutputs
 from zflipon.workflows.annotation_run import AnnotationRun
 
@@ -161,34 +161,57 @@ class ContigWriter:
         self._observe = observe
         self._tracks, self._calls, self._sizes, self._store = tracks, calls, sizes, store
         self._loaded, self._values = -1, np.empty((0, 0), dtype=np.uint16)
+        self._counted = -1
         counts = ("calls", "called_bases", "bases", "windows_read")
         self.totals: dict[str, dict[str, int]] = {score: dict.fromkeys(counts, 0) for score in calls}
 
     def write(self, contig: str, spans: Sequence[StoredSpan]) -> None:
         """Write the next contig."""
-        chunks = [(span.start, self._read(span)) for span in spans]
-        for row, (score, call) in enumerate(self._calls.items()):
-            track = ContigTrack(contig, [(start, values[row]) for start, values in chunks])
-            assert call.threshold is not None  # resolved by calls_of_scores
-            calls, totals = (
-                call_track(track, call.threshold, call.min_length, call.merge_gap),
-                self.totals[score],
-            )
-            self._tracks[score].add(track, calls)
+        for row, score in enumerate(self._calls):
+            totals = self.totals[score]
+            calls = self._call(contig, spans, row, score)
+            self._tracks[score].add(self._track(contig, spans, row), calls)
             totals["calls"] += len(calls)
             totals["called_bases"] += int((calls["end"] - calls["start"]).sum())
-            totals["bases"] += sum(int(np.count_nonzero(values != NO_VALUE)) for _, values in track.chunks)
-            for _, values in track.chunks:
-                self._observe(contig, score, values)
+
+    def _call(self, contig: str, spans: Sequence[StoredSpan], row: int, score: str) -> np.ndarray:
+        """Return the calls of a contig; count its values and observe them meanwhile, since calling reads each once."""
+
+        def count(values: np.ndarray) -> None:
+            self.totals[score]["bases"] += int(np.count_nonzero(values != NO_VALUE))
+            self._observe(contig, score, values)
+
+        call = self._calls[score]
+        assert call.threshold is not None  # resolved by calls_of_scores
+        track = self._track(contig, spans, row, count)
+        return call_track(track, call.threshold, call.min_length, call.merge_gap)
+
+    def _track(
+        self,
+        contig: str,
+        spans: Sequence[StoredSpan],
+        row: int,
+        visit: Callable[[np.ndarray], object] = lambda values: None,
+    ) -> ContigTrack:
+        """Return a score of a contig, read span by span: a contig may be longer than what fits into memory."""
+
+        def read(number: int) -> np.ndarray:
+            values = self._read(spans[number])[row]
+            visit(values)
+            return values
+
+        return ContigTrack(contig, LazyChunks([(span.start, span.end) for span in spans], read))
 
     def _read(self, span: StoredSpan) -> np.ndarray:
         """Return the values of a span: uint16, shape (scores, bases)."""
-        if span.shard != self._loaded:  # each shard once: short contigs share one
+        if span.shard != self._loaded:  # short contigs share a shard
             content = self._store.read(span.shard)
             self._values, windows_read = decode_shard(content, len(self._calls), self._sizes[span.shard])
             self._loaded = span.shard
-            for totals in self.totals.values():
-                totals["windows_read"] += windows_read
+            if span.shard > self._counted:  # the outputs read a shard once each
+                self._counted = span.shard
+                for totals in self.totals.values():
+                    totals["windows_read"] += windows_read
         return self._values[:, span.offset : span.offset + span.end - span.start]
 
 

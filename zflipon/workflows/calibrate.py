@@ -30,9 +30,9 @@ from zflipon.genome.shuffles import SHUFFLE_WINDOW, shuffle_sequence
 from zflipon.inference.predictor import Predictor
 from zflipon.inference.sequences import NO_CONTIG, score_sequences
 from zflipon.omics.features import open_model_features
-from zflipon.tracks.atomic import read_record
 from zflipon.tracks.base import TrackReader
 from zflipon.tracks.calling import SCALE, quantize
+from zflipon.tracks.records import read_record
 from zflipon.tracks.registry import open_track
 from zflipon.tracks.thresholds import LEVELS, ThresholdTally
 from zflipon.workflows.calibration_file import CalibratedThreshold

@@ -22,8 +22,8 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import interval_mask
 from zflipon.genome.names import aliases_by_digest
 from zflipon.metrics import Confusion, RegionTally, ScoreHistogram
-from zflipon.tracks.atomic import read_record
 from zflipon.tracks.base import TrackReader
+from zflipon.tracks.records import read_record
 from zflipon.tracks.registry import open_track
 from zflipon.workflows.evaluation_regions import EvaluationRegions, load_evaluation_regions
 from zflipon.workflows.evaluation_warnings import warn_about_coverage, warn_about_training

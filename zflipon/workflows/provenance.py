@@ -11,7 +11,8 @@ from pathlib import Path
 from zflipon.checksums import sha256_of
 from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
-from zflipon.tracks.atomic import read_record, record_path
+from zflipon.tracks.atomic import record_path
+from zflipon.tracks.records import read_record
 
 REQUIRED_SECTIONS = ("command", "model", "predict", "versions")
 """Sections that every record has."""

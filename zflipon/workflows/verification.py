@@ -41,6 +41,8 @@ Interval = tuple[str, int, int]
 HISTORY = ("training", "quality", "versions", "domain")
 """Sections of the metadata of a model from which no prediction follows."""
 
+_CALL_SETTINGS = ("threshold", "min_length", "merge_gap")
+
 _SCORE, _MEAN, _HIGHEST = 1, 6, 7
 """Columns of the score, the mean and the highest probability of a call, counted after contig, start and end."""
 
@@ -117,6 +119,7 @@ def verify(
     """
     track, record = Path(track), load_track_record(track)
     missing = [section for section in ("genome", "contigs", "call") if section not in record]
+    missing += [f"call.{name}" for name in _CALL_SETTINGS if record.get("call", {}).get(name) is None]
     if missing:
         raise InputError(f"{track}: only tracks of annotate can be verified; the record has no {missing[0]}")
     track_format = require_format(track)

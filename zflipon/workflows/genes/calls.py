@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from zflipon.errors import InputError
-from zflipon.tracks.atomic import read_record
 from zflipon.tracks.bigwig import BigWig
 from zflipon.tracks.call_files import (
     BIGBED_EXTENSIONS,
@@ -23,6 +22,7 @@ from zflipon.tracks.call_files import (
     read_calls,
 )
 from zflipon.tracks.calling import CALL_DTYPE
+from zflipon.tracks.records import read_record
 from zflipon.tracks.registry import BED, BIGWIG, NARROWPEAK
 from zflipon.tracks.signal import SignalFile
 from zflipon.workflows.evaluate import DEFAULT_THRESHOLD
