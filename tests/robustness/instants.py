@@ -50,7 +50,7 @@ class Instant:
 
     @classmethod
     def choose(cls, rng: random.Random, changes: int) -> Instant:
-        """Choose an instant of a run that makes so many changes: four of five at a change, often an early one.
+        """Choose an instant of a run that makes `changes` changes: four of five at a change, often an early one.
 
         A run that resumes makes fewer changes than a whole one.
         """

@@ -190,7 +190,7 @@ class _Killer:
         self._report = Report(target.name)
 
     def kill(self, kills: int) -> Report:
-        """Kill so many runs and return the report."""
+        """Kill runs until `kills` were killed; return the report."""
         report = self._report
         self._measure()
         self._start_afresh()

@@ -21,7 +21,7 @@ from pathlib import Path
 MAX_MEMORY = 4 << 30
 """Bytes of memory that a command may use."""
 
-MAX_SECONDS = 300.0
+MAX_SECONDS = 900.0
 """Seconds that a command may take."""
 
 MAX_CPU_SECONDS = 60

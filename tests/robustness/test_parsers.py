@@ -1,10 +1,12 @@
 """Parsers on generated text: valid rows are read as they were written; any other text is an error of the user."""
 
 import contextlib
+import gzip
 import json
 import os
 
 import numpy as np
+import pysam
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -155,6 +157,19 @@ def test_a_vcf_with_an_endless_line_is_refused(tmp_path):
         file.truncate(MAX_LINE + 100)
     with pytest.raises(InputError, match=r":2: .*a line of more than 134,217,728 bytes"):
         read_vcf(path)
+
+
+def test_a_bcf_that_ends_within_a_record_is_one_clear_error(tmp_path):
+    header = pysam.VariantHeader()
+    header.add_line("##contig=<ID=a,length=99>")
+    path = str(tmp_path / "v.bcf")
+    with pysam.VariantFile(path, "wb", header=header) as out:
+        out.write(header.new_record("a", 5, 6, ("A", "C")))
+    content = gzip.decompress((tmp_path / "v.bcf").read_bytes())
+    with pysam.BGZFile(path, "wb") as packed:
+        packed.write(content[:-3])
+    with pytest.raises(InputError, match=r"v\.bcf:\d+: cannot be read as VCF or BCF \(truncated file\)"):
+        read_vcf(tmp_path / "v.bcf")
 
 
 def test_a_contig_of_a_vcf_with_an_endless_length_is_ignored(tmp_path):

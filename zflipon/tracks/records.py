@@ -1,4 +1,4 @@
-"""Run records as inputs: reading the JSON file beside a track, and checking the types of what is used of it.
+"""Reading of run records, the JSON files next to tracks, with a check of the types of their values.
 
 Records are written in `zflipon.jobs.record`.
 """

@@ -10,7 +10,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -183,14 +183,25 @@ def _sniff(path: Path) -> tuple[bool, bytes]:
         return packed, file.read(len(_BOM))
 
 
-def _open_bcf(path: Path) -> pysam.VariantFile:
+@contextmanager
+def _open_bcf(path: Path) -> Iterator[pysam.VariantFile]:
     try:
-        return pysam.VariantFile(str(path))
+        file = pysam.VariantFile(str(path))
     except NotImplementedError as error:  # htslib cannot seek
         raise InputError(
             f"{path}: a BCF in plain gzip, expected bgzip; repack it: zcat {path} | bcftools view -Ob"
         ) from error
     except (OSError, ValueError, AssertionError) as error:
+        raise InputError(f"{path}: cannot be read as VCF or BCF ({_reason(error)})") from error
+    try:
+        yield file
+    except BaseException:
+        with suppress(OSError):  # after a failed read, closing fails too and would hide the reason
+            file.close()
+        raise
+    try:
+        file.close()
+    except OSError as error:
         raise InputError(f"{path}: cannot be read as VCF or BCF ({_reason(error)})") from error
 
 
