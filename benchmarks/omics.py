@@ -28,8 +28,9 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import interval_mask, merge_by_contig
 from zflipon.genome.windows import tile_windows
-from zflipon.inference.genome_scan import ScanTask, scan_genome
+from zflipon.inference.genome_scan import scan_genome
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.scan_group import ScanTask
 from zflipon.metrics import ScoreHistogram
 from zflipon.models import ModelMetadata, load
 from zflipon.omics.features import FeatureTracks, open_model_features

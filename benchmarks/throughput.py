@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -259,15 +259,15 @@ def without_model(
 ) -> float:
     """Return bases per second of everything except the model, which is replaced by constant logits.
 
-    Upper bounds are computed once and reused, so that the same windows are skipped as with the model.
+    First factors are computed once and reused, so that the same windows are skipped as with the model.
     """
-    bounds: dict[str, np.ndarray | None] = {}
-    compute_bounds, submit = Predictor.probability_upper_bounds, Executor.submit
+    known: dict[tuple[str, ...], list[np.ndarray] | None] = {}
+    compute, submit = Predictor.first_factors, Executor.submit
 
-    def stored_bounds(self: Predictor, text: str) -> np.ndarray | None:
-        if text not in bounds:
-            bounds[text] = compute_bounds(self, text)
-        return bounds[text]
+    def stored(self: Predictor, texts: Sequence[str]) -> list[np.ndarray] | None:
+        if tuple(texts) not in known:
+            known[tuple(texts)] = compute(self, texts)
+        return known[tuple(texts)]
 
     def constant_output(self: Executor, batch: Batch) -> PendingOutput:
         rows, width = batch.inputs["input_ids"].shape
@@ -276,7 +276,7 @@ def without_model(
         factors = (2,) if batch.return_factors else ()
         return PendingOutput(torch.zeros(rows, *factors, batch.inputs["bases"].shape[1]))
 
-    Executor.submit, Predictor.probability_upper_bounds = constant_output, stored_bounds
+    Executor.submit, Predictor.first_factors = constant_output, stored
     try:
         for _ in range(2):
             report = annotate(
@@ -289,7 +289,7 @@ def without_model(
                 screen=arguments.screen,
             )
     finally:
-        Executor.submit, Predictor.probability_upper_bounds = submit, compute_bounds
+        Executor.submit, Predictor.first_factors = submit, compute
     return report["bases"] / report["seconds"]
 
 

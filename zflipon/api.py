@@ -31,8 +31,9 @@ from zflipon.config import (
 from zflipon.errors import InputError, printable
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Part, make_plan
-from zflipon.inference.genome_scan import ScanTask, scan_genome
+from zflipon.inference.genome_scan import scan_genome
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.scan_group import ScanTask
 from zflipon.inference.sequences import NO_CONTIG, score_sequences, score_windows
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint, ModelMetadata, load

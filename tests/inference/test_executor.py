@@ -73,7 +73,7 @@ def test_a_lack_of_memory_halves_the_chunks_of_upper_bounds(base_checkpoint, mon
     predictor = Predictor(base_checkpoint, CPU)
     text = random_dna(generator(), 12_000)
     expected = predictor.probability_upper_bounds(text)
-    compute, sizes, most = predictor.module.upper_bound_logits, [], 3000
+    compute, sizes, most = predictor.module.first_factor, [], 3000
 
     def limited(bases):
         sizes.append(bases.shape[1])
@@ -81,7 +81,7 @@ def test_a_lack_of_memory_halves_the_chunks_of_upper_bounds(base_checkpoint, mon
             raise torch.OutOfMemoryError("out of memory")
         return compute(bases)
 
-    monkeypatch.setattr(predictor.module, "upper_bound_logits", limited)
+    monkeypatch.setattr(predictor.module, "first_factor", limited)
     np.testing.assert_allclose(predictor.probability_upper_bounds(text), expected, rtol=1e-5)
     assert max(sizes) == len(text)
     most = 10
@@ -91,13 +91,13 @@ def test_a_lack_of_memory_halves_the_chunks_of_upper_bounds(base_checkpoint, mon
 
 def test_upper_bounds_are_computed_in_float32_whatever_the_precision(base_checkpoint, monkeypatch):
     predictor = Predictor(base_checkpoint, InferenceConfig(device="cpu", precision="bfloat16"))
-    compute, casts = predictor.module.upper_bound_logits, []
+    compute, casts = predictor.module.first_factor, []
 
     def observed(bases):
         casts.append(torch.is_autocast_enabled("cpu"))
         return compute(bases)
 
-    monkeypatch.setattr(predictor.module, "upper_bound_logits", observed)
+    monkeypatch.setattr(predictor.module, "first_factor", observed)
     text = random_dna(generator(), 2000)
     bounds = predictor.probability_upper_bounds(text)
     assert casts == [False]

@@ -12,8 +12,9 @@ from zflipon.errors import NotANumberError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.windows import tile_windows
 from zflipon.inference.concurrency import WorkerPool
-from zflipon.inference.genome_scan import SKIPPED_PROBABILITY, ScanTask, predict_windows, scan_genome
+from zflipon.inference.genome_scan import predict_windows, scan_genome
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.scan_group import SKIPPED_PROBABILITY, ScanTask
 from zflipon.models import load
 from zflipon.tracks.calling import quantize
 

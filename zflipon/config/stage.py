@@ -73,6 +73,9 @@ class StageConfig:
         label; if candidates are the target, regions that Z-HUNT scores just below them) and anywhere. Tiled windows:
         all windows with a label are used, with this number of hard negatives and other windows for each of them;
         ``inf`` uses all.
+    labels_from : float
+        Share of the steps after which labels are learnt; before them, chromatin alone (target ``'chromatin'``). A few
+        thousand labels are remembered in fewer passes than the tracks need.
     reverse_complement : bool
         Replace half of the windows, chosen at random, by their reverse complement.
     mlm_probability : float
@@ -135,6 +138,7 @@ class StageConfig:
     positives: NonNegativeFloat = 1.0
     hard_negatives: NonNegativeOrInfinite = 1.0
     background: NonNegativeOrInfinite = 1.0
+    labels_from: Probability = 0.0
     reverse_complement: bool = True
     mlm_probability: Probability = 0.15
     epochs: NonNegativeFloat = 0.0

@@ -104,6 +104,7 @@ class Batcher:
         present: np.ndarray | None = None,
         return_factors: bool = False,
         return_product: bool = False,
+        first_factors: Sequence[np.ndarray] | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of sequences with similar token counts.
 
@@ -118,6 +119,8 @@ class Batcher:
             Which tracks are given: float32, shape (tracks,). Required with `features`.
         return_factors, return_product : bool
             As in `Batch`.
+        first_factors : sequence of numpy.ndarray, optional
+            First factor of each sequence, if it is known: float32, shape (2, bases).
         """
         sequences = SequenceWindows.from_sequences(sequences)
         first = end = 0
@@ -135,6 +138,7 @@ class Batcher:
                 self.with_bases,
                 features=features and [features[first + i] for i in order],
                 present=present,
+                first_factors=first_factors and [first_factors[first + i] for i in order],
             )
             for rows in self._split(tokens.counts, int(pool.widths.max())):
                 batch_inputs = select_rows(inputs, rows, tokens.counts[rows], pool.widths[rows])

@@ -165,72 +165,71 @@ class Executor:
         """Yield a function's results in order; on a CPU each core computes another one."""
         return map(function, items) if self._workers is None else self._workers.map(function, items)
 
-    def upper_bound_logits(self, codes: torch.Tensor) -> np.ndarray:
-        """Return the upper bound of each base's logit for one long sequence, in chunks.
+    def first_factors(self, sequences: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        """Return the first factor of each base of some sequences. Long ones are cut, and short ones share a call.
+
+        It is computed in float32 whatever the precision of the model: it serves as an upper bound, and a rounded bound
+        could be too low.
 
         Parameters
         ----------
-        codes : Tensor
+        sequences : sequence of Tensor
             int64, shape (bases,): nucleotide codes.
 
         Returns
         -------
-        numpy.ndarray
-            float32, shape (bases,).
+        list of numpy.ndarray
+            float32, shape (2, bases): what `DnaModel.first_factor` returns.
         """
         step = self.profile.bases_per_bound
-        chunks = self.map(lambda start: self._bound(codes, start, start + step), range(0, len(codes), step))
-        return np.concatenate(list(chunks))
-
-    def upper_bound_logits_of(self, sequences: Sequence[torch.Tensor]) -> list[np.ndarray]:
-        """Return `upper_bound_logits` of several sequences; short ones share a chunk."""
-        step = self.profile.bases_per_bound
         lengths = [len(codes) for codes in sequences]
-        short = sorted((i for i, length in enumerate(lengths) if 2 * length <= step), key=lengths.__getitem__)
-        groups: list[list[int]] = []
-        for index in short:  # in order of length, so that a chunk needs little padding
-            if not groups or lengths[index] * (len(groups[-1]) + 1) > step:
-                groups.append([])
-            groups[-1].append(index)
-        run = map if self._workers is None else self._workers.map
-        bounds: dict[int, np.ndarray] = {}
-        chunks = run(self._bound_together, [[sequences[i] for i in group] for group in groups])
-        for group, chunk in zip(groups, chunks, strict=True):
-            bounds.update(zip(group, chunk, strict=True))
-        return [
-            bounds[i] if i in bounds else self.upper_bound_logits(codes) for i, codes in enumerate(sequences)
+        result: list[np.ndarray] = [np.zeros((2, length), dtype=np.float32) for length in lengths]
+        chunks = [
+            (index, start, min(start + step, length))
+            for index, length in enumerate(lengths)
+            if 2 * length > step
+            for start in range(0, length, step)
         ]
+        for (index, start, end), rows in zip(
+            chunks,
+            self.map(lambda chunk: self._read_chunk(sequences[chunk[0]], *chunk[1:]), chunks),
+            strict=True,
+        ):
+            result[index][:, start:end] = rows
+        groups = _share_calls([i for i, length in enumerate(lengths) if 2 * length <= step], lengths, step)
+        for group, rows in zip(
+            groups,
+            self.map(lambda group: self._read_together([sequences[i] for i in group]), groups),
+            strict=True,
+        ):
+            for index, row in zip(group, rows, strict=True):
+                result[index] = row
+        return result
 
     @torch.inference_mode()
-    def _bound_together(self, sequences: list[torch.Tensor]) -> list[np.ndarray]:
-        """Return the upper bounds of sequences in one call; in halves if memory does not suffice."""
+    def _read_together(self, sequences: list[torch.Tensor]) -> list[np.ndarray]:
+        """Return the first factors of sequences in one call; in halves if memory does not suffice."""
         if len(sequences) == 1:
-            return [self._bound(sequences[0], 0, len(sequences[0]))]
+            return [self._read_chunk(sequences[0], 0, len(sequences[0]))]
         try:
             rows = torch.nn.utils.rnn.pad_sequence(
                 list(sequences), batch_first=True, padding_value=PADDING_BASE
-            ).to(self.device)
-            with torch.autocast(self.device.type, enabled=False):
-                logits = self.module.upper_bound_logits(rows).cpu().numpy()
-            return [row[: len(codes)] for row, codes in zip(logits, sequences, strict=True)]
+            )
+            factors = self._first_factor(rows)
+            return [row[:, : len(codes)] for row, codes in zip(factors, sequences, strict=True)]
         except RuntimeError as error:
             self._raise_unless_divisible(error, True)
         self._free_memory()
         middle = len(sequences) // 2
-        return self._bound_together(sequences[:middle]) + self._bound_together(sequences[middle:])
+        return self._read_together(sequences[:middle]) + self._read_together(sequences[middle:])
 
     @torch.inference_mode()
-    def _bound(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:
-        """Return the upper bound of ``[start, end)``, computed with a margin; in halves if memory does not suffice.
-
-        It is computed in float32 whatever the precision of the model, because a rounded bound could be too low.
-        """
-        first, end = max(0, start - self.margin), min(end, len(codes))
+    def _read_chunk(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:
+        """Return the first factor of ``[start, end)``, computed with a margin; in halves if memory does not suffice."""
+        first = max(0, start - self.margin)
         try:
-            rows = codes[first : end + self.margin][None].to(self.device)
-            with torch.autocast(self.device.type, enabled=False):
-                logits = self.module.upper_bound_logits(rows)
-            return logits[0, start - first : end - first].cpu().numpy()
+            rows = self._first_factor(codes[first : end + self.margin][None])
+            return rows[0, :, start - first : end - first]
         except RuntimeError as error:
             self._raise_unless_divisible(error, end - start > self.window)
         self._free_memory()
@@ -241,7 +240,12 @@ class Executor:
             self.device,
             middle - start,
         )
-        return np.concatenate([self._bound(codes, start, middle), self._bound(codes, middle, end)])
+        parts = [self._read_chunk(codes, start, middle), self._read_chunk(codes, middle, end)]
+        return np.concatenate(parts, axis=1)
+
+    def _first_factor(self, rows: torch.Tensor) -> np.ndarray:
+        with torch.autocast(self.device.type, enabled=False):
+            return self.module.first_factor(rows.to(self.device)).cpu().numpy()
 
     @torch.inference_mode()
     def _forward(
@@ -296,6 +300,16 @@ class Executor:
         """Return cached memory to the device. Call it after the except block, which keeps tensors alive."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _share_calls(indices: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Group short sequences, by length so that a group needs little padding, into at most `most` bases."""
+    groups: list[list[int]] = []
+    for index in sorted(indices, key=lengths.__getitem__):
+        if not groups or lengths[index] * (len(groups[-1]) + 1) > most:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 def _options(batch: Batch) -> tuple[tuple[int, int] | None, bool, bool]:

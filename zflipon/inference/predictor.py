@@ -168,21 +168,41 @@ class Predictor:
         NotANumberError
             If the model returns NaN or an infinite value.
         """
+        values = self.predict_values(sequences, features, cores, self.decoder.merges_factors, advance)
+        return [self.decoder.to_probabilities(each) for each in values]
+
+    def predict_values(
+        self,
+        sequences: Sequence[str],
+        features: Sequence[np.ndarray] | None = None,
+        cores: np.ndarray | None = None,
+        return_factors: bool = False,
+        advance: Callable[[int], object] = lambda _: None,
+    ) -> list[np.ndarray]:
+        """Return the values of each base of each sequence, merged over the strands that are read; see `Decoder`.
+
+        Parameters are those of `predict_probabilities`, and `return_factors` as in `Batch`.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            float32, shape (values, bases) each.
+        """
         sequences = SequenceWindows.from_sequences(sequences)
-        forward = self._strand_values(sequences, features, cores, advance)
+        first_factors = self.first_factors(list(sequences))
+        forward = self._strand_values(sequences, features, cores, first_factors, return_factors, advance)
         if not self.both_strands:
-            return [self.decoder.to_probabilities(values) for values in forward]
+            return forward
         reverse = self._strand_values(
             sequences.reverse_complement(),
             features and [tracks[:, ::-1] for tracks in features],
             None if cores is None else (sequences.widths[:, None] - cores)[:, ::-1],
+            first_factors and [factor[:, ::-1] for factor in first_factors],
+            return_factors,
             advance,
         )
-        forward_weight, reverse_weight = self.decoder.strand_weights
-        return [
-            self.decoder.to_probabilities(forward_weight * one + reverse_weight * other[:, ::-1])
-            for one, other in zip(forward, reverse, strict=True)
-        ]
+        ours, theirs = self.decoder.strand_weights
+        return [ours * one + theirs * other[:, ::-1] for one, other in zip(forward, reverse, strict=True)]
 
     def probability_upper_bounds(self, text: str) -> np.ndarray | None:
         """Return an upper bound of the probability of each base, at a fraction of the cost of the prediction.
@@ -197,23 +217,25 @@ class Predictor:
         numpy.ndarray or None
             float32, shape (bases,); None if the model has no upper bound.
         """
-        logits = self.upper_bound_logits(text)
-        return None if logits is None else self.decoder.upper_bounds(logits)
+        factors = self.first_factors([text])
+        return None if factors is None else self.decoder.upper_bounds(factors[0][0])
 
-    def upper_bound_logits(self, text: str) -> np.ndarray | None:
-        """Return an upper bound of the logit of each base; of a head with two factors, the logit of its first factor.
+    def first_factors(self, texts: Sequence[str]) -> list[np.ndarray] | None:
+        """Return the first factor of each base of some sequences.
 
-        Parameters and shape are those of `probability_upper_bounds`.
+        Parameters
+        ----------
+        texts : sequence of str
+            Upper case.
+
+        Returns
+        -------
+        list of numpy.ndarray or None
+            float32, shape (2, bases) each: log-odds, and 1 inside a Z-HUNT call; None if the model has one factor.
         """
         if not self.decoder.decoding.has_upper_bound:
             return None
-        return self.executor.upper_bound_logits(torch.from_numpy(base_codes(text)))
-
-    def upper_bound_logits_of(self, texts: Sequence[str]) -> list[np.ndarray] | None:
-        """Return `upper_bound_logits` of several sequences."""
-        if not self.decoder.decoding.has_upper_bound:
-            return None
-        return self.executor.upper_bound_logits_of([torch.from_numpy(base_codes(text)) for text in texts])
+        return self.executor.first_factors([torch.from_numpy(base_codes(text)) for text in texts])
 
     def require_scores(self, scores: Sequence[str]) -> None:
         """Raise `ModelError` unless the model has all of the given scores, of `zflipon.config.SCORES`."""
@@ -252,9 +274,10 @@ class Predictor:
         cores: np.ndarray | None = None,
         features: Sequence[np.ndarray] | None = None,
         return_factors: bool = False,
+        first_factors: Sequence[np.ndarray] | None = None,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield batches and their outputs. Sequences are tokenized in a thread; parameters as in `Batcher.batches`."""
-        source = self.batches(sequences, cores, features, return_factors)
+        source = self.batches(sequences, cores, features, return_factors, first_factors=first_factors)
         with Prefetch(source, self.profile.prefetch_batches) as batches:
             for _, batch, pending in self.executor.stream((None, batch) for batch in batches):
                 yield batch, self.executor.gather(pending)
@@ -266,10 +289,13 @@ class Predictor:
         features: Sequence[np.ndarray] | None = None,
         return_factors: bool = False,
         return_product: bool = False,
+        first_factors: Sequence[np.ndarray] | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of the sequences; parameters as in `Batcher.batches`."""
         present = self.features and self.features.present
-        return self.batcher.batches(sequences, cores, features, present, return_factors, return_product)
+        return self.batcher.batches(
+            sequences, cores, features, present, return_factors, return_product, first_factors
+        )
 
     def base_values(self, batch: Batch, output: np.ndarray) -> np.ndarray:
         """Return the values of a batch's bases, concatenated: float32, shape (values, bases); see `Decoder`."""
@@ -298,11 +324,13 @@ class Predictor:
         sequences: Sequence[str],
         features: Sequence[np.ndarray] | None,
         cores: np.ndarray | None,
+        first_factors: Sequence[np.ndarray] | None,
+        return_factors: bool,
         advance: Callable[[int], object],
     ) -> list[np.ndarray]:
         """Return the values of one strand: float32, shape (values, bases) for each sequence."""
         result: list[np.ndarray] = [np.empty((1, 0), dtype=np.float32)] * len(sequences)
-        for batch, output in self.run_batches(sequences, cores, features, self.decoder.merges_factors):
+        for batch, output in self.run_batches(sequences, cores, features, return_factors, first_factors):
             values = self.decoder.base_values([batch], [output])
             for index, width, row in zip(batch.indices, batch.widths, values, strict=True):
                 result[index] = row[:, :width]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from zflipon.config import FACTORS, MIN_GAP
-from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.genome.windows import WINDOW_DTYPE, tile_windows
 from zflipon.inference.predictor import Predictor
 
@@ -141,29 +140,4 @@ def predict_factors(
         If the head of the model has no factors.
     """
     predictor.require_scores(FACTORS)
-    windows = SequenceWindows.from_sequences(sequences)
-    forward = _one_strand(predictor, windows, features, cores)
-    if not predictor.both_strands:
-        return forward
-    reverse = _one_strand(
-        predictor,
-        windows.reverse_complement(),
-        features and [tracks[:, ::-1] for tracks in features],
-        None if cores is None else (windows.widths[:, None] - cores)[:, ::-1],
-    )
-    ours, theirs = predictor.decoder.strand_weights
-    return [ours * one + theirs * other[:, ::-1] for one, other in zip(forward, reverse, strict=True)]
-
-
-def _one_strand(
-    predictor: Predictor,
-    windows: SequenceWindows,
-    features: Sequence[np.ndarray] | None,
-    cores: np.ndarray | None,
-) -> list[np.ndarray]:
-    result: list[np.ndarray] = [np.empty((len(FACTORS), 0), dtype=np.float32)] * len(windows)
-    for batch, output in predictor.run_batches(windows, cores, features, return_factors=True):
-        values = predictor.decoder.base_values([batch], [output])
-        for index, width, row in zip(batch.indices, batch.widths, values, strict=True):
-            result[index] = row[:, :width]
-    return result
+    return predictor.predict_values(sequences, features, cores, return_factors=True)

@@ -159,7 +159,7 @@ class SubstitutionWindow(EditedWindow):
         with torch.inference_mode(), _autocast(predictor):
             if predictor.both_strands:
                 codes = torch.from_numpy(base_codes(reverse_complement(text))).to(predictor.device)
-                reverse = predictor.module.substituted_window(codes)
+                reverse = predictor.module.substituted_window(codes, forward.first_factor.flip(-1))
                 assert reverse is not None  # the model has one for the forward strand
                 self._strands.append(reverse)
             factors = [strand.reference_logits() for strand in self._strands]
@@ -190,12 +190,13 @@ class SubstitutionWindow(EditedWindow):
     def _predict(self, positions: np.ndarray, letters: np.ndarray, core: tuple[int, int]) -> np.ndarray:
         size, factors = self._size, []
         with _autocast(self._predictor):
+            codes = torch.from_numpy(letters).to(self._predictor.device)
+            first_factors = self._strands[0].first_factors(positions, codes, core)
             for strand, window in enumerate(self._strands):
                 if strand:
-                    positions, letters = size - 1 - positions, len(NUCLEOTIDES) - 1 - letters
-                    core = size - core[1], size - core[0]
-                codes = torch.from_numpy(letters).to(self._predictor.device)
-                factors.append(window.logits(positions, codes, core))
+                    positions, codes = size - 1 - positions, len(NUCLEOTIDES) - 1 - codes
+                    core, first_factors = (size - core[1], size - core[0]), first_factors.flip(-1)
+                factors.append(window.logits(positions, codes, core, first_factors))
         return self._decode(factors)
 
     def _decode(self, factors: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:

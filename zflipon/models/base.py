@@ -185,17 +185,16 @@ class DnaModel(PreTrainedModel):
         """Bases on either side that decide about the logit of a base; None: all bases of the window may."""
         return None
 
-    def substituted_window(self, bases: Tensor) -> SubstitutedWindow | None:
+    def substituted_window(
+        self, bases: Tensor, first_factor: Tensor | None = None
+    ) -> SubstitutedWindow | None:
         """Return the states of one window, for fast predictions of substitutions; None if the model has none.
 
-        Parameters
-        ----------
-        bases : Tensor
-            int64, shape (bases,): nucleotide codes.
+        Parameters are those of `SubstitutedWindow`.
         """
         if not self.reads_wide_context or not self.base_head.can_substitute():
             return None
-        return SubstitutedWindow(self.base_head, bases)
+        return SubstitutedWindow(self.base_head, bases, first_factor)
 
     @property
     def view(self) -> View:
@@ -217,6 +216,7 @@ class DnaModel(PreTrainedModel):
         base_inputs: BaseInputs | None = None,
         features: Tensor | None = None,
         present: Tensor | None = None,
+        first_factor: Tensor | None = None,
         **_unused,
     ) -> DnaOutput:
         """Run the encoder and the head.
@@ -225,7 +225,7 @@ class DnaModel(PreTrainedModel):
         ----------
         input_ids, attention_mask : Tensor
             int64, shape (batch, tokens); the mask is 0 at padding; None means no padding.
-        base_tokens, bases, core, base_inputs, features, present
+        base_tokens, bases, core, base_inputs, features, present, first_factor
             For the base objective, see `zflipon.models.heads.base_resolution.BaseHead.forward`.
         labels : Tensor, optional
             int64, the shape of the logits without classes; `IGNORE` at positions without a label.
@@ -244,7 +244,7 @@ class DnaModel(PreTrainedModel):
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
         )
         if self.objective == "base":
-            given = (base_tokens, bases, core, base_inputs, features, present)
+            given = (base_tokens, bases, core, base_inputs, features, present, first_factor)
             return self._base_forward(states, given, labels, candidates, tracks)
         logits = self._class_logits(states, attention_mask).float()
         if labels is None:
@@ -263,10 +263,10 @@ class DnaModel(PreTrainedModel):
         """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside tokens."""
         return self.base_head.read_bases(bases)
 
-    def upper_bound_logits(self, bases: Tensor) -> Tensor:
-        """Return log-odds that bound those of `forward` from above, without running the encoder.
+    def first_factor(self, bases: Tensor) -> Tensor:
+        """Return the first factor of the probability, without running the encoder.
 
-        Only if `decoding.has_upper_bound`: the probability is a product, and this is its first factor.
+        Only if `decoding.has_upper_bound`: the log-odds of the first factor bound those of the product from above.
 
         Parameters
         ----------
@@ -276,9 +276,9 @@ class DnaModel(PreTrainedModel):
         Returns
         -------
         Tensor
-            float32, shape (batch, bases).
+            float32, shape (batch, 2, bases): log-odds, and 1 inside a Z-HUNT call.
         """
-        return self.base_head.can_form_logit(bases)
+        return self.base_head.first_factor(bases)
 
     def context_features(
         self,

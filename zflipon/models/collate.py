@@ -23,6 +23,7 @@ def collate(
     with_bases: bool,
     features: Sequence[np.ndarray] | None = None,
     present: np.ndarray | None = None,
+    first_factors: Sequence[np.ndarray] | None = None,
 ) -> dict[str, Tensor]:
     """Pad tokenized sequences to the longest of them.
 
@@ -39,6 +40,8 @@ def collate(
         Omics tracks of each sequence: float32, shape (tracks, steps).
     present : numpy.ndarray, optional
         Which tracks are present: float32, shape (tracks,) or (batch, tracks).
+    first_factors : sequence of numpy.ndarray, optional
+        First factor of each sequence, see `zflipon.models.base.DnaModel.first_factor`: float32, shape (2, bases).
 
     Returns
     -------
@@ -50,6 +53,7 @@ def collate(
         - with bases: ``base_tokens`` and ``bases``, int64, shape (batch, bases).
         - with features: ``features``, float32, shape (batch, tracks, steps), and ``present``, float32, shape
           (batch, tracks).
+        - with first factors: ``first_factor``, float32, shape (batch, 2, bases).
     """
     tokens = TokenBatch.from_tokens(tokens)
     batch = {"input_ids": torch.from_numpy(pad_rows(tokens.ids, tokens.counts, pad_id))}
@@ -68,6 +72,8 @@ def collate(
         batch["features"] = pad(features, 0)
         rows = np.broadcast_to(present, (len(features), features[0].shape[0]))
         batch["present"] = torch.from_numpy(rows.astype(np.float32))
+    if first_factors is not None:
+        batch["first_factor"] = pad(first_factors, 0)
     return batch
 
 
@@ -95,6 +101,7 @@ def select_rows(
         "attention_mask": tokens,
         "base_tokens": bases,
         "bases": bases,
+        "first_factor": bases,
     }
     selected = {name: tensor[rows, ..., : lengths.get(name)] for name, tensor in inputs.items()}
     if counts.min() == counts.max():

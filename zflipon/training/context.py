@@ -123,7 +123,9 @@ def train_context(
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             tracks, calls = module(batch)
-        loss = scale * tracks + settings.call_weight * calls
+        loss = scale * tracks
+        if step >= settings.first_call_step:
+            loss = loss + settings.call_weight * calls
         if not math.isfinite(loss.item()):
             raise NotANumberError(f"step {step}: the loss is not a number; a lower learning rate may help")
         optimizer.zero_grad(set_to_none=True)

@@ -92,6 +92,7 @@ def _windows(stage: StageConfig, training_data: TrainingData, chromatin: str) ->
         weight_decay=stage.weight_decay,
         warmup=max(1, round(stage.warmup * stage.steps)),
         call_share=stage.positives / (stage.positives + stage.background),
+        first_call_step=round(stage.labels_from * stage.steps),
         average=stage.ema_decay,
         seed=stage.seed,
     )

@@ -42,6 +42,8 @@ class ContextTraining:
         Share of windows that are placed around a Z-HUNT call; the others are placed uniformly.
     call_weight : float
         Weight of the loss of the calls, relative to that of the tracks.
+    first_call_step : int
+        Step from which the loss of the calls counts; before it, the tracks alone are learnt.
     average : float
         Decay of the running average of the weights, which is what the training returns.
     seed : int
@@ -57,6 +59,7 @@ class ContextTraining:
     warmup: int = 300
     call_share: float = 0.5
     call_weight: float = 0.3
+    first_call_step: int = 0
     average: float = 0.999
     seed: int = 0
     checkpoint_every: int = 500

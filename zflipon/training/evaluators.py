@@ -21,8 +21,9 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import Intervals, interval_mask
 from zflipon.genome.shards import make_plan
 from zflipon.inference.decoding import base_log_odds
-from zflipon.inference.genome_scan import ScanTask, scan_genome
+from zflipon.inference.genome_scan import scan_genome
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.scan_group import ScanTask
 from zflipon.metrics import Confusion, ScoreHistogram, ratio
 from zflipon.models import Calibration, Checkpoint
 from zflipon.omics.features import FeatureTracks

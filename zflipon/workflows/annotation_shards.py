@@ -18,7 +18,8 @@ from zflipon.config import CallConfig
 from zflipon.energetics.screen import screen_windows
 from zflipon.errors import OutputError
 from zflipon.genome.shards import Span, StoredSpan
-from zflipon.inference.genome_scan import ScanTask, scan_groups
+from zflipon.inference.genome_scan import scan_groups
+from zflipon.inference.scan_group import ScanTask
 from zflipon.jobs.job import Job, ShardProgress
 from zflipon.jobs.journal import Journal
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, LazyChunks, call_track, quantize

@@ -24,8 +24,9 @@ from zflipon.inference.devices import (
     precision_name,
     resolve_precision,
 )
-from zflipon.inference.genome_scan import ScanTask, scan_genome
+from zflipon.inference.genome_scan import scan_genome
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.scan_group import ScanTask
 from zflipon.inference.settings import gains_from_bfloat16
 from zflipon.models import Checkpoint, load
 from zflipon.models.files import BUNDLED, WEIGHTS_SHA256

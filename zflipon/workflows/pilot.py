@@ -12,7 +12,8 @@ import numpy as np
 
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Shard
-from zflipon.inference.genome_scan import ScanTask, scan_groups
+from zflipon.inference.genome_scan import scan_groups
+from zflipon.inference.scan_group import ScanTask
 from zflipon.jobs.journal import Journal
 from zflipon.jobs.record import peak_memory
 from zflipon.tracks.base import STDOUT

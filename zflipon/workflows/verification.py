@@ -22,8 +22,9 @@ from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.genome.intervals import interval_mask, parse_region
 from zflipon.genome.shards import make_plan
-from zflipon.inference.genome_scan import ScanTask, scan_scores
+from zflipon.inference.genome_scan import scan_scores
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.scan_group import ScanTask
 from zflipon.models import Checkpoint, load
 from zflipon.omics.features import FeatureTracks, open_features
 from zflipon.tracks.atomic import INDEX_SUFFIXES

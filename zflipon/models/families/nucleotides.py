@@ -20,7 +20,8 @@ from zflipon.errors import suggest
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
 from zflipon.models.base import DnaModel, DnaOutput
 from zflipon.models.heads.base_inputs import BaseInputs, one_hot
-from zflipon.models.heads.base_resolution import CAN_FORM_PRIOR, BaseHeadOutput
+from zflipon.models.heads.base_resolution import BaseHeadOutput
+from zflipon.models.heads.first_factor import CAN_FORM_PRIOR
 from zflipon.models.metadata import View
 from zflipon.tokenization.tokenizers import BaseTokenizer
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zflipon.errors import ModelError, suggest
-from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
+from zflipon.genome.alphabet import PADDING_BASE
 from zflipon.models.heads.autocast import without_autocast_on_cpu
-from zflipon.models.heads.base_inputs import BaseInputs, one_hot
+from zflipon.models.heads.base_inputs import BaseInputs
 from zflipon.models.heads.bin_context import BIN_SIZE, BinContext, interpolate_bins, pad_to_bins
+from zflipon.models.heads.first_factor import FirstFactor
 from zflipon.models.heads.kmers import KMER_RADII, KmerTables, append_kmer_means
 from zflipon.models.heads.omics import OmicsHead
 from zflipon.models.heads.wide_context import WideContext
@@ -32,6 +33,7 @@ HEAD_DEFAULTS = {
     "context_dilations": [1, 2, 4, 8, 16],
     "wide_context": None,
     "zhunt": [6, 12],
+    "call_distance": None,
     "tracks": 0,
     "kmer_size": 0,
     "distances": [0, 64, 256, 512, 1024, 4096],
@@ -42,10 +44,9 @@ HEAD_DEFAULTS = {
 RENAMED_SETTINGS = {"words": "kmer_size"}
 """Old name of a setting, in earlier checkpoints and recipes → its name now."""
 
-CAN_FORM_PRIOR, IS_FORMED_PRIOR = -5.0, -1.5
-"""Log-odds from which the two factors start: few bases can form Z-DNA, and one in five of those that can is formed.
-Starting from even odds, the first training steps would only learn these frequencies."""
-
+IS_FORMED_PRIOR = -1.5
+"""Log-odds from which the second factor starts: one in five bases that can form Z-DNA does. From even odds, the first
+training steps would only learn this frequency."""
 
 CORE_FLANK = 512
 """Bases on either side of a core that decide about Z-HUNT calls in it."""
@@ -88,7 +89,7 @@ def head_settings(settings: dict | None) -> dict:
     return {**HEAD_DEFAULTS, **settings}
 
 
-class BaseHead(nn.Module):
+class BaseHead(FirstFactor):
     """Predicts, for each base, whether Z-DNA can form there and whether it is formed.
 
     The first factor, the Z-forming score, reads the nearest bases, their Z-HUNT energies and Z-HUNT calls. The second,
@@ -120,6 +121,9 @@ class BaseHead(nn.Module):
         motifs and token states.
     kmer_size : int
         Bases of the k-mers whose log-odds are read around each bin; 0: none.
+    call_distance : int, optional
+        Bases farther than this from every Z-HUNT call hardly form Z-DNA: `FAR_FROM_CALLS` is added to their log-odds.
+        None: their log-odds are learnt alone.
     features : int
         Number of omics tracks.
     distances : sequence of int
@@ -147,17 +151,9 @@ class BaseHead(nn.Module):
         distances: Sequence[int] = (0,),
         omics: int = 512,
         structure: Structure = Z_DNA,
+        call_distance: int | None = None,
     ):
-        super().__init__()
-        self.zhunt, self.structure = tuple(zhunt), structure
-        width = len(NUCLEOTIDES) + (structure.energetics_channels if zhunt else 0)
-        self.entry = nn.Conv1d(width, channels, kernel, padding=kernel // 2)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
-            for dilation in dilations
-        )
-        self.reach = kernel // 2 * (1 + sum(dilations))  # bases on either side that the first factor reads
-        self.can_form = nn.Linear(channels, 1)
+        super().__init__(channels, kernel, dilations, zhunt, call_distance, structure)
         if wide_context:
             self.context = WideContext(**wide_context, dropout=dropout)
             context = self.context.channels
@@ -189,6 +185,7 @@ class BaseHead(nn.Module):
         base_inputs: BaseInputs | None = None,
         features: Tensor | None = None,
         present: Tensor | None = None,
+        first_factor: Tensor | None = None,
     ) -> BaseHeadOutput:
         """Compute both factors of each base.
 
@@ -206,17 +203,28 @@ class BaseHead(nn.Module):
             Used instead of `read_bases(bases)`, for example interpolated values.
         features, present : Tensor, optional
             Omics tracks, see `zflipon.models.heads.omics.OmicsHead.forward`.
+        first_factor : Tensor, optional
+            What `first_factor` returned for these bases, on the strand whose rules Z-HUNT follows; it is not computed
+            again.
         """
         size, plain = bases.shape[1], without_autocast_on_cpu
         with plain(bases.device):
-            inputs = base_inputs or self._read_core(bases, core)
+            if first_factor is not None:
+                first_factor = F.pad(first_factor, (0, -size % BIN_SIZE))
+                inputs = self._with_calls(bases, first_factor[:, 1] > 0)
+            else:
+                inputs = base_inputs or self._read_core(bases, core)
             bases, base_tokens = pad_to_bins(bases, base_tokens)
             mask = (bases != PADDING_BASE).unsqueeze(1)
+            can_form = (
+                self._can_form_in_core(core or (0, size), inputs, mask).float()
+                if first_factor is None
+                else first_factor[:, 0]
+            )
         context = self._read_context(inputs.one_hot, states, base_tokens, mask)
         with plain(bases.device):
-            product, can_form, is_formed, tracks = self._factors(
-                inputs, context, mask, core or (0, size), features, present
-            )
+            is_formed, tracks = self._is_formed(inputs, context, mask, features, present)
+            product = product_logit(can_form, is_formed)
         return BaseHeadOutput(product[:, :size], can_form[:, :size], is_formed[:, :size], tracks)
 
     def _read_context(
@@ -227,17 +235,15 @@ class BaseHead(nn.Module):
         with nullcontext() if wide else without_autocast_on_cpu(mask.device):
             return self.context(letters, states, base_tokens, mask).to(self.is_formed.weight.dtype)
 
-    def _factors(
+    def _is_formed(
         self,
         inputs: BaseInputs,
         context: Tensor,
         mask: Tensor,
-        core: tuple[int, int],
         features: Tensor | None,
         present: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return the output of `forward` for whole bins, from the context of each bin."""
-        can_form = self._can_form_in_core(core, inputs, mask).float()
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the second factor of whole bins and the track logits, from the context of each bin."""
         known = append_kmer_means(context, inputs.kmers, mask)
         is_formed = self.is_formed(self.dropout(known))
         if self.omics is not None and features is not None:
@@ -248,7 +254,7 @@ class BaseHead(nn.Module):
         if inputs.in_call is not None:
             is_formed = mean_over_calls(is_formed, inputs.in_call)
         tracks = self._predict_tracks(context) if self.training and self.tracks is not None else None
-        return product_logit(can_form, is_formed), can_form, is_formed, tracks
+        return is_formed, tracks
 
     def read_bases(self, bases: Tensor) -> BaseInputs:
         """Return the inputs of nucleotide codes, int64 of shape (batch, bases), padded to whole bins."""
@@ -269,6 +275,12 @@ class BaseHead(nn.Module):
         kmers = self.kmers(bases) if self.kmers is not None else None
         return BaseInputs(self._one_hot(bases), channels, in_call, kmers)
 
+    def _with_calls(self, bases: Tensor, in_call: Tensor) -> BaseInputs:
+        """Return the inputs of the second factor alone, from known Z-HUNT calls of whole bins."""
+        bases = F.pad(bases, (0, -bases.shape[1] % BIN_SIZE), value=PADDING_BASE)
+        kmers = self.kmers(bases) if self.kmers is not None else None
+        return BaseInputs(self._one_hot(bases), None, in_call if self.zhunt else None, kmers)
+
     def context_features(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return the inputs of the second factor: float, shape (batch, bins, features).
 
@@ -288,29 +300,6 @@ class BaseHead(nn.Module):
         mask = (bases != PADDING_BASE).unsqueeze(1)
         return self._predict_tracks(self._read_context(self._one_hot(bases), states, base_tokens, mask))
 
-    def can_form_logit(self, bases: Tensor) -> Tensor:
-        """Return the first factor, which needs no tokens: float32 log-odds, shape (batch, bases)."""
-        return self.candidates(bases)[0]
-
-    def candidates(self, bases: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the first factor, and which bases are inside a Z-HUNT call.
-
-        Parameters
-        ----------
-        bases : Tensor
-            int64, shape (batch, bases): nucleotide codes.
-
-        Returns
-        -------
-        can_form_logit : Tensor
-            float32, shape (batch, bases).
-        in_call : Tensor or None
-            bool, same shape; None for a head without Z-HUNT.
-        """
-        channels, in_call = self._zhunt(bases)
-        near = self._near_bases(self._one_hot(bases), channels, (bases != PADDING_BASE).unsqueeze(1))
-        return self._can_form(near).float(), in_call
-
     def can_substitute(self) -> bool:
         """Whether `zflipon.models.heads.substitutions.SubstitutedWindow` supports this head."""
         return isinstance(self.context, WideContext) and self.kmers is None and self.omics is None
@@ -321,33 +310,6 @@ class BaseHead(nn.Module):
                 "this head predicts no tracks; set tracks in the base_head settings to their number"
             )
         return self.tracks(context).transpose(1, 2)
-
-    def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        return self.structure.energetics(bases, *self.zhunt) if self.zhunt else (None, None)
-
-    def _one_hot(self, bases: Tensor) -> Tensor:
-        return one_hot(bases).to(self.entry.weight.dtype)
-
-    def _can_form(self, near: Tensor) -> Tensor:
-        return self.can_form(near.transpose(1, 2)).squeeze(-1) + CAN_FORM_PRIOR
-
-    def _can_form_in_core(self, core: tuple[int, int], inputs: BaseInputs, mask: Tensor) -> Tensor:
-        """Return the first factor within a core, computed from the bases in reach: float, shape (batch, bases)."""
-        length = mask.shape[-1]
-        start, end = max(0, core[0] - self.reach), min(length, core[1] + self.reach)
-        zhunt = None if inputs.zhunt is None else inputs.zhunt[..., start:end]
-        if inputs.one_hot is None:
-            raise ValueError("the base head needs one_hot in base_inputs")
-        near = self._near_bases(inputs.one_hot[..., start:end], zhunt, mask[..., start:end])
-        return F.pad(self._can_form(near), (start, length - end), value=CAN_FORM_PRIOR)
-
-    def _near_bases(self, letters: Tensor, zhunt: Tensor | None, mask: Tensor) -> Tensor:
-        """Run the convolutions over single bases: float, shape (batch, channels, bases)."""
-        x = letters if zhunt is None else torch.cat([letters, zhunt.to(letters.dtype)], dim=1)
-        x = F.gelu(self.entry(x)) * mask
-        for convolution in self.convolutions:
-            x = x + F.gelu(convolution(x)) * mask
-        return x
 
 
 def product_logit(one: Tensor, other: Tensor) -> Tensor:

@@ -22,8 +22,7 @@ class HeadDecoding:
         factors are averaged over the strands with these weights and then multiplied. With one pair, probabilities are
         averaged. With two, the head returns a Z-forming score and an activity score.
     has_upper_bound : bool
-        Whether the model has `upper_bound_logits`, a cheap upper bound of each base's logit. Of a head with factors,
-        this is the logit of the first factor.
+        Whether the model has a `first_factor`, which is cheap to compute and whose logit is an upper bound.
     """
 
     per_base: bool

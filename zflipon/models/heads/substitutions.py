@@ -29,14 +29,19 @@ class SubstitutedWindow:
         One that can substitute.
     bases : Tensor
         int64, shape (bases,): nucleotide codes of the window.
+    first_factor : Tensor, optional
+        float32, shape (2, bases): what `BaseHead.first_factor` returns, for a reverse strand that takes it from the
+        forward one.
 
     Attributes
     ----------
     size : int
         Bases of the window.
+    first_factor : Tensor
+        float32, shape (2, bases).
     """
 
-    def __init__(self, head: BaseHead, bases: Tensor):
+    def __init__(self, head: BaseHead, bases: Tensor, first_factor: Tensor | None = None):
         if not isinstance(head.context, WideContext):
             raise TypeError("a SubstitutedWindow needs a head with a wide context")
         self._head, self._context, self._bases, self.size = head, head.context, bases, len(bases)
@@ -44,14 +49,11 @@ class SubstitutedWindow:
         letters = F.pad(letters, (0, 0, 0, -len(bases) % COARSE_BIN))
         self._network = SubstitutedNetwork(head.context.network, letters)
         self._fine = head.context.fine(self._network.fine)
-        can_form, in_call = self._read_candidates(bases[None])
-        self._can_form, self._in_call = can_form[0], None if in_call is None else in_call[0]
+        self.first_factor = self._read_first_factor(bases[None])[0] if first_factor is None else first_factor
         reach = head.structure.energetics_reach(*head.zhunt) if head.zhunt else 0
         self._call_reach, self._can_form_reach = reach, reach + head.reach
-        self._runs = np.empty((0, 2), dtype=np.int64)
-        if self._in_call is not None:
-            edges = np.flatnonzero(np.diff(self._in_call.cpu().numpy(), prepend=False, append=False))
-            self._runs = edges.reshape(-1, 2)
+        in_call = self.first_factor[1].cpu().numpy() > 0
+        self._runs = np.flatnonzero(np.diff(in_call, prepend=False, append=False)).reshape(-1, 2)
 
     def reference_logits(self) -> tuple[Tensor, Tensor]:
         """Return both factors of the unchanged window: float32 log-odds, shape (bases,) each."""
@@ -59,11 +61,16 @@ class SubstitutedWindow:
         hidden = torch.relu(self._fine + coarse.repeat_interleave(COARSE_BIN // FINE_BIN, dim=0))
         bins = self._read_bins(hidden[None])[:, : -(-self.size // BIN_SIZE)]
         is_formed = self._interpolate(bins)[:, : self.size]
-        if self._in_call is not None:
-            is_formed = mean_over_calls(is_formed, self._in_call[None])
-        return self._can_form, is_formed[0].float()
+        is_formed = mean_over_calls(is_formed, self.first_factor[1:] > 0)
+        return self.first_factor[0], is_formed[0].float()
 
-    def logits(self, positions: np.ndarray, letters: Tensor, core: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def logits(
+        self,
+        positions: np.ndarray,
+        letters: Tensor,
+        core: tuple[int, int],
+        first_factors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return both factors of each substituted sequence.
 
         Parameters
@@ -74,6 +81,8 @@ class SubstitutedWindow:
             int64, shape (substitutions,): codes of the new bases, 0 to 3.
         core : (int, int)
             First and last + 1 base for which logits are needed.
+        first_factors : Tensor, optional
+            What `first_factors` returned, of the forward strand and reversed.
 
         Returns
         -------
@@ -81,12 +90,31 @@ class SubstitutedWindow:
             float32, shape (substitutions, bases of the core).
         """
         low, high = self._complete_calls(core)
-        can_form, in_call = self._candidates(positions, letters, low, high)
+        if first_factors is None:
+            first_factors = self.first_factors(positions, letters, core)
         is_formed = self._is_formed(positions, letters, low, high)
-        if in_call is not None:
-            is_formed = mean_over_calls(is_formed, in_call)
+        is_formed = mean_over_calls(is_formed, first_factors[:, 1] > 0)
         inside = slice(core[0] - low, core[1] - low)
-        return can_form[:, inside], is_formed[:, inside].float()
+        return first_factors[:, 0, inside], is_formed[:, inside].float()
+
+    def first_factors(self, positions: np.ndarray, letters: Tensor, core: tuple[int, int]) -> Tensor:
+        """Return the first factor of each substituted sequence, in the core and in calls that reach out of it.
+
+        Parameters are those of `logits`. It is computed anew around each substitution.
+
+        Returns
+        -------
+        Tensor
+            float32, shape (substitutions, 2, bases).
+        """
+        reach, rows = self._can_form_reach, torch.arange(len(positions), device=letters.device)
+        size = min(self.size, 4 * reach + 1)  # what decides about the bases that change, and these bases
+        start = (positions - 2 * reach).clip(0, self.size - size)
+        bases = gather_rows(self._bases, start, size)
+        bases[rows, torch.from_numpy(positions - start).to(rows.device)] = letters
+        changed, ends = self._read_first_factor(bases), self._complete_calls(core)
+        parts = zip(self.first_factor, changed.unbind(1), strict=True)
+        return torch.stack([self._splice(*part, positions, start, ends) for part in parts], 1)
 
     def _complete_calls(self, core: tuple[int, int]) -> tuple[int, int]:
         """Extend a core so that no call crosses its ends: the activity score is averaged over calls."""
@@ -98,21 +126,6 @@ class SubstitutedWindow:
                 max(high, int(self._runs[crosses, 1].max())),
             )
         return low, high
-
-    def _candidates(
-        self, positions: np.ndarray, letters: Tensor, low: int, high: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the first factor and the calls of ``[low, high)``, computed anew around each substitution."""
-        reach, rows = self._can_form_reach, torch.arange(len(positions), device=letters.device)
-        size = min(self.size, 4 * reach + 1)  # what decides about the bases that change, and these bases
-        start = (positions - 2 * reach).clip(0, self.size - size)
-        bases = gather_rows(self._bases, start, size)
-        bases[rows, torch.from_numpy(positions - start).to(rows.device)] = letters
-        can_form, in_call = self._read_candidates(bases)
-        calls = None
-        if in_call is not None and self._in_call is not None:
-            calls = self._splice(self._in_call, in_call, positions, start, (low, high))
-        return self._splice(self._can_form, can_form, positions, start, (low, high)), calls
 
     def _splice(
         self,
@@ -149,9 +162,9 @@ class SubstitutedWindow:
         bins = self._read_bins(hidden)[:, : -(-self.size // BIN_SIZE) - begin // BIN_SIZE]
         return self._interpolate(bins)[:, low - begin : high - begin]
 
-    def _read_candidates(self, bases: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _read_first_factor(self, bases: Tensor) -> Tensor:
         with without_autocast_on_cpu(bases.device):
-            return self._head.candidates(bases)
+            return self._head.first_factor(bases)
 
     def _read_bins(self, hidden: Tensor) -> Tensor:
         """Return the second factor of bins, float, shape (n, bins, 1), from the context at `FINE_BIN`."""

@@ -1,0 +1,137 @@
+"""The first factor of the base head: which bases can form Z-DNA, from the nearest bases and their Z-HUNT energies.
+
+The second factor, and the product, are in `zflipon.models.heads.base_resolution`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
+from zflipon.models.heads.base_inputs import BaseInputs, one_hot
+from zflipon.models.structure import Structure
+
+CAN_FORM_PRIOR = -5.0
+"""Log-odds from which the factor starts: few bases can form Z-DNA. From even odds, the first training steps would only
+learn this frequency."""
+
+FAR_FROM_CALLS = -10.0
+"""Added to the log-odds of the first factor of bases that are far from every Z-HUNT call, if a head has a
+``call_distance``."""
+
+
+class FirstFactor(nn.Module):
+    """Convolutions over single bases and their Z-HUNT energies.
+
+    Parameters
+    ----------
+    channels : int
+        Width of the convolutions.
+    kernel : int
+        Bases that each of them covers; odd.
+    dilations : sequence of int
+        One residual convolution for each.
+    zhunt : sequence of int
+        Dinucleotides of the shortest and longest Z-HUNT window; empty: Z-HUNT is not used.
+    call_distance : int or None
+        Bases farther than this from every Z-HUNT call hardly form Z-DNA: `FAR_FROM_CALLS` is added to their log-odds.
+        None: their log-odds are learnt alone.
+    structure : Structure
+        The structure whose energetics are read.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        dilations: Sequence[int],
+        zhunt: Sequence[int],
+        call_distance: int | None,
+        structure: Structure,
+    ):
+        super().__init__()
+        self.zhunt, self.structure, self.call_distance = tuple(zhunt), structure, call_distance
+        width = len(NUCLEOTIDES) + (structure.energetics_channels if zhunt else 0)
+        self.entry = nn.Conv1d(width, channels, kernel, padding=kernel // 2)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
+            for dilation in dilations
+        )
+        self.reach = kernel // 2 * (1 + sum(dilations))  # bases on either side that the first factor reads
+        self.can_form = nn.Linear(channels, 1)
+
+    def can_form_logit(self, bases: Tensor) -> Tensor:
+        """Return the first factor, which needs no tokens: float32 log-odds, shape (batch, bases)."""
+        return self.candidates(bases)[0]
+
+    def first_factor(self, bases: Tensor) -> Tensor:
+        """Return the first factor, and which bases are inside a Z-HUNT call, as one tensor.
+
+        Parameters
+        ----------
+        bases : Tensor
+            int64, shape (batch, bases): nucleotide codes.
+
+        Returns
+        -------
+        Tensor
+            float32, shape (batch, 2, bases): log-odds, and 1 inside a call.
+        """
+        can_form, in_call = self.candidates(bases)
+        return torch.stack([can_form, torch.zeros_like(can_form) if in_call is None else in_call.float()], 1)
+
+    def candidates(self, bases: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the first factor, and which bases are inside a Z-HUNT call.
+
+        Parameters
+        ----------
+        bases : Tensor
+            int64, shape (batch, bases): nucleotide codes.
+
+        Returns
+        -------
+        can_form_logit : Tensor
+            float32, shape (batch, bases).
+        in_call : Tensor or None
+            bool, same shape; None for a head without Z-HUNT.
+        """
+        channels, in_call = self._zhunt(bases)
+        near = self._near_bases(self._one_hot(bases), channels, (bases != PADDING_BASE).unsqueeze(1))
+        return self._can_form(near, in_call).float(), in_call
+
+    def _zhunt(self, bases: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        return self.structure.energetics(bases, *self.zhunt) if self.zhunt else (None, None)
+
+    def _one_hot(self, bases: Tensor) -> Tensor:
+        return one_hot(bases).to(self.entry.weight.dtype)
+
+    def _can_form(self, near: Tensor, in_call: Tensor | None) -> Tensor:
+        logits = self.can_form(near.transpose(1, 2)).squeeze(-1) + CAN_FORM_PRIOR
+        distance = self.call_distance
+        if distance is None or in_call is None:
+            return logits
+        is_near = F.max_pool1d(in_call.float().unsqueeze(1), 2 * distance + 1, 1, distance).squeeze(1)
+        return logits + FAR_FROM_CALLS * (1 - is_near)
+
+    def _can_form_in_core(self, core: tuple[int, int], inputs: BaseInputs, mask: Tensor) -> Tensor:
+        """Return the first factor within a core, computed from the bases in reach: float, shape (batch, bases)."""
+        length = mask.shape[-1]
+        start, end = max(0, core[0] - self.reach), min(length, core[1] + self.reach)
+        zhunt = None if inputs.zhunt is None else inputs.zhunt[..., start:end]
+        in_call = None if inputs.in_call is None else inputs.in_call[..., start:end]
+        if inputs.one_hot is None:
+            raise ValueError("the base head needs one_hot in base_inputs")
+        near = self._near_bases(inputs.one_hot[..., start:end], zhunt, mask[..., start:end])
+        return F.pad(self._can_form(near, in_call), (start, length - end), value=CAN_FORM_PRIOR)
+
+    def _near_bases(self, letters: Tensor, zhunt: Tensor | None, mask: Tensor) -> Tensor:
+        """Run the convolutions over single bases: float, shape (batch, channels, bases)."""
+        x = letters if zhunt is None else torch.cat([letters, zhunt.to(letters.dtype)], dim=1)
+        x = F.gelu(self.entry(x)) * mask
+        for convolution in self.convolutions:
+            x = x + F.gelu(convolution(x)) * mask
+        return x
