@@ -11,6 +11,7 @@ from zflipon.genome.alphabet import reverse_complement
 from zflipon.inference.decoding import base_log_odds, calibrate
 from zflipon.inference.devices import DEVICE_PROFILES
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.sequences import predict_factors
 from zflipon.models import Calibration
 from zflipon.models.collate import collate
 from zflipon.tokenization.tokens import Tokens
@@ -79,6 +80,15 @@ def test_a_base_resolution_head_averages_only_its_activity_score_over_strands(to
     (both,) = predict(checkpoint, [sequence], BOTH_STRANDS)
     np.testing.assert_allclose(both, 1 / (1 + np.exp(-log_odds)), atol=1e-5)
     assert not np.allclose(activity, reverse_activity[::-1], atol=1e-4)
+
+
+def test_all_bases_of_a_call_have_one_activity_on_both_strands(tokenizer):
+    text = random_dna(generator(), 150) + "CG" * 9 + random_dna(generator(), 150)
+    predictor = Predictor(compact_checkpoint(tokenizer, "base"), BOTH_STRANDS)
+    ((_, activity),) = predict_factors(predictor, [text])
+    ((_, in_call),) = predictor.first_factors([text])
+    assert np.ptp(activity[in_call > 0]) < 1e-6
+    assert np.ptp(activity[in_call == 0]) > 1e-3
 
 
 def test_calibration_maps_the_log_odds_of_the_model(tokenizer):

@@ -16,6 +16,7 @@ from zflipon.models.heads.base_resolution import (
     mean_over_calls,
 )
 from zflipon.models.heads.bin_context import BIN_SIZE, interpolate_bins
+from zflipon.models.heads.first_factor import FAR_FROM_CALLS
 from zflipon.models.heads.kmers import KMER_RADII, kmer_indices
 from zflipon.tokenization.alignment import IGNORE
 
@@ -109,6 +110,34 @@ def test_the_probability_is_the_product_of_the_factors():
         calls.logits.sigmoid(), calls.can_form_logit.sigmoid() * is_formed, rtol=1e-4, atol=1e-7
     )
     assert calls.track_logits is None
+
+
+def test_bases_far_from_every_call_hardly_form_z_dna():
+    text = dna(200, seed=2) + "CG" * 9 + dna(200, seed=4)
+    plain, limited = head().eval(), head(call_distance=3).eval()
+    with torch.inference_mode():
+        (learnt, in_call), (given, _) = (each.candidates(codes(text)) for each in (plain, limited))
+    called = np.flatnonzero(in_call[0].numpy())
+    assert len(called)
+    distance = np.abs(np.arange(len(text))[:, None] - called).min(axis=1)
+    expected = learnt[0].numpy() + np.where(distance <= 3, 0, FAR_FROM_CALLS)
+    np.testing.assert_allclose(given[0].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("zhunt", [[6, 12], []])
+def test_a_first_factor_that_is_known_is_not_computed_again(zhunt):
+    base_head = head(zhunt=zhunt, call_distance=3).eval()
+    given = inputs(dna(90, seed=5) + "CG" * 9 + dna(33, seed=6), dna(70, seed=7))
+    with torch.inference_mode():
+        expected = base_head(*given)
+        factor = base_head.first_factor(given[2])
+        found = base_head(*given, first_factor=factor)
+        other = base_head(*given, first_factor=factor + torch.tensor([1.0, 0.0])[:, None])
+    is_base = given[2] != PADDING_BASE
+    for one, same in zip(expected[:3], found[:3], strict=True):
+        torch.testing.assert_close(one[is_base], same[is_base], rtol=0, atol=1e-5)
+    torch.testing.assert_close(other.can_form_logit, found.can_form_logit + 1)
+    torch.testing.assert_close(other.is_formed_logit, found.is_formed_logit)
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 100])

@@ -1,5 +1,7 @@
 """Windows, targets and the loop of the context training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,6 +148,18 @@ def test_training_learns_tracks_that_follow_from_the_sequence(tmp_path):
     batch = sampler.batch(1000)
     called = trained.tracks(context.read(batch.bases)[1])[batch.inside] > 0
     assert (called == batch.tracks[batch.inside].bool()).float().mean() > 0.95
+
+
+def test_labels_count_from_their_first_step_on(targets_file, tmp_path):
+    targets = ChromatinTargets.load(targets_file)
+    for first, changes in ((SETTINGS.steps, False), (0, True)):
+        sampler, _ = windows(targets, replace(SETTINGS, first_call_step=first))
+        trained = module()
+        (tmp_path / str(first)).mkdir()
+        before = trained.activity.weight.clone(), trained.tracks.output.weight.clone()
+        train_context(trained, sampler, tmp_path / str(first), torch.float32)
+        assert torch.equal(trained.activity.weight, before[0]) != changes
+        assert not torch.equal(trained.tracks.output.weight, before[1])
 
 
 def test_offsets_fold_into_the_readout():

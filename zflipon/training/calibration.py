@@ -21,7 +21,7 @@ from zflipon.models import Calibration
 
 Points = tuple[tuple[float, float], ...]
 
-KNOTS = np.array([-6.0, -3.0, *np.arange(-2.0, 3.5, 0.5)])
+KNOTS = np.array([-10.0, -8.0, -6.0, -4.5, -3.0, *np.arange(-2.0, 3.5, 0.5)])
 """Scaled log-odds between which the correction is linear. It is 0 at the first knot and below."""
 
 BEND_PENALTY = 20.0

@@ -141,8 +141,11 @@ class ContextNetwork(nn.Module):
             of `COARSE_BIN`.
         """
         x = bases.contiguous().transpose(1, 2).unsqueeze(2)  # channels last
-        x = F.relu(self.stem(x))
-        x = F.max_pool2d(self.blocks_2(x), (1, _POOL))
+        x = self.stem(x)
+        if not self.blocks_2:
+            x = F.relu(F.max_pool2d(x, (1, _POOL)))  # the same as the other order, on a quarter of the states
+        else:
+            x = F.max_pool2d(self.blocks_2(F.relu(x)), (1, _POOL))
         x = F.max_pool2d(self.blocks_8(F.relu(self.to_8(x))), (1, _POOL))
         fine = self.blocks_32(F.relu(self.to_32(x)))
         x = F.max_pool2d(fine, (1, _POOL))
