@@ -40,7 +40,7 @@ class LimitedMemory(torch.nn.Module):
 
 
 def run(module, batches):
-    executor = Executor(module, InferenceSettings(torch.device("cpu"), torch.float32, threads=1), 0, 256)
+    executor = Executor(module, InferenceSettings(torch.device("cpu"), torch.float32, threads=1), 256)
     return [executor.gather(executor.submit(batch)) for batch in batches]
 
 

@@ -66,7 +66,7 @@ class Executor:
     module : DnaModel
         Moved to the device of the settings and set to evaluation mode.
     settings : InferenceSettings
-    margin, window : int
+    window : int
         The model's, in bases.
     timer : StageTimer, optional
     profile : DeviceProfile, optional
@@ -77,12 +77,11 @@ class Executor:
         self,
         module: DnaModel,
         settings: InferenceSettings,
-        margin: int,
         window: int,
         timer: StageTimer | None = None,
         profile: DeviceProfile | None = None,
     ):
-        self.settings, self.margin, self.window = settings, margin, window
+        self.settings, self.window = settings, window
         self.device, self.dtype = settings.device, settings.dtype
         self.module = cast_encoder_weights(
             module.to(device=self.device).eval(),  # pyright: ignore[reportCallIssue, reportArgumentType]: transformers wraps it
@@ -226,9 +225,10 @@ class Executor:
     @torch.inference_mode()
     def _read_chunk(self, codes: torch.Tensor, start: int, end: int) -> np.ndarray:
         """Return the first factor of ``[start, end)``, computed with a margin; in halves if memory does not suffice."""
-        first = max(0, start - self.margin)
+        reach = self.module.first_factor_reach
+        first = max(0, start - reach)
         try:
-            rows = self._first_factor(codes[first : end + self.margin][None])
+            rows = self._first_factor(codes[first : end + reach][None])
             return rows[0, :, start - first : end - first]
         except RuntimeError as error:
             self._raise_unless_divisible(error, end - start > self.window)

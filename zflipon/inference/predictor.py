@@ -104,7 +104,6 @@ class Predictor:
         self.executor = Executor(
             checkpoint.module,
             self.settings,
-            self.metadata.margin,
             self.metadata.window,
             self.timer,
             self.profile,

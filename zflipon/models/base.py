@@ -280,6 +280,11 @@ class DnaModel(PreTrainedModel):
         """
         return self.base_head.first_factor(bases)
 
+    @property
+    def first_factor_reach(self) -> int:
+        """Bases on either side that decide about the first factor of a base."""
+        return self.base_head.first_factor_reach
+
     def context_features(
         self,
         input_ids: Tensor,

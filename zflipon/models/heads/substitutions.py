@@ -51,7 +51,7 @@ class SubstitutedWindow:
         self._fine = head.context.fine(self._network.fine)
         self.first_factor = self._read_first_factor(bases[None])[0] if first_factor is None else first_factor
         reach = head.structure.energetics_reach(*head.zhunt) if head.zhunt else 0
-        self._call_reach, self._can_form_reach = reach, reach + head.reach
+        self._call_reach, self._can_form_reach = reach, head.first_factor_reach
         in_call = self.first_factor[1].cpu().numpy() > 0
         self._runs = np.flatnonzero(np.diff(in_call, prepend=False, append=False)).reshape(-1, 2)
 
