@@ -132,7 +132,7 @@ class ScanGroup:
         if selected is None or set(self.scores) & set(FACTORS):
             factors = self.predictor.first_factors(texts)
             return None if factors is None else np.concatenate(factors, axis=1)
-        # calls reach out of a window, so bases beside it decide too
+        # calls reach out of a window, so bases next to it decide too
         ranges = merge(np.stack([starts - CORE_FLANK, ends + CORE_FLANK], axis=1)[selected])
         ranges = _split_at(ranges.clip(0, len(text)), np.cumsum([len(each) for each in texts]))
         factors = self.predictor.first_factors([text[start:end] for start, end in ranges])
