@@ -15,7 +15,7 @@ from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.inference.devices import DeviceProfile, device_profile
 from zflipon.models.collate import collate, select_rows
 from zflipon.tokenization.tokenizers import DnaTokenizer
-from zflipon.tokenization.tokens import TokenBatch
+from zflipon.tokenization.tokens import TokenBatch, single_tokens
 
 POOL_WINDOWS = 4096
 """Windows that are tokenized, sorted by token count and collated together, so that batches need little padding."""
@@ -79,7 +79,7 @@ class Batcher:
     profile : DeviceProfile, optional
         Default: the device's own.
     reads_tokens : bool
-        Whether the time of the model depends on tokens; if not, batches are measured in bases.
+        Whether the model reads tokens; if not, batches are measured in bases.
     """
 
     def __init__(
@@ -105,8 +105,9 @@ class Batcher:
         return_factors: bool = False,
         return_product: bool = False,
         first_factors: Sequence[np.ndarray] | None = None,
+        needs_tokens: bool = True,
     ) -> Iterator[Batch]:
-        """Yield batches of sequences with similar token counts.
+        """Yield batches of sequences of similar size.
 
         Parameters
         ----------
@@ -121,14 +122,17 @@ class Batcher:
             As in `Batch`.
         first_factors : sequence of numpy.ndarray, optional
             First factor of each sequence, if it is known: float32, shape (2, bases).
+        needs_tokens : bool
+            False: a model that does not read tokens gets each sequence as one token.
         """
         sequences = SequenceWindows.from_sequences(sequences)
         first = end = 0
         while end < len(sequences):
             first, end = end, end + _pool_size(sequences.widths[end : end + POOL_WINDOWS])
             pool = sequences[first:end]
-            tokens = self.tokenizer.encode(pool)
-            order = np.argsort(tokens.counts, kind="stable")
+            is_read = self.reads_tokens or needs_tokens
+            tokens = self.tokenizer.encode(pool) if is_read else single_tokens(pool.widths)
+            order = np.argsort(tokens.counts if self.reads_tokens else pool.widths, kind="stable")
             pool, tokens = pool[order], tokens[order]
             # one call for the whole pool, because calls for each batch cost more than their work
             inputs = collate(
@@ -140,7 +144,7 @@ class Batcher:
                 present=present,
                 first_factors=first_factors and [first_factors[first + i] for i in order],
             )
-            for rows in self._split(tokens.counts, int(pool.widths.max())):
+            for rows in self._split(tokens.counts if self.reads_tokens else pool.widths):
                 batch_inputs = select_rows(inputs, rows, tokens.counts[rows], pool.widths[rows])
                 if self.device.type == "cuda":
                     batch_inputs = {
@@ -151,24 +155,20 @@ class Batcher:
                 widths, rows_of_output = pool.widths[rows], (return_factors, return_product)
                 yield Batch(indices, tokens[rows], widths, batch_inputs, core, *rows_of_output)
 
-    def _split(self, counts: np.ndarray, width: int) -> Iterator[slice]:
-        """Yield the rows of each batch of a pool whose token counts are sorted; `width` is its longest sequence."""
-        if self.reads_tokens:
-            fitting = self.profile.tokens_per_batch // max(int(counts.max()), 1)
-        else:
-            fitting = self.profile.bases_per_batch // max(width, 1)
-        size = self.batch_size or max(1, fitting)
+    def _split(self, sizes: np.ndarray) -> Iterator[slice]:
+        """Yield the rows of each batch of a pool whose sizes, in tokens or bases, are sorted."""
+        most = self.profile.tokens_per_batch if self.reads_tokens else self.profile.bases_per_batch
+        size = self.batch_size or max(1, most // max(int(sizes.max()), 1))
         trim_from, start = self.profile.trim_from_tokens, 0
-        while start < len(counts):
+        while start < len(sizes):
             rows = size
-            if self.batch_size is None:  # short contigs: more rows with as many tokens
+            if self.batch_size is None:  # short contigs: more rows of the same size
                 while (
-                    start + rows < len(counts)
-                    and 2 * rows * max(counts[start : start + 2 * rows][-1], 1)
-                    <= self.profile.tokens_per_batch
+                    start + rows < len(sizes)
+                    and 2 * rows * max(sizes[start : start + 2 * rows][-1], 1) <= most
                 ):
                     rows *= 2
-            batch = counts[start : start + rows]
+            batch = sizes[start : start + rows]
             if trim_from is not None:
                 used, padded = np.cumsum(batch), batch * np.arange(1, len(batch) + 1)
                 wasteful = np.flatnonzero((used > trim_from) & (padded - used > MAX_PADDING * padded))

@@ -274,9 +274,12 @@ class Predictor:
         features: Sequence[np.ndarray] | None = None,
         return_factors: bool = False,
         first_factors: Sequence[np.ndarray] | None = None,
+        needs_tokens: bool = True,
     ) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield batches and their outputs. Sequences are tokenized in a thread; parameters as in `Batcher.batches`."""
-        source = self.batches(sequences, cores, features, return_factors, first_factors=first_factors)
+        source = self.batches(
+            sequences, cores, features, return_factors, first_factors=first_factors, needs_tokens=needs_tokens
+        )
         with Prefetch(source, self.profile.prefetch_batches) as batches:
             for _, batch, pending in self.executor.stream((None, batch) for batch in batches):
                 yield batch, self.executor.gather(pending)
@@ -289,11 +292,12 @@ class Predictor:
         return_factors: bool = False,
         return_product: bool = False,
         first_factors: Sequence[np.ndarray] | None = None,
+        needs_tokens: bool = True,
     ) -> Iterator[Batch]:
         """Yield batches of the sequences; parameters as in `Batcher.batches`."""
         present = self.features and self.features.present
         return self.batcher.batches(
-            sequences, cores, features, present, return_factors, return_product, first_factors
+            sequences, cores, features, present, return_factors, return_product, first_factors, needs_tokens
         )
 
     def base_values(self, batch: Batch, output: np.ndarray) -> np.ndarray:
@@ -329,7 +333,10 @@ class Predictor:
     ) -> list[np.ndarray]:
         """Return the values of one strand: float32, shape (values, bases) for each sequence."""
         result: list[np.ndarray] = [np.empty((1, 0), dtype=np.float32)] * len(sequences)
-        for batch, output in self.run_batches(sequences, cores, features, return_factors, first_factors):
+        needs_tokens = not self.decoder.decoding.per_base
+        for batch, output in self.run_batches(
+            sequences, cores, features, return_factors, first_factors, needs_tokens
+        ):
             values = self.decoder.base_values([batch], [output])
             for index, width, row in zip(batch.indices, batch.widths, values, strict=True):
                 result[index] = row[:, :width]

@@ -199,7 +199,12 @@ class ScanGroup:
     def batches(self) -> list[Batch]:
         """Tokenize the windows of the group."""
         batches = self.predictor.batches(
-            self.sequences, self.cores, self.features, *self.output_rows, first_factors=self.first_factors
+            self.sequences,
+            self.cores,
+            self.features,
+            *self.output_rows,
+            first_factors=self.first_factors,
+            needs_tokens=not self.predictor.decoder.decoding.per_base,
         )
         return list(batches)
 

@@ -94,6 +94,17 @@ def concatenate_batches(batches: Sequence[TokenBatch]) -> TokenBatch:
     )
 
 
+def single_tokens(widths: np.ndarray) -> TokenBatch:
+    """Return each sequence as one token of number 0, for models that read bases alone.
+
+    Parameters
+    ----------
+    widths : numpy.ndarray
+        int64, shape (sequences,): bases of each sequence.
+    """
+    return TokenBatch(np.zeros_like(widths), widths, np.ones_like(widths))
+
+
 def concatenated_ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return ``range(start, start + count)`` for each start, concatenated.
 
