@@ -120,7 +120,7 @@ def test_bases_far_from_every_call_hardly_form_z_dna():
     called = np.flatnonzero(in_call[0].numpy())
     assert len(called)
     distance = np.abs(np.arange(len(text))[:, None] - called).min(axis=1)
-    expected = learnt[0].numpy() + np.where(distance <= 3, 0, FAR_FROM_CALLS)
+    expected = np.where(distance <= 3, learnt[0].numpy(), FAR_FROM_CALLS)
     np.testing.assert_allclose(given[0].numpy(), expected, atol=1e-5)
 
 

@@ -122,8 +122,7 @@ class BaseHead(FirstFactor):
     kmer_size : int
         Bases of the k-mers whose log-odds are read around each bin; 0: none.
     call_distance : int, optional
-        Bases farther than this from every Z-HUNT call hardly form Z-DNA: `FAR_FROM_CALLS` is added to their log-odds.
-        None: their log-odds are learnt alone.
+        See `FirstFactor`.
     features : int
         Number of omics tracks.
     distances : sequence of int

@@ -19,9 +19,8 @@ CAN_FORM_PRIOR = -5.0
 """Log-odds from which the factor starts: few bases can form Z-DNA. From even odds, the first training steps would only
 learn this frequency."""
 
-FAR_FROM_CALLS = -10.0
-"""Added to the log-odds of the first factor of bases that are far from every Z-HUNT call, if a head has a
-``call_distance``."""
+FAR_FROM_CALLS = -15.0
+"""Log-odds of bases that are far from every Z-HUNT call, if a head has a ``call_distance``."""
 
 
 class FirstFactor(nn.Module):
@@ -38,8 +37,7 @@ class FirstFactor(nn.Module):
     zhunt : sequence of int
         Dinucleotides of the shortest and longest Z-HUNT window; empty: Z-HUNT is not used.
     call_distance : int or None
-        Bases farther than this from every Z-HUNT call hardly form Z-DNA: `FAR_FROM_CALLS` is added to their log-odds.
-        None: their log-odds are learnt alone.
+        Bases farther than this from every Z-HUNT call have the log-odds `FAR_FROM_CALLS`; None: learnt ones.
     structure : Structure
         The structure whose energetics are read.
     """
@@ -120,7 +118,7 @@ class FirstFactor(nn.Module):
         if distance is None or in_call is None:
             return logits
         is_near = F.max_pool1d(in_call.float().unsqueeze(1), 2 * distance + 1, 1, distance).squeeze(1)
-        return logits + FAR_FROM_CALLS * (1 - is_near)
+        return torch.where(is_near > 0, logits, FAR_FROM_CALLS)
 
     def _can_form_in_core(self, core: tuple[int, int], inputs: BaseInputs, mask: Tensor) -> Tensor:
         """Return the first factor within a core, computed from the bases in reach: float, shape (batch, bases)."""
