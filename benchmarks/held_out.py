@@ -5,7 +5,8 @@ python benchmarks/held_out.py MODEL GENOME LABELS [--blacklist BED] [--features 
 MODEL is a folder that ``zflipon train`` wrote for ``held_out_models``, for example ``runs/compact/held-out/1``. Contigs
 are named CHROMOSOME_START. The threshold of a chromosome is the one with the best F1 on the other chromosomes, so that
 no figure is quoted for data that chose its threshold. Intervals are 95 % by bootstrap over blocks of 1 Mb. For peers,
-given by their calls, precision at their recall is printed beside ours.
+given by their calls, precision at their recall is printed as well as ours. Then precision by recall, and mean
+probability and share of labelled bases in each tenth of the probabilities above 0.05.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,8 @@ from zflipon.training.evaluators import log_odds
 
 BLOCK = 1_000_000
 DRAWS = 200
+RECALLS = (0.05, 0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+TENTHS = (0.05, *np.arange(0.1, 1.05, 0.1))
 
 
 def main() -> None:
@@ -64,6 +69,10 @@ def main() -> None:
             f"{name}: F1 {confusion.f1:.3f}, precision {confusion.precision:.3f}, recall {confusion.recall:.3f}; "
             f"ours has precision {precision_at(pooled(everything), confusion.recall):.3f} at that recall"
         )
+    for recall in RECALLS:
+        print(f"recall {recall}: precision {precision_at(pooled(everything), recall):.3f}")
+    for line in calibration_rows(pooled(everything)):
+        print(line)
 
 
 def parse() -> argparse.Namespace:
@@ -130,6 +139,18 @@ def precision_at(histogram: ScoreHistogram, recall: float) -> float:
     hits, called = np.cumsum(positives[order]), np.cumsum((negatives + positives)[order])
     at = int(np.searchsorted(hits, recall * hits[-1]))
     return float(hits[at] / called[at]) if at < len(hits) else math.nan
+
+
+def calibration_rows(histogram: ScoreHistogram) -> Iterator[str]:
+    """Yield the mean probability and the share of labelled bases of each range of probabilities."""
+    odds, negatives, positives = histogram.counts()
+    probability, bases = 1 / (1 + np.exp(-odds.astype(np.float64))), negatives + positives
+    for low, high in pairwise(TENTHS):
+        chosen = (probability >= low) & (probability < high)
+        if total := bases[chosen].sum():
+            mean = np.average(probability[chosen], weights=bases[chosen])
+            share = positives[chosen].sum() / total
+            yield f"probability {low:.2f}-{high:.2f}: {total:,} bases, mean {mean:.3f}, labelled {share:.3f}"
 
 
 if __name__ == "__main__":
