@@ -428,6 +428,7 @@ def score_variants(
     flank: int | None = None,
     max_length: int | None = None,
     contig_aliases: str | Path | None = None,
+    gtf: str | Path | None = None,
     features: str | Path | None = None,
     missing_features: str | None = None,
     force: bool = False,
@@ -455,6 +456,8 @@ def score_variants(
     flank, max_length : int, optional
         Bases compared on either side of an allele, and the longest allele that is scored; by default as the model's
         window allows.
+    gtf : str or Path, optional
+        Gene annotation, GTF or GFF3: adds feature, genes and distance to the transcription start site of each allele.
     contig_aliases, features, missing_features, force, restart, progress, stop
         As in `annotate`; progress counts records.
 
@@ -487,6 +490,7 @@ def score_variants(
         force=force,
         restart=restart,
         contig_aliases=contig_aliases,
+        gtf=gtf,
         features=features,
         missing_features=missing_features or handle.missing_features,
         progress=progress,

@@ -73,7 +73,7 @@ def test_no_contig_in_common_shows_both_name_sets(tmp_path):
         read_bed(path, {"chr1": 100, "chr2": 100}, "labels")
     assert str(caught.value) == (
         f"{path}: no labels on the genome's contigs: the file has I, II, the genome chr1, chr2; "
-        "rename the contigs of one of them (annotate, variants, evaluate and bundle take --contig-aliases, too)"
+        "rename the contigs of one of them, or give --contig-aliases if the command has it"
     )
 
 

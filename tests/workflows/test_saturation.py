@@ -1,6 +1,8 @@
 """Every allele of a region: the scores of one-at-a-time runs, formats, resuming, look-ups, figures."""
 
 import gzip
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -147,6 +149,20 @@ def test_alleles_are_looked_up(genome, tmp_path, name, monkeypatch):
     assert read_rows(tmp_path / "found.tsv") == read_rows(tmp_path / "computed.tsv")
 
 
+def test_a_table_of_a_genome_with_other_contig_names_is_used(genome, tmp_path, monkeypatch):
+    table = tmp_path / "all.tsv.gz"
+    saturate(["chr1:511-520"], genome, table, "zhunt", settings=SETTINGS)
+    renamed = make_fasta(tmp_path / "renamed.fa", {"scaffold_7": CONTIGS["chr1"], "chr2": CONTIGS["chr2"]})
+    row = {"contig": "ctgA", "pos": 512, "ref": CONTIGS["chr1"][511], "alt": "A"}
+    vcf = write_vcf(tmp_path / "in.vcf", [row])
+    (tmp_path / "aliases.txt").write_text("scaffold_7\tctgA\n")
+    monkeypatch.setattr("zflipon.workflows.variants.run.score_one_by_one", lambda *_: pytest.fail("computed"))
+    given = {"settings": SETTINGS, "table": table, "contig_aliases": tmp_path / "aliases.txt"}
+    assert score_variants(vcf, renamed, tmp_path / "found.tsv", "zhunt", **given)["alleles"] == 1
+    (expected,) = [row for row in read_rows(table) if row["pos"] == "512" and row["alt"] == "A"]
+    assert read_rows(tmp_path / "found.tsv")[0] == {**expected, "contig": "ctgA"}
+
+
 def test_a_table_of_another_run_is_refused_in_one_line(wide, genome, tmp_path):
     table = tmp_path / "all.tsv.gz"
     saturate(["chr1:511-512"], genome, table, "zhunt", settings=SETTINGS)
@@ -190,6 +206,32 @@ def test_a_stopped_run_resumes_with_the_same_bytes(genome, tmp_path):
     saturate(["chr1:505-520"], genome, output, "zhunt", **given)
     assert output.read_bytes() == (tmp_path / "whole" / "z.tsv.gz").read_bytes()
     assert not output.with_name("z.tsv.gz.unfinished").exists()
+
+
+def test_a_killed_run_resumes_with_the_same_bytes(genome, tmp_path):
+    output, whole = tmp_path / "z.tsv.gz", tmp_path / "whole.tsv.gz"
+    given = {"settings": SETTINGS, "batch_positions": 4}
+    script = f"""
+import os
+from zflipon.config import InferenceConfig
+from zflipon.workflows.variants import saturate
+done = []
+def die(records, total):
+    done.append(records)
+    if sum(done) >= 24:
+        os._exit(9)
+settings = {SETTINGS!r}
+saturate(
+    ["chr1:505-520"], {str(genome)!r}, {str(output)!r}, "zhunt", settings=settings, batch_positions=4, progress=die
+)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 9
+    assert len(list(tmp_path.glob("z.tsv.gz.unfinished/*.shard"))) >= 1
+    assert not output.exists()
+    saturate(["chr1:505-520"], genome, output, "zhunt", **given)
+    saturate(["chr1:505-520"], genome, whole, "zhunt", **given)
+    assert output.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
 def test_tables_have_an_index_and_vcf_validates(genome, tmp_path):

@@ -8,6 +8,7 @@ import click
 
 from zflipon.cli.options import (
     complete_models,
+    contig_aliases_option,
     contigs_option,
     default_of,
     device_option,
@@ -71,13 +72,14 @@ Examples:
 )
 @click.option("--seed", type=click.IntRange(0), default=default_of(CalibrateConfig, "seed"), show_default=True,
               help="Random seed of shuffles and intervals.")  # fmt: skip
+@contig_aliases_option
 @device_option
 @threads_option
 @force_option
 @quiet_option
 def calibrate(
-    track, genome, output, labels, precision, fdr, blacklist, contigs, model, shuffled_bases, seed, device,
-    threads, force, quiet,
+    track, genome, output, labels, precision, fdr, blacklist, contigs, model, shuffled_bases, seed, contig_aliases,
+    device, threads, force, quiet,
 ) -> None:  # fmt: skip
     """Choose the threshold of TRACK, a bigWig or bedGraph with scores, for a stated precision or false-discovery rate.
 
@@ -115,6 +117,7 @@ def calibrate(
             settings=InferenceConfig(device=device, threads=threads),
             seed=seed,
             progress=progress_callback(bar),
+            contig_aliases=contig_aliases,
         )
     write_calibration(output, found)
     print_line(found.describe())

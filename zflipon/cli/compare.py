@@ -6,6 +6,7 @@ import click
 
 from zflipon.cli.options import (
     LocalPath,
+    contig_aliases_option,
     force_option,
     log_to_stderr,
     print_line,
@@ -56,9 +57,10 @@ Examples:
     type=click.FloatRange(0, 1),
     help="Probability from which a base of a bigWig is called.  [default: the threshold in its run record, else 0.5]",
 )
+@contig_aliases_option
 @force_option
 @quiet_option
-def compare(files, output, bed_path, plot_path, names, threshold, force, quiet) -> None:
+def compare(files, output, bed_path, plot_path, names, threshold, contig_aliases, force, quiet) -> None:
     """Compare FILEs of calls or values on one assembly: BED, narrowPeak, bigBed or bigWig.
 
     Prints, for each pair, the shared calls, the Jaccard index of the called bases and, for bigWigs, the correlation of
@@ -83,7 +85,13 @@ def compare(files, output, bed_path, plot_path, names, threshold, force, quiet) 
         check_figure_path(plot_path)
         check_output_path(plot_path, force)
     with progress_bar("b", quiet=quiet) as bar:
-        comparison = run(files, names=names, threshold=threshold, progress=progress_callback(bar))
+        comparison = run(
+            files,
+            names=names,
+            threshold=threshold,
+            progress=progress_callback(bar),
+            contig_aliases=contig_aliases,
+        )
     print_line(_format_pairs(comparison.pairs))
     if output:
         write_tables(output, {"loci": comparison.loci, "pairs": comparison.pairs}, comparison.settings)

@@ -8,6 +8,7 @@ import click
 
 from zflipon.cli.options import (
     LocalPath,
+    contig_aliases_option,
     default_of,
     force_option,
     log_to_stderr,
@@ -91,11 +92,12 @@ Examples:
     metavar="OUT.png",
     help="Draw enrichment, distance to the TSS and classes (.png, .svg or .pdf).",
 )
+@contig_aliases_option
 @force_option
 @quiet_option
 def genes(
-    calls, gtf, regions, output, repeats, genome, upstream, downstream, shuffles, seed, threshold, plot_path, force,
-    quiet,
+    calls, gtf, regions, output, repeats, genome, upstream, downstream, shuffles, seed, threshold, plot_path,
+    contig_aliases, force, quiet,
 ) -> None:  # fmt: skip
     """Find the nearest gene, the feature and the repeat of each call in CALLS: BED, narrowPeak, bigBed or bigWig.
 
@@ -116,7 +118,9 @@ def genes(
         from zflipon.workflows.genes import summarize_regions
 
         check_table_paths(output, ("regions",), force)
-        table = summarize_regions(calls, regions, genome=genome, threshold=threshold)
+        table = summarize_regions(
+            calls, regions, genome=genome, threshold=threshold, contig_aliases=contig_aliases
+        )
         settings = {"calls": calls.name, "regions": regions.name, "threshold": threshold}
         write_tables(output, {"regions": table}, settings)
         if not quiet:
@@ -124,7 +128,7 @@ def genes(
         return
     _write_genes(
         calls, gtf, output, repeats, genome, GeneConfig(upstream, downstream, shuffles, seed, threshold), plot_path,
-        force, quiet,
+        contig_aliases, force, quiet,
     )  # fmt: skip
 
 
@@ -136,6 +140,7 @@ def _write_genes(
     genome: Path | None,
     config: GeneConfig,
     plot_path: Path | None,
+    contig_aliases: Path | None,
     force: bool,
     quiet: bool,
 ) -> None:
@@ -149,7 +154,9 @@ def _write_genes(
         require_matplotlib()
         check_figure_path(plot_path)
         check_output_path(plot_path, force)
-    report = find_genes(calls, gtf, genome=genome, repeats=repeats, config=config)
+    report = find_genes(
+        calls, gtf, genome=genome, repeats=repeats, config=config, contig_aliases=contig_aliases
+    )
     tables = {"calls": report.calls, "genes": report.genes, "features": report.enrichment}
     written = write_tables(output, tables, report.settings)
     if plot_path:

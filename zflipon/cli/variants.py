@@ -116,6 +116,12 @@ Examples:
     type=click.IntRange(1),
     help="Longest allele that is scored, in bases.  [default: 1/8 of the window's core]",
 )
+@click.option(
+    "--gtf",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Gene annotation, GTF or GFF3: adds feature, genes and distance to the TSS of each allele.",
+)
 @contig_aliases_option
 @features_option
 @missing_features_option
@@ -143,6 +149,7 @@ def variants(
     shifts,
     flank,
     max_length,
+    gtf,
     contig_aliases,
     features,
     missing_features,
@@ -164,7 +171,7 @@ def variants(
     A stopped run resumes if the same command is given again; until then, finished work is in FILE.unfinished beside
     the output. FILE.json records how the output was made, and how many alleles were not scored, by reason.
     """
-    _check_arguments(vcf, saturate, indels, figure, table, regions, contig_aliases)
+    _check_arguments(vcf, saturate, indels, figure, table, regions)
     if num_processes > 1 and not is_worker():
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
@@ -183,6 +190,8 @@ def variants(
             "restart": restart,
             "features": features,
             "missing_features": missing_features,
+            "contig_aliases": contig_aliases,
+            "gtf": gtf,
             "progress": progress,
             "stop": stop,
             "command": command_line(sys.argv[1:]),
@@ -190,9 +199,7 @@ def variants(
         if saturate:
             counts = workflow.saturate(saturate, genome, output, indels=indels, figure=figure, **common)
         else:
-            counts = workflow.score_variants(
-                vcf, genome, output, table=table, contig_aliases=contig_aliases, **common
-            )
+            counts = workflow.score_variants(vcf, genome, output, table=table, **common)
     if counts["records"] and not quiet:
         reasons = [f"{counts[why]:,} {why}" for why in workflow.SKIP_REASONS if counts[why]]
         skipped = f"; not scored: {', '.join(reasons)}" if reasons else ""
@@ -203,10 +210,10 @@ def variants(
         )
 
 
-def _check_arguments(vcf, saturate, indels, figure, table, regions, contig_aliases) -> None:
+def _check_arguments(vcf, saturate, indels, figure, table, regions) -> None:
     """Refuse options that do not go together."""
     if saturate:
-        given = {"a VCF": vcf, "--table": table, "--region": regions, "--contig-aliases": contig_aliases}
+        given = {"a VCF": vcf, "--table": table, "--region": regions}
         if name := next((name for name, value in given.items() if value), None):
             raise click.UsageError(f"--saturate and {name} exclude each other; leave out one of them")
         return

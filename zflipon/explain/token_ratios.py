@@ -136,6 +136,7 @@ def token_ratios(
     progress: Callable[[int, int], object] = lambda windows, total: None,
     features: str | Path | None = None,
     missing_features: str = "error",
+    contig_aliases: str | Path | None = None,
 ) -> TokenRatios:
     """Count the true positives of each token over the windows of the published protocol.
 
@@ -160,6 +161,8 @@ def token_ratios(
         Table of omics tracks, for a model that reads them; see `zflipon.omics.features`.
     missing_features : str
         One of `zflipon.config.MISSING_FEATURES`.
+    contig_aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
 
     Raises
     ------
@@ -169,7 +172,7 @@ def token_ratios(
         If the model calls neither tokens nor bases, or the device or precision is not available.
     """
     config = config or TokenRatioConfig()
-    with Genome(genome) as source:
+    with Genome(genome, contig_aliases) as source:
         lengths = source.select_contigs(contigs)
         label_intervals = _read_labels(source, labels, lengths)
         avoided = (

@@ -106,6 +106,7 @@ def track_importance(
     screen: bool = True,
     predict: InferenceConfig | None = None,
     progress: Callable[[int, int], object] = lambda bases, total: None,
+    contig_aliases: str | Path | None = None,
 ) -> TrackImportanceTable:
     """Predict a genome once with all tracks in place, and once for each track with this track displaced.
 
@@ -130,13 +131,15 @@ def track_importance(
     predict : InferenceConfig, optional
     progress : callable
         Called with the number of bases that were just predicted and the number of all bases over all passes.
+    contig_aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
 
     Raises
     ------
     InputError
         If a file cannot be used, there is no label, or the model reads no tracks.
     """
-    with Genome(genome) as source:
+    with Genome(genome, contig_aliases) as source:
         lengths = source.select_contigs(contigs)
         label_intervals = merge_by_contig(read_bed(labels, source.lengths, "labels"), lengths)
         if not label_intervals:

@@ -17,9 +17,7 @@ from zflipon.genome.text_files import read_lines
 
 log = logging.getLogger("zflipon")
 
-RENAME_CONTIGS = (
-    "rename the contigs of one of them (annotate, variants, evaluate and bundle take --contig-aliases, too)"
-)
+RENAME_CONTIGS = "rename the contigs of one of them, or give --contig-aliases if the command has it"
 """Advice for a file whose contigs are unknown."""
 
 _MITOCHONDRIA = ("chrM", "MT", "M", "chrMT")
@@ -27,6 +25,13 @@ _MITOCHONDRIA = ("chrM", "MT", "M", "chrMT")
 
 class ContigLengths(dict[str, int]):
     """Contig → length, and the aliases of contigs that a file or a record states.
+
+    Parameters
+    ----------
+    lengths : mapping of str to int
+        If these are `ContigLengths`, their aliases are kept.
+    aliases : iterable of iterables of str
+        Names of one contig each, as `read_aliases` returns them.
 
     Attributes
     ----------
@@ -36,7 +41,7 @@ class ContigLengths(dict[str, int]):
 
     def __init__(self, lengths: Mapping[str, int], aliases: Iterable[Iterable[str]] = ()):
         super().__init__(lengths)
-        self.aliases: dict[str, set[str]] = {}
+        self.aliases: dict[str, set[str]] = dict(getattr(lengths, "aliases", {}))
         for names in aliases:
             self.add_alias(names)
 

@@ -91,6 +91,41 @@ def value_range(path: str | Path) -> tuple[float, float] | None:
     return read_value_range(path, read_structure(path))
 
 
+def names_of_contigs(file: BigWig, lengths: Mapping[str, int]) -> dict[str, str]:
+    """Return contig of a genome → its name in a bigWig; what was translated is logged.
+
+    Parameters
+    ----------
+    file : BigWig
+    lengths : mapping of str to int
+        The genome's contigs and their lengths.
+
+    Raises
+    ------
+    InputError
+        If the file has no contig of the genome, or one has another length there.
+    """
+    contigs = ContigNames(file.path, lengths)
+    names = {
+        contig: name
+        for name, length in file.lengths.items()
+        if (contig := contigs.find(name, None if name in lengths else length)) is not None
+    }
+    contigs.report()
+    if not names:
+        raise InputError(
+            f"{file.path}: no contig of the genome: the track has {format_names(file.lengths)}, the genome "
+            f"{format_names(lengths)}; {RENAME_CONTIGS}"
+        )
+    for contig, name in names.items():
+        if file.lengths[name] != lengths[contig]:
+            raise InputError(
+                f"{file.path}: {name} has {file.lengths[name]} bases, in the genome {lengths[contig]}; "
+                "are both of the same assembly?"
+            )
+    return names
+
+
 class BigWigReader:
     """Reads the scores of a bigWig file; see `zflipon.tracks.base.TrackReader`."""
 
@@ -99,25 +134,8 @@ class BigWigReader:
     def __init__(self, path: Path, lengths: Mapping[str, int]):
         self.path = path
         self._file = BigWig(path)
-        contigs = ContigNames(path, lengths)
-        self._names = {
-            contig: name
-            for name, length in self._file.lengths.items()
-            if (contig := contigs.find(name, None if name in lengths else length)) is not None
-        }
+        self._names = names_of_contigs(self._file, lengths)
         """Contig of the genome → its name in the file."""
-        contigs.report()
-        if not self._names:
-            raise InputError(
-                f"{path}: no contig of the genome: the track has {format_names(self._file.lengths)}, the genome "
-                f"{format_names(lengths)}; {RENAME_CONTIGS}"
-            )
-        for contig, name in self._names.items():
-            if self._file.lengths[name] != lengths[contig]:
-                raise InputError(
-                    f"{path}: {name} has {self._file.lengths[name]} bases, in the genome {lengths[contig]}; "
-                    "are both of the same assembly?"
-                )
 
     def chunks(self, lengths: Mapping[str, int], size: int) -> Iterator[Chunk]:
         """Yield the scores of whole contigs, at most `size` bases at a time."""

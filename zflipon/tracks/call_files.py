@@ -15,6 +15,7 @@ import pyBigWig
 
 from zflipon.errors import InputError, format_names
 from zflipon.genome.interval_files import read_bed_rows
+from zflipon.genome.names import RENAME_CONTIGS, ContigNames
 from zflipon.tracks.calling import CALL_DTYPE
 from zflipon.tracks.registry import NARROWPEAK
 
@@ -94,25 +95,36 @@ def read_bigbed_rows(
         If the file is not a bigBed or incomplete, no contig of it is in `lengths`, or one has another length there.
     """
     with _open_bigbed(path) as file:
-        contigs = dict(file.chroms())
-        shared = contigs if lengths is None else {name: contigs[name] for name in lengths if name in contigs}
-        if not shared:
-            raise InputError(
-                f"{path}: no calls on the genome's contigs: the file has {format_names(contigs)}, the genome "
-                f"{format_names(lengths or ())}; rename the contigs of one of them"
-            )
-        for contig, length in shared.items():
-            if lengths is not None and lengths[contig] != length:
-                raise InputError(
-                    f"{path}: {contig} has {length} bases, in the genome {lengths[contig]}; are both of the same "
-                    "assembly?"
-                )
+        own = dict(file.chroms())
+        names = {name: name for name in own} if lengths is None else _bigbed_names(path, own, lengths)
+        for contig, name in names.items():
             try:
-                entries = file.entries(contig, 0, length) or ()
+                entries = file.entries(name, 0, own[name]) or ()
             except RuntimeError as error:
-                raise InputError(f"{path}: {contig} cannot be read; is the file complete?") from error
+                raise InputError(f"{path}: {name} cannot be read; is the file complete?") from error
             for start, end, rest in entries:
                 yield contig, start, end, rest.split("\t") if rest else []
+
+
+def _bigbed_names(path: str | Path, own: Mapping[str, int], lengths: Mapping[str, int]) -> dict[str, str]:
+    """Return contig of the genome → its name in a bigBed; raise `InputError` if they do not match."""
+    contigs = ContigNames(path, lengths)
+    names = {
+        contig: name for name, length in own.items() if (contig := contigs.find(name, length)) is not None
+    }
+    if not names:
+        raise InputError(
+            f"{path}: no calls on the genome's contigs: the file has {format_names(own)}, the genome "
+            f"{format_names(lengths)}; {RENAME_CONTIGS}"
+        )
+    contigs.report()
+    for contig, name in names.items():
+        if lengths[contig] != own[name]:
+            raise InputError(
+                f"{path}: {name} has {own[name]} bases, in the genome {lengths[contig]}; are both of the same "
+                "assembly?"
+            )
+    return {contig: names[contig] for contig in lengths if contig in names}
 
 
 def _open_bigbed(path: str | Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zflipon.tracks.bigwig import BigWig, value_range
+from zflipon.tracks.bigwig import BigWig, names_of_contigs, value_range
 from zflipon.tracks.calling import SCALE, ContigTrack, LazyChunks, call_track, quantize
 
 CHUNK = 1 << 20
@@ -24,16 +24,23 @@ class SignalFile:
     Parameters
     ----------
     path : Path
+    lengths : mapping of str to int, optional
+        A genome's contigs and their lengths, to which the contigs of the file are translated.
 
     Raises
     ------
     InputError
-        If the file is missing, is no bigWig, or is truncated.
+        If the file is missing, is no bigWig, or is truncated, or does not match the genome.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, lengths: Mapping[str, int] | None = None):
         self.path = path
         self._file = BigWig(path)
+        self._names = (
+            {name: name for name in self._file.lengths}
+            if lengths is None
+            else names_of_contigs(self._file, lengths)
+        )
         self._range: tuple[float, float] | None = None
 
     @property
@@ -57,7 +64,7 @@ class SignalFile:
 
     def values(self, contig: str, start: int, end: int) -> np.ndarray:
         """Return per-base values: float32, shape (end - start,), NaN for bases without a value."""
-        values = self._file.values(contig, start, end)
+        values = self._file.values(self._names.get(contig, contig), start, end)
         return np.where(np.isinf(values), np.float32(np.nan), values)
 
     def count_values(
@@ -121,9 +128,8 @@ class SignalFile:
     def _contigs(
         self, lengths: Mapping[str, int], progress: Callable[[int], object] = lambda bases: None
     ) -> Iterator[tuple[str, LazyChunks]]:
-        in_file = self._file.lengths
         for contig, length in lengths.items():
-            if contig in in_file:
+            if contig in self._names:
                 yield contig, self._chunks(contig, length, progress)
 
     def _chunks(self, contig: str, length: int, progress: Callable[[int], object]) -> LazyChunks:

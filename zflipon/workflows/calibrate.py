@@ -127,6 +127,7 @@ def calibrate(
     settings: InferenceConfig | None = None,
     seed: int = CalibrateConfig.seed,
     progress: Callable[[int, int], object] = lambda bases, total: None,
+    contig_aliases: str | Path | None = None,
 ) -> CalibratedThreshold:
     """Choose the threshold of a track.
 
@@ -155,6 +156,8 @@ def calibrate(
         Seed of pieces, shuffles and bootstrap.
     progress : callable
         Called with the bases just processed, and all of them.
+    contig_aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
 
     Raises
     ------
@@ -169,7 +172,7 @@ def calibrate(
     >>> found.threshold > record["call"]["threshold"], found.estimate >= 0.6
     (True, True)
     """
-    with Genome(genome) as source:
+    with Genome(genome, contig_aliases) as source:
         data = _open_input(Path(track), source, contigs, blacklist)
         total = sum(data.lengths.values()) + (shuffled_bases if labels is None else 0)
 

@@ -66,6 +66,19 @@ def test_overlap_agrees_with_sets_of_bases(tmp_path, prefix):
     assert np.isnan(row["pearson"])
 
 
+def test_aliases_name_the_contigs_of_the_first_file(tmp_path):
+    one, other = random_calls(1), random_calls(2)
+    paths = [write_bed(tmp_path / "a.bed", one), write_bed(tmp_path / "b.bed", other, "scaffold_")]
+    expected = zflipon.compare([paths[0], write_bed(tmp_path / "c.bed", other)], names=("a", "b"))
+    with pytest.raises(InputError, match="--contig-aliases"):
+        zflipon.compare(paths)
+    aliases = tmp_path / "aliases.txt"
+    aliases.write_text("scaffold_1\tchr1\nscaffold_2\tchr2\n")
+    found = zflipon.compare(paths, names=("a", "b"), contig_aliases=aliases)
+    assert found.pairs.equals(expected.pairs)
+    assert found.loci.equals(expected.loci)
+
+
 def test_loci_of_three_sets(tmp_path):
     sets = {
         "x": [("chr1", 10, 20, "Z", 900), ("chr1", 100, 120, "Z", 500)],

@@ -1,5 +1,6 @@
 """Features, nearest TSS and tables of genes, compared with loops over bases; files of other assemblies are refused."""
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import dna, make_fasta
@@ -16,6 +17,9 @@ import zflipon
 from zflipon.cli import cli
 from zflipon.config import GeneConfig
 from zflipon.errors import InputError
+from zflipon.tracks.bigbed import write_calls
+from zflipon.tracks.bigwig_writer import write_bigwig_values
+from zflipon.workflows.genes.calls import read_call_set
 from zflipon.workflows.genes.features import FEATURES
 
 CONFIG = GeneConfig(upstream=50, downstream=20, shuffles=2)
@@ -215,3 +219,46 @@ def test_the_figure_is_drawn(tmp_path):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0].split()[:2] == ["feature", "calls"]
     assert figure.read_text().startswith("<?xml")
+
+
+# ---- contig aliases ---------------------------------------------------------------------------------------
+
+
+def test_aliases_name_the_contigs_of_every_file(tmp_path):
+    genes, calls = random_genes(2), random_calls(2)
+    expected = describe(tmp_path, genes, calls)
+    aliases = tmp_path / "aliases.txt"
+    aliases.write_text("scaffold_7\tchr1\tctgA\nscaffold_9\tchr2\tctgB\n")
+    own, others = {"chr1": "scaffold_7", "chr2": "scaffold_9"}, {"chr1": "ctgA", "chr2": "ctgB"}
+    for gene in genes:
+        gene["contig"] = own[gene["contig"]]
+    repeats = write_bed(tmp_path / "rmsk.bed", [(others[name], 0, 3000, "L1") for name in others])
+    found = describe(tmp_path, genes, calls, contig_aliases=aliases, repeats=repeats)
+    assert found.calls[list(expected.calls)].equals(expected.calls)
+    assert set(found.calls["repeat"]) == {"L1"}
+    regions = write_bed(tmp_path / "regions.bed", [("ctgA", 0, 3000)])
+    table = zflipon.summarize_regions(tmp_path / "calls.bed", regions, contig_aliases=aliases)
+    assert table["calls"].tolist() == [sum(call[0] == "chr1" for call in calls)]
+    refused(tmp_path, genes, calls, "--contig-aliases")
+
+
+def test_tracks_are_read_by_the_names_of_the_genome(tmp_path):
+    values = np.zeros(2000)
+    values[100:130], values[500:520] = 0.9, 0.8
+    write_bigwig_values(tmp_path / "z.bw", {"chr1": 2000}, {"chr1": [(0, values)]})
+    genome = make_fasta(tmp_path, {"1": dna(2000, 1)})
+    gtf = tmp_path / "genes.gtf"
+    gtf.write_text('NC_1\tx\texon\t90\t140\t.\t+\t.\tgene_id "G";\n')
+    aliases = tmp_path / "aliases.txt"
+    aliases.write_text("1\tNC_1\n")
+    call_set = read_call_set(tmp_path / "z.bw", {"1": 2000}, 0.5)
+    calls = {"1": call_set.table[["start", "end", "mean", "max"]].to_records(index=False)}
+    write_calls(tmp_path / "z.bb", {"chr1": 2000}, {"chr1": calls["1"]}, True)
+    for name in ("z.bw", "z.bb"):
+        report = zflipon.find_genes(
+            tmp_path / name, gtf, genome=genome, config=GeneConfig(shuffles=2, threshold=0.5),
+            contig_aliases=aliases,
+        )  # fmt: skip
+        assert report.calls[["contig", "start", "end", "feature_gene"]].to_numpy().tolist() == [
+            ["1", 100, 130, "G"], ["1", 500, 520, ""],
+        ]  # fmt: skip

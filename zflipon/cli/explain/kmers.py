@@ -13,7 +13,7 @@ from zflipon.cli.explain.options import (
     print_and_write,
     top_option,
 )
-from zflipon.cli.options import force_option
+from zflipon.cli.options import contig_aliases_option, force_option
 
 EPILOG = """\b
 Examples:
@@ -48,9 +48,10 @@ Examples:
 @click.option("--width", type=click.IntRange(2, 60), default=12, show_default=True, help="Bases of the logo.")
 @top_option("k-mers")
 @output_option("k-mers")
+@contig_aliases_option
 @force_option
 def kmers(
-    regions, genome, k, shuffles, seed, logo, attributions, sites, width, top, output, force
+    regions, genome, k, shuffles, seed, logo, attributions, sites, width, top, output, contig_aliases, force
 ) -> None:  # fmt: skip
     """Find k-mers that are enriched in the regions of a BED file, and count the classes of the regions.
 
@@ -71,7 +72,7 @@ def kmers(
     check_output(logo, force)
     if logo:
         check_figure_path(logo)
-    with Genome(genome) as source:
+    with Genome(genome, contig_aliases) as source:
         intervals = {name: merge(rows) for name, rows in read_bed(regions, source.lengths, "regions").items()}
         codes = region_codes(source, intervals)
         if logo:

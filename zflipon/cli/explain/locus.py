@@ -9,6 +9,7 @@ import click
 from zflipon.cli.explain.options import check_output, genome_option, threshold_option
 from zflipon.cli.options import (
     complete_contigs,
+    contig_aliases_option,
     default_of,
     device_option,
     features_option,
@@ -70,12 +71,13 @@ def parse_tracks(_context, _parameter, values: tuple[str, ...]) -> list[tuple[st
 )
 @features_option
 @missing_features_option
+@contig_aliases_option
 @device_option
 @threads_option
 @force_option
 def locus(
     region, genome, output, model, tracks, threshold, steps, baseline, features, missing_features,
-    device, threads, force,
+    contig_aliases, device, threads, force,
 ) -> None:  # fmt: skip
     """Draw what explains the calls in a region of at most 400 bases (1-based).
 
@@ -98,7 +100,7 @@ def locus(
 
     check_figure_path(output)
     check_output(output, force)
-    with Genome(genome) as source:
+    with Genome(genome, contig_aliases) as source:
         interval = parse_region(region, source.lengths)
         checkpoint = load(model)
         omics = open_model_features(checkpoint, features, source.lengths, missing_features)

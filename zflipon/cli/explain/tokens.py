@@ -17,6 +17,7 @@ from zflipon.cli.explain.options import (
 )
 from zflipon.cli.options import (
     batch_size_option,
+    contig_aliases_option,
     contigs_option,
     default_of,
     device_option,
@@ -74,10 +75,11 @@ Examples:
 @threads_option
 @top_option("tokens")
 @output_option("tokens")
+@contig_aliases_option
 @force_option
 def tokens(
     genome, labels, model, blacklist, contigs, part, window, negatives, seed, threshold, features, missing_features,
-    batch_size, precision, device, threads, top, output, force,
+    batch_size, precision, device, threads, top, output, contig_aliases, force,
 ) -> None:  # fmt: skip
     """Count how often each token of a model is called and labelled in GENOME, a FASTA file.
 
@@ -104,5 +106,6 @@ def tokens(
             progress_callback(bar),
             features,
             missing_features,
+            contig_aliases,
         )
     print_and_write(output, ratios.to_text(top), ratios.header(), COLUMNS, ratios.rows())

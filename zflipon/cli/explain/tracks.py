@@ -16,6 +16,7 @@ from zflipon.cli.explain.options import (
 from zflipon.cli.options import (
     batch_size_option,
     complete_models,
+    contig_aliases_option,
     contigs_option,
     device_option,
     features_option,
@@ -61,10 +62,11 @@ Examples:
 @threads_option
 @top_option("tracks")
 @output_option("tracks")
+@contig_aliases_option
 @force_option
 def tracks(
     genome, labels, model, features, missing_features, blacklist, contigs, all_windows,
-    batch_size, precision, device, threads, top, output, force,
+    batch_size, precision, device, threads, top, output, contig_aliases, force,
 ) -> None:  # fmt: skip
     """Measure the importance of each omics track for a model, over GENOME, a FASTA file.
 
@@ -89,5 +91,6 @@ def tracks(
             not all_windows,
             InferenceConfig(batch_size, precision, device, threads),
             progress_callback(bar),
+            contig_aliases,
         )
     print_and_write(output, table.to_text(top), table.header(), COLUMNS, table.rows())

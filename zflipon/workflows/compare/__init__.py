@@ -21,6 +21,7 @@ def compare(
     names: Sequence[str] = (),
     threshold: float | None = None,
     progress: Callable[[int, int], object] = lambda bases, total: None,
+    contig_aliases: str | Path | None = None,
 ) -> Comparison:
     r"""Compare two or more call sets or tracks of one assembly.
 
@@ -35,6 +36,8 @@ def compare(
         Probability from which a base of a bigWig is called; by default that of its run record, else 0.5.
     progress : callable
         Called with the bases of bigWigs read since the last call, and with all bases to read.
+    contig_aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
 
     Returns
     -------
@@ -59,4 +62,4 @@ def compare(
     require_gene_packages()
     from zflipon.workflows.compare.run import compare_sets
 
-    return compare_sets(paths, names, threshold, progress)
+    return compare_sets(paths, names, threshold, progress, contig_aliases)

@@ -63,9 +63,10 @@ def compare_sets(
     names: Sequence[str],
     threshold: float | None,
     progress: Callable[[int, int], object],
+    contig_aliases: str | Path | None = None,
 ) -> Comparison:
     """Compare call sets or tracks; parameters and errors are those of `zflipon.compare`."""
-    sets = read_sets(paths, names, threshold)
+    sets = read_sets(paths, names, threshold, contig_aliases)
     if not any(each.calls for each in sets) and not all(each.signal for each in sets):
         raise InputError(
             "no calls in any of the files, so there is nothing to compare; give tracks, or lower the threshold"

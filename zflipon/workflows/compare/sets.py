@@ -6,13 +6,14 @@ Reading of calls is in `zflipon.workflows.genes.calls`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from zflipon.errors import InputError, format_names
+from zflipon.genome.names import ContigLengths, read_aliases
 from zflipon.tracks.calling import CALL_DTYPE
 from zflipon.tracks.registry import BIGWIG
 from zflipon.tracks.signal import SignalFile
@@ -60,9 +61,12 @@ class ComparedSet:
 
 
 def read_sets(
-    paths: Sequence[str | Path], names: Sequence[str] = (), threshold: float | None = None
+    paths: Sequence[str | Path],
+    names: Sequence[str] = (),
+    threshold: float | None = None,
+    contig_aliases: str | Path | None = None,
 ) -> list[ComparedSet]:
-    """Read the sets of a comparison.
+    """Read the sets of a comparison; parameters are those of `zflipon.compare`.
 
     Raises
     ------
@@ -77,11 +81,12 @@ def read_sets(
         raise InputError(
             f"names {format_names(names)}: expected {len(paths)} different names, one for each file"
         )
+    aliases = read_aliases(contig_aliases) if contig_aliases is not None else ()
     sets: list[ComparedSet] = []
     contigs: dict[str, int | None] = {}
     for name, path in zip(names, paths, strict=True):
         calls, lengths, signal = _read(Path(path), threshold)
-        translated = _translate(Path(path), [*dict.fromkeys([*lengths, *calls])], contigs)
+        translated = _translate(Path(path), [*dict.fromkeys([*lengths, *calls])], contigs, aliases)
         known = {translated[contig]: length for contig, length in lengths.items()}
         for contig, length in known.items():
             other = contigs.get(contig)
@@ -124,11 +129,13 @@ def _read(
     return calls, found.lengths if found.lengths_known else {}, signal
 
 
-def _translate(path: Path, own: list[str], contigs: dict[str, int | None]) -> dict[str, str]:
+def _translate(
+    path: Path, own: list[str], contigs: dict[str, int | None], aliases: Iterable[Iterable[str]]
+) -> dict[str, str]:
     """Return the name of each contig of a file in the files before it; a contig that they lack keeps its name."""
     if not contigs:
         return {contig: contig for contig in own}
     known = all(contigs.values())
-    lengths = {contig: length or 0 for contig, length in contigs.items()}
+    lengths = ContigLengths({contig: length or 0 for contig, length in contigs.items()}, aliases)
     translated = translate_contigs(path, own, lengths, known, "the files before it")
     return {contig: translated.get(contig, contig) for contig in own}

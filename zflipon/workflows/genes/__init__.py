@@ -24,6 +24,7 @@ def find_genes(
     genome: str | Path | None = None,
     repeats: str | Path | None = None,
     config: GeneConfig | None = None,
+    contig_aliases: str | Path | None = None,
 ) -> GeneReport:
     r"""Find the genes, features and repeats of calls, and the features in which calls are enriched.
 
@@ -40,6 +41,8 @@ def find_genes(
         BED of repeats; adds the repeat that overlaps each call most.
     config : GeneConfig, optional
         Width of promoters, shuffles, seed.
+    contig_aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def find_genes(
     require_gene_packages()
     from zflipon.workflows.genes.run import describe_calls
 
-    return describe_calls(calls, gtf, genome, repeats, config)
+    return describe_calls(calls, gtf, genome, repeats, config, contig_aliases)
 
 
 def summarize_regions(
@@ -74,6 +77,7 @@ def summarize_regions(
     *,
     genome: str | Path | None = None,
     threshold: float | None = None,
+    contig_aliases: str | Path | None = None,
 ) -> pd.DataFrame:
     r"""Summarize a track or calls in regions.
 
@@ -87,6 +91,8 @@ def summarize_regions(
         FASTA whose contigs and lengths the files must match.
     threshold : float, optional
         Probability from which a base of a bigWig is called; by default that of its run record, else 0.5.
+    contig_aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
 
     Returns
     -------
@@ -112,4 +118,4 @@ def summarize_regions(
     require_gene_packages()
     from zflipon.workflows.genes.regions import summarize_regions as run
 
-    return run(calls, regions, genome, threshold)
+    return run(calls, regions, genome, threshold, contig_aliases)

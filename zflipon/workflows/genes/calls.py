@@ -6,7 +6,7 @@ Lengths come from the genome, the header of the file or its run record; without 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from zflipon.errors import InputError
+from zflipon.genome.names import ContigLengths
 from zflipon.tracks.bigwig import BigWig
 from zflipon.tracks.call_files import (
     BIGBED_EXTENSIONS,
@@ -42,14 +43,14 @@ class CallSet:
     path : Path
     table : pandas.DataFrame
         ``contig`` (categorical), ``start``, ``end``, ``mean``, ``max``; NaN without scores. Sorted within contigs.
-    lengths : dict of str to int
-        Contig → length; if `lengths_known` is false, the end of the last call.
+    lengths : ContigLengths
+        Contig → length; if `lengths_known` is false, the end of the last call. Also the aliases of contigs.
     lengths_known : bool
     """
 
     path: Path
     table: pd.DataFrame
-    lengths: dict[str, int]
+    lengths: ContigLengths
     lengths_known: bool
 
     @property
@@ -64,6 +65,7 @@ def read_call_set(
     lengths: Mapping[str, int] | None = None,
     threshold: float | None = None,
     allow_empty: bool = False,
+    aliases: Iterable[Iterable[str]] = (),
 ) -> CallSet:
     """Read calls; a bigWig is called at a threshold.
 
@@ -77,6 +79,8 @@ def read_call_set(
         `zflipon.workflows.evaluate.DEFAULT_THRESHOLD`.
     allow_empty : bool
         Whether a file without calls is accepted.
+    aliases : iterable of iterables of str
+        Names of one contig each, for files that are compared with the calls later.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def read_call_set(
         raise InputError(
             f"{path}: unknown format of calls; expected a file name that ends in {', '.join(EXTENSIONS)}"
         )
-    known = dict(lengths) if lengths else file_lengths(path)
+    known = ContigLengths(lengths or file_lengths(path), aliases)
     calls = call_bigwig(path, known, threshold) if BIGWIG.matches(path) else read_calls(path, known or None)
     if not calls and not allow_empty:
         raise InputError(f"{path}: no calls; expected at least one")
@@ -96,9 +100,8 @@ def read_call_set(
     contigs = [contig for contig, called in calls.items() for _ in range(len(called))]
     table = pd.DataFrame(rows)
     table.insert(0, "contig", pd.Categorical(contigs, list(known or calls)))
-    return CallSet(
-        path, table, known or {name: int(rows["end"].max()) for name, rows in calls.items()}, bool(known)
-    )
+    ends = {name: int(rows["end"].max()) for name, rows in calls.items()}
+    return CallSet(path, table, known if known else ContigLengths(ends, aliases), bool(known))
 
 
 def file_lengths(path: Path) -> dict[str, int]:
@@ -128,17 +131,10 @@ def call_settings(path: Path, threshold: float | None) -> dict[str, float]:
 
 def call_bigwig(path: Path, lengths: Mapping[str, int], threshold: float | None) -> dict[str, np.ndarray]:
     """Call a bigWig as annotate does; raise `InputError` if its values are not probabilities."""
-    signal = SignalFile(path)
+    signal = SignalFile(path, lengths)
     if not signal.is_probability:
         low, high = signal.value_range
         raise InputError(
             f"{path}: values from {low:g} to {high:g} are not probabilities and cannot be called; give the calls as BED"
         )
-    with BigWig(path) as file:
-        for contig, length in lengths.items():
-            if file.lengths.get(contig, length) != length:
-                raise InputError(
-                    f"{path}: {contig} has {file.lengths[contig]} bases, in the genome {length}; are both of the same "
-                    "assembly?"
-                )
     return signal.call(lengths, call_settings(path, threshold))

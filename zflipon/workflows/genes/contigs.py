@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zflipon.errors import InputError, format_names
-from zflipon.genome.names import ContigNames
+from zflipon.genome.names import RENAME_CONTIGS, ContigNames
 
 
 def translate_contigs(
@@ -55,7 +55,7 @@ def translate_contigs(
     if not translated:
         raise InputError(
             f"{path}: no contig of {owner}: the file has {format_names(names)}, {owner} {format_names(lengths)}; "
-            "rename the contigs of one of them"
+            f"{RENAME_CONTIGS}"
         )
     contigs.report()
     return translated

@@ -15,6 +15,7 @@ from zflipon.errors import InputError
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.genome.intervals import count_covered, merge
+from zflipon.genome.names import ContigLengths, read_aliases
 from zflipon.tracks.registry import BIGWIG
 from zflipon.tracks.signal import SignalFile
 from zflipon.workflows.genes.calls import CallSet, file_lengths, read_call_set
@@ -41,6 +42,7 @@ def summarize_regions(
     regions: str | Path,
     genome: str | Path | None = None,
     threshold: float | None = None,
+    contig_aliases: str | Path | None = None,
 ) -> pd.DataFrame:
     """Summarize a track or calls in regions; parameters are those of `zflipon.summarize_regions`.
 
@@ -50,15 +52,17 @@ def summarize_regions(
         `REGION_COLUMNS`, one row per region.
     """
     path = Path(calls)
+    aliases = read_aliases(contig_aliases) if contig_aliases is not None else ()
     lengths = None
     if genome is not None:
         with Genome(genome) as source:
-            lengths = dict(source.lengths)
+            lengths = ContigLengths(source.lengths, aliases)
     is_track = BIGWIG.matches(path)
+    signal = SignalFile(path, lengths) if is_track else None
     call_set = None
-    if not is_track or SignalFile(path).is_probability:
-        call_set = read_call_set(path, lengths, threshold, allow_empty=True)
-    known = call_set.lengths if call_set else lengths or file_lengths(path)
+    if signal is None or signal.is_probability:
+        call_set = read_call_set(path, lengths, threshold, allow_empty=True, aliases=aliases)
+    known = call_set.lengths if call_set else ContigLengths(lengths or file_lengths(path), aliases)
     chosen = _read_regions(Path(regions), known, call_set is None or call_set.lengths_known)
     table = pd.DataFrame(
         {"contig": chosen.contigs, "start": chosen.intervals[:, 0], "end": chosen.intervals[:, 1]}
@@ -67,8 +71,8 @@ def summarize_regions(
     counts = (
         _count_calls(chosen, call_set) if call_set else pd.DataFrame(index=table.index, columns=list(_COUNTS))
     )
-    if is_track:
-        counts[["max", "mean"]] = _track_values(chosen, SignalFile(path))
+    if signal is not None:
+        counts[["max", "mean"]] = _track_values(chosen, signal)
     return table.join(counts).loc[:, list(REGION_COLUMNS)]
 
 

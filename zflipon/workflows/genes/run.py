@@ -18,6 +18,7 @@ from zflipon.config import GeneConfig
 from zflipon.errors import format_count
 from zflipon.genome.extents import run_extent, sequence_segments
 from zflipon.genome.fasta import Genome
+from zflipon.genome.names import ContigLengths, read_aliases
 from zflipon.tracks.atomic import read_record
 from zflipon.workflows.genes.annotation import Annotation, read_annotation
 from zflipon.workflows.genes.calls import CallSet, read_call_set
@@ -56,12 +57,15 @@ def describe_calls(
     genome: str | Path | None = None,
     repeats: str | Path | None = None,
     config: GeneConfig | None = None,
+    contig_aliases: str | Path | None = None,
 ) -> GeneReport:
     """Compute the gene context of calls; parameters and errors are those of `zflipon.find_genes`."""
     config = config or GeneConfig()
+    aliases = read_aliases(contig_aliases) if contig_aliases is not None else ()
     source = Genome(genome) if genome is not None else None
     try:
-        call_set = read_call_set(calls, source.lengths if source else None, config.threshold)
+        lengths = ContigLengths(source.lengths, aliases) if source else None
+        call_set = read_call_set(calls, lengths, config.threshold, aliases=aliases)
         annotation = rename_contigs(
             read_annotation(gtf), call_set.lengths, call_set.lengths_known, "the calls"
         )
@@ -113,6 +117,6 @@ def complete_lengths(calls: CallSet, annotation: Annotation) -> CallSet:
             "%s: the lengths of %s are unknown; positions are shuffled up to the last gene or call (give --genome)",
             calls.path, format_count(len(guessed), "contig"),
         )  # fmt: skip
-    return replace(
-        calls, lengths={name: guessed.get(name, annotation.lengths.get(name, 0)) for name in calls.lengths}
-    )
+    lengths = ContigLengths(calls.lengths)  # with its aliases
+    lengths |= {name: guessed.get(name, annotation.lengths.get(name, 0)) for name in lengths}
+    return replace(calls, lengths=lengths)

@@ -17,12 +17,12 @@ Scores = tuple[float | int | str | None, ...]
 
 
 class ScoreField(NamedTuple):
-    """One score in the outputs.
+    """One field of an allele in the outputs.
 
     Attributes
     ----------
     name : str
-        Field of `SCORE_DTYPE`.
+        Field of `SCORE_DTYPE`, or column of ``zflipon genes``.
     suffix : str
         INFO field without the prefix of the structure.
     column : str
@@ -100,11 +100,37 @@ SCORE_FIELDS = (
 )  # fmt: skip
 """All scores in the order of the outputs."""
 
+GENE_FIELDS = (
+    ScoreField(
+        "feature", "FEATURE", "feature", "String",
+        "Feature of the reference bases of the allele: the first of promoter, 5'UTR, 3'UTR, exon, intron, intergenic "
+        "that they overlap",
+    ),
+    ScoreField("feature_gene", "FEATUREGENE", "feature_gene", "String", "Gene that gives the feature"),
+    ScoreField("gene", "GENE", "gene", "String", "Gene with the nearest transcription start site"),
+    ScoreField("gene_id", "GENEID", "gene_id", "String", "Identifier of {prefix}_GENE"),
+    ScoreField(
+        "tss_distance", "TSSDIST", "tss_distance", "Integer",
+        "Bases from this transcription start site to the allele, negative upstream",
+    ),
+)  # fmt: skip
+"""What an annotation adds to the scores, in the order of the outputs; names are columns of ``zflipon genes``."""
+
 TABLE_COLUMNS = ("contig", "pos", "id", "ref", "alt", *(field.column for field in SCORE_FIELDS))
-"""Columns of a table."""
+"""Columns of a table; with an annotation, those of `GENE_FIELDS` follow."""
 
 
-def info_fields(structure: Structure = Z_DNA) -> dict[str, tuple[str, str]]:
+def output_fields(with_genes: bool) -> tuple[ScoreField, ...]:
+    """Return the fields of an output."""
+    return (*SCORE_FIELDS, *GENE_FIELDS) if with_genes else SCORE_FIELDS
+
+
+def table_columns(with_genes: bool) -> tuple[str, ...]:
+    """Return the columns of a table."""
+    return (*TABLE_COLUMNS, *(field.column for field in GENE_FIELDS)) if with_genes else TABLE_COLUMNS
+
+
+def info_fields(structure: Structure = Z_DNA, with_genes: bool = False) -> dict[str, tuple[str, str]]:
     """Return the INFO fields for a structure: name → type and description.
 
     Examples
@@ -115,7 +141,7 @@ def info_fields(structure: Structure = Z_DNA) -> dict[str, tuple[str, str]]:
     names = {"structure": structure.name, "prefix": structure.vcf_prefix}
     return {
         f"{structure.vcf_prefix}_{field.suffix}": (field.kind, field.description.format(**names))
-        for field in SCORE_FIELDS
+        for field in output_fields(with_genes)
     }
 
 

@@ -14,6 +14,7 @@ import pysam
 
 from zflipon.checksums import sha256_of
 from zflipon.errors import InputError, format_names
+from zflipon.genome.names import ContigLengths, reconcile
 from zflipon.workflows.variants.fields import SCORE_FIELDS, TABLE_COLUMNS, parse_calls
 from zflipon.workflows.variants.parquet import read_metadata, require_pyarrow
 from zflipon.workflows.variants.scoring import missing_scores
@@ -27,7 +28,9 @@ _NAMES = {"model": "model", "features": "omics tracks", "scores": "version of th
 
 
 @contextmanager
-def open_table(path: str | Path | None, identity: Mapping[str, Any]) -> Iterator[ScoreTable | None]:
+def open_table(
+    path: str | Path | None, identity: Mapping[str, Any], lengths: Mapping[str, int]
+) -> Iterator[ScoreTable | None]:
     """Open a table for look-ups; yield None without a path.
 
     Parameters
@@ -35,6 +38,9 @@ def open_table(path: str | Path | None, identity: Mapping[str, Any]) -> Iterator
     path : str, Path or None
     identity : mapping
         `ScoringRun.identity` of the run that looks alleles up.
+    lengths : mapping of str to int
+        The genome's contigs and their lengths, to which the contigs of the table are translated: by the MD5 of their
+        sequence, else by their names.
 
     Raises
     ------
@@ -58,7 +64,20 @@ def open_table(path: str | Path | None, identity: Mapping[str, Any]) -> Iterator
         ) from error
     with table:
         _require_same_identity(path, table.identity, identity)
+        table.names = _translate(path, table, identity["contigs"], lengths)
         yield table
+
+
+def _translate(
+    path: Path, table: ScoreTable, md5: Mapping[str, str], lengths: Mapping[str, int]
+) -> dict[str, str]:
+    """Return contig of the genome → its name in the rows of a table."""
+    by_digest = {digest: name for name, digest in md5.items()}
+    known = ContigLengths(lengths)
+    for name, digest in table.identity["contigs"].items():
+        if name not in lengths and digest in by_digest:
+            known.add_alias((name, by_digest[digest]))
+    return {contig: name for name, contig in reconcile(path, table.row_contigs(), known).items()}
 
 
 def _require_same_identity(path: Path, table: object, run: Mapping[str, Any]) -> None:
@@ -76,14 +95,14 @@ def _require_same_identity(path: Path, table: object, run: Mapping[str, Any]) ->
             f"{path}: is a table of another run: it differs in {format_names(values, 3)}. Give the options of "
             "its run, or leave out --table"
         )
-    contigs = table["contigs"]
+    contigs, digests = table["contigs"], set(table["contigs"].values())
     others = [name for name, md5 in run["contigs"].items() if contigs.get(name, md5) != md5]
     if others:
         raise InputError(
             f"{path}: is a table of another genome: the sequence of {format_names(others)} differs. Name the FASTA of "
             "the table, or leave out --table"
         )
-    if run["contigs"] and not contigs.keys() & run["contigs"].keys():
+    if run["contigs"] and not digests & set(run["contigs"].values()):
         raise InputError(
             f"{path}: has none of the contigs of the alleles: it has {format_names(contigs)}, the alleles are on "
             f"{format_names(run['contigs'])}. Name a table of these contigs, or leave out --table"
@@ -102,13 +121,16 @@ class ScoreTable(ABC):
     path : Path
     identity : object
         JSON value from the header; None if it has none.
+    names : mapping of str to str
+        Contig of the genome → its name in the rows.
     digest : str
         SHA-256 of the file.
     """
 
     def __init__(self, path: Path):
         self.path, self.digest = path, sha256_of(path)
-        self.identity: object = None
+        self.identity: Any = None
+        self.names: Mapping[str, str] = {}
 
     def __enter__(self) -> ScoreTable:
         return self
@@ -119,6 +141,10 @@ class ScoreTable(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the file."""
+
+    @abstractmethod
+    def row_contigs(self) -> list[str]:
+        """Return the names of the contigs with rows."""
 
     @abstractmethod
     def rows_at(self, contig: str, start: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -144,7 +170,8 @@ class ScoreTable(ABC):
         for index, (contig, start, ref, alt) in enumerate(alleles):
             if place != (contig, start):
                 place = contig, start
-                known = {row[:2]: row[2] for row in self.rows_at(contig, start)}
+                rows = self.rows_at(self.names[contig], start) if contig in self.names else ()
+                known = {row[:2]: row[2] for row in rows}
             columns = known.get((ref.upper(), alt.upper()))
             if columns is not None and columns["why"] in (None, "."):
                 scores[index], is_missing[index] = _parse_scores(self.path, columns), False
@@ -174,6 +201,10 @@ class TabixTable(ScoreTable):
         """Close the file."""
         self._file.close()
 
+    def row_contigs(self) -> list[str]:
+        """Return the names of the contigs with rows."""
+        return list(self._file.contigs)
+
     def rows_at(self, contig: str, start: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """Yield the alleles at a position; see `ScoreTable.rows_at`."""
         if contig not in self._contigs or start < 0:
@@ -183,7 +214,7 @@ class TabixTable(ScoreTable):
             if columns[1] != str(start + 1):
                 continue
             if not self._is_vcf:
-                yield columns[3].upper(), columns[4].upper(), dict(zip(TABLE_COLUMNS, columns, strict=True))
+                yield columns[3].upper(), columns[4].upper(), dict(zip(TABLE_COLUMNS, columns, strict=False))
                 continue
             alts = columns[4].upper().split(",")
             for number, alt in enumerate(alts):
@@ -221,6 +252,10 @@ class ParquetTable(ScoreTable):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def row_contigs(self) -> list[str]:
+        """Return the names of the contigs with rows."""
+        return self._file.read(columns=["contig"])["contig"].unique().to_pylist()
 
     def rows_at(self, contig: str, start: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """Yield the alleles at a position; see `ScoreTable.rows_at`."""

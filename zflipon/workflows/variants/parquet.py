@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zflipon.errors import MissingExtraError
-from zflipon.workflows.variants.fields import SCORE_FIELDS, TABLE_COLUMNS, Scores
+from zflipon.workflows.variants.fields import Scores, output_fields, table_columns
 from zflipon.workflows.variants.vcf import VcfRecord
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def require_pyarrow() -> None:
 
 @contextmanager
 def open_parquet(
-    part: Path, metadata: Mapping[str, object]
+    part: Path, metadata: Mapping[str, object], with_genes: bool = False
 ) -> Iterator[Callable[[VcfRecord, Sequence[Scores]], None]]:
     """Open a Parquet file; yield a function that writes a record with the scores of its alleles.
 
@@ -36,12 +36,14 @@ def open_parquet(
     part : Path
     metadata : mapping
         Written as the file's key-value metadata.
+    with_genes : bool
+        Whether the columns of an annotation follow the scores.
     """
     require_pyarrow()
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = _schema({name: str(value) for name, value in metadata.items()})
+    schema = _schema({name: str(value) for name, value in metadata.items()}, with_genes)
     rows: list[tuple] = []
     with parquet.ParquetWriter(str(part), schema, compression="zstd") as writer:
 
@@ -72,10 +74,18 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
-def _schema(metadata: Mapping[str, str]) -> pa.Schema:
+def _schema(metadata: Mapping[str, str], with_genes: bool) -> pa.Schema:
     import pyarrow as pa
 
     types = {"Float": pa.float64(), "Integer": pa.int64(), "String": pa.string()}
-    kinds = ["String", "Integer", "String", "String", "String", *(field.kind for field in SCORE_FIELDS)]
-    fields = [pa.field(name, types[kind]) for name, kind in zip(TABLE_COLUMNS, kinds, strict=True)]
+    kinds = [
+        "String",
+        "Integer",
+        "String",
+        "String",
+        "String",
+        *(field.kind for field in output_fields(with_genes)),
+    ]
+    columns = zip(table_columns(with_genes), kinds, strict=True)
+    fields = [pa.field(name, types[kind]) for name, kind in columns]
     return pa.schema(fields, metadata=dict(metadata))

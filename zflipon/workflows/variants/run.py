@@ -26,6 +26,7 @@ from zflipon.workflows.variants.scoring_run import (
     Advance,
     ScoringRun,
     execute,
+    open_genes,
     open_scoring,
     score_one_by_one,
 )
@@ -49,6 +50,7 @@ def score_variants(
     missing_features: str = "error",
     table: str | Path | None = None,
     contig_aliases: str | Path | None = None,
+    gtf: str | Path | None = None,
     batch_records: int = RECORDS_PER_BATCH,
     progress: Callable[[int, int], object] | None = None,
     stop: StopRequest | None = None,
@@ -82,6 +84,8 @@ def score_variants(
         Output of an earlier run, such as `saturate`, in which alleles are looked up before they are computed.
     contig_aliases : str or Path, optional
         Table of other names of contigs; see `zflipon.genome.names.read_aliases`.
+    gtf : str or Path, optional
+        Gene annotation, GTF or GFF3: adds feature, genes and distance to the TSS of each allele.
     batch_records : int
         Records that are scored together, the unit of work that survives a kill.
     progress : callable, optional
@@ -106,7 +110,7 @@ def score_variants(
     started, settings, config = time.time(), settings or InferenceConfig(), config or VariantConfig()
     path, output = Path(path), Path(output)
     kind = format_of(output)
-    inputs = [path, genome_path, *([features] if features else []), *([table] if table else [])]
+    inputs = [path, genome_path, *(file for file in (features, table, gtf) if file)]
     check_outputs([output], inputs, force)
     state = process_state(settings.device)
     with Genome(genome_path, contig_aliases) as genome:
@@ -120,9 +124,10 @@ def score_variants(
             genome, config, geometry, session, summary.contigs, path, regions, summary, batch_records
         )
         log.info("%s", run.describe())
-        with open_table(table, run.identity()) as scores, Job([output], state, stop) as job:
+        genes = open_genes(state, gtf, run)
+        with open_table(table, run.identity(), genome.lengths) as scores, Job([output], state, stop) as job:
             run = replace(run, table=scores)
-            return execute(run, job, output, progress, restart, command, started)
+            return execute(run, job, output, progress, restart, command, started, genes=genes)
 
 
 def _scan(state: PartialState, path: Path, genome: Genome, regions: list[Region], kind: str) -> VcfSummary:

@@ -33,7 +33,7 @@ from zflipon.tracks.atomic import check_output_path
 from zflipon.workflows.session import FeatureFiles
 from zflipon.workflows.variants.heatmap import HeatMaps
 from zflipon.workflows.variants.saturation_scoring import score_together
-from zflipon.workflows.variants.scoring_run import Advance, ScoringRun, execute, open_scoring
+from zflipon.workflows.variants.scoring_run import Advance, ScoringRun, execute, open_genes, open_scoring
 from zflipon.workflows.variants.vcf import COLUMNS, VcfHeader, VcfRecord
 from zflipon.workflows.variants.writing import format_of
 
@@ -63,6 +63,8 @@ def saturate(
     progress: Callable[[int, int], object] | None = None,
     stop: StopRequest | None = None,
     command: str = "zflipon.saturate()",
+    contig_aliases: str | Path | None = None,
+    gtf: str | Path | None = None,
 ) -> dict[str, int]:
     r"""Score every allele of one base in some regions.
 
@@ -82,6 +84,10 @@ def saturate(
         Heat map of each region; with several regions, the region is added to the name.
     batch_positions : int
         Bases whose alleles are scored together.
+    contig_aliases : str or Path, optional
+        Table of contig aliases; see `zflipon.genome.names.read_aliases`.
+    gtf : str or Path, optional
+        Gene annotation, GTF or GFF3: adds feature, genes and distance to the TSS of each allele.
 
     Returns
     -------
@@ -106,9 +112,9 @@ def saturate(
     output = Path(output)
     format_of(output)
     files = [Path(region) for region in regions if _is_file(region)]
-    check_outputs([output], [genome_path, *files, *([features] if features else [])], force)
+    check_outputs([output], [genome_path, *files, *(file for file in (features, gtf) if file)], force)
     state = process_state(settings.device)
-    with Genome(genome_path) as genome:
+    with Genome(genome_path, contig_aliases) as genome:
         intervals = broadcast_from_main(state, lambda: read_regions(regions, genome.lengths))
         contigs = broadcast_from_main(
             state, lambda: {contig: genome.scan(contig, MIN_GAP).md5 for contig in intervals}
@@ -117,10 +123,10 @@ def saturate(
         session, geometry = open_scoring(state, model, settings, tracks, genome, output, config)
         run = SaturationRun(genome, config, geometry, session, contigs, intervals, indels, batch_positions)
         log.info("%s", run.describe())
-        maps = _heat_maps(run, figure, force)
+        maps, genes = _heat_maps(run, figure, force), open_genes(state, gtf, run)
         with Job([output], state, stop) as job:
             observe = maps.add if maps else None
-            counts = execute(run, job, output, progress, restart, command, started, observe)
+            counts = execute(run, job, output, progress, restart, command, started, observe, genes)
         if maps and state.is_main_process:
             maps.save(lambda region: predict_region(session.predictor, genome, region))
         return counts

@@ -18,11 +18,13 @@ from accelerate import PartialState
 from zflipon import __version__
 from zflipon.config import CallConfig, InferenceConfig, VariantConfig
 from zflipon.genome.fasta import Genome
+from zflipon.jobs.distributed import broadcast_from_main
 from zflipon.jobs.job import Job, ShardProgress, require_distinct
 from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import atomic_file
 from zflipon.workflows.session import FeatureFiles, Session, open_session
 from zflipon.workflows.variants.alleles import SKIP_REASONS, AlleleBatch
+from zflipon.workflows.variants.genes import AlleleGenes, group_batches, read_allele_genes
 from zflipon.workflows.variants.scoring import SCORE_DTYPE, score_alleles, window_features
 from zflipon.workflows.variants.vcf import VcfHeader, VcfRecord
 from zflipon.workflows.variants.windows import Geometry
@@ -181,6 +183,20 @@ def open_scoring(
     return session, Geometry.fit(metadata.window, metadata.margin, config)
 
 
+def open_genes(state: PartialState, gtf: str | Path | None, run: ScoringRun) -> AlleleGenes | None:
+    """Read an annotation in the main process; None in the others and without one.
+
+    Raises
+    ------
+    InputError
+        In all processes, if the file cannot be read or does not fit the genome.
+    """
+    opened: list[AlleleGenes] = []
+    if gtf is not None:
+        broadcast_from_main(state, lambda: opened.append(read_allele_genes(gtf, run.genome, run.contig_of)))
+    return opened[0] if opened else None
+
+
 def score_one_by_one(
     run: ScoringRun, alleles: list[tuple[str, int, str, str]], advance: Advance
 ) -> np.ndarray:
@@ -218,6 +234,7 @@ def execute(
     command: str,
     started: float,
     observe: Callable[[Sequence[VcfRecord], np.ndarray], object] | None = None,
+    genes: AlleleGenes | None = None,
 ) -> dict[str, int]:
     """Score all batches with the other processes of a job, and write the output; return `COUNTS`.
 
@@ -237,6 +254,8 @@ def execute(
         Seconds since the epoch.
     observe : callable, optional
         Called with each batch and its scores while the output is written.
+    genes : AlleleGenes, optional
+        In the main process: adds genes and features to the output.
     """
     is_main = run.session.state.is_main_process
     job.open_journal(run.key(), len(run.batch_sizes), restart)
@@ -246,15 +265,21 @@ def execute(
     if not is_main:
         return counts
     kind, header = format_of(output), run.header()
+    batches = scorer.read_all()
+    if genes is not None:
+        header, batches = genes.describe(header), group_batches(batches)
     with atomic_file(output) as part:
         with open_writer(part, kind, header) as write:
-            for batch, scores in scorer.read_all():
-                write_batch(write, batch, scores, run.config.min_delta, counts)
+            for batch, scores in batches:
+                values = genes.values(batch) if genes is not None else None
+                write_batch(write, batch, scores, run.config.min_delta, counts, values)
                 if observe is not None:
                     observe(batch, scores)
         write_index(part, kind, header, run.longest)
         job.publish()
     record = run.record(output, counts, command, started)
+    if genes is not None:
+        record["genes"] = genes.record()
     job.finish(record | run.session.resources(started))
     return counts
 

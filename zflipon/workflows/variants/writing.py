@@ -17,7 +17,7 @@ import pysam.bcftools
 from zflipon import __version__
 from zflipon.errors import InputError, OutputError, printable
 from zflipon.models.structure import Z_DNA, Structure
-from zflipon.workflows.variants.fields import TABLE_COLUMNS, Scores, info_fields, plain_scores
+from zflipon.workflows.variants.fields import GENE_FIELDS, Scores, info_fields, plain_scores, table_columns
 from zflipon.workflows.variants.parquet import open_parquet
 from zflipon.workflows.variants.vcf import ENCODING, VcfHeader, VcfRecord, open_vcf
 
@@ -40,6 +40,9 @@ INDEXED = ("vcf.gz", "bcf", "tsv.gz", "parquet")
 IDENTITY = "zflipon_table"
 """Key of the JSON text in the header of a table that says by which model, genome and settings it was made."""
 
+_ESCAPES = str.maketrans({character: f"%{ord(character):02X}" for character in "%;=, \t"})
+"""Characters with a meaning in INFO → their escapes."""
+
 _TBI_LIMIT = 1 << 29  # tabix's own index format ends at half a gigabase; CSI goes further
 
 
@@ -57,12 +60,15 @@ class OutputHeader:
         JSON values that a table must have in common with a run that looks alleles up in it.
     structure : Structure
         The structure that the model predicts.
+    with_genes : bool
+        Whether the fields of an annotation follow the scores.
     """
 
     vcf: VcfHeader
     settings: Mapping[str, object]
     identity: Mapping[str, object]
     structure: Structure = Z_DNA
+    with_genes: bool = False
 
 
 def format_of(output: Path) -> str:
@@ -95,7 +101,8 @@ def open_writer(part: Path, kind: str, header: OutputHeader) -> Iterator[WriteRe
             text.unlink(missing_ok=True)
         return
     if kind == "parquet":
-        with open_parquet(part, {**header.settings, IDENTITY: json.dumps(header.identity)}) as write:
+        metadata = {**header.settings, IDENTITY: json.dumps(header.identity)}
+        with open_parquet(part, metadata, header.with_genes) as write:
             yield write
         return
     with pysam.BGZFile(str(part), "w", None) if kind.endswith(".gz") else open(part, "wb") as file:
@@ -107,7 +114,7 @@ def open_writer(part: Path, kind: str, header: OutputHeader) -> Iterator[WriteRe
             write_text("".join(f"{line}\n" for line in _table_header(kind, header)))
             yield lambda record, scores: write_text(_table_rows(record, scores))
         else:
-            fields = info_fields(header.structure)
+            fields = info_fields(header.structure, header.with_genes)
             write_text(_declare_fields(header, fields).text())
             yield lambda record, scores: write_text("\t".join(_with_scores(record, scores, fields)) + "\n")
 
@@ -118,6 +125,7 @@ def write_batch(
     scores: np.ndarray,
     min_delta: float,
     counts: dict[str, int],
+    genes: Sequence[tuple] | None = None,
 ) -> None:
     """Write records with the scores of their alleles, and count them.
 
@@ -131,6 +139,8 @@ def write_batch(
         A record is left out if all its alleles are scored and change every base by less than this.
     counts : dict of str to int
         Totals of the run, updated in place.
+    genes : sequence of tuple, optional
+        Values of `zflipon.workflows.variants.fields.GENE_FIELDS` of each allele.
     """
     is_skipped = scores["why"] != ""
     is_written = (scores["gain"] >= min_delta) | (-scores["loss"] >= min_delta) | is_skipped
@@ -139,6 +149,8 @@ def write_batch(
     for why, count in zip(*np.unique(scores["why"][is_skipped], return_counts=True), strict=True):
         counts[str(why)] += int(count)
     rows = list(plain_scores(scores))
+    if genes is not None:
+        rows = [row + values for row, values in zip(rows, genes, strict=True)]
     first = 0
     for record in batch:
         alleles = slice(first, first + len(record.alts))
@@ -237,12 +249,13 @@ def _table_header(kind: str, header: OutputHeader) -> Iterator[str]:
         yield f"# {name}: {value}"
     if kind in INDEXED:
         yield f"# {IDENTITY}: {json.dumps(header.identity)}"
-    yield "\t".join(TABLE_COLUMNS)
+    yield "\t".join(table_columns(header.with_genes))
 
 
 def _declare_fields(header: OutputHeader, fields: Mapping[str, tuple[str, str]]) -> VcfHeader:
     """Add our INFO fields to a header; those of an earlier run are replaced."""
-    earlier = (*(f"##INFO=<ID={name}," for name in fields), f"##{IDENTITY}=")
+    known = info_fields(header.structure, with_genes=True)
+    earlier = (*(f"##INFO=<ID={name}," for name in known), f"##{IDENTITY}=")
     history = "##zflipon_variants=" + ";".join(f"{name}={value}" for name, value in header.settings.items())
     lines = [line for line in header.vcf.lines if not line.startswith(earlier) and line != history]
     for name, (kind, description) in fields.items():
@@ -260,7 +273,9 @@ def _with_scores(
     record: VcfRecord, scores: Sequence[Scores], fields: Mapping[str, tuple[str, str]]
 ) -> list[str]:
     """Return the columns of a record with our INFO fields in place of those of an earlier run."""
-    info = [entry for entry in record.info if entry.partition("=")[0] not in fields]
+    prefix = next(iter(fields)).partition("_")[0]
+    earlier = {*fields, *(f"{prefix}_{field.suffix}" for field in GENE_FIELDS)}
+    info = [entry for entry in record.info if entry.partition("=")[0] not in earlier]
     for name, values in zip(fields, zip(*scores, strict=True), strict=bool(scores)):
         if any(value is not None for value in values):
             info.append(f"{name}={','.join(map(_info_value, values))}")
@@ -273,7 +288,9 @@ def _info_value(value: float | int | str | None) -> str:
     """Return a value as htslib prints it."""
     if value is None:
         return "."
-    return f"{np.float32(value):g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{np.float32(value):g}"
+    return value.translate(_ESCAPES) if isinstance(value, str) else str(value)
 
 
 def _table_rows(record: VcfRecord, scores: Sequence[Scores]) -> str:
