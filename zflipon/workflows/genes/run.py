@@ -19,7 +19,7 @@ from zflipon.errors import format_count
 from zflipon.genome.extents import run_extent, sequence_segments
 from zflipon.genome.fasta import Genome
 from zflipon.genome.names import ContigLengths, read_aliases
-from zflipon.tracks.atomic import read_record
+from zflipon.tracks.records import read_record
 from zflipon.workflows.genes.annotation import Annotation, read_annotation
 from zflipon.workflows.genes.calls import CallSet, read_call_set
 from zflipon.workflows.genes.context import GeneContext, check_calls, rename_contigs
