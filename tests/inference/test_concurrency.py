@@ -1,7 +1,7 @@
 """Worker pool, prefetch and stage timer: order, limits, errors, and the number of torch threads."""
 
 from itertools import count
-from threading import Thread, current_thread
+from threading import Barrier, Thread, current_thread
 
 import pytest
 import torch
@@ -31,7 +31,8 @@ def test_workers_use_one_torch_thread_and_other_threads_keep_theirs():
     try:
         torch.set_num_threads(3)
         pool = WorkerPool(2)
-        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+        both_started = Barrier(2, timeout=60)  # a worker that starts later would change the default meanwhile
+        assert {*pool.map(lambda _: (both_started.wait(), torch.get_num_threads())[1], range(2))} == {1}
         with Prefetch(iter(lambda: torch.get_num_threads(), None), 1) as numbers:
             assert next(numbers) == 1
         assert torch.get_num_threads() == 3
