@@ -92,14 +92,10 @@ class BpeTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer):
-        tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
         vocabulary = tokenizer.get_vocab()
         missing = [name for name in ("A", "C", "G", "T", "[PAD]") if name not in vocabulary]
         if missing:
             raise ModelError(f"the tokenizer has no token {', '.join(missing)}; is it a DNA tokenizer?")
-        self.tokenizer = tokenizer
         self.pad_id: int = vocabulary["[PAD]"]
         self.mask_id: int | None = vocabulary.get("[MASK]")
         self.tokens_per_base = 1
@@ -109,6 +105,11 @@ class BpeTokenizer:
                 f"the tokenizer has a token with id {self.vocab_size - 1:,}; "
                 f"ids up to {LARGEST_VOCABULARY:,} are supported"
             )
+        # after the check of the ids: the library lists every unused id below the largest one, gigabytes of them
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self.tokenizer = tokenizer
         special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         self._token_length = np.zeros(self.vocab_size, dtype=np.int64)
         for token, token_id in vocabulary.items():
