@@ -5,7 +5,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from zflipon.report.figures import bin_counts, calls_along_contigs, histogram
+from zflipon.report.figures import (
+    bin_counts,
+    calls_along_contigs,
+    density_by_contig,
+    histogram,
+    poisson_limits,
+)
 from zflipon.tracks.calling import CALL_DTYPE
 
 
@@ -59,3 +65,18 @@ def test_contigs_have_a_row_each_and_base_pairs_on_the_axis():
     shown = texts(calls_along_contigs("along", lengths, counts, size))
     assert {"chr1", "a$_b$ <odd>", "x" * 23 + "…"} <= set(shown)
     assert "1 Mb" in shown
+
+
+@pytest.mark.parametrize("number", [2, 30])
+def test_the_density_has_a_name_for_each_contig(number):
+    names = [f"contig${index}_<x>" for index in range(number)]
+    svg = density_by_contig("density", names, np.arange(number), np.arange(number) * 1000, 100.0)
+    assert {*names, "calls per Mb"} <= set(texts(svg))
+
+
+def test_limits_of_counts_are_close_to_the_exact_ones():
+    from scipy.stats import chi2
+
+    counts = np.array([1, 2, 5, 20, 1000])
+    exact = [chi2.ppf(0.025, 2 * counts) / 2, chi2.ppf(0.975, 2 * counts + 2) / 2]
+    np.testing.assert_allclose(poisson_limits(counts), exact, atol=0.1)

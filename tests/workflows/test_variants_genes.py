@@ -59,7 +59,14 @@ def test_tables_have_the_columns_of_find_genes(files):
     found = [["" if value == "." else value for value in line[-5:]] for line in lines[1:]]
     expected = [row for row in expected_rows(files) for _ in range(2)]
     assert found == expected
-    assert [row[0] for row in found[::2]] == ["intergenic", "3'UTR", "3'UTR", "exon", "promoter", "intergenic"]
+    assert [row[0] for row in found[::2]] == [
+        "intergenic",
+        "3'UTR",
+        "3'UTR",
+        "exon",
+        "promoter",
+        "intergenic",
+    ]
     score(files, "plain.tsv")
     plain = [line.split("\t") for line in (files / "plain.tsv").read_text().splitlines() if line[0] != "#"]
     assert plain == [line[:-5] for line in lines]
