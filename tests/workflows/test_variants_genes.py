@@ -84,7 +84,7 @@ def test_vcf_has_escaped_fields_with_headers_and_loses_those_of_an_earlier_run(f
         first, *_, last = list(file)
     assert first.info["ZF_GENE"] == ("ONE%20or%3D1%2C5%25",) * 2
     assert first.info["ZF_TSSDIST"] == (1794, 1794)
-    assert first.info["DP"] == "7"
+    assert first.info["DP"] == ("7",)
     assert last.info["ZF_FEATURE"] == ("intergenic",) * 2
     assert "ZF_GENE" not in last.info
     score(files, "again.vcf", vcf="out.vcf.gz")
