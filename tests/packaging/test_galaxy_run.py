@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from packaging_files import PACKAGING, ROOT
 
-pytest.importorskip("galaxy.tool_util", reason="galaxy-tool-util is not installed", exc_type=ImportError)
+pytest.importorskip("galaxy.tool_util", reason="galaxy-tool-util is not installed")
 
 from galaxy.tool_util.lint import get_lint_context_for_tool_source
 from galaxy.tool_util.parser import get_tool_source
