@@ -14,7 +14,7 @@ from zflipon.config import DEFAULT_MODEL, OMICS_MODEL
 from zflipon.models import family_names
 
 LAYERS = [
-    ("errors", "progress", "checksums"),
+    ("errors", "progress", "checksums", "json_files"),
     ("config",),
     ("genome",),
     ("energetics",),

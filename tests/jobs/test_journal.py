@@ -91,7 +91,9 @@ def test_another_key_is_refused_and_named(folder):
     assert other.stored() == set()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"genome": "g"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"genome": "g"}', b'{"format": 2, "key": [1]}', b"[" * 100_000]
+)
 def test_a_journal_of_another_version_is_refused(folder, content):
     started(folder)
     (folder / "run.json").write_bytes(content)
@@ -195,6 +197,29 @@ def test_only_the_file_that_was_published_counts_as_published(folder, tmp_path):
     assert Journal(folder).has_published(output)
     assert not Journal(folder).has_published(other)
     assert not Journal(folder).has_published(tmp_path / "absent")
+
+
+def test_a_run_may_be_killed_twice_while_it_publishes(folder, tmp_path):
+    output = tmp_path / "z.bw"
+    for number, is_renamed in enumerate((True, False)):
+        part = tmp_path / f"part{number}"
+        part.write_text("track")
+        started(folder).mark_publishing({output: part.stat()})
+        if is_renamed:
+            part.rename(output)
+    assert Journal(folder).has_published(
+        output
+    )  # that of the first run, since the second one was killed before
+    part.rename(output)
+    assert Journal(folder).has_published(output)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b'{"z.bw": 1}', b'{"z.bw": null}'])
+def test_a_damaged_mark_means_that_nothing_was_published(folder, tmp_path, content):
+    started(folder)
+    (tmp_path / "z.bw").write_text("track")
+    (folder / "publishing.json").write_bytes(content)
+    assert not Journal(folder).has_published(tmp_path / "z.bw")
 
 
 def test_removing_leaves_nothing(folder, tmp_path):

@@ -103,11 +103,11 @@ def judge(kind: InputClass, damaged: bytes, folder: Path, outcome: Outcome, expe
         return ""
     if kind.redundant:
         return "silent: the result differs"
-    if expected and not written and not (outcome.has_warning or kind.alters_scores):
-        return "silent: the result is empty"
     if kind.oracle is not None:
         wrong = kind.oracle(damaged, folder, outcome)
         return f"silent: {wrong}" if wrong else ""
+    if expected and not written and not (outcome.has_warning or kind.alters_scores):
+        return "silent: the result is empty"
     return ""
 
 

@@ -48,6 +48,15 @@ learning_rate = 3e-3
 evaluations = 1
 """
 
+GENES = """##gff-version 3
+chr1\t.\tgene\t101\t900\t.\t+\t.\tID=g1;Name=one;gene_type=protein_coding
+chr1\t.\tmRNA\t101\t900\t.\t+\t.\tID=t1;Parent=g1
+chr1\t.\texon\t101\t300\t.\t+\t.\tParent=t1
+chr1\t.\texon\t700\t900\t.\t+\t.\tParent=t1
+chr1\t.\tCDS\t151\t300\t.\t+\t0\tParent=t1
+chr2\t.\tgene\t500\t2000\t.\t-\t.\tID=g2;Name=two
+"""
+
 _ANNOTATE = ("annotate", "g.fa", "-m", "zhunt", "-o", "out.bed", "-t", "1")
 _TINY = (
     "annotate",
@@ -112,7 +121,9 @@ def _tiny(name: str, file: str, kind: str, model: str = "tiny", redundant: bool 
 CLASSES = (
     InputClass("FASTA", "g.fa", "text", _ANNOTATE, needs=(), oracle=oracles.check_fasta),
     InputClass("FASTA, gzip", "p.fa.gz", "gzip", ("annotate", "p.fa.gz", *_ANNOTATE[2:]), needs=()),
-    InputClass("FASTA, bgzip", "b.bgz.fa.gz", "gzip", ("annotate", "b.bgz.fa.gz", *_ANNOTATE[2:]), needs=()),
+    InputClass(
+        "FASTA, bgzip", "b.bgz.fa.gz", "bgzip text", ("annotate", "b.bgz.fa.gz", *_ANNOTATE[2:]), needs=()
+    ),
     InputClass("fai", "g.fa.fai", "text", _ANNOTATE, redundant=True),
     InputClass(
         "gzi",
@@ -176,8 +187,47 @@ CLASSES = (
     InputClass(
         "VCF", "v.vcf", "text", ("variants", "v.vcf", *_VARIANTS), "out.vcf", oracle=oracles.check_vcf
     ),
-    InputClass("VCF, bgzip", "v.vcf.gz", "gzip", ("variants", "v.vcf.gz", *_VARIANTS), "out.vcf"),
+    InputClass("VCF, bgzip", "v.vcf.gz", "bgzip text", ("variants", "v.vcf.gz", *_VARIANTS), "out.vcf"),
     InputClass("BCF", "v.bcf", "bgzip binary", ("variants", "v.bcf", *_VARIANTS), "out.vcf"),
+    InputClass(
+        "table of scores",
+        "scores.tsv.gz",
+        "bgzip text",
+        ("variants", "v.vcf", *_VARIANTS, "--table", "scores.tsv.gz"),
+        "out.vcf",
+        ("v.vcf", "g.fa", "scores.tsv.gz.tbi"),
+        alters_scores=True,
+    ),
+    InputClass(
+        "table of scores, Parquet",
+        "scores.parquet",
+        "binary",
+        ("variants", "v.vcf", *_VARIANTS, "--table", "scores.parquet"),
+        "out.vcf",
+        ("v.vcf", "g.fa"),
+        alters_scores=True,
+    ),
+    InputClass(
+        "part of a run",
+        "part1.zfp",
+        "zip",
+        ("merge", "part1.zfp", "part2.zfp", "-o", "out.bed"),
+        needs=("part2.zfp",),
+        alters_scores=True,
+    ),
+    InputClass(
+        "calibration file", "c.json", "json", (*_ANNOTATE, "--calibration", "c.json"), alters_scores=True
+    ),
+    InputClass("aliases of contigs", "aliases.tsv", "text", (*_ANNOTATE, "--contig-aliases", "aliases.tsv")),
+    InputClass(
+        "gene annotation",
+        "genes.gff3",
+        "text",
+        ("genes", "z.bed", "--gtf", "genes.gff3", "--shuffles", "2", "-o", "genes.tsv"),
+        "genes.tsv",
+        ("z.bed",),
+    ),
+    InputClass("bigBed of calls", "z.bb", "binary", ("compare", "z.bed", "z.bb"), "", ("z.bed",)),
     InputClass(
         "recipe",
         "r.toml",
@@ -254,6 +304,8 @@ def _build(folder: Path) -> int:
     for name in ("a.csv", "b.csv"):
         (folder / name).write_text("\n".join(["Token,Count,Score", *rows]) + "\n")
     (folder / "t.tsv").write_text("first\tlabels.bed\tbinary\nsecond\tz.bw\tbinary\n")
+    (folder / "aliases.tsv").write_text("one\tchr1\ntwo\tchr2\n")
+    (folder / "genes.gff3").write_text(GENES)
     _write_tracks(folder)
     _write_variants(folder, contigs)
     _write_models(folder)
@@ -263,9 +315,18 @@ def _build(folder: Path) -> int:
 
 def _write_tracks(folder: Path) -> None:
     import zflipon
+    from zflipon.tracks.bigbed import write_calls
+    from zflipon.tracks.call_files import read_calls
+    from zflipon.workflows.calibration_file import write_calibration
 
-    outputs = [folder / name for name in ("z.bw", "z.bedgraph", "z.bed")]
-    zflipon.annotate(folder / "g.fa", outputs, model="zhunt")
+    genome = folder / "g.fa"
+    zflipon.annotate(genome, [folder / name for name in ("z.bw", "z.bedgraph", "z.bed")], model="zhunt")
+    for number in (1, 2):
+        zflipon.annotate(genome, folder / f"part{number}.zfp", model="zhunt", part=f"{number}/2")
+    calls = read_calls(folder / "z.bed", CONTIGS)
+    write_calls(folder / "z.bb", CONTIGS, calls, scored=True)
+    found = zflipon.calibrate(folder / "z.bw", genome, labels=folder / "labels.bed", precision=0.01)
+    write_calibration(folder / "c.json", found)
 
 
 def _write_variants(folder: Path, contigs: dict[str, str]) -> None:
@@ -303,6 +364,10 @@ def _write_variants(folder: Path, contigs: dict[str, str]) -> None:
     ):
         for record in source:
             out.write(record)
+    import zflipon
+
+    for name in ("scores.tsv.gz", "scores.parquet"):
+        zflipon.score_variants(path, folder / "g.fa", folder / name, model="zhunt")
 
 
 def _write_models(folder: Path) -> None:

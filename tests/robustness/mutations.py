@@ -244,11 +244,25 @@ def change_safetensors_header(content, rng):
     return struct.pack("<Q", stated) + header + content[8 + size :]
 
 
-def inside_gzip(mutations: Sequence[Mutation]) -> Mutation:
+def inside_gzip(mutations: Sequence[Mutation], pack: Callable[[bytes], bytes] | None = None) -> Mutation:
     def mutate(content: bytes, rng: random.Random) -> bytes:
-        return gzip.compress(rng.choice(mutations)(gzip.decompress(content), rng), 1, mtime=0)
+        changed = rng.choice(mutations)(gzip.decompress(content), rng)
+        return pack(changed) if pack else gzip.compress(changed, 1, mtime=0)
 
     return mutate
+
+
+def bgzip(content: bytes) -> bytes:
+    """Pack bytes as bgzip does: gzip members that state their size, and an empty one at the end."""
+    members = [content[first : first + 0xFF00] for first in range(0, len(content), 0xFF00)]
+    packed = b""
+    for member in (*members, b""):
+        compressor = zlib.compressobj(1, zlib.DEFLATED, -15)
+        body = compressor.compress(member) + compressor.flush()
+        head = b"\x1f\x8b\x08\x04" + bytes(4) + b"\x00\xff\x06\x00BC\x02\x00"
+        tail = struct.pack("<II", zlib.crc32(member), len(member))
+        packed += head + struct.pack("<H", len(head) + len(body) + len(tail) + 1) + body + tail
+    return packed
 
 
 def change_gzip(content, rng):
@@ -280,13 +294,23 @@ KINDS: dict[str, Sequence[Mutation]] = {
     "json": JSON,
     "safetensors": (*BYTES, *(change_safetensors_header,) * 10),
     "gzip": (*BYTES, change_gzip, change_gzip, *(inside_gzip(TEXT),) * 6),
-    "bgzip binary": (*BYTES, change_gzip, *(inside_gzip(BYTES),) * 12),
+    "bgzip text": (*BYTES, change_gzip, *(inside_gzip(TEXT, bgzip),) * 12),
+    "bgzip binary": (*BYTES, change_gzip, *(inside_gzip(BYTES, bgzip),) * 24),
     "zip": (*BYTES, *(change_zip,) * 12),
 }
 """Kind of file → its mutations; one that is there several times is chosen more often."""
 
 
-_UNREADABLE = (OSError, EOFError, ValueError, struct.error, zipfile.BadZipFile, OverflowError, zlib.error)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RecursionError,
+    struct.error,
+    zipfile.BadZipFile,
+    OverflowError,
+    zlib.error,
+)
 
 
 def mutate(content: bytes, kind: str, seed: int) -> bytes:

@@ -88,8 +88,9 @@ def check_fasta(damaged: bytes, folder: Path, outcome: Outcome) -> str:
     """A strict file gives its contigs; anything else is refused, or something is said about it."""
     contigs = parse_fasta(damaged)
     record = json.loads((folder / "out.bed.json").read_text())
-    if contigs is None:
-        return ""  # the checksums of the record describe what was read
+    if contigs is None:  # the checksums of the record describe what was read
+        is_empty = not (folder / "out.bed").stat().st_size
+        return "the result is empty" if is_empty and not outcome.has_warning else ""
     recorded = {name: contig["length"] for name, contig in record["contigs"].items()}
     expected = {name: len(sequence) for name, sequence in contigs.items() if sequence}
     return "" if recorded == expected else f"contigs {recorded}, expected {expected}"

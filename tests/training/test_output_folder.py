@@ -6,6 +6,7 @@ import pytest
 
 from zflipon.config import ModelConfig, Recipe, StageConfig
 from zflipon.errors import OutputError
+from zflipon.tracks.atomic import temporary_path
 from zflipon.training.output_folder import OutputFolder, describe_progress
 
 RECIPE = Recipe(name="one", model=ModelConfig(family="compact"), stage=(StageConfig(),))
@@ -28,7 +29,27 @@ def test_other_files_are_not_replaced(tmp_path):
         OutputFolder(tmp_path).prepare(RECIPE, restart=False)
 
 
-@pytest.mark.parametrize("content", ["[]", "{", ""])
+def test_a_run_that_was_killed_before_it_stored_its_recipe_starts_again(tmp_path):
+    output = OutputFolder(tmp_path / "out")
+    output.stages.mkdir(parents=True)
+    temporary_path(output.recipe).write_text("{")
+    assert output.prepare(RECIPE, restart=False) is False
+    assert [path.name for path in output.stages.iterdir()] == ["recipe.json"]
+
+
+def test_the_stored_recipe_is_not_written_again(tmp_path):
+    """A kill while it is written would leave a run that cannot be resumed."""
+    output = OutputFolder(tmp_path / "out")
+    output.prepare(RECIPE, restart=False)
+    before = output.recipe.stat()
+    output.prepare(RECIPE, restart=False)
+    assert (output.recipe.stat().st_ino, output.recipe.stat().st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "", "[" * 100_000])
 def test_damaged_recipe_is_reported(tmp_path, content):
     output = OutputFolder(tmp_path)
     output.prepare(RECIPE, restart=False)

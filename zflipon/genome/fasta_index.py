@@ -43,6 +43,9 @@ _PROBE = 1 << 16
 _MAX_HEADER = 1 << 20
 """Longest header line, in bytes, that an index check reads."""
 
+_MAX_FAI = 1 << 30
+"""Largest index that is read, in bytes; a genome of ten million contigs has a smaller one."""
+
 _CHECKED_CONTIGS = 2000
 """An index with more rows is checked at this many, spread evenly, and at the last."""
 
@@ -205,6 +208,8 @@ def _existing_index(path: Path, text: Path, bgzip: bool) -> FastaFiles | None:
 
 def _read_fai(fai: Path) -> list[_IndexRow]:
     """Return the rows of a .fai index; raise `ValueError` if it is malformed."""
+    if fai.stat().st_size > _MAX_FAI:
+        raise ValueError("too large")
     rows = []
     for line in fai.read_text(encoding="utf-8").splitlines():
         name, *numbers = line.split("\t")

@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zflipon.errors import OutputError, ZfliponError, format_names
+from zflipon.json_files import read_json_file
 from zflipon.tracks.atomic import raise_output_errors
 
 LOST_AFTER = 600.0
@@ -120,17 +121,20 @@ class Journal:
         files : mapping of Path to os.stat_result
             Output → its complete temporary file, which will be renamed.
         """
-        content = {path.name: [stat.st_dev, stat.st_ino] for path, stat in files.items()}
+        content = {}
+        for path, stat in files.items():
+            # the run before this one may have been killed here, too: its file is in place until this one replaces it
+            earlier = [_identity(path.stat(follow_symlinks=False))] if self.has_published(path) else []
+            content[path.name] = [*earlier, _identity(stat)]
         self._write(self.folder / _PUBLISHING, json.dumps(content).encode())
 
     def has_published(self, output: Path) -> bool:
         """Whether `output` is a file that an earlier run of this journal gave its name before it was killed."""
         try:
-            identity = json.loads((self.folder / _PUBLISHING).read_bytes()).get(output.name)
-            stat = output.stat(follow_symlinks=False)
-        except (OSError, ValueError, AttributeError):
+            identities = read_json_file(self.folder / _PUBLISHING).get(output.name, ())
+            return _identity(output.stat(follow_symlinks=False)) in identities
+        except (OSError, ValueError, AttributeError, TypeError):
             return False
-        return identity == [stat.st_dev, stat.st_ino]
 
     # ---- shards --------------------------------------------------------------------------------------------
 
@@ -273,17 +277,21 @@ class Journal:
 
     def _require_same_key(self) -> None:
         try:
-            content = json.loads((self.folder / _RUN).read_bytes())
+            content = read_json_file(self.folder / _RUN)
         except FileNotFoundError:
             return
         except (OSError, ValueError):
             content = None
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        if (
+            not isinstance(content, dict)
+            or content.get("format") != _FORMAT
+            or not isinstance(content.get("key"), dict)
+        ):
             raise ZfliponError(
                 f"{self.folder}: holds an unfinished run that this version of zflipon cannot resume; "
                 "give --restart to delete it, or name another output"
             )
-        earlier, key = content.get("key") or {}, self._key
+        earlier, key = content["key"], self._key
         differing = [name for name in {**earlier, **key} if earlier.get(name) != key.get(name)]
         if differing:
             values = [
@@ -304,6 +312,10 @@ def require_own_folder(folder: Path) -> None:
             f"{folder}: zflipon keeps unfinished work under this name, but this is not a folder that zflipon made; "
             "move it away or name another output"
         )
+
+
+def _identity(stat: os.stat_result) -> list[int]:
+    return [stat.st_dev, stat.st_ino]
 
 
 def temporary_folder() -> Path:

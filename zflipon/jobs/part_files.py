@@ -24,7 +24,7 @@ _HEADER = "header.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same bytes at any time
 
 _DAMAGE = (
-    OSError, EOFError, ValueError, LookupError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, ValueError, LookupError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What `zipfile` and `zlib` raise for damaged files."""
 

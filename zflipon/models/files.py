@@ -5,6 +5,7 @@ Tensors are read in `zflipon.models.weight_files`; networks are built in `zflipo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from zflipon.checksums import sha256_of
 from zflipon.errors import ModelError, format_names, suggest
 from zflipon.models.hub import download, is_hub_id
-from zflipon.models.metadata import ModelMetadata, infer_objective, upgrade
+from zflipon.models.metadata import DECODING_METADATA, ModelMetadata, infer_objective, upgrade
 from zflipon.models.registry import get_family, recognize_family
 from zflipon.models.weight_files import count_sizes, find_weights, read_json, read_tensor_sizes
 
@@ -173,6 +174,29 @@ class CheckpointFiles:
             return ModelMetadata.from_dict(stored, **{"family": name, "objective": objective, **defaults})
         except ModelError as error:
             raise ModelError(f"{self.folder / CONFIG}: {error}") from error
+
+    def require_decoding(self, given: Iterable[str] = ()) -> None:
+        """Refuse the config of a base-resolution head that lacks `DECODING_METADATA`; zflipon always writes them.
+
+        Parameters
+        ----------
+        given : iterable of str
+            Fields that the caller sets.
+
+        Raises
+        ------
+        ModelError
+            If a field is missing.
+        """
+        stored = self.config.get("zflipon", {})
+        if not isinstance(stored, dict):
+            return  # `metadata` refuses it
+        missing = [key for key in DECODING_METADATA if key not in {*given, *stored}]
+        if missing:
+            raise ModelError(
+                f"{self.folder / CONFIG}: section 'zflipon' lacks {format_names(missing)}, without which the scores of "
+                "a base-resolution head have no meaning; copy or download the checkpoint again"
+            )
 
     def find_tokenizer(self, file_name: str) -> Path:
         """Return the path of the tokenizer: in the folder, or in that of the base."""

@@ -46,6 +46,9 @@ OPTIONAL_IN_OLD_FILES = {
 }
 """Fields that were added after the first release, with defaults that no model family changes."""
 
+DECODING_METADATA = ("window", "margin", "calibration", "threshold")
+"""Fields without which the output of a trained base-resolution head has no meaning."""
+
 RENAMED_KEYS = {
     ("bears_missing",): "allows_missing_features",
     ("calibration", "bend"): "correction",

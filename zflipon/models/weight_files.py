@@ -5,7 +5,6 @@ Nothing in a file is executed. Which network the tensors belong to is decided in
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import re
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from zflipon.errors import ModelError, format_names
+from zflipon.json_files import read_json_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,9 +82,7 @@ def read_json(path: Path, hint: str = "is the checkpoint complete?") -> dict[str
     if not path.is_file():
         raise ModelError(f"{path}: no such file; {hint}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except RecursionError:
-        raise ModelError(f"{path}: nested too deeply; is it the right file?") from None
+        content = read_json_file(path)
     except (ValueError, OSError) as error:
         raise ModelError(f"{path}: not JSON ({error}); is the checkpoint complete?") from error
     if not isinstance(content, dict):

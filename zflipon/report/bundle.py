@@ -24,6 +24,7 @@ from zflipon.genome.interval_files import read_bed
 from zflipon.genome.intervals import merge_by_contig
 from zflipon.genome.names import ContigLengths, read_aliases
 from zflipon.genome.twobit import write_twobit
+from zflipon.json_files import read_json_file
 from zflipon.models.structure import Z_DNA
 from zflipon.plots import require_matplotlib
 from zflipon.report.hub import GENE_COLOUR, LABEL_COLOUR, BrowserTrack, best_locus, hub_text, session_text
@@ -181,7 +182,7 @@ def _check_folder(output: Path, force: bool) -> None:
     if not mark.exists():
         return
     try:
-        content = json.loads(mark.read_text(encoding="utf-8"))
+        content = read_json_file(mark)
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or content.get("format") != MARK_FORMAT:

@@ -5,13 +5,13 @@ Records are written in `zflipon.jobs.record`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zflipon.errors import InputError
+from zflipon.json_files import read_json_file
 from zflipon.tracks.atomic import record_path
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -121,8 +121,8 @@ def read_record(path: Path) -> dict[str, Any]:
     if not record_file.is_file():
         return {}
     try:
-        record = json.loads(record_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json_file(record_file)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{record_file}: the track's record cannot be read ({error}); delete it to continue without"
         ) from error

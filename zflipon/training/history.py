@@ -24,7 +24,7 @@ def read_rows(path: Path) -> list[dict]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if isinstance(row, dict) and "step" in row:
             rows.append(row)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from zflipon.config import HELD_OUT_FOLDER, Recipe
 from zflipon.errors import OutputError
+from zflipon.json_files import read_json_file
+from zflipon.tracks.atomic import atomic_file, remove_partial_files
 from zflipon.training.history import HISTORY, read_rows
 
 
@@ -71,20 +73,30 @@ class OutputFolder:
         resumed = self.recipe.exists()
         if resumed:
             self._require_same(content)
-        elif not restart and any(self.path.glob("*")):
+        elif not restart and not self._is_empty():
             raise OutputError(
                 f"{self.path}: is not empty; add --restart to replace what it contains, or choose another --output"
             )
         try:
             self.stages.mkdir(parents=True, exist_ok=True)
-            self.recipe.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            if not resumed:
+                with atomic_file(self.recipe) as part:
+                    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
         return resumed
 
+    def _is_empty(self) -> bool:
+        """Whether the folder holds nothing but what a run leaves that was killed before it stored its recipe."""
+        if not self.path.is_dir():
+            return True
+        remove_partial_files(self.recipe)
+        others = [path for path in self.path.iterdir() if path != self.stages]
+        return not others and not (self.stages.exists() and any(self.stages.iterdir()))
+
     def _require_same(self, content: dict) -> None:
         try:
-            earlier = json.loads(self.recipe.read_text(encoding="utf-8"))
+            earlier = read_json_file(self.recipe)
         except (OSError, ValueError):
             earlier = None
         if not isinstance(earlier, dict):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import zipfile
@@ -15,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from zflipon.jobs.distributed import broadcast_from_main, process_state
+from zflipon.json_files import read_json_file
 from zflipon.tracks.atomic import temporary_path
 
 log = logging.getLogger("zflipon")
@@ -65,7 +65,7 @@ def last_checkpoint(folder: Path, averaged: bool = False) -> Path | None:
 def _damage(checkpoint: Path, processes: int, averaged: bool) -> str:
     """Return why a checkpoint is not complete; empty if it is."""
     try:
-        progress = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+        progress = read_json_file(checkpoint / _STATE)
         if progress.get("global_step") != step_of(checkpoint):
             return f"{_STATE} is of another step"
     except (OSError, ValueError, AttributeError):

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from zflipon import __version__
 from zflipon.config import SCORES, CallConfig
 from zflipon.errors import InputError
+from zflipon.json_files import read_json_file
 from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import atomic_file
 
@@ -107,8 +108,8 @@ def read_calibration(path: Path) -> CalibratedThreshold:
         If the file is missing, damaged or of another kind.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json_file(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: a calibration file cannot be read ({error})") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(f"{path}: not a calibration file; make one with zflipon calibrate")
