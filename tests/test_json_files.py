@@ -13,11 +13,21 @@ def test_a_value_is_returned_and_a_byte_order_mark_skipped(tmp_path):
     assert read_json_file(path) == {"é": [1, None]}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a":' * 50_000, b"1" * 5000])
-def test_what_is_no_json_is_one_error(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b"{", "Expecting property name"),
+        (b"\xff", "can't decode"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 50_000, "nested too deeply"),
+        (b"1" * 5000, "integer string conversion"),
+    ],
+)
+def test_what_is_no_json_is_one_error(tmp_path, content, reason):
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=reason):
         read_json_file(path)
 
 

@@ -191,6 +191,18 @@ def test_sparse_and_rotary_models_of_gena_are_refused(tmp_path_factory, extra):
         start(folder, "token")
 
 
+@pytest.mark.parametrize("key", [None, "calibration", "threshold", "window", "margin"])
+def test_a_base_head_without_its_metadata_is_refused(tiny_checkpoint, tmp_path, key):
+    """Defaults in place of its calibration gave no calls, or calls everywhere, with status 0."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    del (config if key is None else config["zflipon"])[key or "zflipon"]
+    (folder / "config.json").write_text(json.dumps(config))
+    expected = key or "window, margin, calibration, threshold"
+    with pytest.raises(ModelError, match=rf"config\.json: section 'zflipon' lacks {expected}, without which"):
+        load(folder)
+
+
 def test_huge_token_ids_are_refused(saved):
     path = saved / "tokenizer.json"
     content = json.loads(path.read_text())

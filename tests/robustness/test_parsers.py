@@ -21,6 +21,7 @@ from zflipon.models.weight_files import find_weights, read_json
 from zflipon.omics.spec import read_track_table
 from zflipon.training.recipe import load_recipe
 from zflipon.training.sequence_files import read_sequences
+from zflipon.workflows.calibration_file import read_calibration
 from zflipon.workflows.variants.vcf import MAX_LINE, open_vcf
 
 LENGTHS = {"chr1": 1000, "chr 2": 50}
@@ -180,7 +181,8 @@ def test_a_contig_of_a_vcf_with_an_endless_length_is_ignored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "read", [find_weights, locate, read_table, read_track_table, read_sequences, load_recipe]
+    "read",
+    [find_weights, locate, read_table, read_track_table, read_sequences, load_recipe, read_calibration],
 )
 def test_a_pipe_is_refused_not_awaited(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")

@@ -150,8 +150,7 @@ def load_files(
     objective = files.objective(list(tensors))
     if objective not in objectives:
         raise ModelError(_no_head(files, objective, objectives, tensors))
-    if objective == "base":
-        files.require_decoding(metadata)
+    files.require_decoding(tensors, metadata)
     stored = replace(files.metadata(objective), objective=objective, **metadata)
     tokenizer = tokenizer or read_tokenizer(files, stored)
     module = _build(files, stored.family, objective, tensors, allow_new_head=False)

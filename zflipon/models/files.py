@@ -175,11 +175,13 @@ class CheckpointFiles:
         except ModelError as error:
             raise ModelError(f"{self.folder / CONFIG}: {error}") from error
 
-    def require_decoding(self, given: Iterable[str] = ()) -> None:
-        """Refuse the config of a base-resolution head that lacks `DECODING_METADATA`; zflipon always writes them.
+    def require_decoding(self, tensor_names: Iterable[str], given: Iterable[str] = ()) -> None:
+        """Refuse a base-resolution head without `DECODING_METADATA`; zflipon always writes them.
 
         Parameters
         ----------
+        tensor_names : iterable of str
+            Names in the state dict.
         given : iterable of str
             Fields that the caller sets.
 
@@ -189,8 +191,10 @@ class CheckpointFiles:
             If a field is missing.
         """
         stored = self.config.get("zflipon", {})
-        if not isinstance(stored, dict):
-            return  # `metadata` refuses it
+        has_head = any(name.startswith("base_head.") for name in tensor_names)
+        # peft saves adapters without metadata; `metadata` refuses another type
+        if not has_head or self.adapter is not None or not isinstance(stored, dict):
+            return
         missing = [key for key in DECODING_METADATA if key not in {*given, *stored}]
         if missing:
             raise ModelError(
