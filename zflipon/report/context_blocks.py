@@ -27,14 +27,14 @@ def feature_table(number: int, report: GeneReport) -> Table:
     """Return the enrichment of features over shuffled positions."""
     rows = [
         [
-            row.feature,
-            f"{row.observed:,}",
-            f"{row.share:.1%}",
-            _interval(row.expected, row.expected_low, row.expected_high, ",.1f"),
-            _interval(row.fold, row.fold_low, row.fold_high, ".2f"),
-            f"{row.p:.2g}",
+            row["feature"],
+            f"{row['observed']:,}",
+            f"{row['share']:.1%}",
+            _interval(row["expected"], row["expected_low"], row["expected_high"], ",.1f"),
+            _interval(row["fold"], row["fold_low"], row["fold_high"], ".2f"),
+            f"{row['p']:.2g}",
         ]
-        for row in report.enrichment.itertuples()
+        for row in report.enrichment.to_dict("records")
     ]
     columns = ["feature", "calls", "share", "expected (95 % of shuffles)", "fold (95 % interval)", "p"]
     return Table(f"features-{number}", columns, rows)
