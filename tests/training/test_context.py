@@ -127,6 +127,17 @@ def test_a_resumed_run_ends_with_the_same_weights(targets_file, tmp_path):
         torch.testing.assert_close(again.state_dict()[name], weights, rtol=0, atol=1e-7)
 
 
+def test_a_finished_run_gives_its_weights_without_a_step(targets_file, tmp_path):
+    """Processes other than the main one take the weights so."""
+    targets, steps = ChromatinTargets.load(targets_file), []
+    first, other = module(), module()
+    train_context(first, windows(targets)[0], tmp_path, torch.float32)
+    train_context(other, windows(targets)[0], tmp_path, torch.float32, lambda *step: steps.append(step))
+    assert not steps
+    for name, weights in first.state_dict().items():
+        assert torch.equal(other.state_dict()[name], weights)
+
+
 def test_training_learns_tracks_that_follow_from_the_sequence(tmp_path):
     """A track that covers the bins rich in G is learnt within a few steps."""
     random = np.random.default_rng(0)

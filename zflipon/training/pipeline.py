@@ -170,7 +170,10 @@ def _run_stage(
         return load(finished, OBJECTIVES)
     checkpoint = configure_stage(checkpoint, stage)
     if stage.target == "chromatin":
-        train_context_stage(checkpoint, stage, training_data, folder)
+        # one process trains, and the others take its weights from its last checkpoint
+        compute_in_main_first(
+            process_state(), lambda: train_context_stage(checkpoint, stage, training_data, folder)
+        )
     elif stage.trains:
         source, evaluator = training_data.batch_source(stage), training_data.evaluator(stage)
         train_stage(checkpoint, source, evaluator, folder, report_to)
