@@ -23,7 +23,7 @@ def run_extent(path: str | Path, record: Mapping, lengths: Mapping[str, int]) ->
     path : str or Path
         File of the run, for messages.
     record : mapping
-        Run record; empty if there is none.
+        Run record; empty for a file without one.
     lengths : mapping of str to int
         The genome's contigs and their lengths.
 

@@ -56,7 +56,7 @@ def loci_tables(
     ucsc_assembly : str or None
         Name for links to the UCSC browser.
     table : CallTable, optional
-        What is known of each call; its sequence, class, feature and gene are shown.
+        All calls; the sequence, class, feature and gene of each are shown, as far as they are known.
     """
     orders = {"strongest": lambda calls: calls["mean"]} if summary.scored else {}
     orders["longest"] = lambda calls: calls["end"] - calls["start"]

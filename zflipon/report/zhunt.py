@@ -99,7 +99,7 @@ def compare_with_zhunt(
     extent : mapping of str to numpy.ndarray
         Contig → what the run annotated: disjoint int64 intervals of shape (n, 2).
     sampled_blocks : int
-        Highest number of blocks; of more, so many are drawn at random.
+        Highest number of blocks. If there are more, this number is drawn at random.
     block : int
         Bases of a block.
     seed : int

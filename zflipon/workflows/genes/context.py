@@ -1,4 +1,4 @@
-"""An annotation with what is computed from it once: features, and the genes, tables and enrichment of any calls.
+"""An annotation and its features, and the genes, tables and enrichment of calls.
 
 The contigs of an annotation are translated and checked here, too.
 """
