@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import IUPAC
 from zflipon.genome.fasta import Genome
+from zflipon.json_files import MAX_BYTES
 from zflipon.tokenization.bpe import limit_token_length, with_plain_merges
 from zflipon.tokenization.bpe_training import SPECIAL_TOKENS, train_bpe
 from zflipon.tokenization.tokenizers import BpeTokenizer, KmerTokenizer
@@ -171,6 +172,11 @@ def test_invalid_tokenizers_are_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match=r"not a valid tokenizer\.json"):
         BpeTokenizer.from_file(tmp_path / "tokenizer.json")
+    with open(tmp_path / "tokenizer.json", "wb") as file:
+        file.truncate(MAX_BYTES + 1)  # a sparse file: reading it would take its size in memory
+    for kind in (BpeTokenizer, KmerTokenizer):
+        with pytest.raises(ModelError, match="larger than 268,435,456 bytes"):
+            kind.from_file(tmp_path / "tokenizer.json")
 
 
 def test_a_trained_tokenizer_has_the_documented_ids_and_lengths():

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import PADDING_BASE, UNKNOWN_BASE
 from zflipon.genome.sequence_windows import SequenceWindows
+from zflipon.json_files import MAX_BYTES
 from zflipon.tokenization.bpe import limit_token_length, with_plain_merges
 from zflipon.tokenization.fast_bpe import FastBpe, add_special_tokens
 from zflipon.tokenization.tokens import TokenBatch, Tokens, concatenate_batches
@@ -122,6 +123,8 @@ class BpeTokenizer:
         """Load a ``tokenizer.json``; raise `ModelError` if it is missing or invalid."""
         if not Path(path).is_file():
             raise ModelError(f"{path}: no such file; a checkpoint needs its tokenizer.json")
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path}: larger than {MAX_BYTES:,} bytes; is it the right file?")
         try:
             return cls(Tokenizer.from_file(str(path)))
         except ModelError:
@@ -238,6 +241,8 @@ class KmerTokenizer:
         """Load a ``vocab.txt`` with one token per line; raise `ModelError` if it is missing."""
         if not Path(path).is_file():
             raise ModelError(f"{path}: no such file; a DNABERT checkpoint needs its vocab.txt")
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path}: larger than {MAX_BYTES:,} bytes; is it the right file?")
         try:
             lines = Path(path).read_text(encoding="utf-8").split()
         except UnicodeDecodeError as error:

@@ -27,6 +27,20 @@ _NAMES = {"model": "model", "features": "omics tracks", "scores": "version of th
 """Entries of an identity, as messages name them."""
 
 
+_DAMAGE = (OSError, EOFError, ValueError, LookupError, RuntimeError, TypeError, AttributeError)
+"""What pysam, pyarrow and the parsing of values raise for damaged tables."""
+
+
+@contextmanager
+def _table_errors(path: Path, problem: str) -> Iterator[None]:
+    """Turn errors of a damaged table into an `InputError` that names the file."""
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: {problem} ({reason}); write it again with zflipon variants") from error
+
+
 @contextmanager
 def open_table(
     path: str | Path | None, identity: Mapping[str, Any], lengths: Mapping[str, int]
@@ -55,16 +69,12 @@ def open_table(
         raise InputError(f"{path}: no such file")
     if not path.name.lower().endswith(TABLE_EXTENSIONS):
         raise InputError(f"{path}: expected a table that ends in {', '.join(TABLE_EXTENSIONS)}")
-    try:
+    with _table_errors(path, "cannot be read as an indexed table"):
         table = ParquetTable(path) if path.name.lower().endswith(".parquet") else TabixTable(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: cannot be read as an indexed table ({reason}); write it again with zflipon variants"
-        ) from error
     with table:
         _require_same_identity(path, table.identity, identity)
-        table.names = _translate(path, table, identity["contigs"], lengths)
+        with _table_errors(path, "cannot be read as an indexed table"):
+            table.names = _translate(path, table, identity["contigs"], lengths)
         yield table
 
 
@@ -170,8 +180,9 @@ class ScoreTable(ABC):
         for index, (contig, start, ref, alt) in enumerate(alleles):
             if place != (contig, start):
                 place = contig, start
-                rows = self.rows_at(self.names[contig], start) if contig in self.names else ()
-                known = {row[:2]: row[2] for row in rows}
+                with _table_errors(self.path, f"damaged at {contig}:{start + 1}"):
+                    rows = self.rows_at(self.names[contig], start) if contig in self.names else ()
+                    known = {row[:2]: row[2] for row in rows}
             columns = known.get((ref.upper(), alt.upper()))
             if columns is not None and columns["why"] in (None, "."):
                 scores[index], is_missing[index] = _parse_scores(self.path, columns), False
@@ -285,7 +296,7 @@ def _parse_scores(path: Path, columns: Mapping[str, Any]) -> np.ndarray:
             if value in (None, ".") or field.name == "why":
                 continue
             scores[field.name] = parse_calls(value) if field.kind == "String" else float(value)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: has a row that cannot be read ({error}); write the table again") from error
     return scores
 
