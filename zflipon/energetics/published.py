@@ -37,7 +37,7 @@ SEED_CUTOFF = 420.0
 CALL_EXTENSION = 2
 """Bases by which calls pass the end of their windows."""
 
-_TABLE_BASES = 1 << 23
+_TABLE_BASES = 1 << 20
 """Bases after which a table of all shortest windows is computed: fewer are faster one by one."""
 
 _table_lock, _bases_scored = Lock(), Counter()
