@@ -1,11 +1,13 @@
-"""Calls of BED files with all kinds of score columns."""
+"""Calls of BED files with all kinds of score columns, and of bigBed files."""
 
 import numpy as np
 import pytest
 from report_files import LENGTHS
 
 from zflipon.errors import InputError
+from zflipon.tracks.bigbed import write_calls
 from zflipon.tracks.call_files import read_calls
+from zflipon.tracks.calling import CALL_DTYPE
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,24 @@ def test_a_score_that_is_no_probability_is_refused(tmp_path, score):
     (tmp_path / "a.bed").write_text(f"chr1\t5\t15\tn\t{score}\n")
     with pytest.raises(InputError, match="score from 0 to 1000"):
         read_calls(tmp_path / "a.bed", LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "expected"),
+    [
+        (6, b"\x01\x7f", "32513 zoom levels"),  # libBigWig ended in a segmentation fault
+        (8, b"\xff" * 8, "."),  # the list of contigs
+        (24, b"\xff" * 8, "."),  # the index
+        (52, b"\xff\xff\xff\x7f", "data blocks of"),
+    ],
+)
+def test_a_damaged_bigbed_is_one_clear_error(tmp_path, offset, value, expected):
+    calls = np.array([(5, 15, 0.5, 0.7)], dtype=CALL_DTYPE)
+    path = tmp_path / "a.bb"
+    write_calls(path, {"chr1": 100}, {"chr1": calls}, scored=True)
+    assert read_calls(path, None)["chr1"].tolist() == [(5, 15, 0.5, 0.7)]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(value)] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.bb: cannot be read as bigBed \(.*{expected}.*\)"):
+        read_calls(path, None)

@@ -37,6 +37,16 @@ def test_a_run_that_was_killed_before_it_stored_its_recipe_starts_again(tmp_path
     assert [path.name for path in output.stages.iterdir()] == ["recipe.json"]
 
 
+def test_temporary_files_of_a_killed_run_are_removed(tmp_path):
+    output = OutputFolder(tmp_path / "out")
+    output.prepare(RECIPE, restart=False)
+    for path in (output.path / "splits.bed", output.stage(1, "only") / "z.npz"):
+        path.parent.mkdir(exist_ok=True)
+        temporary_path(path).write_text("half")
+    assert output.prepare(RECIPE, restart=False) is True
+    assert [path.name for path in output.path.rglob("*") if path.is_file()] == ["recipe.json"]
+
+
 def test_the_stored_recipe_is_not_written_again(tmp_path):
     """A kill while it is written would leave a run that cannot be resumed."""
     output = OutputFolder(tmp_path / "out")

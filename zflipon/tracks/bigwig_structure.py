@@ -84,6 +84,34 @@ def read_structure(path: str | Path) -> BigWigStructure:
         raise InputError(f"{path}: cannot be read (permission denied)") from error
 
 
+def check_bigbed(path: Path, magic: int) -> None:
+    """Check the structure of a bigBed, which is that of a bigWig, and the ends of its data blocks.
+
+    Raises
+    ------
+    InputError
+        If the file is incomplete or inconsistent.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = path.stat().st_size
+            head = file.read(HEADER.size)
+            if len(head) < HEADER.size or head[:4] != struct.pack("<I", magic):
+                raise _StructureError("no header")
+            _, _, levels, tree_offset, _, index_offset, *_, buffer_size, _ = HEADER.unpack(head)
+            if buffer_size > _MAX_BUFFER:
+                raise _StructureError(f"data blocks of {buffer_size:,} bytes")
+            _check_zoom_levels(file, size, levels, tree_offset)
+            _check_contig_tree(file, size, tree_offset)
+            for offset, length in _read_index(file, size, index_offset).tolist():
+                block = _read_at(file, size, offset, length)
+                block = zlib.decompress(block) if buffer_size else block
+                if not block.endswith(b"\0") or (buffer_size and len(block) > buffer_size):
+                    raise _StructureError("a data block that does not end with an entry")
+    except (_StructureError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read as bigBed ({error}); is the file complete?") from error
+
+
 def read_value_range(path: str | Path, structure: BigWigStructure) -> tuple[float, float] | None:
     """Return the smallest and largest finite value of a bigWig, None if it has none.
 

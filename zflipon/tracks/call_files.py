@@ -16,6 +16,8 @@ import pyBigWig
 from zflipon.errors import InputError, format_names
 from zflipon.genome.interval_files import read_bed_rows
 from zflipon.genome.names import RENAME_CONTIGS, ContigNames
+from zflipon.tracks.bigbed import MAGIC
+from zflipon.tracks.bigwig_structure import check_bigbed
 from zflipon.tracks.calling import CALL_DTYPE
 from zflipon.tracks.registry import NARROWPEAK
 
@@ -129,8 +131,12 @@ def _bigbed_names(path: str | Path, own: Mapping[str, int], lengths: Mapping[str
 
 def _open_bigbed(path: str | Path):
     """Open a bigBed; the result is a context manager."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file")
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: not a regular file" if path.exists() else f"{path}: no such file")
+    with open(path, "rb") as start:
+        if start.read(4) == MAGIC.to_bytes(4, "little"):  # libBigWig trusts offsets and crashes on wrong ones
+            check_bigbed(path, MAGIC)
     try:
         file = pyBigWig.open(str(path))
     except (RuntimeError, UnicodeDecodeError) as error:

@@ -66,6 +66,8 @@ class OutputFolder:
         OutputError
             If the folder belongs to another recipe or contains other files, or cannot be written.
         """
+        for part in self.path.rglob(".zflipon.*.part.*"):  # of a run that was killed while it wrote a file
+            remove_partial_files(part.with_name(part.name.split(".part.", 1)[1]))
         if restart:
             shutil.rmtree(self.stages, ignore_errors=True)
             (self.path / "config.json").unlink(missing_ok=True)  # a folder without it is no checkpoint
@@ -90,7 +92,6 @@ class OutputFolder:
         """Whether the folder holds nothing but what a run leaves that was killed before it stored its recipe."""
         if not self.path.is_dir():
             return True
-        remove_partial_files(self.recipe)
         others = [path for path in self.path.iterdir() if path != self.stages]
         return not others and not (self.stages.exists() and any(self.stages.iterdir()))
 
