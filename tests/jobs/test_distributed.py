@@ -36,7 +36,7 @@ from zflipon.jobs.distributed import broadcast_from_main, compute_in_main_first,
 
 limit, folder = float(sys.argv[1]), sys.argv[2]
 state = process_state("cpu")
-TrainingArguments(output_dir=folder, use_cpu=True).device  # it could open a group of its own
+TrainingArguments(output_dir=folder, use_cpu=True).device  # without ours, it would open another group
 backend = dist.group.WORLD._get_backend(state.device)
 print("timeout", backend.options._timeout.total_seconds())
 _set_pg_timeout(timedelta(seconds=limit), dist.group.WORLD)
