@@ -144,9 +144,9 @@ def test_finished_shards_are_not_recomputed(half_done, fasta, tiny_checkpoint, c
 
     computed, batches = [], Predictor.batches
 
-    def count(self, sequences, *rest):
+    def count(self, sequences, *rest, **options):
         computed.append(len(sequences))
-        return batches(self, sequences, *rest)
+        return batches(self, sequences, *rest, **options)
 
     monkeypatch.setattr(Predictor, "batches", count)
     annotate(fasta, tiny_checkpoint, half_done)
