@@ -174,3 +174,9 @@ def test_a_truncated_gzip_is_refused(tmp_path):
 def test_control_characters_in_names_stay_escaped(tmp_path):
     text = "c\tx\tgene\t1\t50\t.\t+\t.\tID=g1;Name=A%09B%0AC\n"
     assert read(tmp_path, text, "genes.gff3").genes["gene"].tolist() == ["A\\tB\\nC"]
+
+
+def test_quoted_values_may_have_a_semicolon(tmp_path):
+    text = 'c\tx\texon\t1\t50\t.\t+\t.\tgene_id "g;1"; transcript_id t1; gene_name "A; B";\n'
+    (gene,) = read(tmp_path, text).genes[["gene_id", "gene"]].to_dict("records")
+    assert gene == {"gene_id": "g;1", "gene": "A; B"}

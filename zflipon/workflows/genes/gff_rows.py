@@ -260,8 +260,12 @@ def _extract(attributes: pa.Array, names: tuple[str, ...], is_gff3: bool | None)
     """Return the value of the first of some attributes that a row has; null without any of them or if it is empty."""
     values = None
     for name in names:
-        pattern = rf"(?:^|;)\s*{name}=(?P<v>[^;]+)" if is_gff3 else rf'(?:^|;)\s*{name}\s+"?(?P<v>[^";]+)'
-        found = pc.struct_field(pc.extract_regex(attributes, pattern), "v")
+        value = "=(?P<v>[^;]+)" if is_gff3 else r'\s+(?:"(?P<quoted>[^"]+)"|(?P<v>[^";]+))'
+        match = pc.extract_regex(attributes, rf"(?:^|;)\s*{name}{value}")
+        found = pc.struct_field(match, "v")
+        if not is_gff3:  # a quoted value may have a semicolon
+            quoted = pc.struct_field(match, "quoted")
+            found = pc.if_else(pc.equal(quoted, ""), found, quoted)
         values = found if values is None else pc.coalesce(values, found)
     assert values is not None
     return values
