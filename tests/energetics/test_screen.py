@@ -1,4 +1,4 @@
-"""The prefilter of windows: which windows it selects, and that it loses no calls."""
+"""The screen of windows: which windows it selects, and that it loses no calls."""
 
 import json
 

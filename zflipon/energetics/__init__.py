@@ -1,1 +1,1 @@
-"""Energetics of Z-DNA: exact Z-HUNT, the rule of published maps, and a prefilter of windows."""
+"""Energetics of Z-DNA: exact Z-HUNT, the rule of published maps, and a screen of windows."""

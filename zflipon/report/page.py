@@ -238,7 +238,7 @@ def _recorded_facts(record: Mapping) -> dict[str, object]:
         "calls merged across gaps of (bp)": call.get("merge_gap"),
         "both strands": {True: "yes", False: "no"}.get(inference.get("both_strands")),
         "device, precision": ", ".join(device),
-        "energy prefilter": "yes" if record.get("screen") else "no",
+        "screen": "yes" if record.get("screen") else "no",
         "bases in gaps of N": record.get("bases_in_gaps"),
         "windows": record.get("windows"),
         "training data of the model": describe_domain(record),

@@ -105,7 +105,7 @@ def annotate(
     restart : bool
         Discard the finished shards of an earlier run of the same outputs.
     screen : bool
-        Read only windows that pass the model's prefilter (`zflipon.energetics.screen`). Bases of other windows get
+        Read only windows that pass the model's screen (`zflipon.energetics.screen`). Bases of other windows get
         the probability 0 and no activity. The propensity is the same with and without.
     features : str or Path, optional
         Table of the omics tracks that the model reads; see `zflipon.omics.features`.
