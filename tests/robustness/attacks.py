@@ -151,7 +151,7 @@ def pickles(show: Show = lambda _: None) -> Iterator[Report]:
         _Runs(exec, CODE), _Runs(eval, f"exec({CODE!r})"), _Runs(os.system, "touch executed"),
         _Runs(subprocess.getoutput, "touch executed"), _Runs(os.rename, "g.fa", "executed"), _Runs(open,
         "executed", "w"),
-        _Runs(getattr, os, "system"), _Runs(__import__, "antigravity"), {"weights": _Runs(exec, CODE)},
+        _Runs(getattr, "abc", "upper"), _Runs(__import__, "antigravity"), {"weights": _Runs(exec, CODE)},
         [_Runs(exec, CODE)],
     ]  # fmt: skip
     report = Report("code in pickles")

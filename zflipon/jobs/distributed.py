@@ -22,7 +22,7 @@ from accelerate.utils import broadcast_object_list
 from zflipon.errors import MainProcessError, ZfliponError
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
 RENDEZVOUS_TIMEOUT = 300.0
 """Seconds to wait until all processes have started and found each other."""

@@ -173,7 +173,11 @@ def _write(
     with raise_output_errors(path):
         # UCSC programs search the contigs by name and rely on this order
         contigs = {name: lengths[name] for name in sorted(lengths)}
-        pybigtools.open(str(path), "w").write(contigs, rows, declaration)
+        try:
+            pybigtools.open(str(path), "w").write(contigs, rows, declaration)
+        except BaseException as error:  # a panic of Rust is not an Exception
+            if type(error).__name__ != "PanicException":
+                raise
         if _count_items(path) != number:  # pybigtools prints its errors and does not raise them
             raise OutputError(f"{path.name}: the bigBed is incomplete; is the disk full?")
         _set_bed_fields(path, bed_fields)

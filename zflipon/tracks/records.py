@@ -89,7 +89,7 @@ class _Record(_Section):
     seconds: Annotated[float, Field(ge=0)] = 0.0
     processes: Count = 1
     model: _Model = _Model()
-    predict: _Predict = Field(default=None)
+    predict: _Predict = Field(default=None)  # pyright: ignore[reportAssignmentType]: absent, but not null
     call: _Call = _Call()
     versions: dict[str, str] = {}
     genome: str = ""

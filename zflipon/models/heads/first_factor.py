@@ -6,6 +6,7 @@ The second factor, and the product, are in `zflipon.models.heads.base_resolution
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -138,14 +139,14 @@ class FirstFactor(nn.Module):
         mask = mask.unsqueeze(2)
         x = F.gelu(_convolve(self.entry, x)) * mask
         for convolution in self.convolutions:
-            x = x + F.gelu(_convolve(convolution, x)) * mask
+            x = x + F.gelu(_convolve(cast(nn.Conv1d, convolution), x)) * mask
         return x.squeeze(2)
 
 
-def _convolve(layer: nn.Module, x: Tensor) -> Tensor:
+def _convolve(layer: nn.Conv1d, x: Tensor) -> Tensor:
     """Apply a `torch.nn.Conv1d` to (batch, channels, 1, bases) in channels-last memory.
 
     On CPUs it is several times faster so; see ``benchmarks/context_network.py``.
     """
-    padding, dilation = (0, *layer.padding), (1, *layer.dilation)
-    return F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, 1, padding, dilation)
+    padding, dilation = (0, int(layer.padding[0])), (1, *layer.dilation)
+    return F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, (1, 1), padding, dilation)
