@@ -27,7 +27,7 @@ _CHANGES = (
     "os.utime",
     "os.chmod",
 )
-_NUMBERS = struct.Struct("<qq")
+_NUMBERS, _COUNT = struct.Struct("<qq"), struct.Struct("<q")
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,10 @@ class Strike:
             if not os.path.abspath(os.fsdecode(path)).startswith(self._folder):
                 return
             changes = self.changes + 1
-            strikes = changes == self._instant.change
-            self._shared[:] = _NUMBERS.pack(changes, strikes)
-            if strikes:
+            self._shared[: _COUNT.size] = _COUNT.pack(changes)
+            if changes == self._instant.change:
+                # a place for itself: another worker counts at the same time
+                self._shared[_COUNT.size :] = _COUNT.pack(1)
                 if self._instant.emptied and flags & os.O_TRUNC:
                     with suppress(OSError):
                         os.open(path, flags, 0o666)

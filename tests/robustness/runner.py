@@ -234,9 +234,12 @@ def run_cli(arguments: Sequence[str]) -> int:
 
     sys.argv = ["zflipon", *arguments]
     try:
-        main()
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
+        try:
+            main()
+        except SystemExit as error:
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except SystemExit as error:  # a signal that came at the end
+        return int(error.code or 0)
     return 0
 
 
