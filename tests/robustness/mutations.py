@@ -277,7 +277,7 @@ def change_zip(content, rng):
     """Change one member of a zip archive, such as a PyTorch file."""
     changed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(changed, "w") as new:
-        chosen = rng.choice(old.namelist())
+        chosen = rng.choice(old.namelist() or [""])
         for name in old.namelist():
             member = old.read(name)
             if name == chosen:

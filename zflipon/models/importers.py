@@ -21,7 +21,7 @@ from zflipon.errors import ModelError
 from zflipon.models import adapters
 from zflipon.models.checkpoint import Checkpoint, load_files, save
 from zflipon.models.files import CONFIG, CheckpointFiles, locate, without_record
-from zflipon.models.metadata import OBJECTIVES
+from zflipon.models.metadata import DECODING_METADATA, OBJECTIVES
 from zflipon.models.registry import get_family, recognize_family
 from zflipon.models.tokenizer_files import read_tokenizer
 from zflipon.models.weight_files import find_weights, read_tensors
@@ -88,6 +88,8 @@ def import_checkpoint(
         fields["max_token_length"] = own.max_token_length
     elif base is not None and "max_token_length" not in fields:
         fields |= _token_length_of_training(files, base)
+    if base is not None:  # the base's calibration and threshold are those of other weights
+        fields = {name: getattr(defaults, name) for name in DECODING_METADATA} | fields
     checkpoint = load_files(files, OBJECTIVES, own, **fields)
     return _with_origin(checkpoint, "imported", base=str(base) if base else None)
 

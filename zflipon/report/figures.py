@@ -141,7 +141,7 @@ def poisson_limits(counts: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> poisson_limits(np.array([0, 10])).round(2).tolist()
-    [[0.0, 4.79], [3.77, 18.39]]
+    [[0.0, 4.79], [3.67, 18.39]]
     """
     above = counts + 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
