@@ -33,6 +33,8 @@ _WAIT = 600.0
 
 _PR_SET_CHILD_SUBREAPER = 36
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _MODEL = ("-m", "tiny", "-t", "1", "--device", "cpu", "--precision", "float32", "--batch-size", "16")
 
 
@@ -99,13 +101,17 @@ class ForkedWorker:
         launcher = os.getpid()
 
         def body() -> int:
-            for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for name in _SIGNALS:
                 signal.signal(name, signal.SIG_DFL if name != signal.SIGINT else signal.default_int_handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             if self.victim != "process":
                 self.strike.arm(launcher if self.victim == "launcher" else None)
             return run_cli(arguments)
 
+        # the launcher's handlers must not run in the fork
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self.pid = start(body, Path.cwd(), 1, number, environment=env)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def poll(self):
         if self.returncode is None:
