@@ -180,3 +180,8 @@ def test_quoted_values_may_have_a_semicolon(tmp_path):
     text = 'c\tx\texon\t1\t50\t.\t+\t.\tgene_id "g;1"; transcript_id t1; gene_name "A; B";\n'
     (gene,) = read(tmp_path, text).genes[["gene_id", "gene"]].to_dict("records")
     assert gene == {"gene_id": "g;1", "gene": "A; B"}
+
+
+def test_a_gff3_without_names_of_features_has_no_genes(tmp_path):
+    with pytest.raises(InputError, match="no genes; expected rows of genes"):
+        read(tmp_path, "c\tx\texon\t1\t50\t.\t+\t.\tnote=a\n", "genes.gff3")

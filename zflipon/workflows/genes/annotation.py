@@ -146,7 +146,7 @@ def _gff3_members(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     both = pa.chunked_array([*table["id"].chunks, *table["parent"].chunks]).dictionary_encode()
     own, parent = np.split(_codes(both), 2)
     kind = table["kind"].to_numpy()
-    number = len(both.combine_chunks().dictionary)
+    number = max(1, len(both.combine_chunks().dictionary))  # -1 indexes a place also without any name
     parent_of, is_gene = np.full(number, -1), np.zeros(number, dtype=bool)
     named = (own >= 0) & (kind != EXON) & (kind != CDS)
     parent_of[own[named]] = parent[named]
