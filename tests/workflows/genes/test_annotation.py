@@ -185,3 +185,12 @@ def test_quoted_values_may_have_a_semicolon(tmp_path):
 def test_a_gff3_without_names_of_features_has_no_genes(tmp_path):
     with pytest.raises(InputError, match="no genes; expected rows of genes"):
         read(tmp_path, "c\tx\texon\t1\t50\t.\t+\t.\tnote=a\n", "genes.gff3")
+
+
+@pytest.mark.parametrize("row", [b'c\tx\texon\t1\t50\t.\t+\t.\tgene_id "\xe9";\n', b"c\xe9\tx\n"])
+def test_bytes_that_are_not_utf8_are_refused_with_their_line(tmp_path, capfd, row):
+    path = tmp_path / "genes.gtf"
+    path.write_bytes(b'#\nc\tx\texon\t1\t50\t.\t+\t.\tgene_id "g";\n' + row)
+    with pytest.raises(InputError, match=r"genes\.gtf:3: expected UTF-8, found the byte 0xe9"):
+        read_annotation(path)
+    assert not capfd.readouterr().err

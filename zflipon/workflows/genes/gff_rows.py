@@ -161,7 +161,21 @@ class _BlockReader:
         block = block.replace(b"\n###\n", b"\n")  # Ensembl ends each gene with such a line
         return re.sub(rb"(?m)^#[^\n]*\n?", b"", block)
 
+    def _require_utf8(self, block: bytes, original: bytes) -> None:
+        """Refuse rows with other bytes than UTF-8, which Arrow would report with a traceback."""
+        if block.isascii():
+            return
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            row = block[block.rfind(b"\n", 0, error.start) + 1 : error.start + 1]
+            line = self._lines + 1 + original.count(b"\n", 0, max(original.find(row), 0))
+            raise InputError(
+                f"{self.path}:{line}: expected UTF-8, found the byte {block[error.start]:#x}"
+            ) from None
+
     def _read(self, block: bytes, original: bytes) -> pa.Table:
+        self._require_utf8(block, original)
         invalid: list[str] = []
 
         def refuse(row: csv.InvalidRow) -> str:
