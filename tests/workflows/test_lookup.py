@@ -10,7 +10,7 @@ from zflipon.workflows.variants.lookup import ScoreTable
     "error",
     [
         OSError("Corrupt ZSTD compressed data.\nsecond line"),
-        NotImplementedError("seek not implemented in files compressed by method 1"),
+        NotImplementedError("seek not implemented in files compressed by method 1"),  # pysam raises it
         ValueError("zip() argument 2 is longer than argument 1"),
         IndexError("list index out of range"),
         RecursionError(),

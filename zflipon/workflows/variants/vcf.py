@@ -187,7 +187,7 @@ def _sniff(path: Path) -> tuple[bool, bytes]:
 def _open_bcf(path: Path) -> Iterator[pysam.VariantFile]:
     try:
         file = pysam.VariantFile(str(path))
-    except NotImplementedError as error:  # htslib cannot seek
+    except NotImplementedError as error:  # pysam's error for a file in which htslib cannot seek
         raise InputError(
             f"{path}: a BCF in plain gzip, expected bgzip; repack it: zcat {path} | bcftools view -Ob"
         ) from error
