@@ -106,7 +106,7 @@ def test_calibration_maps_the_log_odds_of_the_model(tokenizer):
 def test_no_probability_exceeds_its_upper_bound(tokenizer, both_strands, correction):
     rng, calibration = generator(), Calibration(0.8, 5.0, correction)
     checkpoint = compact_checkpoint(tokenizer, "base", calibration=calibration, margin=120)
-    profile = replace(DEVICE_PROFILES["cpu"], bases_per_bound=700)
+    profile = replace(DEVICE_PROFILES["cpu"], bases_per_first_factor=700)
     predictor = Predictor(checkpoint, replace(CPU, both_strands=both_strands), profile=profile)
     text = random_dna(rng, 1000) + "N" * 30 + random_dna(rng, 1300)
     bounds, (probabilities,) = (

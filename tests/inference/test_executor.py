@@ -184,7 +184,7 @@ def test_the_number_of_threads_changes_no_bit_and_not_that_of_torch(base_checkpo
 
 def test_chunks_of_upper_bounds_change_nothing(base_checkpoint):
     text = random_dna(generator(), 3000)
-    small = replace(DEVICE_PROFILES["cpu"], bases_per_bound=700)
+    small = replace(DEVICE_PROFILES["cpu"], bases_per_first_factor=700)
     bounds = Predictor(base_checkpoint, CPU, profile=small).probability_upper_bounds(text)
     np.testing.assert_allclose(
         bounds, Predictor(base_checkpoint, CPU).probability_upper_bounds(text), atol=1e-6

@@ -37,7 +37,7 @@ class DeviceProfile:
         Tokens of a batch, padding included, if the user sets no batch size.
     bases_per_batch : int
         The same in bases, for models that read a wide context instead of tokens.
-    bases_per_bound : int
+    bases_per_first_factor : int
         Bases per call of the first factor.
     prefetch_batches : int
         Batches that are read and tokenized while the model works.
@@ -49,7 +49,7 @@ class DeviceProfile:
 
     tokens_per_batch: int
     bases_per_batch: int
-    bases_per_bound: int
+    bases_per_first_factor: int
     prefetch_batches: int
     tokenizer_threads: int | None = None
     trim_from_tokens: int | None = None

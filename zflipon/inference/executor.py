@@ -180,7 +180,7 @@ class Executor:
         list of numpy.ndarray
             float32, shape (2, bases): what `DnaModel.first_factor` returns.
         """
-        step = self.profile.bases_per_bound
+        step = self.profile.bases_per_first_factor
         lengths = [len(codes) for codes in sequences]
         result: list[np.ndarray] = [np.zeros((2, length), dtype=np.float32) for length in lengths]
         chunks = [
