@@ -189,19 +189,13 @@ class Executor:
             if 2 * length > step
             for start in range(0, length, step)
         ]
-        for (index, start, end), rows in zip(
-            chunks,
-            self.map(lambda chunk: self._read_chunk(sequences[chunk[0]], *chunk[1:]), chunks),
-            strict=True,
-        ):
-            result[index][:, start:end] = rows
+        rows = self.map(lambda chunk: self._read_chunk(sequences[chunk[0]], *chunk[1:]), chunks)
+        for (index, start, end), row in zip(chunks, rows, strict=True):
+            result[index][:, start:end] = row
         groups = _share_calls([i for i, length in enumerate(lengths) if 2 * length <= step], lengths, step)
-        for group, rows in zip(
-            groups,
-            self.map(lambda group: self._read_together([sequences[i] for i in group]), groups),
-            strict=True,
-        ):
-            for index, row in zip(group, rows, strict=True):
+        several = self.map(lambda group: self._read_together([sequences[i] for i in group]), groups)
+        for group, rows_of_group in zip(groups, several, strict=True):
+            for index, row in zip(group, rows_of_group, strict=True):
                 result[index] = row
         return result
 

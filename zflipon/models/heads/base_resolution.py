@@ -208,18 +208,14 @@ class BaseHead(FirstFactor):
         """
         size, plain = bases.shape[1], without_autocast_on_cpu
         with plain(bases.device):
-            if first_factor is not None:
-                first_factor = F.pad(first_factor, (0, -size % BIN_SIZE))
-                inputs = self._with_calls(bases, first_factor[:, 1] > 0)
-            else:
+            whole, base_tokens = pad_to_bins(bases, base_tokens)
+            mask = (whole != PADDING_BASE).unsqueeze(1)
+            if first_factor is None:
                 inputs = base_inputs or self._read_core(bases, core)
-            bases, base_tokens = pad_to_bins(bases, base_tokens)
-            mask = (bases != PADDING_BASE).unsqueeze(1)
-            can_form = (
-                self._can_form_in_core(core or (0, size), inputs, mask).float()
-                if first_factor is None
-                else first_factor[:, 0]
-            )
+                can_form = self._can_form_in_core(core or (0, size), inputs, mask).float()
+            else:
+                can_form, calls = F.pad(first_factor, (0, whole.shape[1] - size)).unbind(1)
+                inputs = self._inputs(whole, None, calls > 0 if self.zhunt else None)
         context = self._read_context(inputs.one_hot, states, base_tokens, mask)
         with plain(bases.device):
             is_formed, tracks = self._is_formed(inputs, context, mask, features, present)
@@ -258,8 +254,7 @@ class BaseHead(FirstFactor):
     def read_bases(self, bases: Tensor) -> BaseInputs:
         """Return the inputs of nucleotide codes, int64 of shape (batch, bases), padded to whole bins."""
         bases = F.pad(bases, (0, -bases.shape[1] % BIN_SIZE), value=PADDING_BASE)
-        kmers = self.kmers(bases) if self.kmers is not None else None
-        return BaseInputs(self._one_hot(bases), *self._zhunt(bases), kmers)
+        return self._inputs(bases, *self._zhunt(bases))
 
     def _read_core(self, bases: Tensor, core: tuple[int, int] | None) -> BaseInputs:
         """Return `read_bases`; with a wide context, Z-HUNT reads only the core and `CORE_FLANK` bases beside."""
@@ -271,14 +266,12 @@ class BaseHead(FirstFactor):
         channels, in_call = self._zhunt(bases[:, start:end])
         if channels is not None and in_call is not None:
             channels, in_call = F.pad(channels, outside), F.pad(in_call, outside)
+        return self._inputs(bases, channels, in_call)
+
+    def _inputs(self, bases: Tensor, channels: Tensor | None, in_call: Tensor | None) -> BaseInputs:
+        """Return the inputs of whole bins, from Z-HUNT's channels and calls."""
         kmers = self.kmers(bases) if self.kmers is not None else None
         return BaseInputs(self._one_hot(bases), channels, in_call, kmers)
-
-    def _with_calls(self, bases: Tensor, in_call: Tensor) -> BaseInputs:
-        """Return the inputs of the second factor alone, from known Z-HUNT calls of whole bins."""
-        bases = F.pad(bases, (0, -bases.shape[1] % BIN_SIZE), value=PADDING_BASE)
-        kmers = self.kmers(bases) if self.kmers is not None else None
-        return BaseInputs(self._one_hot(bases), None, in_call if self.zhunt else None, kmers)
 
     def context_features(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return the inputs of the second factor: float, shape (batch, bins, features).
