@@ -159,9 +159,14 @@ def use_one_torch_thread() -> None:
     `torch.set_num_threads` also sets the default that new threads take when they first use torch. That default is
     restored by one more thread, because the calling one would change its own number again.
     """
+
+    def restore() -> None:
+        if torch.get_num_threads() == 1:  # otherwise another thread has set a number meanwhile
+            torch.set_num_threads(default)
+
     with _thread_limit_lock:
         default = torch.get_num_threads()  # the first call in a thread takes the default
         torch.set_num_threads(1)
-        restore = Thread(target=torch.set_num_threads, args=(default,))
-        restore.start()
-        restore.join()
+        thread = Thread(target=restore)
+        thread.start()
+        thread.join()
