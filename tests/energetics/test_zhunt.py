@@ -250,3 +250,23 @@ def test_the_table_of_shortest_windows_has_the_same_values(monkeypatch, dtype):
     assert torch.equal(
         published.shortest_window_linking(codes[:, :9], 6, dtype), alone[:, :9].fill_(equilibrium.MAX_LINKING)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_calls_alone_equal_the_mask_of_their_starts(dtype):
+    repeats = ["CG" * 30, "GT" * 12, "CGCGCGATGCGCG", "CACACACACACGCG" * 3, "CG" * 7]
+    text = "".join(dna(90, seed=seed) + repeat for seed, repeat in enumerate(repeats))
+    rows = [text, text[::-1], "N" * 30 + text[100:400], dna(300, seed=9), "CG" * 5]
+    codes = torch.full((len(rows), len(text)), PADDING_BASE)
+    for row, sequence in zip(codes, rows, strict=True):
+        row[: len(sequence)] = torch.from_numpy(base_codes(sequence))
+    for most in (6, 12):
+        _, excess, ends = published.published_call_starts(codes, 6, most, dtype)
+        expected = published.call_mask(excess >= 0, ends) & (codes != PADDING_BASE)
+        assert expected.any(dim=1).tolist() == [True, True, True, False, False]
+        assert torch.equal(published.published_calls(codes, 6, most, dtype), expected)
+
+
+def test_linking_at_score_is_the_inverse_of_the_score():
+    for score in (2.0, 420.0, 700.0, 1e6):
+        assert zhunt.z_score(zhunt.linking_at_score(score)) == pytest.approx(score, rel=1e-4)

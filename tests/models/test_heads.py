@@ -124,6 +124,39 @@ def test_bases_far_from_every_call_hardly_form_z_dna():
     np.testing.assert_allclose(given[0].numpy(), expected, atol=1e-5)
 
 
+def test_the_first_factor_read_near_calls_equals_that_of_all_bases():
+    # calls at both ends, next to each other, apart, in one row only; rows of different lengths
+    texts = [
+        "CG" * 8 + dna(300, seed=2) + "CG" * 9 + dna(20, seed=3) + "GT" * 12 + dna(600, seed=4) + "CG" * 20,
+        dna(333, seed=5) + "CGCGCGCACGCG",
+        dna(200, seed=6),
+        "N" * 7 + "CG" * 7 + "N" * 9,
+    ]
+    network = head(call_distance=3).eval()
+    bases = codes(*texts)
+    with torch.inference_mode():
+        near = network.first_factor(bases)
+        logits, in_call = network.candidates(bases)
+    assert in_call.any(dim=1).tolist() == [True, True, False, True]
+    assert torch.equal(near[:, 1] > 0, in_call)
+    known = bases != PADDING_BASE
+    torch.testing.assert_close(near[:, 0][known], logits[known], rtol=0, atol=1e-5)
+    assert (near[:, 0][known] > FAR_FROM_CALLS).sum() > in_call.sum()
+
+
+def test_outside_the_core_only_what_is_needed_is_computed():
+    network = head(call_distance=3).eval()
+    given = inputs(dna(1500, seed=5) + "CG" * 9 + dna(1500, seed=6))
+    with torch.inference_mode():
+        factor = network.first_factor(given[2])
+        whole = network(*given, first_factor=factor)
+        part = network(*given, first_factor=factor, core=(1490, 1530))
+    for expected, found in zip(whole[:3], part[:3], strict=True):
+        torch.testing.assert_close(found[:, 1490:1530], expected[:, 1490:1530])
+    assert (part.logits[:, :900] == 0).all()
+    assert (whole.logits[:, :900] != 0).all()
+
+
 @pytest.mark.parametrize("zhunt", [[6, 12], []])
 def test_a_first_factor_that_is_known_is_not_computed_again(zhunt):
     base_head = head(zhunt=zhunt, call_distance=3).eval()

@@ -12,6 +12,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from zflipon.config import ScreenConfig
 from zflipon.energetics.energies import DINUCLEOTIDE_LIMIT
@@ -23,7 +24,7 @@ from zflipon.energetics.published import (
     best_windows,
     shortest_window_linking,
 )
-from zflipon.energetics.zhunt import MAX_DINUCLEOTIDES, MIN_DINUCLEOTIDES, log_z_score
+from zflipon.energetics.zhunt import MAX_DINUCLEOTIDES, MIN_DINUCLEOTIDES, linking_at_score, log_z_score
 from zflipon.genome.alphabet import PADDING_BASE, base_codes
 from zflipon.genome.fasta import Genome
 
@@ -39,8 +40,8 @@ _BLOCKS_PER_STEP = {"cpu": 48, "cuda": 2048}
 _SEED_TOLERANCE = 0.2
 """Delta linking by which the first six dinucleotides of a longer window may exceed the limit for that window."""
 
-_IS_GC = (0, 1, 1, 0, 0)
-"""Base code → 1 for G and C."""
+_C, _G = 1, 2
+"""Codes of C and G."""
 
 
 def screen_windows(
@@ -107,10 +108,10 @@ def _shortest_linking(codes: Tensor, eligible: Tensor | None) -> Tensor:
     """
     overhang, count = 2 * MIN_DINUCLEOTIDES - 1, -(-len(codes) // _BLOCK)
     padding = (0, count * _BLOCK + overhang - len(codes))
-    blocks = torch.nn.functional.pad(codes, padding, value=PADDING_BASE).unfold(0, _BLOCK + overhang, _BLOCK)
+    blocks = F.pad(codes, padding, value=PADDING_BASE).unfold(0, _BLOCK + overhang, _BLOCK)
     rows = torch.arange(count, device=codes.device)
     if eligible is not None:
-        padded = torch.nn.functional.pad(eligible, (0, count * _BLOCK - len(codes)))
+        padded = F.pad(eligible, (0, count * _BLOCK - len(codes)))
         rows = rows[padded.view(count, _BLOCK).any(dim=1)]
     linking = torch.full((count, _BLOCK), MAX_LINKING, device=codes.device)
     for part in rows.split(_BLOCKS_PER_STEP.get(codes.device.type, _BLOCKS_PER_STEP["cpu"])):
@@ -120,22 +121,12 @@ def _shortest_linking(codes: Tensor, eligible: Tensor | None) -> Tensor:
 
 def _gc_share(codes: Tensor) -> Tensor:
     """Return the share of G and C around each base: float32, shape (bases,)."""
-    total = torch.tensor(_IS_GC, device=codes.device)[codes].cumsum(0)
-    total = torch.nn.functional.pad(total, (1, 0))
-    positions = torch.arange(len(codes), device=codes.device)
-    low = (positions - _GC_FLANK).clamp(min=0)
-    high = (positions + _GC_FLANK).clamp(max=len(codes))
-    return (total[high] - total[low]) / (high - low)
+    total = F.pad((codes == _C).logical_or(codes == _G).cumsum(0, dtype=torch.int32), (_GC_FLANK + 1, 0))
+    total = torch.cat([total, total[-1:].expand(_GC_FLANK)])
+    count = total[2 * _GC_FLANK :][: len(codes)] - total[: len(codes)]
+    positions = torch.arange(len(codes), dtype=torch.int32, device=codes.device)
+    bases = (positions + _GC_FLANK).clamp(max=len(codes)) - (positions - _GC_FLANK).clamp(min=0)
+    return count / bases
 
 
-def _linking_at_score(score: float) -> float:
-    """Return the largest delta linking with at least this Z-score."""
-    low, high = 0.0, 30.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        reaches = log_z_score(torch.tensor(middle, dtype=torch.float64)) >= math.log(score)
-        low, high = (middle, high) if reaches else (low, middle)
-    return low
-
-
-_SEED_LINKING = _linking_at_score(SEED_CUTOFF)
+_SEED_LINKING = linking_at_score(SEED_CUTOFF)

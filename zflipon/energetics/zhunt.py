@@ -18,6 +18,7 @@ program is slower: ``benchmarks/zhunt_speed.py`` measures both. The rule of publ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import repeat
 
@@ -192,6 +193,22 @@ def log_z_score(linking: Tensor) -> Tensor:
     deviation = (linking - MEAN_LINKING) / SD_LINKING
     tail = torch.special.log_ndtr(-deviation.abs())
     return torch.where(deviation > 0, tail, -tail)
+
+
+def linking_at_score(score: float) -> float:
+    """Return the largest delta linking with at least this Z-score.
+
+    Examples
+    --------
+    >>> round(linking_at_score(700), 2)
+    21.54
+    """
+    low, high = 0.0, 30.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        reaches = log_z_score(torch.tensor(middle, dtype=torch.float64)) >= math.log(score)
+        low, high = (middle, high) if reaches else (low, middle)
+    return low
 
 
 def _check_lengths(least: int, most: int) -> None:

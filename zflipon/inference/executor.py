@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
@@ -84,7 +85,8 @@ class Executor:
         self.settings, self.window = settings, window
         self.device, self.dtype = settings.device, settings.dtype
         self.module = cast_encoder_weights(
-            module.to(device=self.device).eval(),  # pyright: ignore[reportCallIssue, reportArgumentType]: transformers wraps it
+            # convolutions need their weights in this layout, and would convert them at each call
+            module.to(device=self.device, memory_format=torch.channels_last).eval(),  # pyright: ignore[reportCallIssue, reportArgumentType]: transformers wraps it
             self.dtype,
         )
         self.timer = timer or StageTimer()
@@ -184,10 +186,10 @@ class Executor:
         lengths = [len(codes) for codes in sequences]
         result: list[np.ndarray] = [np.zeros((2, length), dtype=np.float32) for length in lengths]
         chunks = [
-            (index, start, min(start + step, length))
+            (index, start, end)
             for index, length in enumerate(lengths)
             if 2 * length > step
-            for start in range(0, length, step)
+            for start, end in pairwise(np.linspace(0, length, -(-length // step) + 1).astype(int).tolist())
         ]
         rows = self.map(lambda chunk: self._read_chunk(sequences[chunk[0]], *chunk[1:]), chunks)
         for (index, start, end), row in zip(chunks, rows, strict=True):

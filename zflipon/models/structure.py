@@ -46,6 +46,8 @@ class Structure:
         Label of a track of probabilities.
     energetics_reach : callable
         ``(shortest, longest) -> int``: a base changes `energetics` at most this many bases away.
+    candidate_calls : callable, optional
+        ``(bases, shortest, longest) -> in_call``, the second part of `energetics` alone, if that is faster.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Structure:
     vcf_prefix: str
     track_label: str
     energetics_reach: Callable[[int, int], int] = lambda _shortest, _longest: 512
+    candidate_calls: Callable[[Tensor, int, int], Tensor] | None = None
 
     def score_label(self, score: str) -> str:
         """Return the label of a track of a score, which is one of `zflipon.config.SCORES`.
@@ -71,6 +74,12 @@ def _zhunt(bases: Tensor, shortest: int, longest: int) -> tuple[Tensor, Tensor]:
     from zflipon.models.heads.base_inputs import zhunt_features
 
     return zhunt_features(bases, shortest, longest)
+
+
+def _zhunt_calls(bases: Tensor, shortest: int, longest: int) -> Tensor:
+    from zflipon.energetics.published import published_calls
+
+    return published_calls(bases, shortest, longest)
 
 
 def _zhunt_reach(_shortest: int, longest: int) -> int:
@@ -93,6 +102,7 @@ Z_DNA = Structure(
     vcf_prefix="ZF",
     track_label="Probability of Z-DNA",
     energetics_reach=_zhunt_reach,
+    candidate_calls=_zhunt_calls,
 )
 """The default."""
 

@@ -23,6 +23,9 @@ learn this frequency."""
 FAR_FROM_CALLS = -15.0
 """Log-odds of bases that are far from every Z-HUNT call, if a head has a ``call_distance``."""
 
+_LENGTH_STEP = 1024
+"""Bases near calls are padded to multiples of this: convolutions prepare themselves for each new length."""
+
 
 class FirstFactor(nn.Module):
     """Convolutions over single bases and their Z-HUNT energies.
@@ -85,8 +88,34 @@ class FirstFactor(nn.Module):
         Tensor
             float32, shape (batch, 2, bases): log-odds, and 1 inside a call.
         """
-        can_form, in_call = self.candidates(bases)
+        find_calls = self.structure.candidate_calls
+        if self.zhunt and self.call_distance is not None and find_calls is not None:
+            in_call = find_calls(bases, *self.zhunt)
+            can_form = self._can_form_near_calls(bases, in_call, self.call_distance)
+        else:
+            can_form, in_call = self.candidates(bases)
         return torch.stack([can_form, torch.zeros_like(can_form) if in_call is None else in_call.float()], 1)
+
+    def _can_form_near_calls(self, bases: Tensor, in_call: Tensor, distance: int) -> Tensor:
+        """Return the first factor, computed from the bases near calls: these are few.
+
+        The bases in reach of a call are read as one sequence. What others are next to them there changes no base within
+        `distance` of a call.
+        """
+        result = torch.full(bases.shape, FAR_FROM_CALLS, device=bases.device)
+        in_reach = _within(in_call, distance + self.first_factor_reach)
+        for row, row_in_reach in enumerate(in_reach):
+            places = row_in_reach.nonzero()[:, 0]
+            if not len(places):
+                continue
+            padding = (0, -len(places) % _LENGTH_STEP)
+            near = F.pad(bases[row, places], padding, value=PADDING_BASE)[None]
+            states = self._near_bases(
+                self._one_hot(near), self._zhunt(near)[0], (near != PADDING_BASE).unsqueeze(1)
+            )
+            logits = self._can_form(states, F.pad(in_call[row, places], padding)[None])
+            result[row, places] = logits[0, : len(places)].float()
+        return result
 
     def candidates(self, bases: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the first factor, and which bases are inside a Z-HUNT call.
@@ -118,8 +147,7 @@ class FirstFactor(nn.Module):
         distance = self.call_distance
         if distance is None or in_call is None:
             return logits
-        is_near = F.max_pool1d(in_call.float().unsqueeze(1), 2 * distance + 1, 1, distance).squeeze(1)
-        return torch.where(is_near > 0, logits, FAR_FROM_CALLS)
+        return torch.where(_within(in_call, distance), logits, FAR_FROM_CALLS)
 
     def _can_form_in_core(self, core: tuple[int, int], inputs: BaseInputs, mask: Tensor) -> Tensor:
         """Return the first factor within a core, computed from the bases in reach: float, shape (batch, bases)."""
@@ -141,6 +169,13 @@ class FirstFactor(nn.Module):
         for convolution in self.convolutions:
             x = x + F.gelu(_convolve(cast(nn.Conv1d, convolution), x)) * mask
         return x.squeeze(2)
+
+
+def _within(marked: Tensor, distance: int) -> Tensor:
+    """Return which bases are at most `distance` away from a marked one: bool, shape (batch, bases)."""
+    total = marked.cumsum(1, dtype=torch.int32)
+    total = torch.cat([total, total[:, -1:].expand(-1, distance)], dim=1)
+    return total[:, distance:] > F.pad(total, (distance + 1, 0))[:, : marked.shape[1]]
 
 
 def _convolve(layer: nn.Conv1d, x: Tensor) -> Tensor:
