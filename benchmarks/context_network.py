@@ -2,8 +2,8 @@
 
     python benchmarks/context_network.py
 
-Prints milliseconds per call and GFLOP/s of each form in float32 and bfloat16, and the bases per second of the whole
-network, for inference and for a training step.
+Prints milliseconds per call and GFLOP/s of each form in float32 and bfloat16, the dilated convolutions of one sequence
+as a matrix product and by torch, and the bases per second of the whole network, for inference and for a training step.
 """
 
 from __future__ import annotations
@@ -56,6 +56,21 @@ def time_layers() -> None:
                 print(f"{shape:30s} {str(dtype)[6:]:9s} {name:14s} {speed}")
 
 
+def time_one_sequence() -> None:
+    """Print the time of dilated convolutions of one sequence, as a matrix product and by torch."""
+    for dilation in (1, 4, 16):
+        for dtype in (torch.float32, torch.bfloat16):
+            layer = Convolution(224, 224, 3, dilation).to(dtype, memory_format=torch.channels_last)
+            x = torch.rand(1, 64, 224, dtype=dtype).transpose(1, 2).unsqueeze(2)
+            with torch.inference_mode():
+                product = seconds(partial(layer, x), 51)
+                by_torch = seconds(partial(nn.Conv2d.forward, layer, x), 51)
+            print(
+                f"one sequence, dilation {dilation:2d}, {str(dtype)[6:]:9s}: "
+                f"matrix product {1e3 * product:.2f} ms, torch {1e3 * by_torch:.2f} ms"
+            )
+
+
 def time_network() -> None:
     """Print the bases per second of the whole network."""
     network = ContextNetwork().to(memory_format=torch.channels_last)
@@ -78,4 +93,5 @@ def time_network() -> None:
 
 if __name__ == "__main__":
     time_layers()
+    time_one_sequence()
     time_network()

@@ -14,7 +14,7 @@ from zflipon.genome.windows import tile_windows
 from zflipon.inference.concurrency import WorkerPool
 from zflipon.inference.genome_scan import predict_windows, scan_genome
 from zflipon.inference.predictor import Predictor
-from zflipon.inference.scan_group import SKIPPED_PROBABILITY, ScanTask
+from zflipon.inference.scan_group import ROUNDS_TO_ZERO, SKIPPED_PROBABILITY, ScanGroup, ScanTask
 from zflipon.models import load
 from zflipon.tracks.calling import quantize
 
@@ -107,6 +107,22 @@ def test_early_exit_skips_only_windows_that_a_track_shows_as_0(tmp_path, rng, bo
     assert full_task.selected is None
     assert 0 < early_task.selected.sum() < 0.8 * len(windows)
     assert (quantize(full) > 200).any()
+
+
+def test_the_model_decides_about_the_bases_that_need_it_and_no_others(tmp_path, rng):
+    text = "AAGA" * 800 + "CG" * 9 + "TTCT" * 200 + "GT" * 12 + "AAAAG" * 1000  # purines form no Z-DNA
+    checkpoint = load("compact")
+    predictor = Predictor(checkpoint, CPU)
+    windows = tile_windows(0, len(text), checkpoint.metadata.window, checkpoint.metadata.margin)
+    task = ScanTask("a", windows, early_exit=True)
+    group = ScanGroup([task], [text], predictor, ("probability",))
+    bounds = predictor.probability_upper_bounds(text)
+    read = np.flatnonzero(group.is_predicted)
+    assert 40 < len(read) < 0.2 * len(text)
+    assert set(np.flatnonzero(bounds > ROUNDS_TO_ZERO)) <= set(read)
+    for row, (low, high) in zip(group.rows, group.cores, strict=False):
+        needing = np.flatnonzero(bounds > ROUNDS_TO_ZERO) - windows["start"][row]
+        assert {low, high - 1} <= set(needing)
 
 
 def test_an_upper_bound_that_is_not_a_number_skips_no_window(tmp_path, tokenizer, rng):

@@ -126,7 +126,12 @@ class Decoder:
 
     def upper_bounds(self, logits: np.ndarray) -> np.ndarray:
         """Return upper bounds of probabilities from upper bounds of logits: float32, same shape."""
-        return sigmoid(calibrate(logits, self.calibration))
+        # nearly all bases have one logit, that of bases far from Z-HUNT calls
+        lowest = logits.min(initial=0)
+        others = logits != lowest
+        bounds = np.full(logits.shape, sigmoid(calibrate(lowest, self.calibration)))
+        bounds[others] = sigmoid(calibrate(logits[others], self.calibration))
+        return bounds
 
 
 def base_log_odds(logits: np.ndarray, tokens: Tokens) -> np.ndarray:

@@ -20,14 +20,15 @@ from zflipon.inference.core_values import CoreValues
 from zflipon.inference.decoding import sigmoid
 from zflipon.inference.executor import NOT_A_NUMBER, PendingOutput
 from zflipon.inference.predictor import Predictor
+from zflipon.inference.text_windows import TextWindows
 from zflipon.models.heads.base_resolution import CORE_FLANK
 
 SKIPPED_PROBABILITY = 0.0
 """Probability of bases in windows that did not pass the screen."""
 
 ROUNDS_TO_ZERO = 0.4 * 10**-PROBABILITY_DECIMALS
-"""Largest upper bound at which a window is skipped: a probability of half a last digit is written as 0, and a tenth of
-a digit is left for rounding errors."""
+"""Largest upper bound at which a base does not need the model: a probability of half a last digit is written as 0, and
+a tenth of a digit is left for rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -67,38 +68,38 @@ class ScanGroup:
         self.tasks, self.predictor, self.scores = list(tasks), predictor, scores
         self.windows = np.concatenate([task.windows for task in tasks])
         self.first_windows = np.cumsum([0, *(len(task.windows) for task in tasks)])
-        text, shifts = "".join(texts), self._shifts(texts)
-        starts, ends = self.windows["start"] + shifts, self.windows["end"] + shifts
-        self.first_factor = self._read_first_factor(text, texts, starts, ends)
-        core_starts, core_ends = self.windows["core_start"] + shifts, self.windows["core_end"] + shifts
-        self.all_core_sizes = core_sizes = core_ends - core_starts
+        text = "".join(texts)
+        windows = TextWindows.place(self.windows, self._shifts(texts))
+        self.first_factor = self._read_first_factor(text, texts, windows)
         first, last = self.first_windows[:-1], self.first_windows[1:] - 1
-        self.core_ranges = [slice(*pair) for pair in zip(core_starts[first], core_ends[last], strict=True)]
+        ranges = zip(windows.core_starts[first], windows.core_ends[last], strict=True)
+        self.core_ranges = [slice(*pair) for pair in ranges]
         is_n = np.frombuffer(text.encode("ascii"), dtype=np.uint8) == ord("N")
         self.is_n = self._in_cores(is_n)
         self.values = np.full((len(scores), len(self.is_n)), np.nan, dtype=np.float32)
 
-        to_predict = _at_most_half(is_n, starts, ends)
-        self.has_value = np.repeat(to_predict, core_sizes) & ~self.is_n
-        selected, skipped_values = self._select_windows(core_starts)
+        to_predict = _at_most_half(is_n, windows.starts, windows.ends)
+        in_predicted = np.repeat(to_predict, windows.core_sizes)
+        self.has_value = in_predicted & ~self.is_n
+        bounds, needs_model = self._read_upper_bounds(windows.core_sizes)
+        if "probability" in scores:
+            np.copyto(self.values[scores.index("probability")], bounds, where=in_predicted)
+        selected = self._select_windows(needs_model, windows.first_bases)
         if selected is not None:
-            self.tasks = [
-                replace(task, selected=selected[low:high]) if task.selected is None else task
-                for task, (low, high) in zip(self.tasks, pairwise(self.first_windows), strict=True)
-            ]
-            if "probability" in scores:
-                skipped = np.repeat(to_predict & ~selected, core_sizes)
-                np.copyto(self.values[scores.index("probability")], skipped_values, where=skipped)
             to_predict &= selected
+            self._set_selected(selected)
 
-        self.rows = rows = np.flatnonzero(to_predict)
-        self.is_predicted = np.repeat(to_predict, core_sizes)
-        self.core_sizes = core_sizes[rows]
-        self.bases_without_model = len(self.is_n) - int(self.core_sizes.sum())
-        self.sequences = SequenceWindows(text, starts[rows], ends[rows])
+        self.rows = np.flatnonzero(to_predict)
+        windows = windows.select(self.rows)
+        self.row_sizes = windows.core_sizes
+        self.bases_without_model = len(self.is_n) - int(self.row_sizes.sum())
+        if needs_model is not None:
+            windows = windows.narrow(needs_model)
+        self.core_sizes, self.is_predicted = windows.core_sizes, windows.core_mask(len(self.is_n))
+        self.sequences = SequenceWindows(text, windows.starts, windows.ends)
         self.features = self._read_features()
-        self.first_factors = self._cut_first_factor(starts[rows], ends[rows])
-        self.cores = np.stack([core_starts - starts, core_ends - starts], axis=1)[rows]
+        self.first_factors = self._cut_first_factor(windows)
+        self.cores = windows.cores
         if predictor.both_strands:
             self._append_reverse_strand()
         self.output_rows = predictor.decoder.output_rows(scores)
@@ -121,9 +122,14 @@ class ScanGroup:
         screened = [task.selected for task in self.tasks if task.selected is not None]
         return np.concatenate(screened) if screened else None
 
-    def _read_first_factor(
-        self, text: str, texts: Sequence[str], starts: np.ndarray, ends: np.ndarray
-    ) -> np.ndarray | None:
+    def _set_selected(self, selected: np.ndarray) -> None:
+        """Set which windows of each task the model reads, where a screen did not."""
+        self.tasks = [
+            replace(task, selected=selected[low:high]) if task.selected is None else task
+            for task, (low, high) in zip(self.tasks, pairwise(self.first_windows), strict=True)
+        ]
+
+    def _read_first_factor(self, text: str, texts: Sequence[str], windows: TextWindows) -> np.ndarray | None:
         """Return the first factor of each base of the joined text, once for both strands and all windows.
 
         After a screen, it is read in the selected windows only, unless the propensity is requested.
@@ -133,7 +139,7 @@ class ScanGroup:
             factors = self.predictor.first_factors(texts)
             return None if factors is None else np.concatenate(factors, axis=1)
         # calls reach out of a window, so bases next to it decide too
-        ranges = merge(np.stack([starts - CORE_FLANK, ends + CORE_FLANK], axis=1)[selected])
+        ranges = merge(np.stack([windows.starts - CORE_FLANK, windows.ends + CORE_FLANK], axis=1)[selected])
         ranges = _split_at(ranges.clip(0, len(text)), np.cumsum([len(each) for each in texts]))
         factors = self.predictor.first_factors([text[start:end] for start, end in ranges])
         if factors is None:
@@ -143,37 +149,43 @@ class ScanGroup:
             result[:, start:end] = factor
         return result
 
-    def _cut_first_factor(self, starts: np.ndarray, ends: np.ndarray) -> list[np.ndarray] | None:
+    def _cut_first_factor(self, windows: TextWindows) -> list[np.ndarray] | None:
         """Return the first factor in some windows."""
         factor = self.first_factor
         if factor is None:
             return None
-        return [factor[:, start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        ranges = zip(windows.starts.tolist(), windows.ends.tolist(), strict=True)
+        return [factor[:, start:end] for start, end in ranges]
 
-    def _select_windows(self, core_starts: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | float]:
-        """Return which windows the model reads, None for all, and the probabilities of bases in the others.
+    def _read_upper_bounds(self, core_sizes: np.ndarray) -> tuple[np.ndarray | float, np.ndarray | None]:
+        """Return the probabilities of bases that the model does not read, and which bases it must read.
 
-        Sets the propensity if a score needs it.
+        The latter is bool, shape (bases of cores,), or None for all bases. Sets the propensity if a score needs it.
         """
+        if self.first_factor is None:
+            return SKIPPED_PROBABILITY, None
+        logits, selected = self._in_cores(self.first_factor[0]), self._screened()
+        bounds = self.predictor.decoder.upper_bounds(logits)
+        if selected is not None:
+            bounds[~np.repeat(selected, core_sizes)] = SKIPPED_PROBABILITY
+        # written so that NaN counts as true: the model then reads the window and reports the error
+        needs_model = ~(bounds <= ROUNDS_TO_ZERO)
+        if set(self.scores) & set(FACTORS):
+            self.propensity = sigmoid(logits)
+        # also for the activity alone, so that batches, and the last bits of values, depend on it as little as possible
+        if "activity" in self.scores:
+            needs_model |= self.propensity > MIN_PROPENSITY
+        return bounds, needs_model
+
+    def _select_windows(self, needs_model: np.ndarray | None, first_bases: np.ndarray) -> np.ndarray | None:
+        """Return which windows the model reads: bool, shape (windows,); None for all."""
+        if self.scores == ("propensity",):
+            return np.zeros(len(first_bases), dtype=bool)
         selected = self._screened()
         # after a screen, early exit would find little more
-        exits_early = selected is None and self.tasks[0].early_exit
-        if not exits_early and not set(self.scores) & set(FACTORS):
-            return selected, SKIPPED_PROBABILITY
-        logits = None if self.first_factor is None else self.first_factor[0]
-        if logits is not None and set(self.scores) & set(FACTORS):
-            self.propensity = sigmoid(self._in_cores(logits))
-        if self.scores == ("propensity",):
-            return np.zeros(len(core_starts), dtype=bool), SKIPPED_PROBABILITY
-        if not exits_early or logits is None:
-            return selected, SKIPPED_PROBABILITY
-        bounds = self._in_cores(self.predictor.decoder.upper_bounds(logits))
-        first_bases = np.cumsum(self.all_core_sizes) - self.all_core_sizes
-        # also for the activity alone, so that batches, and the last bits of values, depend on it as little as possible
-        selected = _may_exceed(bounds, first_bases, ROUNDS_TO_ZERO)
-        if "activity" in self.scores:
-            selected |= _may_exceed(self.propensity, first_bases, MIN_PROPENSITY)
-        return selected, bounds
+        if selected is not None or needs_model is None or not self.tasks[0].early_exit:
+            return selected
+        return np.logical_or.reduceat(needs_model, first_bases)
 
     def _read_features(self) -> list[np.ndarray] | None:
         """Return the omics tracks of the windows that the model reads."""
@@ -225,8 +237,8 @@ class ScanGroup:
     def add(self, batch: Batch, output: np.ndarray) -> int:
         """Add the output of a batch; return the number of bases that it decides."""
         self.outputs.add(batch, output)
-        forward = batch.indices[batch.indices < len(self.core_sizes)]
-        return int(self.core_sizes[forward].sum())
+        forward = batch.indices[batch.indices < len(self.rows)]
+        return int(self.row_sizes[forward].sum())
 
     def finish(self) -> list[tuple[ScanTask, np.ndarray]]:
         """Return the scores of each task, NaN at N: float32, shape (scores, bases)."""
@@ -265,12 +277,6 @@ def _at_most_half(is_n: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.
     """Return whether at most half of each window is N: bool, shape (windows,)."""
     n_before = np.concatenate([[0], np.cumsum(is_n)])
     return 2 * (n_before[ends] - n_before[starts]) <= ends - starts
-
-
-def _may_exceed(bounds: np.ndarray, core_starts: np.ndarray, limit: float) -> np.ndarray:
-    """Return which cores may hold a base above a limit: bool, shape (windows,)."""
-    # written so that NaN counts as true: the model then reads the window and reports the error
-    return ~(np.maximum.reduceat(bounds, core_starts) <= limit)
 
 
 def read_range(task: ScanTask) -> tuple[int, int]:

@@ -197,7 +197,8 @@ class BaseHead(FirstFactor):
         bases : Tensor
             int64, shape (batch, bases): nucleotide codes, `PADDING_BASE` at padding.
         core : (int, int), optional
-            First and last + 1 base for which logits are needed; outside, the first factor is not computed.
+            First and last + 1 base for which logits are needed; farther outside than `CORE_FLANK`, they are not
+            computed.
         base_inputs : BaseInputs, optional
             Used instead of `read_bases(bases)`, for example interpolated values.
         features, present : Tensor, optional
@@ -210,6 +211,7 @@ class BaseHead(FirstFactor):
         with plain(bases.device):
             whole, base_tokens = pad_to_bins(bases, base_tokens)
             mask = (whole != PADDING_BASE).unsqueeze(1)
+            needed = _with_flank(core, whole.shape[1]) if first_factor is not None else slice(None)
             if first_factor is None:
                 inputs = base_inputs or self._read_core(bases, core)
                 can_form = self._can_form_in_core(core or (0, size), inputs, mask).float()
@@ -218,8 +220,9 @@ class BaseHead(FirstFactor):
                 inputs = self._inputs(whole, None, calls > 0 if self.zhunt else None)
         context = self._read_context(inputs.one_hot, states, base_tokens, mask)
         with plain(bases.device):
-            is_formed, tracks = self._is_formed(inputs, context, mask, features, present)
-            product = product_logit(can_form, is_formed)
+            is_formed, tracks = self._is_formed(inputs, context, mask, features, present, needed)
+            product = torch.zeros_like(can_form)
+            product[:, needed] = product_logit(can_form[:, needed], is_formed[:, needed])
         return BaseHeadOutput(product[:, :size], can_form[:, :size], is_formed[:, :size], tracks)
 
     def _read_context(
@@ -237,8 +240,12 @@ class BaseHead(FirstFactor):
         mask: Tensor,
         features: Tensor | None,
         present: Tensor | None,
+        needed: slice,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the second factor of whole bins and the track logits, from the context of each bin."""
+        """Return the second factor of whole bins and the track logits, from the context of each bin.
+
+        Only the `needed` bases get the mean of their call.
+        """
         known = append_kmer_means(context, inputs.kmers, mask)
         is_formed = self.is_formed(self.dropout(known))
         if self.omics is not None and features is not None:
@@ -247,7 +254,7 @@ class BaseHead(FirstFactor):
         # float32 from here on: in the precision of a GPU's encoder, interpolation and means would be rounded
         is_formed = interpolate_bins(is_formed.float(), mask).squeeze(1) + IS_FORMED_PRIOR
         if inputs.in_call is not None:
-            is_formed = mean_over_calls(is_formed, inputs.in_call)
+            is_formed[:, needed] = mean_over_calls(is_formed[:, needed], inputs.in_call[:, needed])
         tracks = self._predict_tracks(context) if self.training and self.tracks is not None else None
         return is_formed, tracks
 
@@ -302,6 +309,11 @@ class BaseHead(FirstFactor):
                 "this head predicts no tracks; set tracks in the base_head settings to their number"
             )
         return self.tracks(context).transpose(1, 2)
+
+
+def _with_flank(core: tuple[int, int] | None, bases: int) -> slice:
+    """Return a core with `CORE_FLANK` bases on either side; all bases without a core."""
+    return slice(0, bases) if core is None else slice(max(0, core[0] - CORE_FLANK), core[1] + CORE_FLANK)
 
 
 def product_logit(one: Tensor, other: Tensor) -> Tensor:

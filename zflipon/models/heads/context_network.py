@@ -54,10 +54,9 @@ class Convolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, 1, length) to (batch, outputs, 1, length / stride).
 
-        Three bases wide, it is a matrix product of shifted inputs: torch has no fast convolution of that kind for a
-        batch of one.
+        Three bases wide, on one sequence, it is a matrix product of shifted inputs: in float32 that is twice as fast.
         """
-        if self.kernel_size[1] != 3 or self.stride[1] != 1:
+        if self.kernel_size[1] != 3 or self.stride[1] != 1 or len(x) > 1:
             return super().forward(x)
         length, dilation = x.shape[-1], self.dilation[1]
         padded = F.pad(x, (dilation, dilation))
@@ -90,7 +89,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, width, 1, length) to the same shape."""
-        return x + self.dropout(F.relu(self.convolution(self.norm(x))))
+        return x + self.dropout(F.relu(self.convolution(self.norm(x)), inplace=True))
 
 
 class ContextNetwork(nn.Module):
@@ -143,13 +142,14 @@ class ContextNetwork(nn.Module):
         x = bases.contiguous().transpose(1, 2).unsqueeze(2)  # channels last
         x = self.stem(x)
         if not self.blocks_2:
-            x = F.relu(F.max_pool2d(x, (1, _POOL)))  # the same as the other order, on a quarter of the states
+            # the same as the other order, on a quarter of the states
+            x = F.relu(F.max_pool2d(x, (1, _POOL)), inplace=True)
         else:
             x = F.max_pool2d(self.blocks_2(F.relu(x)), (1, _POOL))
-        x = F.max_pool2d(self.blocks_8(F.relu(self.to_8(x))), (1, _POOL))
-        fine = self.blocks_32(F.relu(self.to_32(x)))
+        x = F.max_pool2d(self.blocks_8(F.relu(self.to_8(x), inplace=True)), (1, _POOL))
+        fine = self.blocks_32(F.relu(self.to_32(x), inplace=True))
         x = F.max_pool2d(fine, (1, _POOL))
-        coarse = self.norm(self.blocks_128(F.relu(self.to_128(x))))
+        coarse = self.norm(self.blocks_128(F.relu(self.to_128(x), inplace=True)))
         return ContextStates(fine.squeeze(2).transpose(1, 2), coarse.squeeze(2).transpose(1, 2))
 
 
