@@ -86,7 +86,8 @@ def published_call_starts(
     shortest = shortest_window_linking(codes, least, dtype)
     excess = log_z_score(shortest) - math.log(SEED_CUTOFF)
     length = torch.full_like(codes, 2 * least)
-    seeds = torch.nonzero(excess >= 0, as_tuple=True)  # about one start in a hundred
+    rows, starts = torch.nonzero(excess >= 0, as_tuple=True)  # about one start in a hundred
+    seeds = rows, starts
     best, length[seeds] = best_windows(codes, seeds, shortest[seeds], least, most)
     excess[seeds] = torch.minimum(log_z_score(best) - math.log(CALL_CUTOFF), excess[seeds])
     positions = torch.arange(codes.shape[-1], device=codes.device)
@@ -110,12 +111,12 @@ def published_calls(
         bool, shape (batch, bases); false at padding.
     """
     shortest = shortest_window_linking(codes, least, dtype)
-    seeds = torch.nonzero(shortest <= _SEED_LINKING, as_tuple=True)
-    linking = shortest[seeds]
-    best, length = best_windows(codes, seeds, linking, least, most)
+    rows, starts = torch.nonzero(shortest <= _SEED_LINKING, as_tuple=True)
+    linking = shortest[rows, starts]
+    best, length = best_windows(codes, (rows, starts), linking, least, most)
     is_start = log_z_score(linking) >= math.log(SEED_CUTOFF)
     is_start &= log_z_score(best) >= math.log(CALL_CUTOFF)
-    rows, starts = (indices[is_start] for indices in seeds)
+    rows, starts = rows[is_start], starts[is_start]
     ends = starts + length[is_start] + CALL_EXTENSION
     if len(starts):  # a call reaches at most to the next start
         same_row = F.pad(rows[1:] == rows[:-1], (0, 1))
