@@ -53,6 +53,13 @@ def test_the_core_of_a_batch_encloses_those_of_its_sequences(tokenizer):
     assert list(Batcher(tokenizer, CPU, with_bases=True).batches([])) == []
 
 
+def test_sequences_whose_cores_are_close_share_a_batch(tokenizer):
+    starts = np.random.default_rng(1).permutation(64)
+    cores = np.stack([starts, starts + 5], axis=1)
+    batches = list(Batcher(tokenizer, CPU, True, batch_size=8).batches(["ACGT" * 20] * 64, cores))
+    assert [batch.core for batch in batches] == [(first, first + 12) for first in range(0, 64, 8)]
+
+
 def test_trimmed_batches_hold_little_padding(tokenizer, sequences):
     batcher = Batcher(tokenizer, CPU, with_bases=True, batch_size=1000)
     (whole,) = batcher.batches(sequences)

@@ -132,7 +132,7 @@ class Batcher:
             pool = sequences[first:end]
             is_read = self.reads_tokens or needs_tokens
             tokens = self.tokenizer.encode(pool) if is_read else single_tokens(pool.widths)
-            order = np.argsort(tokens.counts if self.reads_tokens else pool.widths, kind="stable")
+            order = _order(tokens.counts if self.reads_tokens else pool.widths, cores, first)
             pool, tokens = pool[order], tokens[order]
             # one call for the whole pool, because calls for each batch cost more than their work
             inputs = collate(
@@ -181,6 +181,13 @@ def _pool_size(widths: np.ndarray) -> int:
     """Return how many of the next sequences make a pool of at most `POOL_BASES`; at least one."""
     padded = np.maximum.accumulate(widths) * np.arange(1, len(widths) + 1)
     return max(1, int(np.searchsorted(padded, POOL_BASES, side="right")))
+
+
+def _order(sizes: np.ndarray, cores: np.ndarray | None, first: int) -> np.ndarray:
+    """Return the order of sequences by size, then by the start of their cores: a batch computes one range for all."""
+    if cores is None:
+        return np.argsort(sizes, kind="stable")
+    return np.lexsort((cores[first : first + len(sizes), 0], sizes))
 
 
 def _enclosing_range(cores: np.ndarray) -> tuple[int, int]:
