@@ -116,6 +116,7 @@ def activity_log_odds(checkpoint, genome: Genome, calls: list[Call]) -> np.ndarr
 def boosted_log_odds(genome: Genome, learnt: list[Call], judged: list[Call]) -> np.ndarray:
     """Return the log-odds of gradient boosting on composition: the mean of three fits."""
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     features, total = composition(genome, learnt + judged), np.zeros(len(judged))
     labels = [call.labelled for call in learnt]
@@ -129,7 +130,9 @@ def boosted_log_odds(genome: Genome, learnt: list[Call], judged: list[Call]) -> 
             max_features=0.2,
             random_state=seed,
         )
-        total += model.fit(features[: len(learnt)], labels).decision_function(features[len(learnt) :])
+        with threadpool_limits(1):  # its threads wait actively for one another
+            model.fit(features[: len(learnt)], labels)
+            total += model.decision_function(features[len(learnt) :])
     return total / 3
 
 
