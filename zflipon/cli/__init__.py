@@ -5,7 +5,6 @@ Commands are imported when they are used, so that ``--help`` imports neither tor
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import signal
@@ -17,6 +16,7 @@ import click
 
 from zflipon import __version__
 from zflipon.cli.groups import CommandGroup, StdoutClosed
+from zflipon.cli.memory import keep_freed_memory
 from zflipon.errors import MainProcessError, Stopped, ZfliponError, printable
 
 SECTIONS = {
@@ -53,9 +53,6 @@ COMMANDS = {name: text for section in SECTIONS.values() for name, text in sectio
 _ERRORS_OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 """Errors of a named file that are no bugs, wherever they occur: names are used in many places."""
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Options of ``mallopt`` in glibc's ``malloc.h``."""
-
 _ERRORS_OF_STREAMS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 """Errors of a file without a name that concern standard output."""
 
@@ -76,7 +73,7 @@ def main() -> None:
     from zflipon.cli.launch import follow_launcher
 
     _prepare_streams()
-    _keep_freed_memory()
+    keep_freed_memory()
     follow_launcher()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -124,18 +121,6 @@ def _run() -> int:
         _discard_stdout()
         click.echo(f"zflipon: error: standard output cannot be written ({error.strerror})", err=True)
         return 1
-
-
-def _keep_freed_memory() -> None:
-    """Make the C library keep freed memory for the next batch, if it is glibc.
-
-    By default it returns large blocks to the system, which clears them before they are used again: a third of the time
-    of a convolutional model on a CPU.
-    """
-    with suppress(OSError, AttributeError, TypeError):
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(_MMAP_THRESHOLD, 1 << 25)
-        set_option(_TRIM_THRESHOLD, 1 << 30)
 
 
 def _prepare_streams() -> None:
