@@ -77,6 +77,6 @@ class TextWindows(NamedTuple):
         )
 
     def core_mask(self, bases: int) -> np.ndarray:
-        """Return which bases of all cores, as many as there were at first, are in these: bool, shape (bases,)."""
+        """Return which bases are in the cores, of all `bases` that cores had at first: bool, shape (bases,)."""
         ranges = np.stack([self.first_bases, self.first_bases + self.core_sizes], axis=1)
         return interval_mask(ranges, 0, bases)
