@@ -10,8 +10,8 @@ from conftest import SHARED, dna, make_fasta, needs_shared
 
 from zflipon.cli import cli
 from zflipon.config import ScreenConfig
-from zflipon.energetics.published import SEED_CUTOFF, call_mask, published_call_starts
-from zflipon.energetics.screen import _BLOCKS_PER_STEP, _SEED_LINKING, candidate_intervals, screen_windows
+from zflipon.energetics.published import SEED_CUTOFF, SEED_LINKING, call_mask, published_call_starts
+from zflipon.energetics.screen import _BLOCKS_PER_STEP, candidate_intervals, screen_windows
 from zflipon.energetics.zhunt import log_z_score
 from zflipon.errors import ModelError
 from zflipon.genome.alphabet import base_codes
@@ -52,11 +52,11 @@ def test_candidates_include_published_calls():
     called = call_mask(excess >= 0, ends)[0].numpy()
     assert 0.02 < called.mean() < 0.9
     assert covered(text, PUBLISHED)[called].all()
-    assert covered(text, ScreenConfig(linking=_SEED_LINKING))[excess[0].numpy() >= 0].all()
+    assert covered(text, ScreenConfig(linking=SEED_LINKING))[excess[0].numpy() >= 0].all()
 
 
 def test_the_linking_of_a_seed_has_the_cutoff_as_score():
-    near = torch.tensor([_SEED_LINKING, _SEED_LINKING + 1e-4], dtype=torch.float64)
+    near = torch.tensor([SEED_LINKING, SEED_LINKING + 1e-4], dtype=torch.float64)
     above, below = log_z_score(near).exp().tolist()
     assert above >= SEED_CUTOFF > below
 

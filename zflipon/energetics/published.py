@@ -46,8 +46,11 @@ CALL_EXTENSION = 2
 _TABLE_BASES = 1 << 20
 """Bases after which a table of all shortest windows is computed: fewer are faster one by one."""
 
-_SEED_LINKING = linking_at_score(SEED_CUTOFF) + 1e-3
-"""Delta linking above which no shortest window reaches `SEED_CUTOFF`, however its score is rounded."""
+SEED_LINKING = linking_at_score(SEED_CUTOFF)
+"""Delta linking of the shortest window at `SEED_CUTOFF`."""
+
+_ROUNDING = 1e-3
+"""Delta linking by which a window may exceed `SEED_LINKING` and its rounded score still reach the cutoff."""
 
 _table_lock, _bases_scored = Lock(), Counter()
 
@@ -111,7 +114,7 @@ def published_calls(
         bool, shape (batch, bases); false at padding.
     """
     shortest = shortest_window_linking(codes, least, dtype)
-    rows, starts = torch.nonzero(shortest <= _SEED_LINKING, as_tuple=True)
+    rows, starts = torch.nonzero(shortest <= SEED_LINKING + _ROUNDING, as_tuple=True)
     linking = shortest[rows, starts]
     best, length = best_windows(codes, (rows, starts), linking, least, most)
     is_start = log_z_score(linking) >= math.log(SEED_CUTOFF)
@@ -229,8 +232,7 @@ def _table_entries(codes: Tensor, starts: int) -> Tensor:
     one = class_of[dinucleotide_numbers(codes)]
     # numbers of two dinucleotides, which a window has three of
     two = one[..., :-2] * len(representative) + one[..., 2:]
-    pairs = (two[..., 4 * k : 4 * k + starts] for k in range(MIN_DINUCLEOTIDES // 2))
-    first, second, third = pairs
+    first, second, third = (two[..., place : place + starts] for place in (0, 4, 8))
     return (first * len(representative) ** 2 + second) * len(representative) ** 2 + third
 
 

@@ -20,11 +20,11 @@ from zflipon.energetics.equilibrium import MAX_LINKING
 from zflipon.energetics.published import (
     CALL_CUTOFF,
     CALL_EXTENSION,
-    SEED_CUTOFF,
+    SEED_LINKING,
     best_windows,
     shortest_window_linking,
 )
-from zflipon.energetics.zhunt import MAX_DINUCLEOTIDES, MIN_DINUCLEOTIDES, linking_at_score, log_z_score
+from zflipon.energetics.zhunt import MAX_DINUCLEOTIDES, MIN_DINUCLEOTIDES, log_z_score
 from zflipon.genome.alphabet import PADDING_BASE, base_codes
 from zflipon.genome.fasta import Genome
 
@@ -91,7 +91,7 @@ def candidate_intervals(codes: Tensor, screen: ScreenConfig) -> tuple[Tensor, Te
     """
     eligible = _gc_share(codes) >= screen.strong if screen.strong else None
     shortest = _shortest_linking(codes, eligible)
-    limit = _SEED_LINKING if screen.published else screen.linking + _SEED_TOLERANCE
+    limit = SEED_LINKING if screen.published else screen.linking + _SEED_TOLERANCE
     is_start = shortest <= limit if eligible is None else (shortest <= limit) & eligible
     starts = torch.nonzero(is_start)[:, 0]
     longest = DINUCLEOTIDE_LIMIT if screen.published else MAX_DINUCLEOTIDES
@@ -127,6 +127,3 @@ def _gc_share(codes: Tensor) -> Tensor:
     positions = torch.arange(len(codes), dtype=torch.int32, device=codes.device)
     bases = (positions + _GC_FLANK).clamp(max=len(codes)) - (positions - _GC_FLANK).clamp(min=0)
     return count / bases
-
-
-_SEED_LINKING = linking_at_score(SEED_CUTOFF)
