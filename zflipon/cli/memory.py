@@ -12,8 +12,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> None:
     """Make the C library keep freed memory for the next batch, if it is glibc.
 
-    By default it returns large blocks to the system, which clears them before they are used again. That costs a
-    convolutional model on a CPU up to a third of its time: ``benchmarks/context_network.py``.
+    By default it returns large blocks to the system, which clears them before they are used again.
+    ``benchmarks/context_network.py`` counts the page faults of this, and measures what they cost.
     """
     with suppress(OSError, AttributeError, TypeError):
         set_option = ctypes.CDLL(None).mallopt
