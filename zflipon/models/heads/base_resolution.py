@@ -211,11 +211,14 @@ class BaseHead(FirstFactor):
         with plain(bases.device):
             whole, base_tokens = pad_to_bins(bases, base_tokens)
             mask = (whole != PADDING_BASE).unsqueeze(1)
-            needed = _with_flank(core, whole.shape[1]) if first_factor is not None else slice(None)
             if first_factor is None:
                 inputs = base_inputs or self._read_core(bases, core)
-                can_form = self._can_form_in_core(core or (0, size), inputs, mask).float()
+                can_form, needed = (
+                    self._can_form_in_core(core or (0, size), inputs, mask).float(),
+                    slice(None),
+                )
             else:
+                needed = _with_flank(core, whole.shape[1])
                 can_form, calls = F.pad(first_factor, (0, whole.shape[1] - size)).unbind(1)
                 inputs = self._inputs(whole, None, calls > 0 if self.zhunt else None)
         context = self._read_context(inputs.one_hot, states, base_tokens, mask)

@@ -54,8 +54,8 @@ class Convolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, 1, length) to (batch, outputs, 1, length / stride).
 
-        Three bases wide, on one sequence, it is a matrix product of shifted inputs. With a dilation, in float32, that is
-        twice as fast (``benchmarks/context_network.py``).
+        Three bases wide, on one sequence, it is a matrix product of shifted inputs. With a dilation, in float32, that
+        is twice as fast (``benchmarks/context_network.py``).
         """
         if self.kernel_size[1] != 3 or self.stride[1] != 1 or len(x) > 1:
             return super().forward(x)
