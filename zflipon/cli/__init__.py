@@ -16,7 +16,7 @@ import click
 
 from zflipon import __version__
 from zflipon.cli.groups import CommandGroup, StdoutClosed
-from zflipon.cli.memory import keep_freed_memory
+from zflipon.cli.memory import collect_garbage_rarely, keep_freed_memory
 from zflipon.errors import MainProcessError, Stopped, ZfliponError, printable
 
 SECTIONS = {
@@ -70,10 +70,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0, 1 for an error of the user, 2 for wrong usage, 128 + number for a signal."""
+    collect_garbage_rarely()
+    keep_freed_memory()
+
     from zflipon.cli.launch import follow_launcher
 
     _prepare_streams()
-    keep_freed_memory()
     follow_launcher()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)

@@ -1,12 +1,17 @@
-"""How the C library treats memory that is freed."""
+"""How the C library and Python treat memory that is freed or unreachable; the command line sets it for its process."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 from contextlib import suppress
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Options of ``mallopt`` in glibc's ``malloc.h``."""
+
+GARBAGE_THRESHOLDS = 100_000, 50, 100
+"""New objects after which Python looks for unreachable ones, and how often among older objects. Its default starts at
+700 or 2,000."""
 
 
 def keep_freed_memory() -> None:
@@ -19,3 +24,12 @@ def keep_freed_memory() -> None:
         set_option = ctypes.CDLL(None).mallopt
         set_option(_MMAP_THRESHOLD, 1 << 25)
         set_option(_TRIM_THRESHOLD, 1 << 30)
+
+
+def collect_garbage_rarely() -> None:
+    """Make Python look for unreachable objects less often.
+
+    The imports of torch and transformers create a million objects that stay, and each search visits many of them.
+    ``benchmarks/start_up.py`` measures what this saves.
+    """
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
