@@ -8,7 +8,7 @@ import pytest
 import torch
 from inference_models import generator, mixed_sequences
 
-from zflipon.inference.batching import MAX_PADDING, Batcher
+from zflipon.inference.batching import MAX_PADDING, Batcher, complete_calls
 from zflipon.inference.devices import DEVICE_PROFILES
 
 CPU = torch.device("cpu")
@@ -51,6 +51,24 @@ def test_the_core_of_a_batch_encloses_those_of_its_sequences(tokenizer):
     (batch,) = Batcher(tokenizer, CPU, with_bases=True, batch_size=8).batches(["ACGT" * 20] * 3, cores)
     assert batch.core == (10, 40)
     assert list(Batcher(tokenizer, CPU, with_bases=True).batches([])) == []
+
+
+def test_the_core_of_a_batch_holds_whole_calls_of_its_sequences(tokenizer):
+    factors = np.zeros((3, 2, 80), dtype=np.float32)
+    factors[0, 1, 5:12] = factors[1, 1, 18:60] = factors[2, 1, 61:70] = factors[2, 1, :3] = 1
+    cores = np.array([[10, 20], [10, 20], [10, 20]])
+    batcher = Batcher(tokenizer, CPU, with_bases=True, batch_size=1)
+    batches = list(batcher.batches(["ACGT" * 20] * 3, cores, first_factors=list(factors)))
+    assert [batch.core for batch in batches] == [(5, 20), (10, 60), (10, 20)]
+
+
+@pytest.mark.parametrize(
+    ("core", "expected"),
+    [((0, 3), (0, 4)), ((3, 4), (0, 4)), ((4, 5), (4, 5)), ((6, 8), (5, 8)), ((4, 6), (4, 8))],
+)
+def test_calls_at_the_ends_of_a_sequence_are_completed(core, expected):
+    in_call = np.array([1, 1, 1, 1, 0, 1, 1, 1], dtype=bool)
+    assert complete_calls(*core, in_call) == expected
 
 
 def test_sequences_whose_cores_are_close_share_a_batch(tokenizer):

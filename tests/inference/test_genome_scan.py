@@ -125,6 +125,23 @@ def test_the_model_decides_about_the_bases_that_need_it_and_no_others(tmp_path, 
         assert {low, high - 1} <= set(needing)
 
 
+def test_a_call_that_reaches_far_out_of_a_core_does_not_depend_on_the_batch(tmp_path, rng):
+    """A call of 1,800 bases starts shortly before the end of the first core; other cores end before it."""
+    flank = "AATTTACATTGAA" * 1000
+    text = flank[:6100] + "CG" * 900 + flank[:6000] + random_dna(rng, 3000)
+    checkpoint = load("compact")
+    with Genome(make_fasta(tmp_path, {"c": text})) as genome:
+        windows = tile_windows(0, len(text), 8192, 2048)
+        results = [
+            predict_windows(Predictor(checkpoint, replace(CPU, batch_size=size)), genome, "c", windows)
+            for size in (1, 2, 8)
+        ]
+    assert 6100 < windows["core_end"][0] < 6100 + 1800 - 1024
+    assert results[0].max() > 0.1
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], atol=1e-6)
+
+
 def test_an_upper_bound_that_is_not_a_number_skips_no_window(tmp_path, tokenizer, rng):
     checkpoint = compact_checkpoint(tokenizer, "base")
     torch.nn.init.constant_(checkpoint.module.base_head.can_form.bias, float("nan"))

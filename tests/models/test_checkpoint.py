@@ -16,6 +16,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from zflipon.cli.models import describe, models
+from zflipon.config import ScreenConfig
 from zflipon.errors import ModelError, OutputError
 from zflipon.models import (
     Calibration,
@@ -503,6 +504,15 @@ def test_unknown_settings_are_suggested(folder, bpe):
         start(folder, "token", hidden_dropout=0.2)
     with pytest.raises(ModelError, match=r"unknown setting 'layers'"):
         create("compact", "base", bpe, layers=3)
+
+
+@pytest.mark.parametrize(
+    ("head", "published"),
+    [({"call_distance": 4}, True), ({}, False), ({"call_distance": 4, "zhunt": []}, False)],
+)
+def test_a_new_model_that_calls_only_near_published_calls_has_the_screen_of_these(bpe, head, published):
+    checkpoint = create("compact", "base", bpe, base_head=head, **SHAPE)
+    assert checkpoint.metadata.screen == ScreenConfig(published=published)
 
 
 def test_create_takes_vocabulary_and_padding_from_the_tokenizer(bpe, kmers):

@@ -113,7 +113,8 @@ class Batcher:
         ----------
         sequences : sequence of str
         cores : numpy.ndarray, optional
-            int64, shape (sequences, 2): the range of bases that is needed of each; other bases may be undefined.
+            int64, shape (sequences, 2): the range of bases that is needed of each, at least one; other bases may be
+            undefined. With `first_factors`, the model gets it with whole calls, see `complete_calls`.
         features : sequence of numpy.ndarray, optional
             Omics tracks of each sequence: float32, shape (tracks, steps).
         present : numpy.ndarray, optional
@@ -126,6 +127,11 @@ class Batcher:
             False: a model that does not read tokens gets each sequence as one token.
         """
         sequences = SequenceWindows.from_sequences(sequences)
+        if cores is not None and first_factors is not None:
+            pairs = zip(cores.tolist(), first_factors, strict=True)
+            cores = np.array(
+                [complete_calls(start, end, factor[1] > 0) for (start, end), factor in pairs]
+            ).reshape(-1, 2)
         first = end = 0
         while end < len(sequences):
             first, end = end, end + _pool_size(sequences.widths[end : end + POOL_WINDOWS])
@@ -188,6 +194,34 @@ def _order(sizes: np.ndarray, cores: np.ndarray | None, first: int) -> np.ndarra
     if cores is None:
         return np.argsort(sizes, kind="stable")
     return np.lexsort((cores[first : first + len(sizes), 0], sizes))
+
+
+def complete_calls(start: int, end: int, in_call: np.ndarray) -> tuple[int, int]:
+    """Extend a range so that no call crosses its ends.
+
+    The activity of a call is the mean over its bases. It must not depend on the other sequences of a batch.
+
+    Parameters
+    ----------
+    start, end : int
+        Of a range of at least one base.
+    in_call : numpy.ndarray
+        bool, shape (bases,).
+
+    Examples
+    --------
+    >>> complete_calls(2, 4, np.array([False, True, True, True, True, True, False]))
+    (1, 6)
+    """
+    if in_call[start]:
+        start -= _leading_trues(in_call[:start][::-1])
+    if in_call[end - 1]:
+        end += _leading_trues(in_call[end:])
+    return start, end
+
+
+def _leading_trues(values: np.ndarray) -> int:
+    return int(np.argmin(np.append(values, False)))
 
 
 def _enclosing_range(cores: np.ndarray) -> tuple[int, int]:

@@ -58,7 +58,7 @@ class DeviceProfile:
 DEVICE_PROFILES = {
     # each core runs its own batch, which should fit its caches. Batches are small, so more of them are prefetched. One
     # thread tokenizes, because the cores are busy and a process should not claim shards long before it needs them
-    "cpu": DeviceProfile(1 << 12, 1 << 15, 1 << 18, 24),
+    "cpu": DeviceProfile(1 << 12, 1 << 16, 1 << 18, 24),
     "mps": DeviceProfile(1 << 15, 1 << 18, 1 << 15, 4),
     # one tokenizer thread would leave the GPU idle
     "cuda": DeviceProfile(1 << 18, 1 << 21, 1 << 20, 4, tokenizer_threads=3, trim_from_tokens=1 << 15),

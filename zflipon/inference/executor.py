@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from zflipon.errors import NotANumberError, ZfliponError
 from zflipon.genome.alphabet import PADDING_BASE
@@ -261,10 +262,8 @@ class Executor:
                 if not return_factors:
                     logits = output.logits.float()
                     return logits if self._z_output is None else to_binary_logits(logits, self._z_output)
-                log_odds = torch.stack([output.can_form_logit, output.is_formed_logit], 1).float()
-                # the sigmoid of infinite log-odds is finite, but they are an error too
-                factors = log_odds.sigmoid().where(log_odds.isfinite(), torch.nan)
-                return torch.cat([output.logits.float()[:, None], factors], 1) if return_product else factors
+                factors = output.can_form_logit, output.is_formed_logit
+                return _core_probabilities(factors, output.logits if return_product else None, core)
             except RuntimeError as error:
                 self._raise_unless_divisible(error, rows > 1)
             self._free_memory()
@@ -296,6 +295,35 @@ class Executor:
         """Return cached memory to the device. Call it after the except block, which keeps tensors alive."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _core_probabilities(
+    factors: tuple[torch.Tensor, torch.Tensor], product: torch.Tensor | None, core: tuple[int, int] | None
+) -> torch.Tensor:
+    """Return the probabilities of two factors in a core, after the log-odds of their product if these are given.
+
+    Parameters
+    ----------
+    factors : (Tensor, Tensor)
+        float, shape (batch, bases): log-odds.
+    product : Tensor or None
+        The same shape.
+    core : (int, int) or None
+        First and last + 1 base; None: all bases.
+
+    Returns
+    -------
+    Tensor
+        float32, shape (batch, values, bases); 0 outside of the core.
+    """
+    size = factors[0].shape[-1]
+    start, end = core or (0, size)
+    log_odds = torch.stack([each[:, start:end].float() for each in factors], 1)
+    # the sigmoid of infinite log-odds is finite, but they are an error too
+    values = log_odds.sigmoid().where(log_odds.isfinite(), torch.nan)
+    if product is not None:
+        values = torch.cat([product[:, None, start:end].float(), values], 1)
+    return F.pad(values, (start, size - end))
 
 
 def _share_calls(indices: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:

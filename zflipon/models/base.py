@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
-from zflipon.config import LoraConfig
+from zflipon.config import LoraConfig, ScreenConfig
 from zflipon.errors import ModelError
 from zflipon.models.heads.autocast import without_autocast
 from zflipon.models.heads.base_inputs import BaseInputs
@@ -26,7 +26,7 @@ from zflipon.models.heads.substitutions import SubstitutedWindow
 from zflipon.models.heads.wide_context import WideContext
 from zflipon.models.metadata import OBJECTIVES, View
 from zflipon.models.shared_weights import read_if_shared
-from zflipon.models.structure import Structure, get_structure
+from zflipon.models.structure import Z_DNA, Structure, get_structure
 from zflipon.models.weights import KEY_MAPPING
 
 CANDIDATES_WEIGHT, TRACKS_WEIGHT = 1.0, 0.1
@@ -240,13 +240,14 @@ class DnaModel(PreTrainedModel):
             if bases is None:
                 raise ValueError("candidates need bases, the nucleotide codes")
             return self._candidates_loss(bases, candidates)
-        states = self.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
-        )
+        tokens = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         if self.objective == "base":
+            # a wide context needs token states for gradients only
+            reads_states = not self.reads_wide_context or torch.is_grad_enabled()
+            states = self.base_model(**tokens) if reads_states else None
             given = (base_tokens, bases, core, base_inputs, features, present, first_factor)
             return self._base_forward(states, given, labels, candidates, tracks)
-        logits = self._class_logits(states, attention_mask).float()
+        logits = self._class_logits(self.base_model(**tokens), attention_mask).float()
         if labels is None:
             return DnaOutput(logits=logits)
         weights = None if self.objective == "mlm" else self._class_weights(logits)
@@ -258,6 +259,13 @@ class DnaModel(PreTrainedModel):
         """Whether the base head reads several kilobases of sequence by convolutions, and not the states of tokens."""
         head = getattr(self, "base_head", None)  # Z-HUNT has none
         return self.objective == "base" and head is not None and isinstance(head.context, WideContext)
+
+    @property
+    def default_screen(self) -> ScreenConfig:
+        """Screen of a new model: by published Z-HUNT calls if the first factor is negligible far from them."""
+        head = getattr(self, "base_head", None)
+        near_calls = head is not None and bool(head.zhunt) and head.call_distance is not None
+        return ScreenConfig(published=near_calls and self.structure == Z_DNA)
 
     def read_bases(self, bases: Tensor) -> BaseInputs:
         """Return the inputs that nucleotide codes, int64 of shape (batch, bases), have beside tokens."""
@@ -325,13 +333,13 @@ class DnaModel(PreTrainedModel):
 
     def _base_forward(
         self,
-        states: Tensor,
+        states: Tensor | None,
         given: tuple,
         labels: Tensor | None,
         candidates: Tensor | None,
         tracks: Tensor | None,
     ) -> DnaOutput:
-        states = states.to(self.base_head.is_formed.weight.dtype)
+        states = None if states is None else states.to(self.base_head.is_formed.weight.dtype)
         if self.training and tracks is not None and labels is None and candidates is None:
             # tracks alone are learnt from the context, without the factors of single bases
             logits = self.base_head.track_logits(states, *given[:2])

@@ -35,7 +35,7 @@ from zflipon.models.files import (
     locate,
     plain_name,
 )
-from zflipon.models.labels import find_z_output
+from zflipon.models.labels import require_standard_labels, require_z_output
 from zflipon.models.metadata import ModelMetadata
 from zflipon.models.model_config import build_config
 from zflipon.models.registry import ModelFamily, get_family, recognize_family
@@ -156,7 +156,7 @@ def load_files(
     module = _build(files, stored.family, objective, tensors, allow_new_head=False)
     check_vocabulary(files, module, tokenizer)
     if objective == "token":
-        _require_z_output(files, module.config)
+        require_z_output(module.config, files.folder / CONFIG)
     return Checkpoint(module.eval(), tokenizer, stored, files)
 
 
@@ -225,8 +225,9 @@ def start(
     module = _build(files, metadata.family, objective, tensors, allow_new_head=True, **settings)
     check_vocabulary(files, module, tokenizer)
     if objective == "token":
-        _require_standard_labels(files, module.config)
-    metadata = replace(metadata, objective=objective, quality={}, versions=_versions())
+        require_standard_labels(module.config, files.folder / CONFIG)
+    screen = metadata.screen if stored_objective == objective else module.default_screen
+    metadata = replace(metadata, objective=objective, screen=screen, quality={}, versions=_versions())
     return Checkpoint(module, tokenizer, metadata, files)
 
 
@@ -261,6 +262,7 @@ def create(family: str, objective: str, tokenizer: DnaTokenizer, **settings: Any
             "max_token_length": tokenizer.max_token_length,
         }
     )
+    metadata = replace(metadata, screen=module.default_screen)
     return Checkpoint(module, set_special_tokens(tokenizer, metadata, family), metadata)
 
 
@@ -347,25 +349,11 @@ def _no_head(
     )
 
 
-def _require_z_output(files: CheckpointFiles, config: PretrainedConfig) -> int:
-    try:
-        return find_z_output(config)
-    except ModelError as error:
-        raise ModelError(f"{files.folder / CONFIG}: {error}") from error
-
-
-def _require_standard_labels(files: CheckpointFiles, config: PretrainedConfig) -> None:
-    """Refuse to train a head with other outputs than (not Z-DNA, Z-DNA), as the labels have them."""
-    if config.num_labels == 2 and _require_z_output(files, config) != 1:
-        raise ModelError(
-            f"{files.folder / CONFIG}: output 0 means Z-DNA in id2label, but training uses output 1; "
-            "swap the rows of the classifier and the labels"
-        )
-
-
 def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "tokenizers")
-    return {"zflipon": __version__, **{name: version(name) for name in packages}}
+    return {
+        "zflipon": __version__,
+        **{name: version(name) for name in ("torch", "transformers", "tokenizers")},
+    }
 
 
 def _build(
@@ -378,9 +366,8 @@ def _build(
 ) -> DnaModel:
     """Build a family's network and fill it with tensors, and with adapters if the files have some."""
     kind = get_family(family)
-    source = files.folder / CONFIG
-    config = build_config(kind, files.config, objective, source, **settings)
-    module = _build_network(kind, config, source)
+    config = build_config(kind, files.config, objective, files.folder / CONFIG, **settings)
+    module = _build_network(kind, config, files.folder / CONFIG)
     if files.adapter is None:
         fill(module, tensors, files.folder, allow_new_head)
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,23 @@ def find_z_output(config: Any) -> int:
     raise ModelError(
         f"id2label names the outputs {', '.join(labels)}; exactly one of them must be called Z-DNA: correct config.json"
     )
+
+
+def require_z_output(config: Any, source: Path) -> int:
+    """Return `find_z_output` of the config that was read from a file; an error names it."""
+    try:
+        return find_z_output(config)
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
+
+
+def require_standard_labels(config: Any, source: Path) -> None:
+    """Refuse to train a head with other outputs than (not Z-DNA, Z-DNA), as the labels have them."""
+    if config.num_labels == 2 and require_z_output(config, source) != 1:
+        raise ModelError(
+            f"{source}: output 0 means Z-DNA in id2label, but training uses output 1; "
+            "swap the rows of the classifier and the labels"
+        )
 
 
 def find_z_output_in_file(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -177,7 +177,7 @@ class BaseHead(FirstFactor):
 
     def forward(
         self,
-        states: Tensor,
+        states: Tensor | None,
         base_tokens: Tensor,
         bases: Tensor,
         core: tuple[int, int] | None = None,
@@ -190,15 +190,15 @@ class BaseHead(FirstFactor):
 
         Parameters
         ----------
-        states : Tensor
-            float, shape (batch, tokens, hidden_size).
+        states : Tensor or None
+            float, shape (batch, tokens, hidden_size). A wide context needs them for gradients only.
         base_tokens : Tensor
             int64, shape (batch, bases): index of each base's token.
         bases : Tensor
             int64, shape (batch, bases): nucleotide codes, `PADDING_BASE` at padding.
         core : (int, int), optional
-            First and last + 1 base for which logits are needed; farther outside than `CORE_FLANK`, they are not
-            computed.
+            First and last + 1 base for which logits are needed; others may be 0. With `first_factor`, the activity of
+            a call is its mean inside the core, so let no call cross its ends.
         base_inputs : BaseInputs, optional
             Used instead of `read_bases(bases)`, for example interpolated values.
         features, present : Tensor, optional
@@ -211,25 +211,25 @@ class BaseHead(FirstFactor):
         with plain(bases.device):
             whole, base_tokens = pad_to_bins(bases, base_tokens)
             mask = (whole != PADDING_BASE).unsqueeze(1)
+            needed = slice(0, whole.shape[1])
             if first_factor is None:
                 inputs = base_inputs or self._read_core(bases, core)
-                can_form, needed = (
-                    self._can_form_in_core(core or (0, size), inputs, mask).float(),
-                    slice(None),
-                )
+                can_form = self._can_form_in_core(core or (0, size), inputs, mask).float()
             else:
-                needed = _with_flank(core, whole.shape[1])
-                can_form, calls = F.pad(first_factor, (0, whole.shape[1] - size)).unbind(1)
+                needed = _whole_bins(*core) if core else needed
+                factor = F.pad(first_factor[..., needed], (0, max(0, needed.stop - size)))
+                can_form, calls = factor.unbind(1)
                 inputs = self._inputs(whole, None, calls > 0 if self.zhunt else None)
         context = self._read_context(inputs.one_hot, states, base_tokens, mask)
         with plain(bases.device):
             is_formed, tracks = self._is_formed(inputs, context, mask, features, present, needed)
-            product = torch.zeros_like(can_form)
-            product[:, needed] = product_logit(can_form[:, needed], is_formed[:, needed])
-        return BaseHeadOutput(product[:, :size], can_form[:, :size], is_formed[:, :size], tracks)
+            logits = [product_logit(can_form, is_formed), can_form, is_formed]
+        outside = (needed.start, size - needed.stop)
+        product, can_form, is_formed = (F.pad(each, outside) for each in logits)
+        return BaseHeadOutput(product, can_form, is_formed, tracks)
 
     def _read_context(
-        self, letters: Tensor | None, states: Tensor, base_tokens: Tensor, mask: Tensor
+        self, letters: Tensor | None, states: Tensor | None, base_tokens: Tensor, mask: Tensor
     ) -> Tensor:
         """Return the context of each bin. A wide context, which takes most of the time, is computed under autocast."""
         wide = isinstance(self.context, WideContext)
@@ -245,9 +245,9 @@ class BaseHead(FirstFactor):
         present: Tensor | None,
         needed: slice,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the second factor of whole bins and the track logits, from the context of each bin.
+        """Return the second factor of the `needed` bases, and the track logits, from the context of each bin.
 
-        Only the `needed` bases get the mean of their call.
+        ``inputs.in_call`` is that of these bases.
         """
         known = append_kmer_means(context, inputs.kmers, mask)
         is_formed = self.is_formed(self.dropout(known))
@@ -255,9 +255,9 @@ class BaseHead(FirstFactor):
             read = is_formed + IS_FORMED_PRIOR if self.omics_reads_log_odds else known
             is_formed = is_formed + self.omics(read, features, present).unsqueeze(-1)
         # float32 from here on: in the precision of a GPU's encoder, interpolation and means would be rounded
-        is_formed = interpolate_bins(is_formed.float(), mask).squeeze(1) + IS_FORMED_PRIOR
+        is_formed = interpolate_bins(is_formed.float(), mask, needed).squeeze(1) + IS_FORMED_PRIOR
         if inputs.in_call is not None:
-            is_formed[:, needed] = mean_over_calls(is_formed[:, needed], inputs.in_call[:, needed])
+            is_formed = mean_over_calls(is_formed, inputs.in_call)
         tracks = self._predict_tracks(context) if self.training and self.tracks is not None else None
         return is_formed, tracks
 
@@ -293,7 +293,7 @@ class BaseHead(FirstFactor):
         context = self._read_context(self._one_hot(bases), states, base_tokens, mask)
         return append_kmer_means(context, self.kmers(bases) if self.kmers is not None else None, mask)
 
-    def track_logits(self, states: Tensor, base_tokens: Tensor, bases: Tensor) -> Tensor:
+    def track_logits(self, states: Tensor | None, base_tokens: Tensor, bases: Tensor) -> Tensor:
         """Return the log-odds that each track covers each bin: float, shape (batch, tracks, bins).
 
         Parameters are those of `forward`.
@@ -314,9 +314,9 @@ class BaseHead(FirstFactor):
         return self.tracks(context).transpose(1, 2)
 
 
-def _with_flank(core: tuple[int, int] | None, bases: int) -> slice:
-    """Return a core with `CORE_FLANK` bases on either side; all bases without a core."""
-    return slice(0, bases) if core is None else slice(max(0, core[0] - CORE_FLANK), core[1] + CORE_FLANK)
+def _whole_bins(start: int, end: int) -> slice:
+    """Return a core, extended to whole bins."""
+    return slice(start // BIN_SIZE * BIN_SIZE, -(-end // BIN_SIZE) * BIN_SIZE)
 
 
 def product_logit(one: Tensor, other: Tensor) -> Tensor:

@@ -114,10 +114,12 @@ def pad_to_bins(bases: Tensor, base_tokens: Tensor) -> tuple[Tensor, Tensor]:
         The same, their length a multiple of `BIN_SIZE`.
     """
     missing = -bases.shape[1] % BIN_SIZE
+    if not missing:
+        return bases, base_tokens  # padding by 0 would copy them
     return F.pad(bases, (0, missing), value=PADDING_BASE), F.pad(base_tokens, (0, missing))
 
 
-def interpolate_bins(values: Tensor, mask: Tensor) -> Tensor:
+def interpolate_bins(values: Tensor, mask: Tensor, needed: slice | None = None) -> Tensor:
     """Interpolate linearly between the middles of bins; constant before the first and after the last middle.
 
     Parameters
@@ -126,13 +128,19 @@ def interpolate_bins(values: Tensor, mask: Tensor) -> Tensor:
         float, shape (batch, bins, channels).
     mask : Tensor
         bool, shape (batch, 1, bases): False at padding.
+    needed : slice, optional
+        The bases that are returned: whole bins. Default: all.
 
     Returns
     -------
     Tensor
         float, shape (batch, channels, bases).
     """
-    last_bin = mask[:, 0, ::BIN_SIZE].sum(1, keepdim=True) - 1
+    needed = needed or slice(0, mask.shape[-1])
+    low, high = max(0, needed.start // BIN_SIZE - 1), needed.stop // BIN_SIZE + 1  # with their neighbours
+    values, is_base = values[:, low:high], mask[:, 0, low * BIN_SIZE : high * BIN_SIZE : BIN_SIZE]
+    last_bin = (is_base.sum(1, keepdim=True) - 1).clamp(min=0)
     index = torch.arange(values.shape[1], device=values.device).unsqueeze(0).minimum(last_bin)
     values = values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1])).transpose(1, 2)
-    return F.interpolate(values, scale_factor=BIN_SIZE, mode="linear")
+    whole = F.interpolate(values, scale_factor=BIN_SIZE, mode="linear")
+    return whole[..., needed.start - low * BIN_SIZE :][..., : needed.stop - needed.start]

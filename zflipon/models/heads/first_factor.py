@@ -99,23 +99,26 @@ class FirstFactor(nn.Module):
     def _can_form_near_calls(self, bases: Tensor, in_call: Tensor, distance: int) -> Tensor:
         """Return the first factor, computed from the bases near calls: these are few.
 
-        The bases in reach of a call are read as one sequence. What others are next to them there changes no base within
-        `distance` of a call.
+        The bases in reach of a call, of all rows, are read as one sequence. What others are next to them there changes
+        no base within `distance` of a call.
         """
-        result = torch.full(bases.shape, FAR_FROM_CALLS, device=bases.device)
-        in_reach = _within(in_call, distance + self.first_factor_reach)
-        for row, row_in_reach in enumerate(in_reach):
-            places = row_in_reach.nonzero()[:, 0]
-            if not len(places):
-                continue
+        reach = distance + self.first_factor_reach
+        # with padding between the rows, so that none is in reach of another
+        bases_of_rows, calls_of_rows = (
+            F.pad(bases, (0, reach), value=PADDING_BASE),
+            F.pad(in_call, (0, reach)),
+        )
+        result = torch.full_like(bases_of_rows, FAR_FROM_CALLS, dtype=torch.float32)
+        places = _within(calls_of_rows.flatten()[None], reach)[0].nonzero()[:, 0]
+        if len(places):
             padding = (0, -len(places) % _LENGTH_STEP)
-            near = F.pad(bases[row, places], padding, value=PADDING_BASE)[None]
+            near = F.pad(bases_of_rows.flatten()[places], padding, value=PADDING_BASE)[None]
             states = self._near_bases(
                 self._one_hot(near), self._zhunt(near)[0], (near != PADDING_BASE).unsqueeze(1)
             )
-            logits = self._can_form(states, F.pad(in_call[row, places], padding)[None])
-            result[row, places] = logits[0, : len(places)].float()
-        return result
+            logits = self._can_form(states, F.pad(calls_of_rows.flatten()[places], padding)[None])
+            result.view(-1)[places] = logits[0, : len(places)].float()
+        return result[:, : bases.shape[1]]
 
     def candidates(self, bases: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the first factor, and which bases are inside a Z-HUNT call.

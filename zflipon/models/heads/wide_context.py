@@ -39,7 +39,7 @@ class WideContext(nn.Module):
         self.fine = nn.Linear(self.channels, self.channels)
         self.coarse = nn.Linear(self.channels, self.channels)
 
-    def forward(self, one_hot: Tensor, states: Tensor, base_tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, one_hot: Tensor, states: Tensor | None, base_tokens: Tensor, mask: Tensor) -> Tensor:
         """Compute the context of each bin; tokens are not read.
 
         Parameters
@@ -47,7 +47,7 @@ class WideContext(nn.Module):
         one_hot : Tensor
             float, shape (batch, 4, bases), of whole bins; 0 at N and padding.
         states, base_tokens, mask : Tensor
-            As `BinContext.forward` takes them.
+            As `BinContext.forward` takes them. Without `states`, token embeddings get no gradients.
 
         Returns
         -------
@@ -55,11 +55,12 @@ class WideContext(nn.Module):
             float, shape (batch, bins, channels).
         """
         bases = one_hot.shape[-1]
-        letters = F.pad(one_hot, (0, -bases % COARSE_BIN)).transpose(1, 2)
-        hidden = self._read_rows(letters, mask)
+        missing = -bases % COARSE_BIN
+        letters = F.pad(one_hot, (0, missing)) if missing else one_hot
+        hidden = self._read_rows(letters.transpose(1, 2), mask)
         bins = hidden.repeat_interleave(FINE_BIN // BIN_SIZE, dim=1)[:, : bases // BIN_SIZE]
         # a term of value 0: gradients with respect to token embeddings exist, and are 0
-        return bins + 0 * states.mean(dim=(1, 2), keepdim=True)
+        return bins if states is None else bins + 0 * states.mean(dim=(1, 2), keepdim=True)
 
     def _read_rows(self, letters: Tensor, mask: Tensor) -> Tensor:
         """Return the hidden units of `read`; each sequence is read without the padding of its batch.
