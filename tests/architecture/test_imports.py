@@ -233,3 +233,30 @@ def test_help_loads_nothing_heavy(arguments):
     assert done.returncode == 0, done.stderr
     assert done.stderr.split() == ["loaded"]
     assert done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["annotate", "absent.fa", "-o", "z.bw"],
+        ["variants", "absent.vcf", "-g", "absent.fa", "-o", "z.vcf"],
+        ["variants", "--saturate", "chr1:1-9", "-g", "absent.fa", "-o", "z.tsv.gz"],
+        ["explain", "attributions", "absent.fa", "-o", "z.tsv"],
+        ["explain", "locus", "chr1:1-9", "--genome", "absent.fa", "-o", "z.png"],
+        ["calibrate", "absent.bw", "--genome", "absent.fa", "--labels", "absent.bed", "-o", "z.json"],
+    ],
+    ids=" ".join,
+)
+def test_a_missing_input_is_reported_before_torch_is_imported(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_python(
+        "import sys; from zflipon.cli import cli\n"
+        "from zflipon.errors import InputError\n"
+        f"try: cli({arguments!r}, prog_name='zflipon', standalone_mode=False)\n"
+        "except InputError as error: print(error)\n"
+        "print('loaded', *[name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    message, loaded = done.stdout.splitlines()
+    assert message.startswith("absent.")
+    assert message.endswith(": no such file")
+    assert loaded == "loaded"

@@ -9,6 +9,7 @@ import click
 
 from zflipon.cli.launch import is_worker, launch
 from zflipon.cli.options import (
+    InputPath,
     batch_size_option,
     both_strands_option,
     complete_contigs,
@@ -63,7 +64,7 @@ def describe_thresholds() -> str:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("genome", type=click.Path(path_type=Path))
+@click.argument("genome", type=InputPath())
 @outputs_option
 @model_option
 @click.option(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zflipon.cli.options import (
+    InputPath,
     complete_models,
     contig_aliases_option,
     contigs_option,
@@ -31,11 +32,11 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("track", type=click.Path(path_type=Path))
+@click.argument("track", type=InputPath())
 @click.option(
     "--genome",
     required=True,
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     metavar="FASTA",
     help="Genome of the track: plain, gzip or bgzip.",
 )

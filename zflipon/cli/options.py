@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from zflipon.config import DEFAULT_MODEL, MISSING_FEATURES, InferenceConfig
-from zflipon.errors import printable
+from zflipon.errors import InputError, printable
 from zflipon.tracks.registry import list_extensions
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -77,6 +77,21 @@ class LocalPath(click.Path):
         if isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]+://", value, re.IGNORECASE):
             self.fail(f"{value} is a URL; download the file and give its path", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class InputPath(click.Path):
+    """The path of an input of a command that imports torch: that it is missing is said before, not seconds later."""
+
+    def __init__(self):
+        super().__init__(path_type=Path)
+
+    def convert(self, value, param, ctx):
+        """Return the path, or raise `InputError` if there is nothing."""
+        path = super().convert(value, param, ctx)
+        is_completion = ctx is not None and ctx.resilient_parsing
+        if not path.exists() and not is_completion:
+            raise InputError(f"{path}: no such file")
+        return path
 
 
 def complete_models(_context, _parameter, incomplete: str) -> list[CompletionItem]:

@@ -9,6 +9,7 @@ import click
 
 from zflipon.cli.launch import is_worker, launch
 from zflipon.cli.options import (
+    InputPath,
     batch_size_option,
     both_strands_option,
     complete_contigs,
@@ -42,11 +43,11 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("vcf", type=click.Path(path_type=Path), required=False)
+@click.argument("vcf", type=InputPath(), required=False)
 @click.option(
     "-g",
     "--genome",
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     required=True,
     help="FASTA with the contigs of the VCF or of the regions.",
 )

@@ -8,6 +8,7 @@ import click
 
 from zflipon.cli.explain.options import part_option, table_threshold_option
 from zflipon.cli.options import (
+    InputPath,
     complete_contigs,
     contigs_option,
     default_of,
@@ -37,7 +38,7 @@ _DELTA_COLUMNS = ("sequence", "start", "end", "output", "reference", "attributed
 
 
 @click.command(epilog=EPILOG)
-@click.argument("source", type=click.Path(path_type=Path), metavar="GENOME|TABLE")
+@click.argument("source", type=InputPath(), metavar="GENOME|TABLE")
 @click.option(
     "-o",
     "--output",

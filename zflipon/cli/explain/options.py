@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from zflipon.cli.options import InputPath
 from zflipon.config import ARGMAX
 
 STDOUT = Path("-")
@@ -14,7 +15,7 @@ STDOUT = Path("-")
 genome_option = click.option(
     "--genome",
     required=True,
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     metavar="FASTA",
     help="Genome: plain, gzip or bgzip.",
 )
