@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -87,7 +87,7 @@ class InputPath(click.Path):
 
     def convert(self, value, param, ctx):
         """Return the path, or raise `InputError` if there is nothing."""
-        path = super().convert(value, param, ctx)
+        path = cast(Path, super().convert(value, param, ctx))
         is_completion = ctx is not None and ctx.resilient_parsing
         if not path.exists() and not is_completion:
             raise InputError(f"{path}: no such file")
