@@ -4,7 +4,6 @@ import gzip
 import itertools
 import math
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -242,14 +241,46 @@ def test_the_table_of_shortest_windows_has_the_same_values(monkeypatch, dtype):
     alone = published.shortest_window_linking(codes, 6, dtype)
     monkeypatch.setattr(published, "_bases_scored", Counter())
     monkeypatch.setattr(published, "_TABLE_BASES", 20_000)
-    monkeypatch.setattr(published, "_compute_table", cache(published._compute_table.__wrapped__))
+    monkeypatch.setattr(published, "_tables", {})
     assert torch.equal(published.shortest_window_linking(codes, 6, dtype), alone)
-    assert published._compute_table.cache_info().currsize == 0
+    assert not published._tables
     assert torch.equal(published.shortest_window_linking(codes, 6, dtype), alone)
-    assert published._compute_table.cache_info().currsize == 1
+    assert list(published._tables) == [(dtype, codes.device)]
     assert torch.equal(
         published.shortest_window_linking(codes[:, :9], 6, dtype), alone[:, :9].fill_(equilibrium.MAX_LINKING)
     )
+
+
+def test_no_thread_waits_while_another_one_computes_the_table(monkeypatch):
+    codes = torch.from_numpy(np.random.default_rng(5).integers(0, 4, (1, 5000)))
+    expected = published.shortest_window_linking(codes, 6)
+    monkeypatch.setattr(published, "_bases_scored", Counter())
+    monkeypatch.setattr(published, "_TABLE_BASES", 0)
+    monkeypatch.setattr(published, "_tables", {})
+    others = []
+
+    def compute(dtype, device):
+        others.append(published.shortest_window_linking(codes, 6))
+        return table(dtype, device)
+
+    table = published._compute_table
+    monkeypatch.setattr(published, "_compute_table", compute)
+    assert torch.equal(published.shortest_window_linking(codes, 6), expected)
+    (other,) = others
+    assert torch.equal(other, expected)
+
+
+def test_a_table_that_failed_is_computed_again(monkeypatch):
+    codes = torch.from_numpy(np.random.default_rng(5).integers(0, 4, (1, 5000)))
+    monkeypatch.setattr(published, "_bases_scored", Counter())
+    monkeypatch.setattr(published, "_TABLE_BASES", 0)
+    monkeypatch.setattr(published, "_tables", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "_compute_table", lambda *_key: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            published.shortest_window_linking(codes, 6)
+    published.shortest_window_linking(codes, 6)
+    assert len(published._tables[torch.float32, codes.device]) > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from functools import lru_cache
 from threading import Lock
 
 import torch
@@ -53,6 +52,7 @@ _ROUNDING = 1e-3
 """Delta linking by which a window may exceed `SEED_LINKING` and its rounded score still reach the cutoff."""
 
 _table_lock, _bases_scored = Lock(), Counter()
+_tables: dict[tuple[torch.dtype, torch.device], Tensor | None] = {}
 
 
 def published_call_starts(
@@ -237,13 +237,21 @@ def _table_entries(codes: Tensor, starts: int) -> Tensor:
 
 
 def _linking_table(dtype: torch.dtype, device: torch.device, bases: int) -> Tensor | None:
-    """Return the table of all windows of `MIN_DINUCLEOTIDES`; None until it is worth computing."""
+    """Return the table of all windows of `MIN_DINUCLEOTIDES`; None until it is worth computing, and computed."""
+    key = dtype, device
     with _table_lock:
-        _bases_scored[dtype, device] += bases
-        return _compute_table(dtype, device) if _bases_scored[dtype, device] > _TABLE_BASES else None
+        _bases_scored[key] += bases
+        if key in _tables or _bases_scored[key] <= _TABLE_BASES:
+            return _tables.get(key)
+        _tables[key] = None  # other threads do not wait: they score windows one by one meanwhile
+    try:
+        _tables[key] = _compute_table(dtype, device)
+    except BaseException:
+        del _tables[key]
+        raise
+    return _tables[key]
 
 
-@lru_cache
 @torch.inference_mode()
 def _compute_table(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the delta linking of every window of `MIN_DINUCLEOTIDES`, by the classes of its dinucleotides."""

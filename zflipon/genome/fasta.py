@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -84,6 +85,7 @@ class Genome:
         self._aliases = read_aliases(aliases) if aliases is not None else []
         self._scratch: tempfile.TemporaryDirectory | None = None
         self._reader: _Reader | None = None
+        self._lock = Lock()
         try:
             self._open()
         except BaseException:
@@ -146,7 +148,8 @@ class Genome:
         if self._reader is None:
             raise ValueError(f"{self.path} is not open")
         try:
-            sequence = self._reader.fetch(contig, start, end)
+            with self._lock:  # the file has one position
+                sequence = self._reader.fetch(contig, start, end)
         except (OSError, ValueError, pyfaidx.FetchError) as error:
             raise InputError(
                 f"{self.path}: contig {contig} cannot be read ({error}); is the file complete?"

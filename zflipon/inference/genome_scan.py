@@ -6,7 +6,7 @@ The windows of a genome come from `zflipon.genome.shards`; probabilities are wri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -124,9 +124,9 @@ def scan_groups(
         As `scan_scores`.
     """
     predictor.require_scores(scores)
-    states = _read_groups(predictor, genome, groups, scores)
     with (
-        nullcontext(states) if predictor.tokenizer_pool is None else Prefetch(states, 1) as states,
+        Prefetch(iter(groups), 1) as groups,  # their screen takes as long as what follows
+        _read_ahead(predictor, _read_groups(predictor, genome, groups, scores)) as states,
         Prefetch(_batches_of(predictor, states), predictor.profile.prefetch_batches) as items,
     ):
         for state, batch, pending in predictor.executor.stream(items):
@@ -140,6 +140,13 @@ def scan_groups(
                 output = state.gather(batch, pending)
             with predictor.timer("project"):
                 progress(state.add(batch, output))
+
+
+def _read_ahead(
+    predictor: Predictor, states: Iterator[ScanGroup]
+) -> AbstractContextManager[Iterator[ScanGroup]]:
+    """Read groups in a thread if others tokenize them; without these, the thread that forms batches reads them."""
+    return nullcontext(states) if predictor.tokenizer_pool is None else Prefetch(states, 1)
 
 
 def _read_groups(

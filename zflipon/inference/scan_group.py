@@ -144,7 +144,10 @@ class ScanGroup:
         factors = self.predictor.first_factors([text[start:end] for start, end in ranges])
         if factors is None:
             return None
-        result = np.full((2, len(text)), np.nan, dtype=np.float32)
+        # elsewhere the lowest value, which most bases have: their upper bounds are then computed once
+        lowest = np.min([factor[0].min() for factor in factors], initial=0)
+        result = np.zeros((2, len(text)), dtype=np.float32)
+        result[0] = lowest
         for (start, end), factor in zip(ranges, factors, strict=True):
             result[:, start:end] = factor
         return result
