@@ -2,7 +2,7 @@
 
 python benchmarks/start_up.py [--rounds 5]
 
-What is imported is what ``zflipon annotate`` imports. The two kinds alternate; printed are medians.
+Each start imports the modules of ``zflipon annotate``. The two kinds alternate; printed are medians.
 """
 
 from __future__ import annotations

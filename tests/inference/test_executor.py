@@ -121,7 +121,9 @@ def test_the_event_is_recorded_on_the_stream_of_the_output_device(monkeypatch):
     executor._workers = None
     executor._forward = lambda *_: SimpleNamespace(device=device, shape=(1,), dtype=torch.float32)
     pending = executor.submit(
-        SimpleNamespace(inputs={}, core=None, return_factors=False, return_product=False)
+        SimpleNamespace(
+            inputs={}, widths=np.array([4]), core=None, return_factors=False, return_product=False
+        )
     )
     assert recorded == ["stream of cuda:1"]
     assert pending.output is host

@@ -46,7 +46,7 @@ def test_the_wide_context_has_one_row_per_bin_of_the_head():
     context = WideContext(widths=(8, 12, 16), dilations=(1, 4), dropout=0.0).eval()
     letters, states = torch.rand(2, 4, 1040), torch.rand(2, 7, 3)
     mask = torch.ones(2, 1, 1040, dtype=torch.bool)
-    bins = context(letters, states, None, mask)
+    bins = context(letters, states, mask)
     assert bins.shape == (2, 65, 16)
     padded = torch.nn.functional.pad(letters, (0, 112))
     hidden, _ = context.read(padded.transpose(1, 2))
@@ -59,10 +59,10 @@ def test_a_short_sequence_has_the_same_wide_context_alone_and_beside_longer_ones
     letters, states = torch.rand(3, 4, 2048), torch.rand(3, 7, 3)
     mask = torch.ones(3, 1, 2048, dtype=torch.bool)
     mask[1, :, 400:], letters[1, :, 400:] = False, 0
-    bins = context(letters, states, None, mask)
+    bins = context(letters, states, mask)
     for row, size in ((0, 2048), (1, 400), (2, 2048)):
         part = slice(row, row + 1)
-        alone = context(letters[part, :, :size], states[part], None, mask[part, :, :size])
+        alone = context(letters[part, :, :size], states[part], mask[part, :, :size])
         torch.testing.assert_close(bins[part, : size // 16], alone, rtol=1e-5, atol=1e-6)
 
 

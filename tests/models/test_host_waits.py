@@ -113,3 +113,18 @@ def test_a_batch_of_inference_waits_only_for_the_starts_of_zhunt_calls(tokenizer
     with WaitCounter() as counter:
         module(**inputs, core=(50, 150))
     assert counter.operators == ["aten::nonzero"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_batch_of_a_wide_context_waits_for_nothing_if_the_first_factor_is_known(tokenizer, rows):
+    context = {"widths": [8, 8, 8], "dilations": [1, 2], "blocks": [0, 1, 1]}
+    settings = {"base_head": {"channels": 8, "call_distance": 4, "wide_context": context}}
+    module = create("compact", "base", tokenizer, **SHAPE, **settings).module.eval()
+    inputs = base_inputs(tokenizer, rows)
+    inputs["first_factor"] = module.first_factor(inputs["bases"])
+    widths = [200 - 10 * row for row in range(rows)]
+    with WaitCounter() as counter:
+        output = module(**inputs, core=(50, 150), widths=widths)
+    assert counter.operators == []
+    assert output.logits.equal(module(**inputs, core=(50, 150)).logits)

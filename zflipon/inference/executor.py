@@ -248,6 +248,7 @@ class Executor:
     def _forward(
         self,
         inputs: dict[str, torch.Tensor],
+        widths: Sequence[int],
         core: tuple[int, int] | None,
         return_factors: bool,
         return_product: bool,
@@ -258,7 +259,7 @@ class Executor:
             try:
                 moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                    output = self.module(**moved, core=core)
+                    output = self.module(**moved, core=core, widths=widths)
                 if not return_factors:
                     logits = output.logits.float()
                     return logits if self._z_output is None else to_binary_logits(logits, self._z_output)
@@ -276,10 +277,10 @@ class Executor:
             fitting = rows // 2 * length
             self._token_limit = min(self._token_limit or fitting, fitting)
         halves = (
-            {name: tensor[part] for name, tensor in inputs.items()}
+            ({name: tensor[part] for name, tensor in inputs.items()}, widths[part])
             for part in (slice(rows // 2), slice(rows // 2, None))
         )
-        return torch.cat([self._forward(half, core, return_factors, return_product) for half in halves])
+        return torch.cat([self._forward(*half, core, return_factors, return_product) for half in halves])
 
     def _raise_unless_divisible(self, error: RuntimeError, divisible: bool) -> None:
         """Raise an error again unless it is a lack of memory that smaller pieces may solve."""
@@ -336,9 +337,9 @@ def _share_calls(indices: Sequence[int], lengths: Sequence[int], most: int) -> l
     return groups
 
 
-def _options(batch: Batch) -> tuple[tuple[int, int] | None, bool, bool]:
-    """Return the options of `Executor._forward` for a batch: core, factors, product."""
-    return batch.core, batch.return_factors, batch.return_product
+def _options(batch: Batch) -> tuple[list[int], tuple[int, int] | None, bool, bool]:
+    """Return the options of `Executor._forward` for a batch: widths, core, factors, product."""
+    return batch.widths.tolist(), batch.core, batch.return_factors, batch.return_product
 
 
 def cast_encoder_weights(module: DnaModel, dtype: torch.dtype) -> DnaModel:

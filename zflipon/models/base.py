@@ -5,6 +5,7 @@ Encoders are in `zflipon.models.families`, heads in `zflipon.models.heads`; chec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -217,6 +218,7 @@ class DnaModel(PreTrainedModel):
         features: Tensor | None = None,
         present: Tensor | None = None,
         first_factor: Tensor | None = None,
+        widths: Sequence[int] | None = None,
         **_unused,
     ) -> DnaOutput:
         """Run the encoder and the head.
@@ -225,7 +227,7 @@ class DnaModel(PreTrainedModel):
         ----------
         input_ids, attention_mask : Tensor
             int64, shape (batch, tokens); the mask is 0 at padding; None means no padding.
-        base_tokens, bases, core, base_inputs, features, present, first_factor
+        base_tokens, bases, core, base_inputs, features, present, first_factor, widths
             For the base objective, see `zflipon.models.heads.base_resolution.BaseHead.forward`.
         labels : Tensor, optional
             int64, the shape of the logits without classes; `IGNORE` at positions without a label.
@@ -245,7 +247,7 @@ class DnaModel(PreTrainedModel):
             # a wide context needs token states for gradients only
             reads_states = not self.reads_wide_context or torch.is_grad_enabled()
             states = self.base_model(**tokens) if reads_states else None
-            given = (base_tokens, bases, core, base_inputs, features, present, first_factor)
+            given = (base_tokens, bases, core, base_inputs, features, present, first_factor, widths)
             return self._base_forward(states, given, labels, candidates, tracks)
         logits = self._class_logits(self.base_model(**tokens), attention_mask).float()
         if labels is None:

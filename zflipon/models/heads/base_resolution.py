@@ -6,7 +6,6 @@ Its context, k-mer tables, omics head and nucleotide inputs are in the other mod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -185,6 +184,7 @@ class BaseHead(FirstFactor):
         features: Tensor | None = None,
         present: Tensor | None = None,
         first_factor: Tensor | None = None,
+        widths: Sequence[int] | None = None,
     ) -> BaseHeadOutput:
         """Compute both factors of each base.
 
@@ -206,6 +206,8 @@ class BaseHead(FirstFactor):
         first_factor : Tensor, optional
             What `first_factor` returned for these bases, on the strand whose rules Z-HUNT follows; it is not computed
             again.
+        widths : sequence of int, optional
+            Bases of each sequence. A wide context then need not count them, for which the host waits for a GPU.
         """
         size, plain = bases.shape[1], without_autocast_on_cpu
         with plain(bases.device):
@@ -220,7 +222,7 @@ class BaseHead(FirstFactor):
                 factor = F.pad(first_factor[..., needed], (0, max(0, needed.stop - size)))
                 can_form, calls = factor.unbind(1)
                 inputs = self._inputs(whole, None, calls > 0 if self.zhunt else None)
-        context = self._read_context(inputs.one_hot, states, base_tokens, mask)
+        context = self._read_context(inputs.one_hot, states, base_tokens, mask, widths)
         with plain(bases.device):
             is_formed, tracks = self._is_formed(inputs, context, mask, features, present, needed)
             logits = [product_logit(can_form, is_formed), can_form, is_formed]
@@ -229,12 +231,20 @@ class BaseHead(FirstFactor):
         return BaseHeadOutput(product, can_form, is_formed, tracks)
 
     def _read_context(
-        self, letters: Tensor | None, states: Tensor | None, base_tokens: Tensor, mask: Tensor
+        self,
+        letters: Tensor | None,
+        states: Tensor | None,
+        base_tokens: Tensor,
+        mask: Tensor,
+        widths: Sequence[int] | None = None,
     ) -> Tensor:
         """Return the context of each bin. A wide context, which takes most of the time, is computed under autocast."""
-        wide = isinstance(self.context, WideContext)
-        with nullcontext() if wide else without_autocast_on_cpu(mask.device):
-            return self.context(letters, states, base_tokens, mask).to(self.is_formed.weight.dtype)
+        if isinstance(self.context, WideContext):
+            context = self.context(letters, states, mask, widths)
+        else:
+            with without_autocast_on_cpu(mask.device):
+                context = self.context(letters, states, base_tokens, mask)
+        return context.to(self.is_formed.weight.dtype)
 
     def _is_formed(
         self,

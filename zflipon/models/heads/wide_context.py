@@ -39,15 +39,21 @@ class WideContext(nn.Module):
         self.fine = nn.Linear(self.channels, self.channels)
         self.coarse = nn.Linear(self.channels, self.channels)
 
-    def forward(self, one_hot: Tensor, states: Tensor | None, base_tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, one_hot: Tensor, states: Tensor | None, mask: Tensor, widths: Sequence[int] | None = None
+    ) -> Tensor:
         """Compute the context of each bin; tokens are not read.
 
         Parameters
         ----------
         one_hot : Tensor
             float, shape (batch, 4, bases), of whole bins; 0 at N and padding.
-        states, base_tokens, mask : Tensor
-            As `BinContext.forward` takes them. Without `states`, token embeddings get no gradients.
+        states : Tensor or None
+            float, shape (batch, tokens, hidden_size): token states, without which token embeddings get no gradients.
+        mask : Tensor
+            bool, shape (batch, 1, bases): False at padding.
+        widths : sequence of int, optional
+            Bases of each sequence; default: those of the mask.
 
         Returns
         -------
@@ -57,25 +63,26 @@ class WideContext(nn.Module):
         bases = one_hot.shape[-1]
         missing = -bases % COARSE_BIN
         letters = F.pad(one_hot, (0, missing)) if missing else one_hot
-        hidden = self._read_rows(letters.transpose(1, 2), mask)
+        widths = mask.sum(dim=(1, 2)).tolist() if widths is None else widths
+        hidden = self._read_rows(letters.transpose(1, 2), widths)
         bins = hidden.repeat_interleave(FINE_BIN // BIN_SIZE, dim=1)[:, : bases // BIN_SIZE]
         # a term of value 0: gradients with respect to token embeddings exist, and are 0
         return bins if states is None else bins + 0 * states.mean(dim=(1, 2), keepdim=True)
 
-    def _read_rows(self, letters: Tensor, mask: Tensor) -> Tensor:
+    def _read_rows(self, letters: Tensor, widths: Sequence[int]) -> Tensor:
         """Return the hidden units of `read`; each sequence is read without the padding of its batch.
 
         Convolutions would read states of padding, and the result of a short sequence would depend on the others.
         """
-        used = (mask.sum(dim=(1, 2)) + COARSE_BIN - 1) // COARSE_BIN * COARSE_BIN
-        sizes = [size for size in used.unique().tolist() if size]
-        if sizes == [letters.shape[1]]:
+        used = [-(-width // COARSE_BIN) * COARSE_BIN for width in widths]
+        if set(used) == {letters.shape[1]}:
             return self.read(letters)[0]
         batch, bases = letters.shape[:2]
         hidden = self.fine.weight.new_zeros(batch, bases // FINE_BIN, self.channels)
-        for size in sizes:
-            rows = used == size
-            hidden[rows, : size // FINE_BIN] = self.read(letters[rows, :size])[0].to(hidden.dtype)
+        for size in set(used) - {0}:
+            rows = torch.tensor([row for row, each in enumerate(used) if each == size], device=letters.device)
+            states = self.read(letters[rows, :size])[0]
+            hidden[rows, : size // FINE_BIN] = states.to(hidden.dtype)
         return hidden
 
     def read(self, letters: Tensor) -> tuple[Tensor, Tensor]:
