@@ -3,6 +3,7 @@
 import csv
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyBigWig
@@ -148,7 +149,9 @@ def test_the_command_reads_a_table_of_sequences(tmp_path):
         (["g.fa", "-o", "x.csv"], "needs --labels"),
     ],
 )
-def test_wrong_options_are_usage_errors(arguments, message):
+def test_wrong_options_are_usage_errors(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(arguments[0]).touch()
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in result.output

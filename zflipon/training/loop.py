@@ -63,6 +63,8 @@ class StageTrainer(Trainer):
         super().__init__(*arguments, **named)
         self.one_cycle = one_cycle
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the examples of all parts beforehand
+        # `compute_loss` weighs the parts; with transformers 5.4, gradients would also be divided by their number
+        self.accelerator.gradient_accumulation_steps = 1
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Return the summed weights of the examples in all parts of a batch, in all processes."""
