@@ -125,8 +125,8 @@ def scan_groups(
     """
     predictor.require_scores(scores)
     with (
-        Prefetch(iter(groups), 1) as groups,  # their screen takes as long as what follows
-        _read_ahead(predictor, _read_groups(predictor, genome, groups, scores)) as states,
+        Prefetch(iter(groups), 1) as screened,  # the screen takes as long as what follows
+        _read_ahead(predictor, _read_groups(predictor, genome, screened, scores)) as states,
         Prefetch(_batches_of(predictor, states), predictor.profile.prefetch_batches) as items,
     ):
         for state, batch, pending in predictor.executor.stream(items):
