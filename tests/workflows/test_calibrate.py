@@ -196,7 +196,10 @@ def test_a_calibration_of_another_model_score_or_call_is_refused(annotated, tmp_
     ],
 )
 def test_targets_that_do_not_fit_are_refused(words, message, tmp_path):
-    result = run("calibrate", "z.bw", "--genome", "g.fa", "-o", tmp_path / "c.json", *words)
+    track, genome = tmp_path / "z.bw", tmp_path / "g.fa"
+    track.touch()
+    genome.touch()
+    result = run("calibrate", track, "--genome", genome, "-o", tmp_path / "c.json", *words)
     assert result.exit_code == 2
     assert message in result.output
 
