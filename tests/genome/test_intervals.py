@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from zflipon.errors import InputError, ZfliponError
 from zflipon.genome.intervals import (
+    complete_runs,
     contains_positions,
     count_covered,
     find_overlapping,
@@ -52,7 +53,7 @@ def test_a_contig_name_takes_precedence_over_a_range():
 @pytest.mark.parametrize(
     "text", ["chr2:0-10", "chr2:0", "chr2:11-10", "chr2:1-1001", "chr2:1001", "chr2:1001-1002", "chr2:,-5"]
 )
-def test_range_outside_the_contig(text):
+def test_positionsoutside_the_contig(text):
     with pytest.raises(InputError) as caught:
         parse_region(text, LENGTHS)
     assert str(caught.value) == f"region '{text}': expected 1 ≤ start ≤ end ≤ 1000, the length of chr2"
@@ -149,3 +150,12 @@ def test_merge_by_contig_drops_empty_intervals_and_contigs():
     intervals = {"a": np.array([[0, 5], [5, 9]]), "b": np.array([[3, 3]]), "c": np.array([[1, 2]])}
     merged = merge_by_contig(intervals, {"b": 10, "a": 10})
     assert {contig: rows.tolist() for contig, rows in merged.items()} == {"a": [[0, 9]]}
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [((0, 3), (0, 4)), ((3, 4), (0, 4)), ((4, 5), (4, 5)), ((6, 8), (5, 8)), ((4, 6), (4, 8))],
+)
+def test_runs_at_the_ends_of_a_positionsare_completed(positions, expected):
+    mask = np.array([1, 1, 1, 1, 0, 1, 1, 1], dtype=bool)
+    assert complete_runs(*positions, mask) == expected

@@ -8,7 +8,7 @@ import pytest
 import torch
 from inference_models import generator, mixed_sequences
 
-from zflipon.inference.batching import MAX_PADDING, Batcher, complete_calls
+from zflipon.inference.batching import MAX_PADDING, Batcher
 from zflipon.inference.devices import DEVICE_PROFILES
 
 CPU = torch.device("cpu")
@@ -60,15 +60,6 @@ def test_the_core_of_a_batch_holds_whole_calls_of_its_sequences(tokenizer):
     batcher = Batcher(tokenizer, CPU, with_bases=True, batch_size=1)
     batches = list(batcher.batches(["ACGT" * 20] * 3, cores, first_factors=list(factors)))
     assert [batch.core for batch in batches] == [(5, 20), (10, 60), (10, 20)]
-
-
-@pytest.mark.parametrize(
-    ("core", "expected"),
-    [((0, 3), (0, 4)), ((3, 4), (0, 4)), ((4, 5), (4, 5)), ((6, 8), (5, 8)), ((4, 6), (4, 8))],
-)
-def test_calls_at_the_ends_of_a_sequence_are_completed(core, expected):
-    in_call = np.array([1, 1, 1, 1, 0, 1, 1, 1], dtype=bool)
-    assert complete_calls(*core, in_call) == expected
 
 
 def test_sequences_whose_cores_are_close_share_a_batch(tokenizer):

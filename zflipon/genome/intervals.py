@@ -223,3 +223,29 @@ def find_overlapping(merged: np.ndarray, start: int, end: int) -> np.ndarray:
     first = np.searchsorted(merged[:, 1], start, side="right")
     last = np.searchsorted(merged[:, 0], end, side="left")
     return merged[first:last]
+
+
+def complete_runs(start: int, end: int, mask: np.ndarray) -> tuple[int, int]:
+    """Extend a range so that no run of true values crosses its ends.
+
+    Parameters
+    ----------
+    start, end : int
+        Of a range of at least one position.
+    mask : numpy.ndarray
+        bool, shape (positions,).
+
+    Examples
+    --------
+    >>> complete_runs(2, 4, np.array([False, True, True, True, True, True, False]))
+    (1, 6)
+    """
+    if mask[start]:
+        start -= _leading_trues(mask[:start][::-1])
+    if mask[end - 1]:
+        end += _leading_trues(mask[end:])
+    return start, end
+
+
+def _leading_trues(values: np.ndarray) -> int:
+    return int(np.argmin(np.append(values, False)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from zflipon.genome.intervals import complete_runs
 from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.inference.devices import DeviceProfile, device_profile
 from zflipon.models.collate import collate, select_rows
@@ -114,7 +115,8 @@ class Batcher:
         sequences : sequence of str
         cores : numpy.ndarray, optional
             int64, shape (sequences, 2): the range of bases that is needed of each, at least one; other bases may be
-            undefined. With `first_factors`, the model gets it with whole calls, see `complete_calls`.
+            undefined. With `first_factors`, the model gets it with whole calls: the activity of a call is the mean over
+            its bases, and must not depend on the other sequences of a batch.
         features : sequence of numpy.ndarray, optional
             Omics tracks of each sequence: float32, shape (tracks, steps).
         present : numpy.ndarray, optional
@@ -130,7 +132,7 @@ class Batcher:
         if cores is not None and first_factors is not None:
             pairs = zip(cores.tolist(), first_factors, strict=True)
             cores = np.array(
-                [complete_calls(start, end, factor[1] > 0) for (start, end), factor in pairs]
+                [complete_runs(start, end, factor[1] > 0) for (start, end), factor in pairs]
             ).reshape(-1, 2)
         first = end = 0
         while end < len(sequences):
@@ -194,34 +196,6 @@ def _order(sizes: np.ndarray, cores: np.ndarray | None, first: int) -> np.ndarra
     if cores is None:
         return np.argsort(sizes, kind="stable")
     return np.lexsort((cores[first : first + len(sizes), 0], sizes))
-
-
-def complete_calls(start: int, end: int, in_call: np.ndarray) -> tuple[int, int]:
-    """Extend a range so that no call crosses its ends.
-
-    The activity of a call is the mean over its bases. It must not depend on the other sequences of a batch.
-
-    Parameters
-    ----------
-    start, end : int
-        Of a range of at least one base.
-    in_call : numpy.ndarray
-        bool, shape (bases,).
-
-    Examples
-    --------
-    >>> complete_calls(2, 4, np.array([False, True, True, True, True, True, False]))
-    (1, 6)
-    """
-    if in_call[start]:
-        start -= _leading_trues(in_call[:start][::-1])
-    if in_call[end - 1]:
-        end += _leading_trues(in_call[end:])
-    return start, end
-
-
-def _leading_trues(values: np.ndarray) -> int:
-    return int(np.argmin(np.append(values, False)))
 
 
 def _enclosing_range(cores: np.ndarray) -> tuple[int, int]:

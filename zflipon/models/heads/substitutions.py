@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zflipon.genome.alphabet import NUCLEOTIDES, PADDING_BASE
+from zflipon.genome.intervals import complete_runs
 from zflipon.models.heads.autocast import without_autocast_on_cpu
 from zflipon.models.heads.base_resolution import IS_FORMED_PRIOR, BaseHead, mean_over_calls
 from zflipon.models.heads.bin_context import BIN_SIZE, interpolate_bins
@@ -52,8 +53,7 @@ class SubstitutedWindow:
         self.first_factor = self._read_first_factor(bases[None])[0] if first_factor is None else first_factor
         reach = head.structure.energetics_reach(*head.zhunt) if head.zhunt else 0
         self._call_reach, self._can_form_reach = reach, head.first_factor_reach
-        in_call = self.first_factor[1].cpu().numpy() > 0
-        self._runs = np.flatnonzero(np.diff(in_call, prepend=False, append=False)).reshape(-1, 2)
+        self._in_call = self.first_factor[1].cpu().numpy() > 0
 
     def reference_logits(self) -> tuple[Tensor, Tensor]:
         """Return both factors of the unchanged window: float32 log-odds, shape (bases,) each."""
@@ -119,13 +119,7 @@ class SubstitutedWindow:
     def _complete_calls(self, core: tuple[int, int]) -> tuple[int, int]:
         """Extend a core so that no call crosses its ends: the activity score is averaged over calls."""
         low, high = max(0, core[0] - self._call_reach), min(self.size, core[1] + self._call_reach)
-        crosses = (self._runs[:, 0] < high) & (self._runs[:, 1] > low)
-        if crosses.any():
-            low, high = (
-                min(low, int(self._runs[crosses, 0].min())),
-                max(high, int(self._runs[crosses, 1].max())),
-            )
-        return low, high
+        return complete_runs(low, high, self._in_call)
 
     def _splice(
         self,
