@@ -80,7 +80,7 @@ class LocalPath(click.Path):
 
 
 class InputPath(click.Path):
-    """The path of an input of a command that imports torch: that it is missing is said before, not seconds later."""
+    """The path of an input that must exist. The check comes before the command imports torch, which takes seconds."""
 
     def __init__(self):
         super().__init__(path_type=Path)

@@ -237,7 +237,7 @@ def _table_entries(codes: Tensor, starts: int) -> Tensor:
 
 
 def _linking_table(dtype: torch.dtype, device: torch.device, bases: int) -> Tensor | None:
-    """Return the table of all windows of `MIN_DINUCLEOTIDES`; None until it is worth computing, and computed."""
+    """Return the table of all windows of `MIN_DINUCLEOTIDES`; None while it is not computed."""
     key = dtype, device
     with _table_lock:
         _bases_scored[key] += bases
