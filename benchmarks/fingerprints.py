@@ -11,7 +11,7 @@ from zflipon.config import InferenceConfig
 from zflipon.models import load
 from zflipon.models.files import bundled
 from zflipon.workflows.doctor import predict_reference
-from zflipon.workflows.reference_sequences import FINGERPRINTS, fingerprint
+from zflipon.workflows.fingerprints import FINGERPRINTS, fingerprint
 
 
 def main() -> None:

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-EXTRAS=(plot explain train bundle parquet genes view log)
+EXTRAS=(plot explain train bundle parquet genes view log int8)
 if [ $# -eq 0 ]; then
   set -- -m "not slow"
 fi

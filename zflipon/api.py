@@ -123,7 +123,7 @@ def load_model(
     device : str
         Torch device, such as ``'cpu'`` or ``'cuda:1'``, or ``'auto'``: CUDA, else MPS, else CPU.
     precision : str
-        ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'auto'``.
+        ``'float32'``, ``'bfloat16'``, ``'float16'``, ``'int8'`` or ``'auto'``; see `InferenceConfig`.
     batch_size : int, optional
         Windows per forward pass; by default as suits the device.
     both_strands : bool, optional

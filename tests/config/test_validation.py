@@ -15,7 +15,7 @@ from zflipon.errors import ConfigError
         (
             InferenceConfig,
             {"precision": "float8"},
-            "precision: input should be 'auto', 'float32', 'bfloat16' or",
+            "precision: input should be 'auto', 'float32', 'bfloat16', 'float16' or 'int8'",
         ),
         (InferenceConfig, {"threads": 0}, "threads: input should be greater than 0, not 0"),
         (InferenceConfig, {"batch_size": "many"}, "batch_size: input should be a valid integer"),

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from zflipon.config.validation import config_class
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -132,8 +132,9 @@ class InferenceConfig:
     batch_size : int or None
         Windows per forward pass. None chooses by device.
     precision : str
-        ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'auto'``. ``'auto'`` is bfloat16 on a GPU that supports it
-        and, for a large model, on a CPU with bfloat16 instructions; otherwise float32.
+        ``'float32'``, ``'bfloat16'``, ``'float16'``, ``'int8'`` or ``'auto'``. ``'auto'`` is bfloat16 on a GPU that
+        supports it and, for a large model, on a CPU with bfloat16 instructions; otherwise float32. ``'int8'`` is for
+        models with transformer layers on CPUs.
     device : str
         A torch device, or ``'auto'``: CUDA, else MPS, else CPU.
     threads : int or None

@@ -13,7 +13,12 @@ import torch
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.jobs.distributed import process_state
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
 """Name of a precision → torch dtype."""
 
 LARGE_MODEL_PARAMETERS = 20_000_000
@@ -56,9 +61,10 @@ class DeviceProfile:
 
 
 DEVICE_PROFILES = {
-    # each core runs its own batch, which should fit its caches. Batches are small, so more of them are prefetched. One
-    # thread tokenizes, because the cores are busy and a process should not claim shards long before it needs them
-    "cpu": DeviceProfile(1 << 12, 1 << 16, 1 << 18, 24),
+    # each core runs its own batch, whose layers should fit its caches: with four times as many tokens, transformers
+    # take 1.5 times as long. Batches are small, so more of them are prefetched. One thread tokenizes, because the cores
+    # are busy and a process should not claim shards long before it needs them
+    "cpu": DeviceProfile(1 << 10, 1 << 16, 1 << 18, 24),
     "mps": DeviceProfile(1 << 15, 1 << 18, 1 << 15, 4),
     # one tokenizer thread would leave the GPU idle
     "cuda": DeviceProfile(1 << 18, 1 << 21, 1 << 20, 4, tokenizer_threads=3, trim_from_tokens=1 << 15),
@@ -111,7 +117,7 @@ def resolve_precision(name: str, device: torch.device, gains: bool = False) -> t
     Raises
     ------
     ModelError
-        If the precision is unknown.
+        If the precision is unknown, or int8 and the device is not a CPU.
     """
     if name == "auto":
         if device.type == "cuda":
@@ -121,7 +127,17 @@ def resolve_precision(name: str, device: torch.device, gains: bool = False) -> t
         return torch.bfloat16 if use_bfloat16 else torch.float32
     if name not in PRECISIONS:
         raise ModelError(f"precision {name!r} is unknown; expected auto, {', '.join(PRECISIONS)}")
+    if name == "int8" and device.type != "cpu":
+        raise ModelError(
+            f"precision 'int8' is for CPUs, and the device is {device}; use bfloat16 or --device cpu"
+        )
     return PRECISIONS[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Compute matrix products and convolutions in half precision, if that is what the dtype is."""
+    is_half = dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast(device.type, dtype if is_half else torch.bfloat16, enabled=is_half)
 
 
 def precision_name(dtype: torch.dtype) -> str:

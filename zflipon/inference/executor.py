@@ -22,7 +22,7 @@ from zflipon.errors import NotANumberError, ZfliponError
 from zflipon.genome.alphabet import PADDING_BASE
 from zflipon.inference.batching import Batch
 from zflipon.inference.concurrency import StageTimer, WorkerPool
-from zflipon.inference.devices import DeviceProfile, device_profile, is_out_of_memory
+from zflipon.inference.devices import DeviceProfile, autocast, device_profile, is_out_of_memory
 from zflipon.inference.settings import InferenceSettings
 from zflipon.models.labels import find_z_output, to_binary_logits
 
@@ -258,7 +258,7 @@ class Executor:
         if self._token_limit is None or rows == 1 or rows * length <= self._token_limit:
             try:
                 moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
-                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                with autocast(self.device, self.dtype):
                     output = self.module(**moved, core=core, widths=widths)
                 if not return_factors:
                     logits = output.logits.float()
@@ -347,7 +347,7 @@ def cast_encoder_weights(module: DnaModel, dtype: torch.dtype) -> DnaModel:
 
     Without it, autocast would cast these weights again for each batch.
     """
-    if dtype == torch.float32:
+    if dtype in (torch.float32, torch.int8):
         return module
     memo = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     parts = [module.base_model, *([module.base_head.context] if module.reads_wide_context else [])]

@@ -14,18 +14,24 @@ import torch
 from zflipon.config import FACTORS, InferenceConfig
 from zflipon.errors import ModelError, format_names
 from zflipon.genome.alphabet import base_codes
+from zflipon.genome.reference_sequences import reference_sequences
 from zflipon.genome.sequence_windows import SequenceWindows
 from zflipon.inference.batching import Batch, Batcher
 from zflipon.inference.concurrency import Prefetch, StageTimer, WorkerPool
 from zflipon.inference.decoding import Decoder
 from zflipon.inference.devices import DeviceProfile, device_profile
 from zflipon.inference.executor import Executor
+from zflipon.inference.int8 import quantize_layers
 from zflipon.inference.settings import InferenceSettings, resolve_settings
 from zflipon.tokenization.tokens import Tokens
 
 if TYPE_CHECKING:
     from zflipon.models import Checkpoint
+    from zflipon.models.base import DnaModel
     from zflipon.omics.features import FeatureTracks
+
+_CALIBRATION_BASES, _CALIBRATION_SEED = 1 << 14, 8
+"""Bases of the sequences that calibrate int8, which are others than those on which precisions are compared."""
 
 
 class Predictor:
@@ -58,7 +64,7 @@ class Predictor:
     Raises
     ------
     ModelError
-        If the model has another objective, the precision is unknown, or the model reads other tracks than given.
+        If the model has another objective or cannot use the precision, or reads other tracks than given.
     ZfliponError
         If the device is not available.
 
@@ -102,7 +108,7 @@ class Predictor:
             reads_tokens=not checkpoint.module.reads_wide_context,
         )
         self.executor = Executor(
-            checkpoint.module,
+            self._quantize(checkpoint.module) if self.dtype == torch.int8 else checkpoint.module,
             self.settings,
             self.metadata.window,
             self.timer,
@@ -321,6 +327,13 @@ class Predictor:
         if self.features is None:
             return None
         return self.features.windows(contig, bounds, self.module.view)
+
+    def _quantize(self, module: DnaModel) -> DnaModel:
+        """Return the model with transformer layers in int8, calibrated with sequences that are always the same."""
+        window = self.metadata.window
+        sequences = reference_sequences(window, -(-_CALIBRATION_BASES // window), _CALIBRATION_SEED)
+        batches = (batch.inputs for batch in self.batches(SequenceWindows.from_sequences(sequences)))
+        return quantize_layers(module, batches, self.settings.threads or torch.get_num_threads())
 
     def _strand_values(
         self,

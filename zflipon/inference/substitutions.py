@@ -15,6 +15,7 @@ import torch
 from zflipon.errors import NotANumberError
 from zflipon.genome.alphabet import NUCLEOTIDES, base_codes, reverse_complement
 from zflipon.inference.decoding import calibrate, sigmoid
+from zflipon.inference.devices import autocast
 from zflipon.inference.executor import NOT_A_NUMBER
 from zflipon.inference.predictor import Predictor
 from zflipon.models.heads.base_resolution import product_logit
@@ -39,7 +40,7 @@ def open_edited_window(predictor: Predictor, text: str) -> EditedWindow | None:
     if predictor.module.reach is not None:
         return LocalWindow(predictor, text, predictor.module.reach)
     codes = torch.from_numpy(base_codes(text)).to(predictor.device)
-    with torch.inference_mode(), _autocast(predictor):
+    with torch.inference_mode(), autocast(predictor.device, predictor.dtype):
         strand = predictor.module.substituted_window(codes)
     return strand and SubstitutionWindow(predictor, text, strand)
 
@@ -156,7 +157,7 @@ class SubstitutionWindow(EditedWindow):
 
     def __init__(self, predictor: Predictor, text: str, forward: SubstitutedWindow):
         self._predictor, self._size, self._strands = predictor, len(text), [forward]
-        with torch.inference_mode(), _autocast(predictor):
+        with torch.inference_mode(), autocast(predictor.device, predictor.dtype):
             if predictor.both_strands:
                 codes = torch.from_numpy(base_codes(reverse_complement(text))).to(predictor.device)
                 reverse = predictor.module.substituted_window(codes, forward.first_factor.flip(-1))
@@ -189,7 +190,7 @@ class SubstitutionWindow(EditedWindow):
     @torch.inference_mode()
     def _predict(self, positions: np.ndarray, letters: np.ndarray, core: tuple[int, int]) -> np.ndarray:
         size, factors = self._size, []
-        with _autocast(self._predictor):
+        with autocast(self._predictor.device, self._predictor.dtype):
             codes = torch.from_numpy(letters).to(self._predictor.device)
             first_factors = self._strands[0].first_factors(positions, codes, core)
             for strand, window in enumerate(self._strands):
@@ -210,11 +211,6 @@ class SubstitutionWindow(EditedWindow):
             probabilities = _to_numpy(torch.stack(list(pair)).float().sigmoid())
             values = values + weights[..., None] * (probabilities[..., ::-1] if strand else probabilities)
         return decoder.to_probabilities(np.asarray(values))
-
-
-def _autocast(predictor: Predictor) -> torch.autocast:
-    enabled = predictor.dtype != torch.float32
-    return torch.autocast(predictor.device.type, predictor.dtype, enabled=enabled)
 
 
 def _to_numpy(values: torch.Tensor) -> np.ndarray:

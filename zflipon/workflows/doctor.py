@@ -18,6 +18,7 @@ import torch
 from zflipon.config import DEFAULT_MODEL, InferenceConfig, Precision, Selection
 from zflipon.errors import ModelError, ZfliponError
 from zflipon.genome.fasta import Genome
+from zflipon.genome.reference_sequences import WINDOWS, reference_sequences
 from zflipon.genome.shards import make_plan
 from zflipon.inference.devices import (
     has_bfloat16_instructions,
@@ -25,27 +26,24 @@ from zflipon.inference.devices import (
     resolve_precision,
 )
 from zflipon.inference.genome_scan import scan_genome
+from zflipon.inference.int8 import find_layers, has_openvino
 from zflipon.inference.predictor import Predictor
 from zflipon.inference.scan_group import ScanTask
 from zflipon.inference.settings import gains_from_bfloat16
 from zflipon.models import Checkpoint, load
+from zflipon.models.base import DnaModel
 from zflipon.models.files import BUNDLED, WEIGHTS_SHA256
 from zflipon.models.weights import count_parameters
 from zflipon.omics.features import FeatureTracks
-from zflipon.workflows.reference_sequences import (
-    WINDOWS,
-    bundled_fingerprints,
-    fingerprint,
-    reference_sequences,
-)
+from zflipon.workflows.fingerprints import bundled_fingerprints, fingerprint
 
 HUMAN_GENOME_BASES = 3_100_000_000
 """Approximate number of bases of hg38."""
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8")
 """Precisions that are tried, in this order."""
 
-MAX_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.03}
+MAX_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.03, "int8": 0.1}
 """Precision → largest acceptable difference of a probability from float32 on the CPU."""
 
 SMALL_DIFFERENCE = 0.01
@@ -202,7 +200,7 @@ def _run_trials(
         (device, precision)
         for device in report.devices
         for precision in PRECISIONS
-        if (device, precision) != ("cpu", "float16")  # slow on CPUs, and of no use there
+        if _is_useful(precision, device, checkpoint.module)
     ]
     expected: list[np.ndarray] = []
     for device, precision in combinations:
@@ -225,6 +223,13 @@ def _run_trials(
             if not expected:
                 return
         advance(1, len(combinations))
+
+
+def _is_useful(precision: Precision, device: str, module: DnaModel) -> bool:
+    """Return whether a precision is tried: float16 is slow on CPUs, and int8 needs OpenVINO and transformer layers."""
+    if precision == "int8":
+        return device == "cpu" and has_openvino() and find_layers(module) is not None
+    return precision != "float16" or device != "cpu"
 
 
 def _compare(

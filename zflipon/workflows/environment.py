@@ -35,6 +35,7 @@ EXTRAS = {
     "scikit_learn": "train",
     "pybigtools": "bundle",
     "igv_notebook": "view",
+    "openvino": "int8",
     "tensorboard": "log",
     "wandb": "log",
 }

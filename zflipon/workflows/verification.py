@@ -33,8 +33,8 @@ from zflipon.tracks.calling import SCALE, call_regions, dequantize, quantize
 from zflipon.tracks.registry import BED, BIGWIG, VERIFIABLE, list_names, require_format
 from zflipon.workflows.provenance import compare_genome, load_track_record
 
-TOLERANCE_STEPS = {"float32": 1, "bfloat16": 50, "float16": 20}
-"""Precision → allowed difference of a probability, in steps of its last decimal: rounding, or half precision."""
+TOLERANCE_STEPS = {"float32": 1, "bfloat16": 50, "float16": 20, "int8": 50}
+"""Precision → allowed difference of a probability, in steps of its last decimal: rounding, or lower precision."""
 
 Interval = tuple[str, int, int]
 """Contig, start, end: 0-based half-open."""

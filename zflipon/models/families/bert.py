@@ -178,6 +178,11 @@ class BertEncoder(nn.Module):
         """Return the token embedding table."""
         return self.embeddings.word_embeddings
 
+    @property
+    def replaceable_layers(self) -> nn.Module:
+        """The layers, states and attention bias → states, which inference may replace by others."""
+        return self.encoder
+
     def attention_bias(self, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
         """Return the bias of the attention scores that masks padding, in `attention_dtype`; None without padding."""
         return None if attention_mask is None else padding_bias(attention_mask, attention_dtype(x))

@@ -1,8 +1,8 @@
-"""The reference sequences of `zflipon doctor`."""
+"""Sequences that are always the same."""
 
 import numpy as np
 
-from zflipon.workflows.reference_sequences import fingerprint, reference_sequences
+from zflipon.genome.reference_sequences import reference_sequences
 
 
 def test_the_reference_sequences_never_change():
@@ -12,8 +12,3 @@ def test_the_reference_sequences_never_change():
     assert first[200:224] == "CG" * 12
     assert first[:20] == "CTTGCCGCATTTCGGTTCTG"
     assert np.mean([letter in "GC" for letter in second]) > np.mean([letter in "GC" for letter in first])
-
-
-def test_a_fingerprint_is_mean_and_maximum():
-    probabilities = [np.array([0.1, 0.3], dtype=np.float32), np.array([1.0], dtype=np.float32)]
-    assert fingerprint(probabilities) == {"mean": [0.2, 1.0], "highest": [0.3, 1.0]}

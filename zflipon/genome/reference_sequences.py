@@ -1,17 +1,8 @@
-"""The sequences that `zflipon doctor` predicts on every device, and the known results of the bundled models."""
+"""Sequences that are always the same, on which precisions and devices are compared and int8 is calibrated."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from random import Random
-
-import numpy as np
-
-from zflipon.models.files import BUNDLED
-
-FINGERPRINTS = BUNDLED / "fingerprints.json"
-"""Fingerprints of the bundled models on the reference sequences; ``benchmarks/fingerprints.py`` writes it."""
 
 WINDOWS = 8
 """Number of reference sequences."""
@@ -43,16 +34,3 @@ def reference_sequences(bases: int, windows: int = WINDOWS, seed: int = 7) -> li
             letters[start : start + len(motif)] = motif[: bases - start]
         sequences.append("".join(letters))
     return sequences
-
-
-def fingerprint(probabilities: Sequence[np.ndarray]) -> dict[str, list[float]]:
-    """Return mean and maximum of the probabilities of each sequence, by which a prediction is recognised."""
-    return {
-        "mean": [round(float(values.mean(dtype=np.float64)), 5) for values in probabilities],
-        "highest": [round(float(values.max()), 5) for values in probabilities],
-    }
-
-
-def bundled_fingerprints() -> dict[str, dict[str, list[float]]]:
-    """Return the `fingerprint` of each bundled model on the reference sequences, from a CPU in float32."""
-    return json.loads(FINGERPRINTS.read_text(encoding="utf-8"))
