@@ -1,8 +1,8 @@
-"""Processor time of the start of a command, with Python's default search for unreachable objects and with ours.
+"""Time of the start and end of a command, with Python's default search for unreachable objects and with ours.
 
 python benchmarks/start_up.py [--rounds 5]
 
-Each start imports the modules of ``zflipon annotate``. The two kinds alternate; printed are medians.
+Each start imports the modules of ``zflipon annotate``. The kinds alternate; printed are medians.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import time
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 
-SETTINGS = {
-    "Python's default": "",
-    "as in zflipon.cli": "from zflipon.cli.memory import collect_garbage_rarely; collect_garbage_rarely(); ",
-}
-"""Name of a setting → code that runs first."""
+IMPORTS = "import zflipon.workflows.annotate, zflipon.models.adapters\n"
+START = "from zflipon.cli import memory\nmemory.collect_garbage_rarely()\n"
+END = "memory.end_without_collection()\n"
 
-IMPORTS = "import zflipon.workflows.annotate, zflipon.models.adapters"
+SETTINGS = {
+    "Python's default": IMPORTS,
+    "rarely at the start": START + IMPORTS,
+    "and not at the end": START + IMPORTS + END,
+}
+"""Name of a setting → program."""
 
 
 def main() -> None:
-    """Start Python with both settings in turn, and print the medians."""
+    """Start Python with each setting in turn, and print the medians."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,8 +35,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in SETTINGS}
     for _ in range(rounds + 1):
-        for name, first in SETTINGS.items():
-            times[name].append(_measure(first + IMPORTS))
+        for name, program in SETTINGS.items():
+            times[name].append(_measure(program))
     for name, pairs in times.items():
         processor, wall = (
             median(column) for column in zip(*pairs[1:], strict=True)

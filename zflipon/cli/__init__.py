@@ -16,7 +16,7 @@ import click
 
 from zflipon import __version__
 from zflipon.cli.groups import CommandGroup, StdoutClosed
-from zflipon.cli.memory import collect_garbage_rarely, keep_freed_memory
+from zflipon.cli.memory import collect_garbage_rarely, end_without_collection, keep_freed_memory
 from zflipon.errors import MainProcessError, Stopped, ZfliponError, printable
 
 SECTIONS = {
@@ -85,6 +85,7 @@ def main() -> None:
         status = _run()
     except SystemExit as error:
         status = error.code
+    end_without_collection()
     if not _leave_process_group():
         _flush_streams()
         os._exit(status if isinstance(status, int) else 1)
