@@ -203,9 +203,19 @@ def run_python(script: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
 
-def test_ranking_tables_needs_no_model():
+@pytest.mark.parametrize(
+    "module",
+    [
+        "zflipon.explain.ranking",
+        *(
+            f"zflipon.workflows.{name}"
+            for name in ("calibrate", "compare", "evaluate", "genes", "merge", "provenance")
+        ),
+    ],
+)
+def test_what_runs_no_model_loads_no_torch(module):
     done = run_python(
-        "import sys, zflipon.explain.ranking; print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
+        f"import sys, {module}; print(*sorted({{'torch', 'transformers', 'accelerate'}} & set(sys.modules)))"
     )
     assert done.returncode == 0, done.stderr
     assert not done.stdout.strip()

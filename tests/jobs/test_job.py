@@ -9,8 +9,9 @@ import pytest
 
 from zflipon.errors import OutputError, Stopped
 from zflipon.jobs.distributed import process_state
-from zflipon.jobs.job import GRACE_PERIOD, Job, ShardProgress, check_outputs, journal_path
+from zflipon.jobs.job import GRACE_PERIOD, Job, ShardProgress
 from zflipon.jobs.locks import OutputLocks, lock_path
+from zflipon.jobs.outputs import check_outputs, journal_path
 from zflipon.jobs.signals import StopRequest, stop_on_signals
 from zflipon.tracks.atomic import temporary_path
 

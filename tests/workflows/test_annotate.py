@@ -269,7 +269,7 @@ def test_a_failure_while_writing_keeps_finished_shards(run, tmp_path, monkeypatc
     words = ["-o", tmp_path / "out" / "z.bw", "-o", tmp_path / "out" / "z.bed.gz"]
     (tmp_path / "out").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr("zflipon.workflows.annotation_shards.call_track", fail)
+        patch.setattr("zflipon.workflows.stored_shards.call_track", fail)
         assert isinstance(run(*words).exception, ZfliponError)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["z.bw.unfinished"]
     result = run(*words)

@@ -174,7 +174,7 @@ def test_an_unfinished_run_of_another_score_is_not_resumed(genome, monkeypatch):
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("zflipon.workflows.annotation_shards.call_track", fail)
+        patch.setattr("zflipon.workflows.stored_shards.call_track", fail)
         with pytest.raises((OSError, ZfliponError)):
             score(genome, ["z.bw"], ["propensity"])
     with pytest.raises(ZfliponError, match="scores"):

@@ -199,10 +199,10 @@ def annotate(
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
     from zflipon.genome.shards import Part
+    from zflipon.jobs.record import command_line
     from zflipon.jobs.signals import stop_on_signals
     from zflipon.progress import job_progress
     from zflipon.workflows.annotate import annotate as run
-    from zflipon.workflows.session import command_line
 
     with stop_on_signals() as stop, job_progress("b", quiet) as progress:
         record = run(

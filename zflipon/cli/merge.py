@@ -42,9 +42,9 @@ def merge(parts, outputs, track_line, header, force, quiet, verbose) -> None:
     """
     limit_threads(1)
     log_to_stderr(quiet, verbose)
+    from zflipon.jobs.record import command_line
     from zflipon.progress import job_progress
     from zflipon.workflows.merge import merge as run
-    from zflipon.workflows.session import command_line
 
     with job_progress("b", quiet) as progress:
         record = run(

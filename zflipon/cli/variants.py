@@ -177,10 +177,10 @@ def variants(
         raise SystemExit(launch(num_processes, threads))
     limit_threads(threads)
     log_to_stderr(quiet, verbose)
+    from zflipon.jobs.record import command_line
     from zflipon.jobs.signals import stop_on_signals
     from zflipon.progress import job_progress
     from zflipon.workflows import variants as workflow
-    from zflipon.workflows.session import command_line
 
     with stop_on_signals() as stop, job_progress("records", quiet) as progress:
         common = {

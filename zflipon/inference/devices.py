@@ -158,3 +158,8 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(
         text in message for text in _OUT_OF_MEMORY_MESSAGES
     )
+
+
+def peak_device_memory(device: torch.device) -> int:
+    """Return the peak memory of a GPU that tensors of this process used so far, in bytes; 0 on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

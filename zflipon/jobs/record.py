@@ -9,17 +9,19 @@ import json
 import os
 import platform
 import resource
+import shlex
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from zflipon.checksums import sha256_of
-from zflipon.models import Checkpoint
-from zflipon.omics.features import FeatureTracks
 from zflipon.tracks.atomic import atomic_file, record_path
+
+if TYPE_CHECKING:
+    from zflipon.models import Checkpoint
+    from zflipon.omics.features import FeatureTracks
 
 PACKAGES = ("zflipon", "torch", "transformers", "tokenizers", "accelerate", "pysam", "pyBigWig", "numpy")
 """Packages whose versions are recorded."""
@@ -55,6 +57,11 @@ def describe_features(tracks: FeatureTracks | None) -> dict[str, dict[str, str] 
     }
 
 
+def command_line(words: list[str]) -> str:
+    """Return the words of a zflipon command as one line for a shell."""
+    return shlex.join(["zflipon", *words])
+
+
 def local_time(seconds: float) -> str:
     """Return a time, in seconds since the epoch, in ISO 8601 with the offset of the local time zone."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
@@ -69,8 +76,3 @@ def peak_memory() -> int:
     """Return the peak resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def peak_device_memory(device: torch.device) -> int:
-    """Return the peak memory of a GPU that tensors of this process used so far, in bytes; 0 on a CPU."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

@@ -28,26 +28,22 @@ from zflipon.config import (
 from zflipon.genome.fasta import Genome
 from zflipon.genome.shards import Part, make_plan
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import Job, ShardProgress, check_outputs, require_distinct
+from zflipon.jobs.job import Job, ShardProgress
+from zflipon.jobs.outputs import check_outputs, require_distinct
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import check_output_path
 from zflipon.tracks.base import STDOUT
 from zflipon.tracks.outputs import TrackOutputs
 from zflipon.tracks.registry import find_writer
+from zflipon.workflows.annotation_outputs import outputs_of_scores, require_header_lines, resolve_scores
 from zflipon.workflows.annotation_parts import check_part_outputs, write_part
-from zflipon.workflows.annotation_run import (
-    AnnotationRun,
-    outputs_of_scores,
-    require_header_lines,
-    resolve_calls,
-    resolve_scores,
-    write_edges,
-)
-from zflipon.workflows.annotation_shards import ContigWriter, ShardPredictor, ShardWriter, encode_shard
+from zflipon.workflows.annotation_run import AnnotationRun, resolve_calls, write_edges
+from zflipon.workflows.annotation_shards import ShardPredictor, ShardWriter
 from zflipon.workflows.domain import DomainMonitor
 from zflipon.workflows.pilot import estimate_costs
 from zflipon.workflows.session import FeatureFiles, Session, open_session
+from zflipon.workflows.stored_shards import ContigWriter, encode_shard
 
 log = logging.getLogger("zflipon")
 

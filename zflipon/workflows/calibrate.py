@@ -6,14 +6,14 @@ calls are expected by chance. `annotate` uses the result through `zflipon.workfl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from zflipon.config import MIN_GAP, SCORES, CalibrateConfig, CallConfig, InferenceConfig
+from zflipon.config import SCORES, CalibrateConfig, CallConfig, InferenceConfig
 from zflipon.errors import InputError, printable
 from zflipon.genome.fasta import Genome
 from zflipon.genome.interval_files import read_bed
@@ -26,10 +26,7 @@ from zflipon.genome.intervals import (
     merge_by_contig,
     parse_region,
 )
-from zflipon.genome.shuffles import SHUFFLE_WINDOW, shuffle_sequence
-from zflipon.inference.predictor import Predictor
-from zflipon.inference.sequences import NO_CONTIG, score_sequences
-from zflipon.omics.features import open_model_features
+from zflipon.genome.shuffles import SHUFFLE_WINDOW
 from zflipon.tracks.base import TrackReader
 from zflipon.tracks.calling import SCALE, quantize
 from zflipon.tracks.records import read_record
@@ -46,10 +43,6 @@ from zflipon.workflows.operating_points import (
     lowest_level,
     precision_of,
 )
-from zflipon.workflows.verification import load_recorded_model
-
-PIECE_BASES = 100_000
-"""Longest piece of sequence that is shuffled and predicted at once."""
 
 _CHUNK = 1 << 22
 
@@ -225,36 +218,13 @@ def _calibrate_fdr(
     seed: int,
     progress: Callable[[int], object],
 ) -> CalibratedThreshold:
-    if model is None and not data.record.get("model"):
-        raise InputError(
-            f"{data.path}: has no record, so that its model is unknown; give --model, or --labels"
-        )
-    checkpoint = load_recorded_model(data.record, model)
-    if model is None and checkpoint.sha256 != data.record["model"].get("sha256"):
-        raise InputError(
-            f"{data.path}: the recorded model {checkpoint.name} has other weights now; give --model, or annotate again"
-        )
-    features = open_model_features(checkpoint, None, NO_CONTIG, "zero")
-    predictor = Predictor(checkpoint, settings, features=features)
-    predictor.require_scores([data.score])
+    from zflipon.workflows.shuffled_calls import (
+        ShuffledCalls,  # with labels, calibration needs neither torch nor a model
+    )
+
+    shuffled = ShuffledCalls(data, model, settings)
     blocks = data.tally({}, progress)
-    pieces = list(_pieces(data))
-    bases = sum(end - start for _, start, end in pieces)
-    rng = np.random.default_rng(seed)
-    null, null_bases = ThresholdTally(data.call.min_length, data.call.merge_gap), 0
-    for number, piece in enumerate(rng.permutation(len(pieces)).tolist()):
-        if null_bases >= shuffled_bases:
-            break
-        contig, start, end = pieces[piece]
-        text = shuffle_sequence(data.genome.fetch(contig, start, end), rng)
-        (values,) = score_sequences(predictor, [text], data.score)
-        null.add(str(number), 0, quantize(np.nan_to_num(values)))
-        null_bases += end - start
-        progress(end - start)
-    if not null_bases:
-        raise InputError(
-            f"{data.path}: no sequence to shuffle on the used contigs; use more contigs, or labels"
-        )
+    bases, null_bases, null = shuffled.count(shuffled_bases, seed, progress)
     null_blocks, scale = null.blocks(), bases / null_bases
     total, null_total = blocks.sum(axis=0), null_blocks.sum(axis=0)
     rates = fdr_of(total[CALLS], null_total[CALLS], scale)
@@ -276,14 +246,6 @@ def _calibrate_fdr(
             "shuffled_calls": int(null_total[CALLS, level]), "blocks": len(blocks), "seed": seed,
         },
     )  # fmt: skip
-
-
-def _pieces(data: CalibrationInput) -> Iterator[tuple[str, int, int]]:
-    """Yield contig, start and end of pieces of annotated sequence between gaps of N."""
-    for contig, rows in data.annotated.items():
-        for low, high in intersect(data.genome.scan(contig, MIN_GAP).segments, rows).tolist():
-            for start in range(low, high, PIECE_BASES):
-                yield contig, start, min(start + PIECE_BASES, high)
 
 
 # ---- both ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -15,8 +15,10 @@ from zflipon import __version__
 from zflipon.config import SCORES, CallConfig
 from zflipon.errors import InputError
 from zflipon.json_files import read_json_file
-from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from zflipon.models import Checkpoint
 
 FORMAT = "zflipon calibration 1"
 """Value of ``format`` in the file."""

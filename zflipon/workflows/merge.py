@@ -18,9 +18,9 @@ import numpy as np
 from zflipon.config import CallConfig, HeaderConfig
 from zflipon.errors import InputError, format_names
 from zflipon.genome.shards import stored_spans
-from zflipon.jobs.job import check_outputs
 from zflipon.jobs.journal import shorten
 from zflipon.jobs.locks import OutputLocks
+from zflipon.jobs.outputs import check_outputs
 from zflipon.jobs.part_files import PartFile
 from zflipon.jobs.record import local_time, write_record
 from zflipon.tracks.atomic import remove_partial_files
@@ -28,8 +28,8 @@ from zflipon.tracks.base import STDOUT
 from zflipon.tracks.description import TrackDescription
 from zflipon.tracks.outputs import TrackOutputs
 from zflipon.tracks.registry import find_writer
-from zflipon.workflows.annotation_run import outputs_of_scores, require_header_lines
-from zflipon.workflows.annotation_shards import ContigWriter
+from zflipon.workflows.annotation_outputs import outputs_of_scores, require_header_lines
+from zflipon.workflows.stored_shards import ContigWriter
 
 log = logging.getLogger("zflipon")
 

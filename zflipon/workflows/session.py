@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from zflipon.config import InferenceConfig
-from zflipon.inference.devices import resolve_device
+from zflipon.inference.devices import peak_device_memory, resolve_device
 from zflipon.inference.predictor import Predictor
 from zflipon.inference.settings import InferenceSettings, resolve_settings
 from zflipon.jobs.distributed import broadcast_from_main
@@ -24,7 +23,6 @@ from zflipon.jobs.record import (
     describe_model,
     local_time,
     package_versions,
-    peak_device_memory,
     peak_memory,
 )
 from zflipon.models import Checkpoint, load
@@ -149,11 +147,6 @@ def open_session(
         settings = replace(settings, precision="float32") if on_cpu else settings
     resolved = _resolve(settings, checkpoint, state)
     return Session(state, checkpoint, Predictor(checkpoint, resolved, features=tracks))
-
-
-def command_line(words: list[str]) -> str:
-    """Return the words of a zflipon command as one line for a shell."""
-    return shlex.join(["zflipon", *words])
 
 
 def _open_features(

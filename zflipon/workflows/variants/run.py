@@ -16,7 +16,8 @@ from zflipon.errors import InputError, format_count
 from zflipon.genome.fasta import Genome
 from zflipon.genome.intervals import parse_region
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import Job, check_outputs
+from zflipon.jobs.job import Job
+from zflipon.jobs.outputs import check_outputs
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint
 from zflipon.workflows.session import FeatureFiles

@@ -26,7 +26,8 @@ from zflipon.genome.shards import make_plan
 from zflipon.inference.genome_scan import predict_windows
 from zflipon.inference.predictor import Predictor
 from zflipon.jobs.distributed import broadcast_from_main, process_state
-from zflipon.jobs.job import Job, check_outputs
+from zflipon.jobs.job import Job
+from zflipon.jobs.outputs import check_outputs
 from zflipon.jobs.signals import StopRequest
 from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import check_output_path

@@ -19,7 +19,8 @@ from zflipon import __version__
 from zflipon.config import CallConfig, InferenceConfig, VariantConfig
 from zflipon.genome.fasta import Genome
 from zflipon.jobs.distributed import broadcast_from_main
-from zflipon.jobs.job import Job, ShardProgress, require_distinct
+from zflipon.jobs.job import Job, ShardProgress
+from zflipon.jobs.outputs import require_distinct
 from zflipon.models import Checkpoint
 from zflipon.tracks.atomic import atomic_file
 from zflipon.workflows.session import FeatureFiles, Session, open_session

@@ -9,7 +9,7 @@ from zflipon.config import CallConfig
 from zflipon.genome.shards import stored_spans
 from zflipon.tracks.calling import NO_VALUE, ContigTrack, LazyChunks, call_track
 from zflipon.tracks.outputs import TrackOutputs
-from zflipon.workflows.annotation_shards import ContigWriter, encode_shard
+from zflipon.workflows.stored_shards import ContigWriter, encode_shard
 
 CALL = {"probability": CallConfig(0.5, 6, 0), "activity": CallConfig(0.9, 6, 0)}
 
