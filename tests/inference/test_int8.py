@@ -11,11 +11,13 @@ from click.testing import CliRunner
 from inference_models import CPU, compact_checkpoint, generator, mixed_sequences, predict
 
 from zflipon.cli import cli
-from zflipon.errors import MissingExtraError, ModelError
+from zflipon.config import LoraConfig
+from zflipon.errors import MissingExtraError, ModelError, NotANumberError
 from zflipon.inference.devices import resolve_precision
 from zflipon.inference.int8 import Int8Layers, RoundedLinear, find_layers, quantize_layers
 from zflipon.inference.predictor import Predictor
 from zflipon.models import create
+from zflipon.models.adapters import attach
 from zflipon.reproduction.small_inputs import small_tokenizer
 
 FAMILIES = ["dnabert2", "gena", "dnabert"]
@@ -97,6 +99,20 @@ def test_int8_agrees_with_float32_and_leaves_the_checkpoint_alone(tokenizer, fam
     np.testing.assert_array_equal(np.concatenate(predict(checkpoint, sequences)), full)
 
 
+def test_low_rank_adapters_are_part_of_int8_layers(tokenizer):
+    pytest.importorskip("openvino")
+    checkpoint, sequences = transformer("dnabert2", tokenizer), mixed_sequences(generator())
+    before = np.concatenate(predict(checkpoint, sequences))
+    attach(checkpoint.module, LoraConfig(r=4, alpha=8, dropout=0.0), ["Wqkv"])
+    with torch.no_grad():
+        for name, parameter in checkpoint.module.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    full, small = (np.concatenate(predict(checkpoint, sequences, config)) for config in (CPU, INT8))
+    assert np.abs(full - before).max() > 0.06
+    assert 0 < np.abs(small - full).max() < 0.06
+
+
 def test_int8_does_not_depend_on_batches_and_threads(tokenizer):
     pytest.importorskip("openvino")
     checkpoint, sequences = transformer("dnabert2", tokenizer), mixed_sequences(generator())
@@ -136,6 +152,15 @@ def test_a_model_without_replaceable_layers_is_refused(tokenizer, family):
     own = {"base_head": {"channels": 8}} if family == "compact" else {}
     checkpoint = create(family, "base", tokenizer, **SHAPE, **own)
     with pytest.raises(ModelError, match=r"precision 'int8' is for .* use float32 or bfloat16"):
+        Predictor(checkpoint, INT8)
+
+
+def test_damaged_weights_are_reported_by_int8_too(tokenizer):
+    pytest.importorskip("openvino")
+    checkpoint = transformer("dnabert2", tokenizer)
+    with torch.no_grad():
+        checkpoint.module.bert.embeddings.LayerNorm.weight[0] = torch.nan
+    with pytest.raises(NotANumberError, match="not a number; check the weights with zflipon doctor"):
         Predictor(checkpoint, INT8)
 
 

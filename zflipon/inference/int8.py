@@ -7,6 +7,7 @@ and offset, chosen by the range of the inputs in calibration sequences (Jacob et
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import threading
 import warnings
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zflipon.errors import MissingExtraError, ModelError
+from zflipon.errors import MissingExtraError, ModelError, NotANumberError
+from zflipon.inference.executor import NOT_A_NUMBER
 
 if TYPE_CHECKING:
     from zflipon.models.base import DnaModel
@@ -54,12 +56,13 @@ class Int8Layers(nn.Module):
         return torch.from_numpy(result[0])
 
 
-class RoundedLinear(nn.Module):
+class RoundedLinear(nn.Linear):
     """A linear layer whose weights and inputs are rounded to 256 steps, which OpenVINO turns into integers.
 
     Parameters
     ----------
     layer : nn.Linear
+        Its weights are shared.
     lowest, highest : float
         Range of the inputs. It is extended to include 0; inputs outside of it are clipped.
     """
@@ -68,8 +71,8 @@ class RoundedLinear(nn.Module):
     zeros: Tensor
 
     def __init__(self, layer: nn.Linear, lowest: float, highest: float):
-        super().__init__()
-        self.layer = layer
+        super().__init__(layer.in_features, layer.out_features, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
         lowest, highest = min(lowest, 0.0), max(highest, 0.0)
         self.step = (highest - lowest) / (_HIGHEST - _LOWEST) or 1.0
         self.zero = _LOWEST - round(lowest / self.step)
@@ -77,13 +80,13 @@ class RoundedLinear(nn.Module):
         self.register_buffer("steps", steps.clamp(min=torch.finfo(steps.dtype).tiny))
         self.register_buffer("zeros", torch.zeros(len(steps), dtype=torch.int32))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        x = torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, _LOWEST, _HIGHEST)
+        x = torch.fake_quantize_per_tensor_affine(input, self.step, self.zero, _LOWEST, _HIGHEST)
         weight = torch.fake_quantize_per_channel_affine(
-            self.layer.weight, self.steps, self.zeros, 0, -_HIGHEST, _HIGHEST
+            self.weight, self.steps, self.zeros, 0, -_HIGHEST, _HIGHEST
         )
-        return nn.functional.linear(x, weight, self.layer.bias)
+        return nn.functional.linear(x, weight, self.bias)
 
 
 def quantize_layers(module: DnaModel, batches: Iterable[Mapping[str, Tensor]], threads: int) -> DnaModel:
@@ -102,6 +105,8 @@ def quantize_layers(module: DnaModel, batches: Iterable[Mapping[str, Tensor]], t
     ------
     ModelError
         If the model has no transformer layers that can be replaced.
+    NotANumberError
+        If the layers compute NaN or an infinite value.
     MissingExtraError
         If OpenVINO is not installed.
     """
@@ -155,29 +160,34 @@ def _observe(
 ) -> tuple[dict[str, tuple[float, float]], tuple[Tensor, Tensor | None]]:
     """Return the range of the inputs of each linear layer by its name, and the last inputs of all layers."""
     ranges: dict[str, tuple[float, float]] = {}
-    examples: list[tuple[Tensor, Tensor | None]] = []
+    example: list[tuple[Tensor, Tensor | None]] = []
 
     def extend(name: str):
         def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             lowest, highest = (float(each) for each in inputs[0].aminmax())
+            if not math.isfinite(highest - lowest):
+                raise NotANumberError(f"{NOT_A_NUMBER}; check the weights with zflipon doctor")
             before = ranges.get(name, (lowest, highest))
             ranges[name] = min(before[0], lowest), max(before[1], highest)
 
         return hook
+
+    def keep(_layers: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> None:
+        example[:] = [inputs]
 
     hooks = [
         layer.register_forward_pre_hook(extend(name))
         for name, layer in layers.named_modules()
         if isinstance(layer, nn.Linear)
     ]
-    hooks.append(layers.register_forward_pre_hook(lambda _, inputs: examples.append(inputs)))
+    hooks.append(layers.register_forward_pre_hook(keep))
     try:
         for batch in batches:
             module.base_model(input_ids=batch["input_ids"], attention_mask=batch.get("attention_mask"))
     finally:
         for hook in hooks:
             hook.remove()
-    return ranges, examples[-1]
+    return ranges, example[0]
 
 
 def _round(layers: nn.Module, ranges: Mapping[str, tuple[float, float]]) -> nn.Module:
@@ -197,9 +207,8 @@ def _compile(layers: nn.Module, states: Tensor, bias: Tensor, threads: int):
     openvino = import_openvino()
     any_size = openvino.PartialShape([-1, -1, states.shape[2]]), openvino.PartialShape([-1] * 4)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter(
-            "ignore"
-        )  # about sizes that are taken for constants, and the age of tracing in torch
+        # they are about sizes that are taken for constants, and the age of tracing in torch
+        warnings.simplefilter("ignore")
         model = openvino.convert_model(
             layers.eval(), example_input=(states.clone(), bias.clone()), input=list(any_size)
         )
