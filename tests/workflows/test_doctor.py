@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
@@ -14,7 +13,7 @@ import zflipon.workflows.environment
 from zflipon.cli import cli
 from zflipon.config import DEFAULT_MODEL
 from zflipon.genome.reference_sequences import reference_sequences
-from zflipon.models import create, load, save
+from zflipon.models import load
 from zflipon.models.files import BUNDLED, WEIGHTS_SHA256, bundled
 from zflipon.workflows.doctor import Trial, check_model
 from zflipon.workflows.fingerprints import bundled_fingerprints
@@ -148,20 +147,6 @@ def test_a_device_that_fails_is_a_problem(monkeypatch, tiny_checkpoint):
     report = check_model(str(tiny_checkpoint), threads=1)
     assert [trial.device for trial in report.trials if trial.problem] == ["cuda:7"] * 3
     assert len(report.problems) == 3
-
-
-def test_int8_is_tried_for_transformers_if_openvino_is_installed(monkeypatch, tmp_path, tokenizer):
-    pytest.importorskip("openvino")
-    torch.manual_seed(5)
-    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    save(create("dnabert2", "token", tokenizer, initializer_range=0.1, **shape), tmp_path / "transformer")
-    trial = check_model(str(tmp_path / "transformer"), threads=1).trials[-1]
-    assert (trial.device, trial.precision, trial.default) == ("cpu", "int8", False)
-    assert 0 < trial.difference < 0.06
-    assert trial.speed > 0
-    monkeypatch.setattr(zflipon.workflows.doctor, "has_openvino", lambda: False)
-    report = check_model(str(tmp_path / "transformer"), threads=1)
-    assert [trial.precision for trial in report.trials] == ["float32", "bfloat16"]
 
 
 def test_json_and_text_report_the_same(tiny_checkpoint):

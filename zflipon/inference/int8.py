@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import sys
-import threading
 import warnings
+from collections import deque
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from types import ModuleType
@@ -45,14 +45,16 @@ class Int8Layers(nn.Module):
     def __init__(self, layers: nn.Module, states: Tensor, bias: Tensor, threads: int):
         super().__init__()
         self._compiled = _compile(layers, states, bias, threads)
-        self._local = threading.local()
+        self._idle: deque[Any] = deque()
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Map (batch, tokens, hidden) to the same shape, in float32; `bias` is added to the attention scores."""
-        request = getattr(self._local, "request", None)
-        if request is None:  # a request holds the memory of one call
-            request = self._local.request = self._compiled.create_infer_request()
+        try:
+            request = self._idle.pop()
+        except IndexError:  # a request holds the memory of one call: there are as many as threads
+            request = self._compiled.create_infer_request()
         result = request.infer([x.numpy(), no_bias(x).numpy() if bias is None else bias.numpy()])
+        self._idle.append(request)
         return torch.from_numpy(result[0])
 
 
