@@ -1,4 +1,4 @@
-"""Tests that load OpenVINO, in a process of their own; `test_int8.py` starts it."""
+"""Tests that load OpenVINO; `test_int8.py` runs them in another process."""
 
 import subprocess
 import sys

@@ -73,7 +73,7 @@ def test_without_openvino_the_message_says_how_to_install_it(tokenizer, monkeypa
 
 
 def test_what_openvino_computes():
-    """OpenVINO has threads of its own, which other tests that fork or limit memory should not meet."""
+    """They run in another process, because other tests fork, limit memory and send signals."""
     pytest.importorskip("openvino")
     cases = Path(__file__).with_name("openvino_cases.py")
     done = subprocess.run(

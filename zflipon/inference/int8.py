@@ -51,7 +51,7 @@ class Int8Layers(nn.Module):
         """Map (batch, tokens, hidden) to the same shape, in float32; `bias` is added to the attention scores."""
         try:
             request = self._idle.pop()
-        except IndexError:  # a request holds the memory of one call: there are as many as threads
+        except IndexError:  # a request holds the memory of one call; each thread needs one
             request = self._compiled.create_infer_request()
         result = request.infer([x.numpy(), no_bias(x).numpy() if bias is None else bias.numpy()])
         self._idle.append(request)
