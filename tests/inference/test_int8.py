@@ -69,6 +69,9 @@ def test_int8_is_for_cpus():
 def test_without_openvino_the_message_says_how_to_install_it(tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"needs openvino.*pip install 'zflipon\[int8\]'"):
+        Predictor(transformer("dnabert2", tokenizer), INT8)
+    # installing it would not help other models
+    with pytest.raises(ModelError, match="precision 'int8' is for models with transformer layers"):
         Predictor(compact_checkpoint(tokenizer, "token"), INT8)
 
 

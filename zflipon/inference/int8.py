@@ -112,13 +112,13 @@ def quantize_layers(module: DnaModel, batches: Iterable[Mapping[str, Tensor]], t
     MissingExtraError
         If OpenVINO is not installed.
     """
-    import_openvino()
     layers = find_layers(module)
     if layers is None:
         raise ModelError(
             f"precision 'int8' is for models with transformer layers such as DNABERT-2's, and {type(module).__name__} "
             "has none; use float32 or bfloat16"
         )
+    import_openvino()
     with torch.inference_mode():
         ranges, (states, bias) = _observe(module.eval(), layers, batches)
     rounded = _round(copy.deepcopy(layers, _shared(layers)), ranges)
