@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from inference_models import CPU, generator, mixed_sequences, predict
+from inference_models import (
+    CPU,
+    TRANSFORMER_SHAPE,
+    generator,
+    mixed_sequences,
+    predict,
+    transformer_checkpoint,
+)
 
 from zflipon.cli import cli
 from zflipon.config import LoraConfig
@@ -17,30 +24,9 @@ from zflipon.inference.int8 import Int8Layers, RoundedLinear, find_layers, quant
 from zflipon.inference.predictor import Predictor
 from zflipon.models import create, save
 from zflipon.models.adapters import attach
-from zflipon.reproduction.small_inputs import small_tokenizer
 from zflipon.workflows import doctor
 
-FAMILIES = ["dnabert2", "gena", "dnabert"]
-SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 INT8 = replace(CPU, precision="int8")
-
-
-def transformer(family, tokenizer, objective="token"):
-    torch.manual_seed(5)
-    if family == "dnabert":
-        tokenizer = small_tokenizer(family, ["ACGTTGCA"])
-    return create(family, objective, tokenizer, initializer_range=0.1, **SHAPE)
-
-
-def rounded_in_integers(layer, x, lowest, highest):
-    """Return the output of a layer whose inputs and weights are integers of 8 bits, in numpy."""
-    step = (highest - lowest) / 255
-    zero = -128 - round(lowest / step)
-    inputs = np.clip(np.rint(x / step) + zero, -128, 127) - zero
-    weight = layer.weight.detach().numpy()
-    steps = np.abs(weight).max(axis=1, keepdims=True) / 127
-    products = inputs.astype(int) @ np.rint(weight / steps).astype(int).T
-    return products * step * steps.T + layer.bias.detach().numpy()
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -66,9 +52,9 @@ def test_openvino_computes_layers_of_any_size_like_torch(with_bias):
         assert (ours(x, bias) - expected).abs().max() < 0.05  # the rest may be in bfloat16
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["dnabert2", "gena", "dnabert"])
 def test_int8_agrees_with_float32_and_leaves_the_checkpoint_alone(tokenizer, family):
-    checkpoint, sequences = transformer(family, tokenizer), mixed_sequences(generator())
+    checkpoint, sequences = transformer_checkpoint(tokenizer, family), mixed_sequences(generator())
     full = np.concatenate(predict(checkpoint, sequences))
     small = np.concatenate(predict(checkpoint, sequences, INT8))
     assert np.ptp(full) > 0.05
@@ -78,7 +64,7 @@ def test_int8_agrees_with_float32_and_leaves_the_checkpoint_alone(tokenizer, fam
 
 
 def test_low_rank_adapters_are_part_of_int8_layers(tokenizer):
-    checkpoint, sequences = transformer("dnabert2", tokenizer), mixed_sequences(generator())
+    checkpoint, sequences = transformer_checkpoint(tokenizer, "dnabert2"), mixed_sequences(generator())
     before = np.concatenate(predict(checkpoint, sequences))
     attach(checkpoint.module, LoraConfig(r=4, alpha=8, dropout=0.0), ["Wqkv"])
     with torch.no_grad():
@@ -91,7 +77,7 @@ def test_low_rank_adapters_are_part_of_int8_layers(tokenizer):
 
 
 def test_int8_does_not_depend_on_batches_and_threads(tokenizer):
-    checkpoint, sequences = transformer("dnabert2", tokenizer), mixed_sequences(generator())
+    checkpoint, sequences = transformer_checkpoint(tokenizer, "dnabert2"), mixed_sequences(generator())
     one, other = (
         np.concatenate(predict(checkpoint, sequences, replace(INT8, batch_size=size, threads=threads)))
         for size, threads in ((1, 1), (16, 2))
@@ -102,15 +88,15 @@ def test_int8_does_not_depend_on_batches_and_threads(tokenizer):
 
 
 def test_a_base_head_reads_the_states_of_int8_layers(tokenizer):
-    checkpoint = transformer("dnabert2", tokenizer, "base")
+    checkpoint = transformer_checkpoint(tokenizer, "dnabert2", "base")
     sequences = mixed_sequences(generator())[:9]
     full, small = (np.concatenate(predict(checkpoint, sequences, config)) for config in (CPU, INT8))
     assert 0 < np.abs(small - full).max() < 0.1
 
 
 def test_weights_and_other_parts_are_shared(tokenizer):
-    module = transformer("gena", tokenizer).module.eval()
-    predictor = Predictor(transformer("gena", tokenizer), INT8)
+    module = transformer_checkpoint(tokenizer, "gena").module.eval()
+    predictor = Predictor(transformer_checkpoint(tokenizer, "gena"), INT8)
     batch = next(iter(predictor.batches(["ACGT" * 20])))
     small = quantize_layers(module, [batch.inputs], threads=1)
     assert isinstance(find_layers(small), Int8Layers)
@@ -123,13 +109,13 @@ def test_weights_and_other_parts_are_shared(tokenizer):
 @pytest.mark.parametrize("family", ["compact", "modernbert"])
 def test_a_model_without_replaceable_layers_is_refused(tokenizer, family):
     own = {"base_head": {"channels": 8}} if family == "compact" else {}
-    checkpoint = create(family, "base", tokenizer, **SHAPE, **own)
+    checkpoint = create(family, "base", tokenizer, **TRANSFORMER_SHAPE, **own)
     with pytest.raises(ModelError, match=r"precision 'int8' is for .* use float32 or bfloat16"):
         Predictor(checkpoint, INT8)
 
 
 def test_damaged_weights_are_reported_by_int8_too(tokenizer):
-    checkpoint = transformer("dnabert2", tokenizer)
+    checkpoint = transformer_checkpoint(tokenizer, "dnabert2")
     with torch.no_grad():
         checkpoint.module.bert.embeddings.LayerNorm.weight[0] = torch.nan
     with pytest.raises(NotANumberError, match="not a number; check the weights with zflipon doctor"):
@@ -170,7 +156,7 @@ def test_openvino_does_not_report_its_use():
 def test_doctor_tries_int8_for_transformers_if_openvino_is_installed(monkeypatch, tmp_path, tokenizer):
     monkeypatch.setattr(doctor, "MIN_SECONDS", 0.0)
     folder = tmp_path / "transformer"
-    save(transformer("dnabert2", tokenizer), folder)
+    save(transformer_checkpoint(tokenizer, "dnabert2"), folder)
     trial = doctor.check_model(str(folder), threads=1).trials[-1]
     assert (trial.device, trial.precision, trial.default) == ("cpu", "int8", False)
     assert 0 < trial.difference < 0.06

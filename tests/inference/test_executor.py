@@ -6,7 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from inference_models import CPU, compact_checkpoint, generator, mixed_sequences, predict, random_dna
+from inference_models import (
+    CPU,
+    compact_checkpoint,
+    generator,
+    mixed_sequences,
+    predict,
+    random_dna,
+    transformer_checkpoint,
+)
 
 from zflipon.config import InferenceConfig
 from zflipon.errors import ModelError, NotANumberError, ZfliponError
@@ -15,7 +23,6 @@ from zflipon.inference.devices import DEVICE_PROFILES
 from zflipon.inference.executor import Executor
 from zflipon.inference.predictor import Predictor
 from zflipon.inference.settings import InferenceSettings
-from zflipon.models import create
 
 CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
 
@@ -149,9 +156,7 @@ def test_bfloat16_agrees_with_float32(base_checkpoint):
 
 @pytest.mark.parametrize("family", ["dnabert2", "gena", "modernbert"])
 def test_bfloat16_of_large_families_agrees_with_float32(tokenizer, family):
-    torch.manual_seed(5)
-    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    checkpoint = create(family, "token", tokenizer, initializer_range=0.1, **shape)
+    checkpoint = transformer_checkpoint(tokenizer, family)
     before = {name: tensor.clone() for name, tensor in checkpoint.module.state_dict().items()}
     sequences = mixed_sequences(generator())
     full, half = (

@@ -8,25 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inference_models import CPU, compact_checkpoint
+from inference_models import CPU, compact_checkpoint, transformer_checkpoint
 
 from zflipon.errors import MissingExtraError, ModelError
 from zflipon.inference.devices import resolve_precision
 from zflipon.inference.int8 import RoundedLinear
 from zflipon.inference.predictor import Predictor
-from zflipon.models import create
-from zflipon.reproduction.small_inputs import small_tokenizer
 
-FAMILIES = ["dnabert2", "gena", "dnabert"]
-SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 INT8 = replace(CPU, precision="int8")
-
-
-def transformer(family, tokenizer, objective="token"):
-    torch.manual_seed(5)
-    if family == "dnabert":
-        tokenizer = small_tokenizer(family, ["ACGTTGCA"])
-    return create(family, objective, tokenizer, initializer_range=0.1, **SHAPE)
 
 
 def rounded_in_integers(layer, x, lowest, highest):
@@ -69,7 +58,7 @@ def test_int8_is_for_cpus():
 def test_without_openvino_the_message_says_how_to_install_it(tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"needs openvino.*pip install 'zflipon\[int8\]'"):
-        Predictor(transformer("dnabert2", tokenizer), INT8)
+        Predictor(transformer_checkpoint(tokenizer, "dnabert2"), INT8)
     # installing it would not help other models
     with pytest.raises(ModelError, match="precision 'int8' is for models with transformer layers"):
         Predictor(compact_checkpoint(tokenizer, "token"), INT8)
