@@ -61,9 +61,9 @@ class DeviceProfile:
 
 
 DEVICE_PROFILES = {
-    # each core runs its own batch, whose layers should fit its caches: with four times as many tokens, transformers
-    # take 1.5 times as long. Batches are small, so more of them are prefetched. One thread tokenizes, because the cores
-    # are busy and a process should not claim shards long before it needs them
+    # each core runs its own batch: with four times the tokens, DNABERT-2 takes 1.4 times as long
+    # (benchmarks/precisions.py). Batches are small, so more of them are prefetched. One thread tokenizes, because the
+    # cores are busy and a process should not claim shards long before it needs them
     "cpu": DeviceProfile(1 << 10, 1 << 16, 1 << 18, 24),
     "mps": DeviceProfile(1 << 15, 1 << 18, 1 << 15, 4),
     # one tokenizer thread would leave the GPU idle

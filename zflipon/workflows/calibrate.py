@@ -218,9 +218,8 @@ def _calibrate_fdr(
     seed: int,
     progress: Callable[[int], object],
 ) -> CalibratedThreshold:
-    from zflipon.workflows.shuffled_calls import (
-        ShuffledCalls,  # with labels, calibration needs neither torch nor a model
-    )
+    # imported here, because calibration with labels needs neither a model nor torch
+    from zflipon.workflows.shuffled_calls import ShuffledCalls
 
     shuffled = ShuffledCalls(data, model, settings)
     blocks = data.tally({}, progress)
